@@ -17,6 +17,7 @@ import { gcCommand } from "./commands/gc.ts";
 import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/accounts.ts";
+import { logsCommand } from "./commands/logs.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
@@ -39,6 +40,7 @@ function programFor(io: Io): Command {
     watchCommand,
     tasksCommand,
     inspectCommand,
+    logsCommand,
     diffCommand,
     artifactsCommand,
     cancelCommand,

@@ -257,7 +257,7 @@ describe("commands", () => {
       ..."--from checkpoint --prompt again --usd 5 --minutes 90 --memory 4096".split(" "),
       ...at(),
     ]);
-    expect(stage.seen.map(({ body }) => body)).toEqual([
+    expect(stage.seen.filter(({ method }) => method === "POST").map(({ body }) => body)).toEqual([
       {},
       { from: "checkpoint", prompt: "again", budget: { usd: 5, minutes: 90 }, limits: { memoryMb: 4096 } },
     ]);

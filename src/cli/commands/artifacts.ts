@@ -17,6 +17,7 @@ import {
   type Io,
   type ReadOptions,
 } from "../io.ts";
+import { findTaskId } from "../task-argument.ts";
 import { openSpinner } from "../terminal/spinner.ts";
 import { stripControls, formatTable } from "../terminal/text.ts";
 
@@ -38,8 +39,9 @@ export function artifactsCommand(program: Command, io: Io): void {
     .argument("<id>", "the task")
     .option("--out <file>", "download to this file (- for standard output); an existing file is not overwritten")
     .option("--name <name>", "which artifact (default: the newest)")
-    .action(async (id: string, options: ArtifactOptions) => {
+    .action(async (given: string, options: ArtifactOptions) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       const { items } = await server.artifacts(id);
       if (options.out === undefined) {
         if (options.json) return printJson(io, items);

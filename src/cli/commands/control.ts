@@ -5,6 +5,8 @@ import type { WireTask } from "../../core/protocol/rest.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import { jsonOption, client, openClient, print, printJson, readText, type Io, type ReadOptions } from "../io.ts";
+import { stripControls } from "../terminal/text.ts";
+import { findTaskId } from "../task-argument.ts";
 import { watchUntilEnd } from "./submit.ts";
 
 function show(io: Io, options: ReadOptions, task: WireTask): void {
@@ -17,8 +19,9 @@ export function cancelCommand(program: Command, io: Io): void {
     .description("Cancel a task; its saved work is kept")
     .argument("<id>", "the task")
     .option("--force", "without a grace period (operators)")
-    .action(async (id: string, options: ReadOptions & { readonly force?: true }) => {
+    .action(async (given: string, options: ReadOptions & { readonly force?: true }) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       show(io, options, await (options.force ? server.kill(id) : server.cancel(id)));
     });
 }
@@ -46,8 +49,9 @@ export function retryCommand(program: Command, io: Io): void {
       ]),
     )
     .option("-w, --watch", "follow the task until it ends")
-    .action(async (id: string, options: RetryOptions) => {
+    .action(async (given: string, options: RetryOptions) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       const { from, prompt, updateBase, pullRequest } = options;
       const changes = withoutUndefined({ from, prompt, updateBase, pullRequest });
       const task = await server.retry(id, { ...changes, ...readLimitOptions(options) });
@@ -63,15 +67,24 @@ export function answerCommand(program: Command, io: Io): void {
     .argument("<id>", "the task")
     .argument("<text>", "the answer, or the number of an option")
     .option("--question <id>", "which question (default: the open one)")
-    .action(async (id: string, text: string, options: ReadOptions & { readonly question?: string }) => {
+    .action(async (given: string, text: string, options: ReadOptions & { readonly question?: string }) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       const { question } = await server.task(id);
       const questionId = options.question ?? question?.id;
       if (questionId === undefined) throw new CliExit(EXIT.failed, "The task has no open question.");
-      const option =
-        question?.id === questionId && /^\d+$/.test(text) ? question.options?.[Number(text) - 1] : undefined;
-      show(io, options, await server.answer(id, { questionId, text: option ?? text }));
+      const choices = question?.id === questionId ? (question.options ?? []) : [];
+      show(io, options, await server.answer(id, { questionId, text: chooseAnswer(text, choices) }));
     });
+}
+
+/** @returns the option of that number, or the text itself. */
+function chooseAnswer(text: string, choices: readonly string[]): string {
+  if (choices.length === 0 || !/^\d+$/.test(text)) return text;
+  const choice = choices[Number(text) - 1];
+  if (choice !== undefined) return choice;
+  const listed = choices.map((option, index) => `  ${index + 1}. ${stripControls(option)}`);
+  throw new CliExit(EXIT.usage, [`The question has no option ${text}:`, ...listed].join("\n"));
 }
 
 interface MessageOptions extends ReadOptions {
@@ -90,8 +103,9 @@ export function messageCommand(program: Command, io: Io): void {
     )
     .option("--update-base", "of a follow-up task: merge the newest base into the branch first")
     .option("--interrupt", "end the command that runs now, and let the agent read the message at once")
-    .action(async (id: string, text: string, options: MessageOptions) => {
-      const answer = await openClient(io, options).message(id, {
+    .action(async (given: string, text: string, options: MessageOptions) => {
+      const server = openClient(io, options);
+      const answer = await server.message(await findTaskId(server, given), {
         text: await readText(io, text),
         mode: options.followUp ? "follow_up" : "steer",
         ...(options.updateBase ? { updateBase: true } : {}),

@@ -17,6 +17,7 @@ import {
   type Io,
   type ReadOptions,
 } from "../io.ts";
+import { findTaskId } from "../task-argument.ts";
 import { createEventRenderer, formatUsage } from "../terminal/event-renderer.ts";
 import { stripControls, truncate, formatDuration, createPaint, formatTable } from "../terminal/text.ts";
 import { formatDiffStat, formatFailure } from "../terminal/live-view.ts";
@@ -71,7 +72,9 @@ export function tasksCommand(program: Command, io: Io): void {
       });
       if (options.json) return printJson(io, page);
       if (page.items.length === 0) {
-        io.err.write(`No tasks. Submit one: ${io.command} submit <repo> "<prompt>"\n`);
+        const isFiltered = [state, thread, search, cursor].some((filter) => filter !== undefined);
+        const hint = `No tasks. Submit one: ${io.command} submit <repo> "<prompt>"`;
+        io.err.write(`${isFiltered ? "No task matches." : hint}\n`);
         return;
       }
       print(io, formatTable(["ID", "STATE", "AGE", "TITLE", "REPOSITORY"], page.items.map(taskRow)));
@@ -97,8 +100,9 @@ export function inspectCommand(program: Command, io: Io): void {
     .description("Show one task: state, attempts, last events")
     .argument("<id>", "the task")
     .option("--events <number>", "how many of the last events to show", parseWholeNumber, LAST_EVENTS)
-    .action(async (id: string, options: ReadOptions & { readonly events: number }) => {
+    .action(async (given: string, options: ReadOptions & { readonly events: number }) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       const task = await server.task(id);
       const [machine, pullRequest, attempts, events] = await Promise.all([
         readMachine(server, id),
@@ -211,8 +215,9 @@ export function diffCommand(program: Command, io: Io): void {
     .description("Show what a task changed, while it runs or afterwards")
     .argument("<id>", "the task")
     .option("--patch", "print the whole patch, for `git apply`")
-    .action(async (id: string, options: ReadOptions & { readonly patch?: true }) => {
+    .action(async (given: string, options: ReadOptions & { readonly patch?: true }) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       if (options.json) return printJson(io, await server.diff(id));
       if (!options.patch) {
         // Unknown tasks and tasks without saved work are both `not_found` for the diff.

@@ -27,6 +27,7 @@ import {
   type Io,
   type ReadOptions,
 } from "../io.ts";
+import { findTaskId } from "../task-argument.ts";
 import { exitCodeForTask, showLiveView } from "../terminal/live-view.ts";
 
 interface SubmitOptions extends ReadOptions, LimitOptions {
@@ -125,8 +126,9 @@ export function watchCommand(program: Command, io: Io): void {
     .description("Follow a task live until it ends. Ctrl-C ends the view, not the task")
     .argument("<id>", "the task")
     .option("--after <seq>", "start after this event", parseWholeNumber)
-    .action(async (id: string, options: WatchOptions) => {
+    .action(async (given: string, options: WatchOptions) => {
       const server = openClient(io, options);
+      const id = await findTaskId(server, given);
       // Fails at once for a wrong id or an unreachable server; afterwards the watch waits for the
       // server.
       await server.task(id);

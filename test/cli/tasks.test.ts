@@ -1,0 +1,85 @@
+/** Commands on tasks of a real server, as a person types them. */
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
+import { startGitServer, type GitServer } from "../support/git-server.ts";
+import { eventually, startServer, type RealServer } from "../support/process/server.ts";
+import { killAll, makeHome, run, type Ended } from "./command.ts";
+
+let home = "";
+let remove = (): void => undefined;
+let upstream: GitServer;
+let server: RealServer;
+let done: string;
+let asking: string;
+
+const slipway = (...args: string[]): Promise<Ended> => run(home, [...args, "--data-dir", join(home, "data")]);
+
+async function submit(prompt: string, script: readonly object[], until: string): Promise<string> {
+  const { url: repo } = upstream.createRepo(prompt);
+  const { body } = await server.call("POST", "/v1/tasks", { repo, prompt, agent: "scripted", script });
+  const { id } = body as WireTask;
+  await eventually(async () => {
+    const task = await server.task(id);
+    return task.state === until || task.phase === until ? true : null;
+  }, `${prompt} is ${until}`);
+  return id;
+}
+
+beforeAll(async () => {
+  ({ home, remove } = makeHome());
+  upstream = await startGitServer();
+  server = await startServer({ dataDir: join(home, "data"), env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host } });
+  const failing = { bash: "echo first; echo to standard error >&2; exit 3" };
+  const finish = { finish: { title: "Work", summary: "Done." } };
+  done = await submit("one", [{ bash: "echo quiet" }, failing, finish], "done");
+  asking = await submit("two", [{ ask: { question: "Delete it?", options: ["yes", "no"] } }, finish], "awaiting_input");
+}, 120_000);
+afterAll(async () => {
+  await server.kill("SIGTERM");
+  killAll();
+  await upstream.close();
+  remove();
+});
+
+it("a task is named by the end or the beginning of its id, and by `last`", async () => {
+  const lookUp = async (name: string) =>
+    (JSON.parse((await slipway("inspect", name, "--json")).out) as { task: WireTask }).task.id;
+  expect(await lookUp(done.slice(-8))).toBe(done);
+  expect(await lookUp(done.slice(-8).toUpperCase())).toBe(done);
+  expect(await lookUp("last")).toBe(asking);
+  const shared = await slipway("inspect", done.slice(0, 10));
+  expect([shared.code, shared.out]).toEqual([2, ""]);
+  expect(shared.err).toContain("Several tasks match");
+  for (const id of [done, asking]) expect(shared.err).toContain(id);
+});
+
+it.each(["inspect", "diff", "cancel", "logs", "artifacts", "retry"])(
+  "%s of an unknown task is an error",
+  async (command) => {
+    for (const name of ["nope", "task_00000000000000000000000000"]) {
+      const { code, out, err } = await slipway(command, name);
+      expect([code, out], err).toEqual([1, ""]);
+      expect(err).toMatch(/No task matches|There is no such task/);
+    }
+  },
+);
+
+it("logs shows what the tools printed, and --failed only what went wrong", async () => {
+  const { code, out } = await slipway("logs", done.slice(-8));
+  expect(code).toBe(0);
+  for (const part of ["quiet", "first\n", "to standard error", "✗ exit 3"]) expect(out).toContain(part);
+  const failed = (await slipway("logs", done, "--failed")).out;
+  expect(failed).toContain("to standard error");
+  expect(failed).not.toContain("quiet");
+  const lines = (await slipway("logs", done, "--json")).out.trim().split("\n");
+  expect(lines.map((line) => (JSON.parse(line) as { seq: number }).seq)).toEqual(lines.map((_, index) => index + 1));
+});
+
+it("a number that is no option of the question is refused, and the question stays open", async () => {
+  const { code, err } = await slipway("answer", "last", "9");
+  expect(code).toBe(2);
+  expect(err).toMatch(/no option 9[^]*1\. yes[^]*2\. no/);
+  expect((await server.task(asking)).question).not.toBeNull();
+  expect((await slipway("answer", "last", "2")).code).toBe(0);
+});
