@@ -17,6 +17,11 @@ function tool(
   return { name, description, inputSchema: { type: "object", properties, required, additionalProperties: false } };
 }
 
+const PIECE = {
+  old: text("The current text."),
+  new: text("The new text; empty removes the old one."),
+  replaceAll: flag("Replace all occurrences."),
+};
 const PATH = "Relative to the workspace, or absolute inside it.";
 
 const BUILT_IN: readonly ToolSchema[] = [
@@ -35,36 +40,44 @@ const BUILT_IN: readonly ToolSchema[] = [
   tool(
     "job",
     "Manages commands that were started with background: true. status returns the state and the output since your last call; wait does the same when " +
-      "the job has ended, or after timeoutMs; kill ends it with everything that it started; list names all jobs. All jobs end with your work.",
+      "the job has ended, when its port or pattern is there, or after timeoutMs; kill ends it with everything that it started; list names all jobs. All jobs end with your work.",
     {
       action: { type: "string", enum: ["status", "wait", "kill", "list"] },
       id: text("The id of the job; not needed for list."),
       timeoutMs: { ...count("For wait: the longest wait in ms. Default 30000."), maximum: 600_000 },
+      port: { ...count("For wait: until this TCP port accepts connections."), maximum: 65_535 },
+      pattern: text("For wait: until the output matches this regular expression."),
     },
     ["action"],
   ),
   tool(
     "read",
-    "Reads a text file with line numbers, or lists a directory. For a long file the first 2000 lines are returned, with the number of the line to continue from. " +
+    "Reads a text file with line numbers, or lists a directory. For a long file the first lines, at most 2000, are returned, with the number of the line to continue from. " +
       "The line numbers and the tab after them are not part of the file.",
     {
       path: text(`${PATH} Or the path of a command's log.`),
       start: count("The first line, from 1."),
       end: count("The last line, included."),
+      column: count("For a long line: the first character of line start to show."),
     },
     ["path"],
   ),
   tool(
     "edit",
-    "Replaces one piece of a file. old must occur in the file exactly as given, white space included, and only once: take it from the output of read, with enough lines around it. " +
-      "When it is not found, the result shows the nearest lines.",
+    "Replaces pieces of a file: old by new, or several with edits, all or none, in their order. Each old must occur in the file exactly as given, white space included, and only once: " +
+      "take it from the output of read, with enough lines around it. When one is not found, the result shows the nearest lines; otherwise it shows the new text.",
     {
       path: text(PATH),
-      old: text("The current text."),
-      new: text("The new text; empty removes the old one."),
-      replaceAll: flag("Replace all occurrences."),
+      ...PIECE,
+      edits: {
+        type: "array",
+        minItems: 1,
+        maxItems: 50,
+        description: "In place of old and new.",
+        items: { type: "object", properties: PIECE, required: ["old", "new"], additionalProperties: false },
+      },
     },
-    ["path", "old", "new"],
+    ["path"],
   ),
   tool(
     "write",

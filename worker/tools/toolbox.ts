@@ -1,8 +1,9 @@
 /**
  * The tools by name, as agents use them.
  *
- * Callers run one tool at a time; the toolbox does not enforce it. Output comes from files,
- * programs and servers of third parties, so hidden characters are removed from all of it.
+ * Callers run one tool at a time, or several that only read; the toolbox does not enforce it.
+ * Output comes from files, programs and servers of third parties, so hidden characters are removed
+ * from all of it.
  */
 import { isAbort, errorMessage } from "../../src/core/error.ts";
 import { writeFileSync } from "node:fs";
@@ -15,12 +16,14 @@ import { withoutHidden } from "../lib/hidden-characters.ts";
 import { Jobs } from "./shell/jobs.ts";
 import { Logs } from "./shell/logs.ts";
 import { readLogExcerpt } from "./shell/output.ts";
+import { SeenFiles } from "./files/seen-files.ts";
 import { read } from "./files/read.ts";
 import { inputNames } from "./schemas.ts";
 import {
   optionalCount,
   optionalFlag,
   optionalChoice,
+  optionalText,
   requireText,
   ToolError,
   type CallWatch,
@@ -55,6 +58,7 @@ export function createTools(root: string, logDir: string, env: Readonly<Record<s
   const logs = new Logs(logDir);
   const bash = new Bash(root, logs, env);
   const jobs = new Jobs(logs, env);
+  const seen = new SeenFiles();
   const tools = new Map<string, Tool>([
     [
       "bash",
@@ -67,9 +71,9 @@ export function createTools(root: string, logDir: string, env: Readonly<Record<s
       },
     ],
     ["job", async (input, signal, watch) => await runJobAction(jobs, input, signal, watch)],
-    ["read", async (input) => await read(root, logDir, input)],
-    ["edit", async (input) => await edit(root, input)],
-    ["write", async (input) => await write(root, input)],
+    ["read", async (input) => await read(root, logDir, seen, input)],
+    ["edit", async (input) => await edit(root, seen, input)],
+    ["write", async (input) => await write(root, seen, input)],
     ["grep", async (input, signal) => await grep(root, input, signal)],
     ["glob", async (input, signal) => await glob(root, input, signal)],
   ]);
@@ -121,12 +125,13 @@ async function runJobAction(
     case "status":
       return jobs.status(requireText(input, "id"));
     case "wait":
-      return await jobs.wait(
-        requireText(input, "id"),
-        Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_WAIT_MS, MAX_WAIT_MS),
+      return await jobs.wait(requireText(input, "id"), {
+        timeoutMs: Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_WAIT_MS, MAX_WAIT_MS),
+        port: optionalCount(input, "port"),
+        pattern: optionalText(input, "pattern"),
         signal,
-        interrupt,
-      );
+        ...(interrupt === undefined ? {} : { interrupt }),
+      });
     case "kill":
       return await jobs.kill(requireText(input, "id"));
     case null:

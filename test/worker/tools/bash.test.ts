@@ -138,3 +138,9 @@ it("the environment is built from an allow-list", async () => {
     delete process.env["SLIPWAY_TOKEN"];
   }
 });
+
+it("a command that is not installed is answered with those that are", async () => {
+  const { output } = await run("no-such-command-here --x");
+  expect(output).toMatch(/\[no-such-command-here is not installed here\. These are: .*node/);
+  expect((await run("exit 127")).output).toBe("");
+});

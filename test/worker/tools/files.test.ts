@@ -147,3 +147,62 @@ it("an unknown tool and an invalid input are error results, not failures of the 
   expect((await run("toString", {})).output).toContain("no tool");
   expect((await run("read", { path: 5 })).output).toContain('"path" must be a string');
 });
+
+it("[O9] several edits are made in one call, in their order, all or none; the result shows the new text", async () => {
+  put("m.txt", "a\nb\nc\nd\ne\nf\ng\nh\ni\nb2\n");
+  const edits = [
+    { old: "c\n", new: "C1\nC2\n" },
+    { old: "C2", new: "C3" },
+    { old: "h\n", new: "" },
+  ];
+  const done = await run("edit", { path: "m.txt", edits });
+  expect(get("m.txt")).toBe("a\nb\nC1\nC3\nd\ne\nf\ng\ni\nb2\n");
+  expect(done.output).toMatch(/^Edited m\.txt at 3 places\. The new text:\n/);
+  expect(done.output).toContain("     3\tC1\n     4\tC3\n     5\td");
+  expect(done.output).toContain("     8\tg\n     9\ti");
+  const failed = await run("edit", {
+    path: "m.txt",
+    edits: [
+      { old: "a", new: "A" },
+      { old: "absent", new: "x" },
+    ],
+  });
+  expect(failed).toMatchObject({ exitCode: 1, output: expect.stringContaining("Edit 2 of 2: nothing was changed.") });
+  expect(get("m.txt")).toMatch(/^a\n/);
+  for (const wrong of [{ edits: [] }, { edits: [{ old: "a" }] }, { edits, old: "a", new: "b" }, { edits: "a" }])
+    expect(await run("edit", { path: "m.txt", ...wrong })).toMatchObject({ exitCode: 1 });
+});
+
+it("[O9] an edit that differs in white space only is told what the file has", async () => {
+  put("w.txt", "if x:\n\treturn 1  \n\telse\n");
+  const tabs = await run("edit", { path: "w.txt", old: "if x:\n    return 1\n    else", new: "y" });
+  expect(tabs.output).toContain("only in tabs and spaces, at line 1");
+  expect(tabs.output).toContain("→return 1··");
+  const ends = await run("edit", { path: "w.txt", old: "\treturn 1\n\telse", new: "y" });
+  expect(ends.output).toContain("only in white space at line ends, at line 2");
+  expect(get("w.txt")).toBe("if x:\n\treturn 1  \n\telse\n");
+});
+
+it("[O9] a file that changed since the agent saw it is not replaced, and an edit says so", async () => {
+  put("s.txt", "one\n");
+  await run("read", { path: "s.txt" });
+  put("s.txt", "one\ntwo\n");
+  const refused = await run("write", { path: "s.txt", content: "three\n" });
+  expect(refused).toMatchObject({ exitCode: 1, output: expect.stringContaining("has changed since you last saw it") });
+  expect((await run("edit", { path: "s.txt", old: "one", new: "1" })).output).toContain("It had changed");
+  expect((await run("edit", { path: "s.txt", old: "two", new: "2" })).output).not.toContain("It had changed");
+  expect(await run("write", { path: "s.txt", content: "three\n" })).toMatchObject({ exitCode: 0 });
+  put("never-seen.txt", "x\n");
+  expect(await run("write", { path: "never-seen.txt", content: "y\n" })).toMatchObject({ exitCode: 0 });
+});
+
+it("[O3] a long line is paged", async () => {
+  put("long.txt", `short\n${"x".repeat(30_000)}END\n`);
+  expect((await run("read", { path: "long.txt" })).output).toContain('continue with "start": 2, "column": 2001');
+  const page = await run("read", { path: "long.txt", start: 2, column: 2_001 });
+  expect(page.output).toMatch(
+    /^Line 2, characters 2001 to 22000 of 30003:\nx+\n\.\.\. continue with "start": 2, "column": 22001$/,
+  );
+  expect((await run("read", { path: "long.txt", start: 2, column: 22_001 })).output).toMatch(/xEND$/);
+  expect(await run("read", { path: "long.txt", start: 2, column: 30_004 })).toMatchObject({ exitCode: 1 });
+});

@@ -98,3 +98,21 @@ it("a flood is stopped; unknown jobs and too many jobs are error results", async
   for (let i = 0; i < 8; i += 1) await start("sleep 75.5");
   expect((await run("bash", { command: "true", background: true })).output).toContain("8 jobs are running");
 });
+
+it("[O10] waiting ends as soon as a port accepts connections, or the output matches", async () => {
+  const server = `require("net").createServer().listen(0, "127.0.0.1", function () { require("fs").writeFileSync("port", String(this.address().port)); console.log("listening"); })`;
+  const id = await start(`sleep 0.3; exec node -e '${server}'`);
+  const text = await run("job", { action: "wait", id, pattern: "^listen", timeoutMs: 20_000 });
+  expect(text.output).toMatch(/^Output that matches "\^listen" is there\.\n.* is running/);
+  const port = Number((await run("bash", { command: "cat port" })).output);
+  expect((await run("job", { action: "wait", id, port, timeoutMs: 20_000 })).output).toContain(
+    `port ${port} is there.`,
+  );
+  const never = await run("job", { action: "wait", id, pattern: "absent", timeoutMs: 200 });
+  expect(never.output).toContain("is not there yet.");
+  await run("job", { action: "kill", id });
+  const ended = await run("job", { action: "wait", id, pattern: "absent", timeoutMs: 20_000 });
+  expect(ended.output).toContain("is not there.");
+  for (const wrong of [{ port: 70_000 }, { pattern: "(" }])
+    expect(await run("job", { action: "wait", id, ...wrong })).toMatchObject({ exitCode: 1 });
+});

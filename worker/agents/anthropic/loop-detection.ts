@@ -23,9 +23,18 @@ const WINDOW = 200;
 
 export type LoopCheck = { readonly kind: "fine" } | { readonly kind: "nudge" | "stop"; readonly what: string };
 
+/** How a command ended, for the model. @param exitCode null = a signal or a limit ended it. */
+export function describeEnd(exitCode: number | null, ms: number): string {
+  const seconds = ms < 60_000 ? (ms / 1_000).toFixed(1) : String(Math.round(ms / 1_000));
+  return `[${exitCode === null ? "ended by a signal or a limit" : `exit code ${exitCode}`}, ${seconds} s]`;
+}
+
+/** The duration differs each time, also when nothing else does. */
+const withoutDuration = (output: string): string => output.replace(/, [\d.]+ s\]$/, "]");
+
 const hashCall = ({ name, input }: Call, { output, status }: Result): string =>
   createHash("sha256")
-    .update(canonicalJson([name, input, output, status]))
+    .update(canonicalJson([name, input, withoutDuration(output), status]))
     .digest("base64");
 
 /** The call in one line, for notices and for the model: its name and its first text argument. */

@@ -1,47 +1,145 @@
 /**
- * Replaces one exact piece of a file.
+ * Replaces exact pieces of a file: one, or several in one call, all or none.
  *
- * The piece must occur exactly once, unless all occurrences are to be replaced: no match is
- * guessed. Line ends, byte order mark and mode of the file are preserved.
+ * Each piece must occur exactly once, unless all occurrences are to be replaced: no match is
+ * guessed. Line ends, byte order mark and mode of the file are preserved. The result shows the new
+ * text.
  */
 import { readFile, writeFile } from "node:fs/promises";
+import { describeMiss, describeOccurrences } from "./edit-hints.ts";
 import { regularFileSize, resolveInWorkspace } from "./paths.ts";
-import { stripHidden } from "../../lib/hidden-characters.ts";
+import type { SeenFiles } from "./seen-files.ts";
 import { optionalFlag, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 const FILE_LIMIT = 20 * 1024 * 1024;
-/** Lines shown before and after the nearest line. */
-const CONTEXT_LINES = 3;
-/** Occurrences whose lines are named. */
-const MAX_NAMED_LINES = 10;
+const MAX_EDITS = 50;
+/** Lines shown around a change, and lines and characters that are shown of all changes. */
+const CONTEXT_LINES = 2;
+const SHOWN_LINES = 80;
+const SHOWN_LINE = 300;
 
-/** Input: `path`, `old`, `new`, optional `replaceAll`. */
-export async function edit(root: string, input: ToolInput): Promise<ToolResult> {
-  const [shown, old, replacement] = [requireText(input, "path"), requireText(input, "old"), requireText(input, "new")];
-  if (old === "") throw new ToolError('"old" is empty. Use write to create a file.');
-  if (old === replacement) throw new ToolError('"old" and "new" are the same.');
+interface Replacement {
+  readonly old: string;
+  readonly text: string;
+  readonly all: boolean;
+}
+
+/** A piece of the new text: character offsets. */
+interface Change {
+  readonly at: number;
+  readonly length: number;
+}
+
+/** Input: `path`; `old`, `new`, optional `replaceAll`, or `edits`: a list of these. */
+export async function edit(root: string, seen: SeenFiles, input: ToolInput): Promise<ToolResult> {
+  const shown = requireText(input, "path");
+  const replacements = readReplacements(input);
   const path = await resolveInWorkspace(root, shown);
   if ((await regularFileSize(path, shown)) > FILE_LIMIT) throw new ToolError(`"${shown}" is larger than 20 MB.`);
-  const text = decode(await readFile(path), shown);
-  const crlf = /\r\n/.test(text) && !/(?<!\r)\n/.test(text);
+  const bytes = await readFile(path);
+  const before = decode(bytes, shown);
+  const isStale = seen.hasChanged(path, bytes);
+  const crlf = /\r\n/.test(before) && !/(?<!\r)\n/.test(before);
+  let text = before;
+  let changes: Change[] = [];
+  for (const [index, replacement] of replacements.entries()) {
+    const which = replacements.length === 1 ? "" : `Edit ${index + 1} of ${replacements.length}: nothing was changed. `;
+    const applied = apply(text, replacement, crlf, (problem) => new ToolError(`${which}${problem}`), shown);
+    changes = [...changes.map((change) => moveBehind(change, applied.changes, applied.grownBy)), ...applied.changes];
+    text = applied.text;
+  }
+  await writeFile(path, text);
+  seen.remember(path, Buffer.from(text));
+  const places = changes.length === 1 ? "" : ` at ${changes.length} places`;
+  const stale = isStale ? " It had changed since you last saw it: read it again before you rely on the rest." : "";
+  return {
+    output: `Edited ${shown}${places}.${stale} The new text:\n${showChanges(text, changes)}`,
+    exitCode: 0,
+    truncated: false,
+  };
+}
+
+function readReplacements(input: ToolInput): Replacement[] {
+  const { edits } = input;
+  if (edits === undefined || edits === null) return [readReplacement(input)];
+  if (input["old"] !== undefined) throw new ToolError('Give "old" and "new", or "edits", not both.');
+  if (!Array.isArray(edits) || edits.length === 0 || edits.length > MAX_EDITS)
+    throw new ToolError(`"edits" must be a list of 1 to ${MAX_EDITS} objects with "old" and "new".`);
+  return edits.map((one: unknown) => {
+    if (typeof one !== "object" || one === null) throw new ToolError('"edits" must contain objects.');
+    return readReplacement(one as ToolInput);
+  });
+}
+
+function readReplacement(input: ToolInput): Replacement {
+  const [old, text] = [requireText(input, "old"), requireText(input, "new")];
+  if (old === "") throw new ToolError('"old" is empty. Use write to create a file.');
+  if (old === text) throw new ToolError('"old" and "new" are the same.');
+  return { old, text, all: optionalFlag(input, "replaceAll") };
+}
+
+interface Applied {
+  readonly text: string;
+  readonly changes: readonly Change[];
+  /** Characters that each change adds. */
+  readonly grownBy: number;
+}
+
+function apply(
+  text: string,
+  { old, text: replacement, all }: Replacement,
+  crlf: boolean,
+  fail: (problem: string) => ToolError,
+  shown: string,
+): Applied {
   // A model writes LF; in a file with CRLF alone both texts are converted.
   const [from, to] =
     crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
   const first = text.indexOf(from);
-  if (first === -1) throw new ToolError(describeMiss(text, from, shown));
-  if (optionalFlag(input, "replaceAll")) {
-    const pieces = text.split(from);
-    await writeFile(path, pieces.join(to));
-    return {
-      output: `Edited ${shown} at ${pieces.length - 1} places, from line ${toLineNumber(text, first)} on.`,
-      exitCode: 0,
-      truncated: false,
-    };
+  if (first === -1) throw fail(describeMiss(text, from, shown));
+  if (!all && text.includes(from, first + 1)) throw fail(describeOccurrences(text, from, shown));
+  const grownBy = to.length - from.length;
+  const pieces = all ? text.split(from) : [text.slice(0, first), text.slice(first + from.length)];
+  const changes: Change[] = [];
+  let at = 0;
+  for (const piece of pieces.slice(0, -1)) {
+    at += piece.length;
+    changes.push({ at, length: to.length });
+    at += to.length;
   }
-  if (text.includes(from, first + 1)) throw new ToolError(describeOccurrences(text, from, shown));
-  await writeFile(path, text.slice(0, first) + to + text.slice(first + from.length));
-  return { output: `Edited ${shown} at line ${toLineNumber(text, first)}.`, exitCode: 0, truncated: false };
+  return { text: pieces.join(to), changes, grownBy };
 }
+
+/** An earlier change, after later ones have moved it. */
+function moveBehind({ at, length }: Change, later: readonly Change[], grownBy: number): Change {
+  const before = later.filter((one, index) => one.at - index * grownBy <= at).length;
+  return { at: at + before * grownBy, length };
+}
+
+/** The lines of each change with their numbers and some lines around. */
+function showChanges(text: string, changes: readonly Change[]): string {
+  const lines = text.split("\n");
+  const wanted = new Set<number>();
+  for (const { at, length } of changes) {
+    const start = countLines(text, at);
+    const end = countLines(text, Math.max(at, at + length - 1));
+    const last = Math.min(lines.length - 1, end + CONTEXT_LINES);
+    for (let line = Math.max(0, start - CONTEXT_LINES); line <= last && wanted.size <= SHOWN_LINES; line += 1)
+      wanted.add(line);
+  }
+  const numbers = [...wanted].toSorted((a, b) => a - b);
+  const output: string[] = [];
+  for (const [index, line] of numbers.slice(0, SHOWN_LINES).entries()) {
+    if (index > 0 && numbers[index - 1] !== line - 1) output.push("     …");
+    const content = (lines[line] ?? "").replace(/\r$/, "");
+    output.push(`${String(line + 1).padStart(6)}\t${content.slice(0, SHOWN_LINE)}`);
+  }
+  if (numbers.length > SHOWN_LINES) output.push("     … more lines follow; read shows them");
+  return output.join("\n");
+}
+
+/** Lines that end before the offset. */
+const countLines = (text: string, offset: number): number => text.slice(0, offset).split("\n").length - 1;
 
 function decode(bytes: Buffer, shown: string): string {
   try {
@@ -52,47 +150,3 @@ function decode(bytes: Buffer, shown: string): string {
 }
 
 const toCrlf = (text: string): string => text.replace(/\r?\n/g, "\r\n");
-const toLineNumber = (text: string, index: number): number => text.slice(0, index).split("\n").length;
-
-function describeOccurrences(text: string, from: string, shown: string): string {
-  let count = 0;
-  const lines: number[] = [];
-  for (let offset = text.indexOf(from); offset !== -1; offset = text.indexOf(from, offset + from.length), count += 1) {
-    if (lines.length < MAX_NAMED_LINES) lines.push(toLineNumber(text, offset));
-  }
-  const where = `lines ${lines.join(", ")}${count > MAX_NAMED_LINES ? " and more" : ""}`;
-  const places = count < 2 ? "more than once, overlapping" : `${count} times`;
-  return `"old" occurs ${places} in "${shown}" (${where}). Give more of the text around it, or "replaceAll": true for all of them.`;
-}
-
-/** The error message for a text that was not found: where the file comes closest to it, and how. */
-function describeMiss(text: string, from: string, shown: string): string {
-  const visible = stripHidden(text).text;
-  if (visible !== text && visible.includes(stripHidden(from).text)) {
-    const line = toLineNumber(visible, visible.indexOf(stripHidden(from).text));
-    return `"old" is in "${shown}" at line ${line}, but with hidden characters in between, which read does not show. Remove them first: bash with perl -CSD -pi -e 's/\\p{Cf}//g'.`;
-  }
-  const lines = text.split("\n").map((line) => line.trimEnd());
-  const wanted = from.split("\n").map((line) => line.trimEnd());
-  const trimmedMatch = lines.findIndex((_, index) => wanted.every((line, offset) => lines[index + offset] === line));
-  if (trimmedMatch !== -1)
-    return `"old" is not in "${shown}" as given; it differs only in white space at line ends, at line ${trimmedMatch + 1}.`;
-  const key = wanted.map((line) => line.trim()).find((line) => line !== "") ?? "";
-  const scored = lines.map((line, index) => ({ index, score: similarity(line.trim(), key) }));
-  const best = scored.reduce((a, b) => (b.score > a.score ? b : a), { index: -1, score: 0 });
-  if (best.score < 0.5) return `"old" is not in "${shown}", and no line is similar. Read the file first.`;
-  const start = Math.max(0, best.index - CONTEXT_LINES);
-  const nearest = lines
-    .slice(start, best.index + CONTEXT_LINES + 1)
-    .map((line, index) => `${String(start + index + 1).padStart(6)}\t${line.slice(0, 300)}`);
-  return `"old" is not in "${shown}". The nearest match is line ${best.index + 1}:\n${nearest.join("\n")}`;
-}
-
-/** The share of words that two lines have in common, 0 to 1. */
-function similarity(a: string, b: string): number {
-  const words = (text: string): Set<string> => new Set(text.slice(0, 2_000).split(/\W+/).filter(Boolean));
-  const [left, right] = [words(a), words(b)];
-  if (left.size === 0 || right.size === 0) return a === b && a !== "" ? 1 : 0;
-  const common = [...left].filter((word) => right.has(word)).length;
-  return common / Math.max(left.size, right.size);
-}

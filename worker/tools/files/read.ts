@@ -2,6 +2,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { regularFileSize, resolveInWorkspace } from "./paths.ts";
+import type { SeenFiles } from "./seen-files.ts";
 import { optionalCount, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 const FILE_LIMIT = 20 * 1024 * 1024;
@@ -9,15 +10,18 @@ const MAX_LINES = 2_000;
 /** Characters of the whole output, and of one line. */
 const OUTPUT_LIMIT = 40_000;
 const LINE_LIMIT = 2_000;
+/** Characters of a page of one line. */
+const PAGE_LIMIT = 20_000;
 const MAX_ENTRIES = 500;
 /** A NUL among the first bytes marks a binary file. */
 const BINARY_CHECK_BYTES = 8_000;
 
 /**
- * Input: `path`, optional `start` and `end` (line numbers from 1, both included).
+ * Input: `path`, optional `start` and `end` (line numbers from 1, both included), optional `column`
+ * (from 1): a page of the line `start`.
  * @param logDir the directory of the commands' logs, which may be read too.
  */
-export async function read(root: string, logDir: string, input: ToolInput): Promise<ToolResult> {
+export async function read(root: string, logDir: string, seen: SeenFiles, input: ToolInput): Promise<ToolResult> {
   const shown = requireText(input, "path");
   const path =
     dirname(shown) === logDir ? await resolveInWorkspace(logDir, shown) : await resolveInWorkspace(root, shown);
@@ -32,8 +36,11 @@ export async function read(root: string, logDir: string, input: ToolInput): Prom
       `"${shown}" is a binary file of ${bytes.length} bytes. Use bash (file, xxd, strings) to inspect it.`,
     );
   const [start, end] = [optionalCount(input, "start") ?? 1, optionalCount(input, "end") ?? Infinity];
+  seen.remember(path, bytes);
   if (end < start) throw new ToolError(`"end" (${end}) is before "start" (${start}).`);
-  return numberLines(bytes.toString("utf8").replace(/^\ufeff/, ""), start, end);
+  const text = bytes.toString("utf8").replace(/^\ufeff/, "");
+  const column = optionalCount(input, "column");
+  return column === null ? numberLines(text, start, end) : showLongLine(text, start, column);
 }
 
 async function listDirectory(path: string): Promise<ToolResult> {
@@ -42,6 +49,18 @@ async function listDirectory(path: string): Promise<ToolResult> {
   const truncated = entries.length > MAX_ENTRIES;
   if (truncated) names.push(`... and ${entries.length - MAX_ENTRIES} more; find names with glob`);
   return { output: names.join("\n") || "[an empty directory]", exitCode: 0, truncated };
+}
+
+/** A page of one line. */
+function showLongLine(text: string, number: number, column: number): ToolResult {
+  const lines = text.split("\n");
+  const line = (lines[number - 1] ?? "").replace(/\r$/, "");
+  if (number > lines.length) throw new ToolError(`The file has only ${lines.length} lines.`);
+  if (column > line.length) throw new ToolError(`Line ${number} has only ${line.length} characters.`);
+  const end = Math.min(line.length, column - 1 + PAGE_LIMIT);
+  const rest = end < line.length ? `\n... continue with "start": ${number}, "column": ${end + 1}` : "";
+  const output = `Line ${number}, characters ${column} to ${end} of ${line.length}:\n${line.slice(column - 1, end)}${rest}`;
+  return { output, exitCode: 0, truncated: end < line.length };
 }
 
 function numberLines(text: string, start: number, end: number): ToolResult {
@@ -56,7 +75,8 @@ function numberLines(text: string, start: number, end: number): ToolResult {
   for (; next <= last && output.length < MAX_LINES && size < OUTPUT_LIMIT; next += 1) {
     const line = (lines[next - 1] ?? "").replace(/\r$/, "");
     const isLong = line.length > LINE_LIMIT;
-    const shown = isLong ? `${line.slice(0, LINE_LIMIT)}... (${line.length} characters)` : line;
+    const more = `... (${line.length} characters; continue with "start": ${next}, "column": ${LINE_LIMIT + 1})`;
+    const shown = isLong ? `${line.slice(0, LINE_LIMIT)}${more}` : line;
     hasCutLines ||= isLong;
     output.push(`${String(next).padStart(6)}\t${shown}`);
     size += shown.length + 8;

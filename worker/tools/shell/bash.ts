@@ -7,6 +7,8 @@ import { existsSync, readFileSync, rmSync } from "node:fs";
 import { runCommand, type End } from "./command.ts";
 import type { Logs } from "./logs.ts";
 import { readLogExcerpt } from "./output.ts";
+import { commandEnvironment } from "./environment.ts";
+import { findPrograms } from "../../lib/programs.ts";
 import type { CallWatch, ToolResult } from "../tool.ts";
 
 export const DEFAULT_TIMEOUT_MS = 120_000;
@@ -54,7 +56,7 @@ export class Bash {
       const { output, truncated } = readLogExcerpt(log);
       keepLog = truncated;
       return {
-        output: output + describeEnd(end, timeoutMs),
+        output: output + describeEnd(end, timeoutMs) + (exitCode === 127 ? describeMissing(output) : ""),
         truncated: truncated || end === "too much output",
         exitCode,
         ms,
@@ -71,6 +73,32 @@ export class Bash {
     const cwd = readFileSync(file, "utf8").replace(/\n$/, "");
     if (cwd !== "" && existsSync(cwd)) this.#cwd = cwd;
   }
+}
+
+/** Commands whose place in the sandbox helps a model that missed one. */
+const USUAL = [
+  "node",
+  "npm",
+  "python3",
+  "pip",
+  "perl",
+  "ruby",
+  "go",
+  "cargo",
+  "java",
+  "gcc",
+  "make",
+  "jq",
+  "curl",
+  "rg",
+];
+
+/** A hint after "command not found"; empty when the output names no command. */
+function describeMissing(output: string): string {
+  const name = /(?:^|: )([^\s:]+): (?:command )?not found$/m.exec(output)?.[1];
+  if (name === undefined) return "";
+  const present = findPrograms(USUAL, commandEnvironment()["PATH"]).join(", ") || "none of the usual ones";
+  return `\n[${name} is not installed here. These are: ${present}. Use one of them, or a tool of the project itself]`;
 }
 
 function describeEnd(end: End, timeoutMs: number): string {

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { runCommand, type Ended } from "./command.ts";
 import type { Logs } from "./logs.ts";
+import { describeAwaited, waitFor, type WantedSign } from "./job-signs.ts";
 import { readLogExcerpt } from "./output.ts";
 import { ToolError, type ToolResult } from "../tool.ts";
 
@@ -21,6 +22,12 @@ interface Job {
   failure: string | null;
   /** The bytes of the log that were returned already. */
   shownBytes: number;
+}
+
+export interface WaitOptions extends WantedSign {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  readonly interrupt?: AbortSignal;
 }
 
 export class Jobs {
@@ -75,26 +82,29 @@ export class Jobs {
   }
 
   /**
-   * Like `status`, after the end of the job, `timeoutMs` or the interruption. Rejects with the
-   * signal's reason.
+   * Like `status`, after the end of the job, the time limit, the interruption, or as soon as what
+   * is waited for is there. Rejects with the signal's reason.
    */
-  async wait(id: string, timeoutMs: number, signal: AbortSignal, interrupt?: AbortSignal): Promise<ToolResult> {
+  async wait(id: string, options: WaitOptions): Promise<ToolResult> {
+    const { timeoutMs, signal, interrupt } = options;
     const job = this.#find(id);
-    let timer: NodeJS.Timeout | undefined;
-    let abort = (): void => {};
+    const awaited = describeAwaited(options);
+    const stops = [signal, AbortSignal.timeout(timeoutMs), ...(interrupt === undefined ? [] : [interrupt])];
+    const stop = AbortSignal.any(stops);
     const limit = new Promise<void>((resolve) => {
-      abort = resolve;
-      timer = setTimeout(resolve, timeoutMs);
-      signal.addEventListener("abort", abort, { once: true });
-      interrupt?.addEventListener("abort", abort, { once: true });
-      if (interrupt?.aborted) resolve();
+      if (stop.aborted) resolve();
+      stop.addEventListener("abort", () => resolve(), { once: true });
     });
-    await Promise.race([job.end, limit]);
-    clearTimeout(timer);
-    signal.removeEventListener("abort", abort);
-    interrupt?.removeEventListener("abort", abort);
+    const watching = new AbortController();
+    const found =
+      awaited === null ? limit.then(() => false) : waitFor(job.log, options, AbortSignal.any([stop, watching.signal]));
+    const isThere = await Promise.race([found, job.end.then(() => false), limit.then(() => false)]);
+    watching.abort();
     signal.throwIfAborted();
-    return this.#report(job);
+    const report = this.#report(job);
+    if (awaited === null) return report;
+    const first = isThere ? `${awaited} is there.` : `${awaited} is not there${job.ended === null ? " yet" : ""}.`;
+    return { ...report, output: `${first}\n${report.output}` };
   }
 
   /** Ends the job; resolves when all of its processes have ended. */

@@ -1,7 +1,7 @@
 /**
  * Runs the calls of one answer in order, `finish` last: it counts only when no other call of the
- * answer failed. Each call is recorded before it starts, and its result before the next call
- * starts.
+ * answer failed. Neighbours that only read run at once. Each call is recorded before it starts, and
+ * its result before the next call starts.
  */
 import { truncate } from "../../../lib/text.ts";
 import type { AgentContext } from "../../agent.ts";
@@ -10,11 +10,12 @@ import type { ConversationLog } from "../conversation/conversation-log.ts";
 import type { Result } from "../conversation/records.ts";
 import type { Stopwatch } from "../stopwatch.ts";
 import { isConversationTool, runConversationTool } from "./conversation-tools.ts";
-import { describeCall } from "../loop-detection.ts";
+import { describeCall, describeEnd } from "../loop-detection.ts";
 import { CUT_OFF, FINISH_TOO_EARLY, INTERRUPTED, NOT_ASKED, TOO_MANY } from "../messages.ts";
 
-/** At most this many calls of one answer are run. */
+/** At most this many calls of one answer are run, and of those that only read at once. */
 const MAX_CALLS = 32;
+const MAX_AT_ONCE = 8;
 /**
  * Characters of one result, and of all results of one answer. Every result gets at least the last.
  */
@@ -39,19 +40,29 @@ export async function runToolCalls(context: AgentContext, log: ConversationLog, 
       code: "too_many_calls",
       text: `The model sent ${calls.length} calls at once; ${MAX_CALLS} are run.`,
     });
-  let remaining = RESULTS_LIMIT;
-  const inOrder = [...calls.entries()].toSorted(([, a], [, b]) => Number(isFinish(a)) - Number(isFinish(b)));
-  for (const [index, call] of inOrder) {
-    const known = results.get(call.id);
-    const interrupted = context.isInterrupted ? INTERRUPTED : null;
-    const notRun = refusal ?? (index >= MAX_CALLS ? TOO_MANY(MAX_CALLS) : interrupted);
-    if (known !== undefined) remaining -= known.output.length;
-    else if (notRun !== null) await log.append({ kind: "result", id: call.id, output: notRun, status: "not_run" });
-    else {
-      const limit = Math.max(MIN_RESULT_LIMIT, Math.min(remaining, RESULT_LIMIT));
-      remaining -= await runCall({ context, log, stopwatch }, call, limit);
-    }
+  let remaining = RESULTS_LIMIT - calls.reduce((sum, { id }) => sum + (results.get(id)?.output.length ?? 0), 0);
+  const allowed = calls.slice(0, MAX_CALLS);
+  const refuse = async (call: Call, output: string): Promise<void> =>
+    await log.append({ kind: "result", id: call.id, output, status: "not_run" });
+  for (const group of toGroups(allowed.filter(({ id }) => !results.has(id)))) {
+    const notRun = refusal ?? (context.isInterrupted ? INTERRUPTED : null);
+    if (notRun !== null) for (const call of group) await refuse(call, notRun);
+    else remaining -= await runGroup({ context, log, stopwatch }, group, remaining);
   }
+  for (const call of calls.slice(MAX_CALLS))
+    if (!results.has(call.id)) await refuse(call, refusal ?? TOO_MANY(MAX_CALLS));
+}
+
+/** Calls that run at once: neighbours that only read; every other call alone, `finish` last. */
+function toGroups(calls: readonly Call[]): Call[][] {
+  const groups: Call[][] = [];
+  for (const call of calls.toSorted((a, b) => Number(isFinish(a)) - Number(isFinish(b)))) {
+    const last = groups.at(-1);
+    const joins = READ_ONLY.has(call.name) && last?.every(({ name }) => READ_ONLY.has(name)) === true;
+    if (joins && last !== undefined && last.length < MAX_AT_ONCE) last.push(call);
+    else groups.push([call]);
+  }
+  return groups;
 }
 
 interface CallParts {
@@ -60,22 +71,29 @@ interface CallParts {
   readonly stopwatch: Stopwatch;
 }
 
-/** @returns the length of the result. */
-async function runCall({ context, log, stopwatch }: CallParts, call: Call, limit: number): Promise<number> {
-  await log.append({ kind: "call", id: call.id });
-  const save = async (): Promise<void> => await context.checkpoint(log.cursor, "always");
+/** @param remaining characters for the results of the answer. @returns how many were used. */
+async function runGroup(parts: CallParts, group: readonly Call[], remaining: number): Promise<number> {
+  const { context, log } = parts;
+  for (const { id } of group) await log.append({ kind: "call", id });
+  const ran = await Promise.all(group.map(async (call) => ({ call, ...(await runCall(parts, call)) })));
+  let used = 0;
+  for (const { call, output, status } of ran) {
+    const limit = Math.max(MIN_RESULT_LIMIT, Math.min(remaining - used, RESULT_LIMIT));
+    const omitted = output.length - limit;
+    const recorded = omitted <= 0 ? output : `${truncate(output, limit)}\n[... ${omitted} characters left out ...]`;
+    await log.append({ kind: "result", id: call.id, output: recorded, status });
+    used += recorded.length;
+  }
+  if (group.some(({ name }) => changesFiles(name))) await context.checkpoint(log.cursor, "due");
+  return used;
+}
+
+async function runCall({ context, log, stopwatch }: CallParts, call: Call): Promise<Pick<Result, "output" | "status">> {
   const failed = isFinish(call) ? findFailed(log) : [];
-  const { output, status } =
-    failed.length > 0
-      ? { output: FINISH_TOO_EARLY(failed), status: "failed" as const }
-      : isConversationTool(call.name)
-        ? await stopwatch.paused(async () => await runConversationTool(context, call, save))
-        : await runTool(context, call);
-  const omitted = output.length - limit;
-  const recorded = omitted <= 0 ? output : `${truncate(output, limit)}\n[... ${omitted} characters left out ...]`;
-  await log.append({ kind: "result", id: call.id, output: recorded, status });
-  if (changesFiles(call.name)) await context.checkpoint(log.cursor, "due");
-  return recorded.length;
+  if (failed.length > 0) return { output: FINISH_TOO_EARLY(failed), status: "failed" };
+  if (!isConversationTool(call.name)) return await runTool(context, call);
+  const save = async (): Promise<void> => await context.checkpoint(log.cursor, "always");
+  return await stopwatch.paused(async () => await runConversationTool(context, call, save));
 }
 
 /** The calls of the last answer that did not succeed. */
@@ -84,9 +102,12 @@ function findFailed({ conversation: { calls, results } }: ConversationLog): stri
   return others.map(describeCall);
 }
 
+/** A command's result ends with how it ended; that of other tools is their output. */
 async function runTool(context: AgentContext, call: Call): Promise<Pick<Result, "output" | "status">> {
+  const startedAt = performance.now();
   const { output, exitCode } = await context.tool(call.name, call.input);
-  if (exitCode === 0) return { output, status: "ok" };
-  const end = exitCode === null ? "[ended by a signal or a limit]" : `[exit code ${exitCode}]`;
-  return { output: output === "" ? end : `${output}\n${end}`, status: "failed" };
+  const status = exitCode === 0 ? "ok" : "failed";
+  if (call.name !== "bash" || call.input["background"] === true) return { output, status };
+  const end = describeEnd(exitCode, performance.now() - startedAt);
+  return { output: output === "" ? end : `${output.replace(/\n$/, "")}\n${end}`, status };
 }
