@@ -44,8 +44,16 @@ describe("[A15] calls of one answer", () => {
       type.startsWith("tool.") ? [`${type.slice(5, 6)} ${String(data["name"])}`] : [],
     );
     expect(order).toEqual([
-      ...["s read", "s read", "f read", "f read", "s bash", "f bash"],
-      ...["s read", "f read", "s bash", "f bash"],
+      "s read",
+      "s read",
+      "f read",
+      "f read",
+      "s bash",
+      "f bash",
+      "s read",
+      "f read",
+      "s bash",
+      "f bash",
     ]);
     expect(results.slice(0, 5).map(({ content }) => content?.split("\n")[0])).toEqual([
       "     1\tone",
