@@ -202,7 +202,7 @@ function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, b
   const { config, accounts, sessions, vault, ids, log } = parts;
   const providers = config.providers.map((settings) => openProvider(settings, () => systemClock.now()));
   return {
-    people: new People({ accounts, sessions }),
+    people: new People({ accounts, sessions, clock: systemClock, ids, log }),
     logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
   };
 }
@@ -252,9 +252,9 @@ async function openHttp(
     hub,
     clock: systemClock,
     log,
-    authenticate: (bearer) => sessions.authenticate(bearer),
+    authenticate: (bearer) => sessions.authenticateReader(bearer),
     redeemTicket: (ticket) => sessions.redeemTicket(ticket),
-    isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
+    isSessionValid: (sessionId, role) => sessions.isSessionValid(sessionId, role),
     allowedOrigins: () => [new URL(baseUrl()).origin, ...config.allowedOrigins],
   });
   disposers.add(() => closeServer(server, () => live.close()));

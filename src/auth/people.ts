@@ -1,18 +1,86 @@
-/** What people change about their own account, and admins about others'. */
-import type { Accounts } from "../core/ports/accounts.ts";
+/**
+ * What people change about their own account, and admins about others'.
+ *
+ * P1 There is always an admin who can log in: the last one is neither disabled nor given another
+ *    role.
+ * P2 A change of the password, a link for one, and a disabled account end the sessions that it
+ *    could have been stolen for; sockets follow within seconds (websocket-server.ts, L1).
+ * P3 The token of a link is good once and until it expires; only its digest is stored.
+ */
+import { randomBytes } from "node:crypto";
+import PQueue from "p-queue";
+import type { Accounts, Link, Role, Session, User } from "../core/ports/accounts.ts";
 import { SlipwayError } from "../core/error.ts";
-import type { AuthenticatedCaller, Sessions } from "./sessions.ts";
+import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import { assertGoodPassword } from "./password-rules.ts";
+import type { AuthenticatedCaller, ClientInfo, Sessions, TokenGrant } from "./sessions.ts";
+import { sha256 } from "./tokens.ts";
+
+const HOUR = 60 * 60_000;
+const PASSWORD_LINK_MS = 24 * HOUR;
+/** Links that are open at once. */
+const MAX_LINKS = 1_000;
 
 export interface PeopleDeps {
   readonly accounts: Accounts;
-  readonly sessions: Pick<Sessions, "assertFresh">;
+  readonly sessions: Pick<Sessions, "assertFresh" | "isLive" | "listUsers" | "begin" | "passwords">;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Pick<Log, "info" | "warn">;
+}
+
+/** A new link; its token is shown once. */
+export interface MadeLink {
+  readonly link: Link;
+  readonly token: string;
 }
 
 export class People {
   readonly #deps: PeopleDeps;
+  /** Two admins must not disable each other at once (P1). */
+  readonly #changes = new PQueue({ concurrency: 1 });
 
   constructor(deps: PeopleDeps) {
     this.#deps = deps;
+  }
+
+  // ---------------------------------------------------------------- one's own account
+
+  /** The live sessions of a user, the last used first. */
+  async sessions(userId: string): Promise<Session[]> {
+    const { accounts, sessions } = this.#deps;
+    return (await accounts.openSessions(userId)).filter((session) => sessions.isLive(session));
+  }
+
+  /** @returns false when the user has no such session. */
+  async endSession(userId: string, id: string): Promise<boolean> {
+    const session = await this.#deps.accounts.session(id);
+    if (session === null || session.userId !== userId) return false;
+    await this.#deps.accounts.revokeSession(id, this.#deps.clock.now());
+    return true;
+  }
+
+  /** @param except the session that stays; null = none. */
+  endSessions(userId: string, except: string | null): Promise<number> {
+    return this.#deps.accounts.revokeSessions(userId, this.#deps.clock.now(), except);
+  }
+
+  /**
+   * Changes the caller's password and ends their other sessions. A person without one sets the
+   * first with a log-in of the last ten minutes.
+   * @throws SlipwayError `invalid_credentials` when `current` is wrong.
+   */
+  async changePassword(caller: AuthenticatedCaller, current: string | null, next: string): Promise<void> {
+    const { accounts, sessions } = this.#deps;
+    const user = await this.#user(caller.userId);
+    const stored = (await accounts.login(user.email))?.passwordHash ?? null;
+    if (stored === null) await sessions.assertFresh(caller);
+    else if (!(await sessions.passwords.matches(stored, current ?? "")))
+      throw new SlipwayError("invalid_credentials", "The current password is wrong.");
+    assertGoodPassword(next, user.email, "newPassword");
+    await accounts.changeUser(user.id, { passwordHash: await sessions.passwords.hash(next) });
+    await this.endSessions(user.id, caller.sessionId);
+    this.#deps.log.info({ userId: user.id }, "a password was changed");
   }
 
   /**
@@ -24,10 +92,126 @@ export class People {
     await sessions.assertFresh(caller);
     const identities = await accounts.identities(caller.userId);
     if (!identities.some((row) => row.id === id)) throw new SlipwayError("not_found");
-    const user = await accounts.user(caller.userId);
-    const login = user === null ? null : await accounts.login(user.email);
+    const login = await accounts.login((await this.#user(caller.userId)).email);
     if (identities.length === 1 && login?.passwordHash === null)
       throw new SlipwayError("conflict", "This is the only way to log in. Set a password first.");
     await accounts.deleteIdentity(caller.userId, id);
   }
+
+  // ---------------------------------------------------------------- others' accounts
+
+  setRole(by: string, userId: string, role: Role): Promise<User> {
+    return this.#changes.add(async () => {
+      const user = await this.#user(userId);
+      if (role !== "admin") await this.#assertOtherAdmin(user);
+      await this.#deps.accounts.changeUser(userId, { role });
+      this.#deps.log.info({ by, userId, role }, "a role was changed");
+      return { ...user, role };
+    });
+  }
+
+  /** Disabling ends every session; tokens work again when the person is enabled. */
+  setDisabled(by: string, userId: string, isDisabled: boolean): Promise<User> {
+    return this.#changes.add(async () => {
+      const user = await this.#user(userId);
+      if (isDisabled) await this.#assertOtherAdmin(user);
+      const disabledAt = isDisabled ? (user.disabledAt ?? this.#deps.clock.now()) : null;
+      await this.#deps.accounts.changeUser(userId, { disabledAt });
+      if (isDisabled) await this.endSessions(userId, null);
+      this.#deps.log.info({ by, userId }, isDisabled ? "a person was disabled" : "a person was enabled");
+      return { ...user, disabledAt };
+    });
+  }
+
+  async #assertOtherAdmin({ id }: User): Promise<void> {
+    const users = await this.#deps.sessions.listUsers();
+    const isAdmin = (user: User): boolean => user.role === "admin" && user.disabledAt === null;
+    if (users.some((user) => user.id === id && isAdmin(user)) && !users.some((user) => user.id !== id && isAdmin(user)))
+      throw new SlipwayError("conflict", "This is the last admin. Make somebody else an admin first.");
+  }
+
+  /** @throws SlipwayError `not_found`, also for the built-in user. */
+  async #user(userId: string): Promise<User> {
+    const user = (await this.#deps.sessions.listUsers()).find(({ id }) => id === userId);
+    if (user === undefined) throw new SlipwayError("not_found");
+    return user;
+  }
+
+  // ---------------------------------------------------------------- links
+
+  /** @param email null = the invited person chooses it. */
+  async invite(by: string, email: string | null, role: Role, ttlMs: number): Promise<MadeLink> {
+    if (email !== null && (await this.#deps.accounts.login(email)) !== null)
+      throw new SlipwayError("conflict", "A user with this e-mail already exists.");
+    return this.#makeLink({ kind: "invitation", userId: null, email, role, madeBy: by }, ttlMs);
+  }
+
+  /** A link with which a person sets a new password; it does not need the old one. */
+  async makePasswordLink(by: string, userId: string): Promise<MadeLink> {
+    const user = await this.#user(userId);
+    const link = { kind: "password", userId, email: user.email, role: null, madeBy: by } as const;
+    return this.#makeLink(link, PASSWORD_LINK_MS);
+  }
+
+  async #makeLink(
+    fields: Pick<Link, "kind" | "userId" | "email" | "role" | "madeBy">,
+    ttlMs: number,
+  ): Promise<MadeLink> {
+    const { accounts, clock, ids, log } = this.#deps;
+    const now = clock.now();
+    const open = await accounts.openLinks();
+    for (const { id } of open.filter((one) => one.expiresAt <= now)) await accounts.deleteLink(id);
+    if (open.length >= MAX_LINKS) throw new SlipwayError("conflict", "Too many links are open. Withdraw some first.");
+    const token = `lnk_${randomBytes(32).toString("base64url")}`;
+    const times = { createdAt: now, expiresAt: now + ttlMs, usedAt: null };
+    const link: Link = { id: ids.next("lnk"), hash: sha256(token), ...fields, ...times };
+    await accounts.createLink(link);
+    log.info({ by: fields.madeBy, kind: fields.kind, role: fields.role, linkId: link.id }, "a one-time link was made");
+    return { link, token };
+  }
+
+  /** Links that can be used, newest first. */
+  async openLinks(): Promise<Link[]> {
+    const now = this.#deps.clock.now();
+    return (await this.#deps.accounts.openLinks()).filter(({ expiresAt }) => expiresAt > now);
+  }
+
+  /** @throws SlipwayError `expired` for a link that is unknown, used, withdrawn or too old. */
+  async findLink(token: string): Promise<Link> {
+    const link = await this.#deps.accounts.linkByHash(sha256(token));
+    if (link === null || link.usedAt !== null || link.expiresAt <= this.#deps.clock.now()) throw linkExpired();
+    return link;
+  }
+
+  /**
+   * Uses a link: makes the invited person's account, or sets the password, and logs in.
+   * @param email of an invitation that names none.
+   */
+  async acceptLink(token: string, email: string | null, password: string, client: ClientInfo): Promise<TokenGrant> {
+    const { accounts, sessions, clock, ids } = this.#deps;
+    const link = await this.findLink(token);
+    const address = (link.email ?? email)?.toLowerCase();
+    if (address === undefined) throw missingEmail();
+    assertGoodPassword(password, address, "password");
+    const passwordHash = await sessions.passwords.hash(password);
+    const at = clock.now();
+    if (link.kind === "password") {
+      if (!(await accounts.acceptPassword(link.id, at, passwordHash))) throw linkExpired();
+      return sessions.begin(await this.#user(link.userId ?? ""), client);
+    }
+    const role = link.role ?? "user";
+    const user: User = { id: ids.next("user"), email: address, role, createdAt: at, disabledAt: null };
+    if (!(await accounts.acceptInvitation(link.id, at, { ...user, passwordHash }))) throw linkExpired();
+    return sessions.begin(user, client);
+  }
+}
+
+function linkExpired(): SlipwayError {
+  return new SlipwayError("expired", "This link was used, withdrawn, or has expired. Ask an admin for a new one.");
+}
+
+function missingEmail(): SlipwayError {
+  return new SlipwayError("invalid_request", "The body is not valid: see errors.", {
+    errors: [{ path: "email", message: "is needed: this invitation names none" }],
+  });
 }

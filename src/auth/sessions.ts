@@ -8,11 +8,14 @@
  * A3 Roles and revocation are read from the store on every call: a JWT only identifies the session.
  */
 import PQueue from "p-queue";
-import type { AccessToken, Accounts, Role, Session, User, Identity } from "../core/ports/accounts.ts";
+import type { AccessToken, Accounts, Role, Scope, Session, User, Identity } from "../core/ports/accounts.ts";
+import { assertGoodPassword } from "./password-rules.ts";
 import { Passwords } from "./passwords.ts";
+import { createPersonalToken } from "./personal-tokens.ts";
 import { Tickets } from "./tickets.ts";
-import { isPersonalToken, TokenSigner, newPersonalToken, equalSecrets, sha256, type RefreshToken } from "./tokens.ts";
+import { equalSecrets, isPersonalToken, sha256, shortDigest, TokenSigner, type RefreshToken } from "./tokens.ts";
 import { SlipwayError } from "../core/error.ts";
+import { ALL_SCOPES } from "../core/roles.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
 
 const SECOND = 1_000;
@@ -29,6 +32,8 @@ export interface AuthenticatedCaller extends Identity {
   /** Epoch ms at which this authentication expires; null = never. */
   readonly expiresAt: number | null;
   readonly via: "session" | "token" | "local";
+  /** What a personal token may do; null = everything that the person may. */
+  readonly scopes: readonly Scope[] | null;
 }
 
 export interface TokenGrant {
@@ -90,7 +95,7 @@ export class Sessions {
   readonly #ids: Ids;
   readonly #signer: TokenSigner;
   readonly #options: Required<SessionOptions>;
-  readonly #passwords = new Passwords();
+  readonly passwords = new Passwords();
   readonly #tickets: Tickets<AuthenticatedCaller>;
   readonly #setup = new PQueue({ concurrency: 1 });
 
@@ -117,7 +122,8 @@ export class Sessions {
    * @throws SlipwayError `conflict` when the e-mail is taken.
    */
   async createUser(user: NewUser, request: string | null = null): Promise<User> {
-    const passwordHash = await this.#passwords.hash(user.password);
+    assertGoodPassword(user.password, user.email, "password");
+    const passwordHash = await this.passwords.hash(user.password);
     const row: User = {
       id: request === null ? this.#ids.next("user") : `user_${shortDigest(request)}`,
       email: user.email.toLowerCase(),
@@ -159,7 +165,7 @@ export class Sessions {
   /** @throws SlipwayError `invalid_credentials` when the e-mail or the password is wrong (A1). */
   async login(email: string, password: string, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
     const user = await this.#accounts.login(email.toLowerCase());
-    const matches = await this.#passwords.matches(user?.passwordHash ?? null, password);
+    const matches = await this.passwords.matches(user?.passwordHash ?? null, password);
     if (!matches || user === null || user.disabledAt !== null || user.id === LOCAL_USER_ID)
       throw new SlipwayError("invalid_credentials");
     return this.begin(user, client);
@@ -178,7 +184,7 @@ export class Sessions {
     const token = this.#signer.readRefresh(text);
     if (token === null) throw unauthenticated();
     const session = await this.#accounts.session(token.sessionId);
-    if (session === null || !this.#isLive(session)) throw unauthenticated();
+    if (session === null || !this.isLive(session)) throw unauthenticated();
     if (sha256(text) === session.tokenHash) return this.#rotate(token, session, client);
     return this.#replay(token, session);
   }
@@ -215,7 +221,7 @@ export class Sessions {
   async sessionOf(text: string): Promise<Session | null> {
     const token = this.#signer.readRefresh(text);
     const session = token === null ? null : await this.#accounts.session(token.sessionId);
-    if (session === null || !this.#isLive(session) || sha256(text) !== session.tokenHash) return null;
+    if (session === null || !this.isLive(session) || sha256(text) !== session.tokenHash) return null;
     return (await this.#isActive(session.userId)) ? session : null;
   }
 
@@ -249,7 +255,7 @@ export class Sessions {
     return { accessToken, refreshToken, expiresIn: Math.floor(accessTtlMs / SECOND), user };
   }
 
-  #isLive(session: Session): boolean {
+  isLive(session: Session): boolean {
     const now = this.#clock.now();
     return (
       session.revokedAt === null && session.expiresAt > now && now - session.rotatedAt < this.#options.refreshIdleMs
@@ -275,11 +281,20 @@ export class Sessions {
 
   // ---------------------------------------------------------------- authentication
 
+  /**
+   * Like `authenticate`, for the live stream, which a token may only watch with the scope `read`.
+   */
+  async authenticateReader(bearer: string): Promise<AuthenticatedCaller> {
+    const caller = await this.authenticate(bearer);
+    if (caller.scopes?.includes("read") === false) throw new SlipwayError("forbidden");
+    return caller;
+  }
+
   /** The caller of `Authorization: Bearer <bearer>`. @throws SlipwayError `unauthenticated`. */
   async authenticate(bearer: string): Promise<AuthenticatedCaller> {
     const { localToken } = this.#options;
     if (localToken !== null && equalSecrets(bearer, localToken)) {
-      return { userId: LOCAL_USER_ID, role: "admin", sessionId: null, expiresAt: null, via: "local" };
+      return { userId: LOCAL_USER_ID, role: "admin", sessionId: null, expiresAt: null, via: "local", scopes: null };
     }
     return bearer.startsWith("slp_") ? this.#byToken(bearer) : this.#byAccess(bearer);
   }
@@ -287,8 +302,13 @@ export class Sessions {
   async #byAccess(bearer: string): Promise<AuthenticatedCaller> {
     const claims = this.#signer.readAccess(bearer, this.#clock.now());
     const session = claims && (await this.#accounts.session(claims.sessionId));
-    if (!claims || !session || !this.#isLive(session) || session.userId !== claims.userId) throw unauthenticated();
-    return this.#caller(session.userId, { sessionId: session.id, expiresAt: claims.expiresAt, via: "session" });
+    if (!claims || !session || !this.isLive(session) || session.userId !== claims.userId) throw unauthenticated();
+    return this.#caller(session.userId, {
+      sessionId: session.id,
+      expiresAt: claims.expiresAt,
+      via: "session",
+      scopes: null,
+    });
   }
 
   async #byToken(bearer: string): Promise<AuthenticatedCaller> {
@@ -297,7 +317,9 @@ export class Sessions {
     if (token === null || (token.expiresAt !== null && token.expiresAt <= now)) throw unauthenticated();
     if (token.lastUsedAt === null || now - token.lastUsedAt >= 60 * SECOND)
       await this.#accounts.touchToken(token.id, now);
-    return this.#caller(token.userId, { sessionId: `token:${token.hash}`, expiresAt: token.expiresAt, via: "token" });
+    const scopes = token.scopes ?? ALL_SCOPES;
+    const sessionId = `token:${token.hash}`;
+    return this.#caller(token.userId, { sessionId, expiresAt: token.expiresAt, via: "token", scopes });
   }
 
   async #caller(userId: string, rest: Omit<AuthenticatedCaller, "userId" | "role">): Promise<AuthenticatedCaller> {
@@ -306,31 +328,29 @@ export class Sessions {
     return { userId: user.id, role: user.role, ...rest };
   }
 
-  async #isActive(userId: string): Promise<boolean> {
+  async #isActive(userId: string, role?: Role): Promise<boolean> {
     const user = await this.#accounts.user(userId);
-    return user !== null && user.disabledAt === null;
+    return user !== null && user.disabledAt === null && (role === undefined || user.role === role);
   }
 
   /**
    * False once the session is revoked or expired, the personal token is deleted or expired, or the
-   * user is disabled. Its sockets must then be closed.
+   * user is disabled or has another role. Its sockets must then be closed.
    */
-  async isSessionValid(sessionId: string | null): Promise<boolean> {
+  async isSessionValid(sessionId: string | null, role?: Role): Promise<boolean> {
     if (sessionId === null) return true;
     if (sessionId.startsWith("token:")) {
       const token = await this.#accounts.tokenByHash(sessionId.slice("token:".length));
       if (token === null || (token.expiresAt !== null && token.expiresAt <= this.#clock.now())) return false;
-      return this.#isActive(token.userId);
+      return this.#isActive(token.userId, role);
     }
     const session = await this.#accounts.session(sessionId);
-    return session !== null && this.#isLive(session) && (await this.#isActive(session.userId));
+    return session !== null && this.isLive(session) && (await this.#isActive(session.userId, role));
   }
 
   // ---------------------------------------------------------------- personal tokens
 
   /**
-   * The returned token is not stored and cannot be read again. With a key, a token that the same
-   * key made and nobody used is replaced: its answer was lost with the process (rule R5).
    * @throws SlipwayError `forbidden` when the caller used a personal token.
    */
   async createToken(
@@ -338,32 +358,11 @@ export class Sessions {
     name: string,
     ttlMs: number | null,
     key: string | null = null,
+    scopes?: readonly Scope[],
   ): Promise<{ row: AccessToken; token: string }> {
     if (caller.via === "token")
       throw new SlipwayError("forbidden", "A personal token cannot create another token. Log in first.");
-    const token = newPersonalToken();
-    const now = this.#clock.now();
-    const row: AccessToken = {
-      id: key === null ? this.#ids.next("tok") : await this.#takeTokenId(caller.userId, key, now),
-      userId: caller.userId,
-      name,
-      hash: sha256(token),
-      createdAt: now,
-      expiresAt: ttlMs === null ? null : now + ttlMs,
-      lastUsedAt: null,
-      scopes: null,
-    };
-    await this.#accounts.createToken(row);
-    return { row, token };
-  }
-
-  async #takeTokenId(userId: string, key: string, now: number): Promise<string> {
-    const id = `tok_${shortDigest(`${userId} ${key}`)}`;
-    const made = (await this.#accounts.tokens(userId)).find((token) => token.id === id);
-    if (made === undefined) return id;
-    if (made.lastUsedAt !== null || now - made.createdAt >= DAY) return this.#ids.next("tok");
-    await this.#accounts.deleteToken(userId, id);
-    return id;
+    return createPersonalToken(this.#options, { userId: caller.userId, name, ttlMs, key, scopes });
   }
 
   // ---------------------------------------------------------------- tickets
@@ -383,11 +382,6 @@ export class Sessions {
     if (caller === null || !(await this.isSessionValid(caller.sessionId))) throw unauthenticated();
     return caller;
   }
-}
-
-/** The last part of an id that is derived. */
-function shortDigest(text: string): string {
-  return sha256(text).slice(0, 26);
 }
 
 function unauthenticated(): SlipwayError {

@@ -48,6 +48,11 @@ export function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
+/** The last part of an id that is derived. */
+export function shortDigest(text: string): string {
+  return sha256(text).slice(0, 26);
+}
+
 /** Compares in a time that does not depend on where the secrets differ. */
 export function equalSecrets(a: string, b: string): boolean {
   return timingSafeEqual(createHash("sha256").update(a).digest(), createHash("sha256").update(b).digest());

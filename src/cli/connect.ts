@@ -8,6 +8,7 @@ import type { WebSocketConstructor } from "../client/stream.ts";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { SlipwayClient } from "../client/client.ts";
+import type { Fetch } from "../client/transport.ts";
 import { CliExit, EXIT } from "./exit.ts";
 import { openSessionFile } from "./session-file.ts";
 
@@ -46,6 +47,19 @@ export function connect(options: ServerOptions, env: NodeJS.ProcessEnv = process
   if (token) return new SlipwayClient({ baseUrl: url, token, WebSocket, retries: 2 });
   return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, env), WebSocket, retries: 2 });
 }
+
+/** With the session of `slipway login` alone; a token in the environment is ignored. */
+export function connectSession(options: ServerOptions, env: NodeJS.ProcessEnv): SlipwayClient {
+  const { url } = findServer(options, env);
+  return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, env), retries: 2, fetch: fetchAsCli });
+}
+
+/** Says who asks, for the list of sessions. */
+const fetchAsCli: Fetch = (input, init) => {
+  const headers = new Headers(init.headers);
+  headers.set("user-agent", "slipway-cli");
+  return fetch(input, { ...init, headers });
+};
 
 function checked(url: string): string {
   if (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)) return url.replace(/\/+$/, "");

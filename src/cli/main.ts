@@ -18,6 +18,7 @@ import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/accounts.ts";
 import { logsCommand } from "./commands/logs.ts";
+import { sessionCommands } from "./commands/people.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
@@ -48,6 +49,7 @@ function programFor(io: Io): Command {
     answerCommand,
     messageCommand,
     loginCommands,
+    sessionCommands,
     credentialCommands,
     tokenCommands,
     userCommands,

@@ -13,6 +13,7 @@ import type {
   SubmitRequest,
   WireTask,
 } from "../core/protocol/rest.ts";
+import type { Scope } from "../core/ports/accounts.ts";
 import type { WebSocketConstructor } from "./stream.ts";
 import { PeopleClient } from "./people.ts";
 import { SlipwayProblem } from "./problem.ts";
@@ -162,7 +163,7 @@ export class SlipwayClient {
 
   /** Only this response contains the token. */
   createToken(
-    body: { name: string; expiresInDays?: number },
+    body: { name: string; expiresInDays?: number; scopes?: readonly Scope[] },
     options: KeyedCallOptions = {},
   ): Promise<PersonalToken & { token: string }> {
     return this.#json({ method: "POST", path: "/v1/tokens", body, ...keyed(options) });

@@ -1,6 +1,20 @@
-/** The calls about people and their log-ins: `client.people`. */
-import { keyed, type Transport } from "./transport.ts";
-import type { CallOptions, KeyedCallOptions, ListQuery, LinkedIdentity, LoginProviders, Page } from "./types.ts";
+/** The calls about people, their sessions and their log-ins: `client.people`. */
+import type { Role } from "../core/ports/accounts.ts";
+import { keyed, type Call, type Transport } from "./transport.ts";
+import type {
+  Account,
+  CallOptions,
+  KeyedCallOptions,
+  LinkedIdentity,
+  ListQuery,
+  LoginProviders,
+  LoginSession,
+  MadeLink,
+  OneTimeLink,
+  Page,
+} from "./types.ts";
+
+const user = (id: string): string => `/v1/users/${encodeURIComponent(id)}`;
 
 export class PeopleClient {
   readonly #transport: Transport;
@@ -10,28 +24,91 @@ export class PeopleClient {
   }
 
   /** Send a browser to `startUrl` to log in with the provider. */
-  providers(options: CallOptions = {}): Promise<LoginProviders> {
-    return this.#transport.json({
-      method: "GET",
-      path: "/v1/auth/providers",
-      authenticated: false,
-      signal: options.signal,
-    });
+  providers({ signal }: CallOptions = {}): Promise<LoginProviders> {
+    return this.#transport.json({ method: "GET", path: "/v1/auth/providers", authenticated: false, signal });
   }
 
   /** The providers that the caller can log in with. */
   identities(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<LinkedIdentity>> {
-    return this.#transport.json({
-      method: "GET",
-      path: "/v1/me/identities",
-      query: { ...query },
-      signal: options.signal,
-    });
+    return this.#list("/v1/me/identities", query, options);
   }
 
   /** Needs a log-in of the last ten minutes. */
-  async unlink(id: string, options: KeyedCallOptions = {}): Promise<void> {
-    const path = `/v1/me/identities/${encodeURIComponent(id)}`;
-    await this.#transport.send({ method: "DELETE", path, ...keyed(options) });
+  unlink(id: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", `/v1/me/identities/${encodeURIComponent(id)}`, undefined, options);
+  }
+
+  /** Where the caller is logged in, the last used first. */
+  sessions(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<LoginSession>> {
+    return this.#list("/v1/sessions", query, options);
+  }
+
+  endSession(id: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", `/v1/sessions/${encodeURIComponent(id)}`, undefined, options);
+  }
+
+  /** All sessions of the caller; `keepCurrent` keeps the one of this client. */
+  endSessions(keepCurrent: boolean, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", "/v1/sessions", undefined, options, keepCurrent ? { keep: "current" } : {});
+  }
+
+  /** Ends the caller's other sessions. Leave `currentPassword` out when there is none yet. */
+  changePassword(
+    body: { currentPassword?: string; newPassword: string },
+    options: KeyedCallOptions = {},
+  ): Promise<void> {
+    return this.#send("POST", "/v1/me/password", body, options);
+  }
+
+  // -------------------------------------------------------------- admins
+
+  /** Only this response contains the link's token. */
+  invite(body: { role: Role; email?: string; days?: number }, options: KeyedCallOptions = {}): Promise<MadeLink> {
+    return this.#transport.json({ method: "POST", path: "/v1/links", body, ...keyed(options) });
+  }
+
+  links(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<OneTimeLink>> {
+    return this.#list("/v1/links", query, options);
+  }
+
+  withdrawLink(id: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", `/v1/links/${encodeURIComponent(id)}`, undefined, options);
+  }
+
+  /** A link with which the person sets a new password. Only this response contains its token. */
+  passwordLink(userId: string, options: KeyedCallOptions = {}): Promise<MadeLink> {
+    return this.#transport.json({ method: "POST", path: `${user(userId)}/password-link`, ...keyed(options) });
+  }
+
+  setRole(userId: string, role: Role, options: KeyedCallOptions = {}): Promise<Account> {
+    return this.#transport.json({ method: "POST", path: `${user(userId)}/role`, body: { role }, ...keyed(options) });
+  }
+
+  /** @param tasks what becomes of the person's open tasks. */
+  disable(userId: string, tasks: "keep" | "cancel", options: KeyedCallOptions = {}): Promise<Account> {
+    const path = `${user(userId)}/disable`;
+    return this.#transport.json({ method: "POST", path, body: { tasks }, ...keyed(options) });
+  }
+
+  enable(userId: string, options: KeyedCallOptions = {}): Promise<Account> {
+    return this.#transport.json({ method: "POST", path: `${user(userId)}/enable`, ...keyed(options) });
+  }
+
+  endUserSessions(userId: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", `${user(userId)}/sessions`, undefined, options);
+  }
+
+  #list<T>(path: string, query: ListQuery, { signal }: CallOptions): Promise<Page<T>> {
+    return this.#transport.json({ method: "GET", path, query: { ...query }, signal });
+  }
+
+  async #send(
+    method: "POST" | "DELETE",
+    path: string,
+    body: unknown,
+    options: KeyedCallOptions,
+    query: NonNullable<Call["query"]> = {},
+  ): Promise<void> {
+    await this.#transport.send({ method, path, body, query, ...keyed(options) });
   }
 }

@@ -24,7 +24,13 @@ import type {
   userSchema,
   WireTask,
 } from "../core/protocol/rest.ts";
-import type { identitySchema, providersSchema } from "../core/protocol/people.ts";
+import type {
+  identitySchema,
+  linkSchema,
+  madeLinkSchema,
+  providersSchema,
+  sessionRowSchema,
+} from "../core/protocol/people.ts";
 import type { TaskState } from "../core/task.ts";
 
 export type Attempt = z.infer<typeof attemptSchema>;
@@ -45,6 +51,9 @@ export type ToolCall = z.infer<typeof toolCallSchema>;
 export type Account = z.infer<typeof userSchema>;
 
 export type LoginProviders = z.infer<typeof providersSchema>;
+export type LoginSession = z.infer<typeof sessionRowSchema>;
+export type OneTimeLink = z.infer<typeof linkSchema>;
+export type MadeLink = z.infer<typeof madeLinkSchema>;
 export type LinkedIdentity = z.infer<typeof identitySchema>;
 
 export interface Page<T> {

@@ -10,6 +10,8 @@ import { pipeline } from "node:stream/promises";
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
 import type { z } from "zod";
 import { SlipwayError } from "../core/error.ts";
+import type { Role } from "../core/ports/accounts.ts";
+import { ACCESS } from "../core/roles.ts";
 import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { readBody } from "./body.ts";
@@ -208,10 +210,13 @@ async function authorize(
   const bearer = /^Bearer +([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? "")?.[1];
   if (bearer === undefined) throw new SlipwayError("unauthenticated", "Send Authorization: Bearer <token>.");
   const caller = await sessions.authenticate(bearer);
-  const isAllowed =
-    row.access === "user" || caller.role === "admin" || (caller.role === "operator" && row.access !== "admin");
-  if (!isAllowed)
+  const roles: readonly Role[] = ACCESS[row.access];
+  if (!roles.includes(caller.role))
     throw new SlipwayError("forbidden", `This needs the role ${row.access === "admin" ? "admin" : "operator"}.`);
+  if (caller.scopes !== null && row.scope === null)
+    throw new SlipwayError("forbidden", "A personal token cannot do this. Log in first.");
+  if (caller.scopes !== null && row.scope !== null && !caller.scopes.includes(row.scope))
+    throw new SlipwayError("forbidden", `This token was made without the scope ${row.scope}. Make another one.`);
   return caller;
 }
 

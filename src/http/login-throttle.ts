@@ -50,7 +50,7 @@ export class RateLimited extends SlipwayError {
 }
 
 /** Each kind has its own counts and its own queue. */
-export type AttemptKind = "login" | "refresh" | "setup" | "provider";
+export type AttemptKind = "login" | "refresh" | "setup" | "provider" | "password";
 
 export class LoginThrottle {
   readonly #clock: Clock;
@@ -67,6 +67,7 @@ export class LoginThrottle {
     refresh: new PQueue({ concurrency: 4 }),
     setup: new PQueue({ concurrency: 1 }),
     provider: new PQueue({ concurrency: 8 }),
+    password: new PQueue({ concurrency: 2 }),
   };
 
   constructor(clock: Clock) {

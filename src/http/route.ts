@@ -1,8 +1,9 @@
 /** A route is one row: express registers it, and the OpenAPI document is generated from it. */
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { z } from "zod";
-import type { Accounts, Identity } from "../core/ports/accounts.ts";
+import type { Accounts, Identity, Scope } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
+import { scopeOf, type Access } from "../core/roles.ts";
 import type { EgressService } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
 import type { Store } from "../core/ports/store.ts";
@@ -65,9 +66,6 @@ export interface ApiDeps {
 }
 
 export type Method = "get" | "post" | "delete";
-/** `metrics` = operators, and callers on the same machine. */
-export type Access = "none" | "user" | "operator" | "admin" | "metrics";
-
 /** The content of a response: JSON of a schema, text or bytes of a media type, or nothing. */
 export type Answer =
   | { readonly schema: z.ZodType }
@@ -113,6 +111,8 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   /** Express style: `/v1/tasks/:id`. */
   readonly path: string;
   readonly access: Access;
+  /** The scope that a personal token needs; null = no token makes this call. */
+  readonly scope: Scope | null;
   /** The name of the call in the OpenAPI document and in clients, for example `getTask`. */
   readonly operation: string;
   readonly summary: string;
@@ -138,13 +138,14 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
   Route<B, Q>,
   "method" | "path" | "access" | "operation" | "summary" | "answers" | "handle"
 > &
-  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge">>;
+  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge" | "scope">>;
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
   // Without a user a kept answer could reach anybody, unless the body is the whole credential.
   const replay: Replay = row.access === "none" ? "handler" : "store";
-  return { body: nothing, query: nothing, replay, problems: [], isLarge: false, ...row } as unknown as Route;
+  const scope = scopeOf(row.access, row.method);
+  return { body: nothing, query: nothing, replay, problems: [], isLarge: false, scope, ...row } as unknown as Route;
 }
 
 export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));

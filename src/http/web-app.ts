@@ -13,6 +13,7 @@ const SCREENS = [
   "/",
   "/login",
   "/setup",
+  "/join",
   "/new",
   "/tasks/:id",
   "/tasks/:id/:view",

@@ -65,6 +65,7 @@ export interface ApiServer {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly sessions: Sessions;
+  readonly people: People;
   readonly vault: Vault;
   readonly server: Server;
   readonly port: number;
@@ -127,8 +128,9 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   const log = createLog(lines);
   const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const providers = options.providers ?? [];
+  const people = new People({ accounts, sessions, clock, ids, log });
   const deps: ApiDeps = {
-    people: new People({ accounts, sessions }),
+    people,
     logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,
     operations: harness.coordinator.operations,
@@ -155,6 +157,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     store,
     accounts,
     sessions,
+    people,
     vault,
     server,
     port,

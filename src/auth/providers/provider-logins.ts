@@ -72,9 +72,15 @@ export class ProviderLogins {
     this.#deps = deps;
   }
 
+  /** The configured origin, for links that are given away. */
+  get baseUrl(): string {
+    return this.#deps.baseUrl();
+  }
+
   list(): LoginProvider[] {
-    const { providers, baseUrl } = this.#deps;
-    return providers.map(({ id, name }) => ({ id, name, startUrl: `${baseUrl()}/v1/auth/oauth/${id}/start` }));
+    return this.#deps.providers.map(({ id, name }) => {
+      return { id, name, startUrl: `${this.baseUrl}/v1/auth/oauth/${id}/start` };
+    });
   }
 
   /** The id of the provider of an identity; null when it is not configured any more. */
@@ -214,7 +220,7 @@ export class ProviderLogins {
   }
 
   #redirectUri(id: string): string {
-    return `${this.#deps.baseUrl()}/v1/auth/oauth/${id}/callback`;
+    return `${this.baseUrl}/v1/auth/oauth/${id}/callback`;
   }
 
   #seal(flow: Flow): string {

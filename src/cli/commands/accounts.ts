@@ -1,9 +1,9 @@
 /** Commands for accounts: login, logout, credential, token, users. */
 import { createInterface } from "node:readline/promises";
 import { Option, type Command } from "commander";
-import { SlipwayClient } from "../../client/client.ts";
-import type { Role } from "../../core/ports/accounts.ts";
-import { findServer, type ServerOptions } from "../connect.ts";
+import type { Role, Scope } from "../../core/ports/accounts.ts";
+import { ALL_SCOPES, ROLES, SCOPES } from "../../core/roles.ts";
+import { connectSession, type ServerOptions } from "../connect.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import {
   jsonOption,
@@ -16,21 +16,16 @@ import {
   type Io,
   type ReadOptions,
 } from "../io.ts";
-import { openSessionFile, sessionFilePath } from "../session-file.ts";
+import { sessionFilePath } from "../session-file.ts";
+import { peopleCommands } from "./people.ts";
 import { stripControls, formatTable } from "../terminal/text.ts";
-
-/** Login and logout use the stored session and ignore a token in the environment. */
-function sessionClient(io: Io, options: ServerOptions): SlipwayClient {
-  const { url } = findServer(options, io.env);
-  return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, io.env), retries: 2 });
-}
 
 export function loginCommands(program: Command, io: Io): void {
   client(program.command("login"))
     .description("Log in. The password is read from the terminal, standard input or SLIPWAY_PASSWORD")
     .option("--email <email>", "e-mail address of the account (SLIPWAY_EMAIL)")
     .action(async (options: ServerOptions & { readonly email?: string }) => {
-      const server = sessionClient(io, options);
+      const server = connectSession(options, io.env);
       const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
       const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
       print(
@@ -41,7 +36,7 @@ export function loginCommands(program: Command, io: Io): void {
   client(program.command("logout"))
     .description("Log out: end the session that login stored")
     .action(async (options: ServerOptions) => {
-      const server = sessionClient(io, options);
+      const server = connectSession(options, io.env);
       await server.logout();
       print(io, `Logged out at ${server.baseUrl}.`);
     });
@@ -102,16 +97,23 @@ export function credentialCommands(program: Command, io: Io): void {
     });
 }
 
+const scopeWords = Object.entries(SCOPES)
+  .map(([scope, text]) => `${scope}: ${text}`)
+  .join(". ");
+
 export function tokenCommands(program: Command, io: Io): void {
   const group = program.command("token").description("Personal access tokens for scripts and other devices");
   jsonOption(client(group.command("add")))
     .description("Create a token and print it once")
     .argument("<name>", "what it is for")
     .option("--days <number>", "days until it expires", parseWholeNumber)
-    .action(async (name: string, options: ReadOptions & { readonly days?: number }) => {
+    .option("--scopes <list>", `what it may do (all). ${scopeWords}`, parseScopes)
+    .action(async (name: string, options: ReadOptions & { readonly days?: number; readonly scopes?: Scope[] }) => {
+      const { days, scopes } = options;
       const made = await openClient(io, options).createToken({
         name,
-        ...(options.days === undefined ? {} : { expiresInDays: options.days }),
+        ...(days === undefined ? {} : { expiresInDays: days }),
+        ...(scopes === undefined ? {} : { scopes }),
       });
       if (options.json) printJson(io, made);
       else print(io, made.token);
@@ -124,10 +126,11 @@ export function tokenCommands(program: Command, io: Io): void {
       const rows = page.items.map((item) => [
         item.id,
         stripControls(item.name),
+        item.scopes.join(","),
         item.expiresAt ?? "never",
         item.lastUsedAt ?? "never",
       ]);
-      print(io, formatTable(["ID", "NAME", "EXPIRES", "LAST USED"], rows));
+      print(io, formatTable(["ID", "NAME", "SCOPES", "EXPIRES", "LAST USED"], rows));
     });
   client(group.command("remove"))
     .description("Revoke a token")
@@ -138,14 +141,12 @@ export function tokenCommands(program: Command, io: Io): void {
     });
 }
 
-const ROLES = ["user", "operator", "admin"] as const satisfies readonly Role[];
-
 export function userCommands(program: Command, io: Io): void {
   const group = program.command("users").description("Accounts of this server (admins)");
   jsonOption(client(group.command("add")))
     .description("Create an account. The password is read from the terminal, standard input or SLIPWAY_PASSWORD")
     .argument("<email>", "e-mail address")
-    .addOption(new Option("--role <role>", "what they may do").choices([...ROLES]).default("user"))
+    .addOption(new Option("--role <role>", "what they may do").choices(Object.keys(ROLES)).default("user"))
     .action(async (email: string, options: ReadOptions & { readonly role: Role }) => {
       const server = openClient(io, options);
       const password = await readSecret(io, "password", "SLIPWAY_PASSWORD");
@@ -162,8 +163,21 @@ export function userCommands(program: Command, io: Io): void {
         io,
         formatTable(
           ["ID", "E-MAIL", "ROLE", "CREATED"],
-          page.items.map((item) => [item.id, stripControls(item.email), item.role, item.createdAt]),
+          page.items.map((item) => [
+            item.id,
+            stripControls(item.email),
+            item.disabledAt === null ? item.role : `${item.role}, disabled`,
+            item.createdAt,
+          ]),
         ),
       );
     });
+  peopleCommands(group, io);
+}
+
+function parseScopes(text: string): Scope[] {
+  const scopes = text.split(",").map((scope) => scope.trim());
+  const known = ALL_SCOPES.filter((scope) => scopes.includes(scope));
+  if (known.length === scopes.length) return known;
+  throw new CliExit(EXIT.usage, `--scopes must be a list of ${ALL_SCOPES.join(", ")} between commas.`);
 }

@@ -48,3 +48,60 @@ export const identitySchema = z.strictObject({
   createdAt: time,
   lastUsedAt: time.nullable(),
 });
+
+const roleSchema = z.enum(["user", "operator", "admin"]);
+const passwordSchema = z.string().min(10).max(1_024);
+
+export const sessionRowSchema = z.strictObject({
+  id: z.string(),
+  /** What the client said about itself, for example "Firefox on Linux". */
+  device: z.string(),
+  /** The network address of its last use. */
+  address: z.string(),
+  createdAt: time,
+  lastUsedAt: time,
+  expiresAt: time,
+  /** True for the session of this request. */
+  current: z.boolean(),
+});
+
+export const endSessionsSchema = z.strictObject({
+  keep: z.enum(["current"]).optional().describe("`current` keeps the session of this request."),
+});
+
+export const newPasswordSchema = z.strictObject({
+  /** Left out by people who have none. */
+  currentPassword: z.string().min(1).max(1_024).optional(),
+  newPassword: passwordSchema,
+});
+
+/** `keep`: the person's open tasks go on; `cancel`: they are cancelled. */
+export const disableSchema = z.strictObject({ tasks: z.enum(["keep", "cancel"]) });
+export const roleChangeSchema = z.strictObject({ role: roleSchema });
+
+export const newInvitationSchema = z.strictObject({
+  role: roleSchema,
+  /** Left out: the invited person chooses it. */
+  email: z.email().max(254).optional(),
+  days: z.int().min(1).max(30).optional(),
+});
+
+export const linkSchema = z.strictObject({
+  id: z.string(),
+  kind: z.enum(["invitation", "password"]),
+  email: z.string().nullable(),
+  role: roleSchema.nullable(),
+  createdAt: time,
+  expiresAt: time,
+});
+/** The answer to the making of a link; no other answer contains its token. */
+export const madeLinkSchema = linkSchema.extend({ token: z.string(), url: z.string() });
+
+export const linkTokenSchema = z.strictObject({ token: z.string().min(1).max(200) });
+export const linkInfoSchema = linkSchema.omit({ id: true, createdAt: true });
+export const acceptLinkSchema = z.strictObject({
+  token: z.string().min(1).max(200),
+  /** Of an invitation that names none. */
+  email: z.email().max(254).optional(),
+  password: passwordSchema,
+});

@@ -39,6 +39,7 @@ const nonEmptyText = (max: number) =>
     .refine((text) => !text.includes("\0"), "must not contain NUL");
 
 export const roleSchema = z.enum(["user", "operator", "admin"]);
+const scopeSchema = z.enum(["read", "submit", "operate"]);
 
 // ---------------------------------------------------------------- requests
 
@@ -61,6 +62,8 @@ export const newUserSchema = z.strictObject({
 export const newTokenSchema = z.strictObject({
   name: singleLine(100),
   expiresInDays: z.int().min(1).max(365).optional(),
+  /** All when left out. */
+  scopes: z.array(scopeSchema).min(1).max(3).optional(),
 });
 export const newCredentialSchema = z.strictObject({
   host: z.string().min(1).max(255),
@@ -227,7 +230,14 @@ export const taskSchema = z.strictObject({
 });
 export type WireTask = z.infer<typeof taskSchema>;
 
-export const userSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema, createdAt: time });
+export const userSchema = z.strictObject({
+  id: z.string(),
+  email: z.string(),
+  role: roleSchema,
+  createdAt: time,
+  /** A disabled person cannot log in; null = not disabled. */
+  disabledAt: time.nullable(),
+});
 export const meSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema });
 export const sessionSchema = z.strictObject({
   accessToken: z.string(),
@@ -239,6 +249,7 @@ export const ticketSchema = z.strictObject({ ticket: z.string(), expiresIn: z.in
 export const tokenSchema = z.strictObject({
   id: z.string(),
   name: z.string(),
+  scopes: z.array(scopeSchema),
   createdAt: time,
   expiresAt: time.nullable(),
   lastUsedAt: time.nullable(),

@@ -11,6 +11,7 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { isAbort, errorMessage } from "../../core/error.ts";
+import type { Role } from "../../core/ports/accounts.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import { CLOSE_CODES, PROTOCOL } from "../../core/protocol/stream-constants.ts";
 import { Connection, type ConnectionSlots, type ConnectionTiming, type StreamIdentity } from "./connection.ts";
@@ -31,7 +32,8 @@ export interface WebSocketServerDeps {
   readonly authenticate: (bearer: string) => Promise<StreamIdentity>;
   /** Resolves a ticket and consumes it; rejects when it is invalid. */
   readonly redeemTicket: (ticket: string) => Promise<StreamIdentity>;
-  readonly isSessionValid: (sessionId: string | null) => Promise<boolean>;
+  /** @param role that the connection was opened with. */
+  readonly isSessionValid: (sessionId: string | null, role: Role) => Promise<boolean>;
   /**
    * Web origins that may connect, as `https://host[:port]`. A client that sends no Origin is not a
    * browser and may connect.
@@ -213,18 +215,19 @@ class StreamServer implements WebSocketServerAdapter {
 
   async #checkSessions(): Promise<void> {
     const now = this.#deps.clock.now();
-    /** One lookup per session, shared by its connections. */
+    /** One lookup per session and role, shared by its connections. */
     const lookups = new Map<string, Promise<boolean>>();
-    const isValid = (sessionId: string): Promise<boolean> => {
-      const lookup = lookups.get(sessionId) ?? this.#deps.isSessionValid(sessionId);
-      lookups.set(sessionId, lookup);
+    const isValid = (sessionId: string, role: Role): Promise<boolean> => {
+      const key = `${role} ${sessionId}`;
+      const lookup = lookups.get(key) ?? this.#deps.isSessionValid(sessionId, role);
+      lookups.set(key, lookup);
       return lookup;
     };
     const checkSession = async (connection: Connection): Promise<void> => {
       const { identity } = connection;
       if (identity === null) return;
-      const { sessionId, expiresAt } = identity;
-      const valid = (expiresAt === null || expiresAt > now) && (sessionId === null || (await isValid(sessionId)));
+      const { sessionId, role, expiresAt } = identity;
+      const valid = (expiresAt === null || expiresAt > now) && (sessionId === null || (await isValid(sessionId, role)));
       // Close only if the identity is still the one that was checked: the client may have renewed
       // it.
       if (!valid && connection.identity === identity) connection.close(CLOSE_CODES.unauthenticated, "session ended");

@@ -12,7 +12,11 @@ Times are ISO 8601 in UTC. Lists are pages: \`next\` is the \`cursor\` of the ne
 
 const TAGS: readonly (readonly [name: string, description: string, paths: RegExp])[] = [
   ["Tasks", "Submit, stop, retry, steer; what a task did.", /^\/v1\/(tasks|threads|repositories|config)\b/],
-  ["Accounts", "Log in, tokens, git credentials, users.", /^\/v1\/(auth|session|setup|me|tickets|tokens|cred|users)\b/],
+  [
+    "Accounts",
+    "Log in, tokens, git credentials, users.",
+    /^\/v1\/(auth|session|setup|sessions|me|tickets|tokens|links|cred|users)\b/,
+  ],
   ["Operations", "For operators.", /^\/v1\/ops\b/],
   ["Stream", "Live updates over a WebSocket.", /^\/v1\/stream\b/],
   ["Server", "Health, metrics, this document.", /^/],
@@ -21,8 +25,7 @@ const TAGS: readonly (readonly [name: string, description: string, paths: RegExp
 /** All codes that a call may answer with: those of its kind and those of its row. */
 export function routeProblems(row: Route): ErrorCode[] {
   const general: ErrorCode[] = ["internal", "headers_too_large"];
-  if (row.access !== "none") general.push("unauthenticated");
-  if (row.access !== "none" && row.access !== "user") general.push("forbidden");
+  if (row.access !== "none") general.push("unauthenticated", "forbidden");
   if (row.method === "post")
     general.push("invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout");
   else if (row.path.startsWith("/v1/")) general.push("invalid_request");

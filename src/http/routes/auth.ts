@@ -1,9 +1,10 @@
 /** Routes of accounts: login, tokens, git credentials, tickets and users. */
 import { z } from "zod";
-import type { Credential, User } from "../../core/ports/accounts.ts";
+import type { AccessToken, Credential, User } from "../../core/ports/accounts.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { AuthenticatedCaller, TokenGrant } from "../../auth/sessions.ts";
 import { credentialContext } from "../../auth/vault.ts";
+import { ALL_SCOPES } from "../../core/roles.ts";
 import { toIsoTime } from "../../core/protocol/mapping.ts";
 import {
   credentialSchema,
@@ -33,7 +34,7 @@ const REPLAY = { memoryMs: 30_000 };
 /** The response to the creation of a personal token; no other response contains the token. */
 const mintedTokenSchema = tokenSchema.extend({ token: z.string() });
 
-function session(grant: TokenGrant): z.infer<typeof sessionSchema> {
+export function wireSession(grant: TokenGrant): z.infer<typeof sessionSchema> {
   const { accessToken, refreshToken, expiresIn, user } = grant;
   return { accessToken, refreshToken, expiresIn, user: me(user) };
 }
@@ -42,8 +43,8 @@ function me({ id, email, role }: User): z.infer<typeof meSchema> {
   return { id, email, role };
 }
 
-function wireUser(user: User): z.infer<typeof userSchema> {
-  return { ...me(user), createdAt: toIsoTime(user.createdAt) };
+export function wireUser(user: User): z.infer<typeof userSchema> {
+  return { ...me(user), createdAt: toIsoTime(user.createdAt), disabledAt: isoOrNull(user.disabledAt) };
 }
 
 function wireCredential({ id, host, username, createdAt }: Credential): z.infer<typeof credentialSchema> {
@@ -51,6 +52,17 @@ function wireCredential({ id, host, username, createdAt }: Credential): z.infer<
 }
 
 const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
+
+function wireToken({ id, name, createdAt, expiresAt, lastUsedAt, scopes }: AccessToken): z.infer<typeof tokenSchema> {
+  return {
+    id,
+    name,
+    scopes: [...(scopes ?? ALL_SCOPES)],
+    createdAt: toIsoTime(createdAt),
+    expiresAt: isoOrNull(expiresAt),
+    lastUsedAt: isoOrNull(lastUsedAt),
+  };
+}
 
 export const authRoutes = [
   route({
@@ -68,7 +80,7 @@ export const authRoutes = [
       const { email, password } = body;
       const client = readClientInfo(call);
       const grant = await throttle.attempt("login", ip, email, () => deps.sessions.login(email, password, client));
-      return { status: 200, body: session(grant) };
+      return { status: 200, body: wireSession(grant) };
     },
   }),
   route({
@@ -82,13 +94,14 @@ export const authRoutes = [
     answers: { 200: json(sessionSchema) },
     problems: ["unauthenticated", "rate_limited"],
     async handle(call) {
-      return { status: 200, body: session(await refresh(call, call.body.refreshToken)) };
+      return { status: 200, body: wireSession(await refresh(call, call.body.refreshToken)) };
     },
   }),
   route({
     method: "post",
     path: "/v1/auth/logout",
     access: "user",
+    scope: null,
     operation: "logout",
     summary: "End this session",
     answers: { 204: EMPTY },
@@ -115,7 +128,7 @@ export const authRoutes = [
       const grant = await throttle.attempt("setup", ip, null, () =>
         deps.sessions.setUp(token, email, password, client),
       );
-      return { status: 201, body: session(grant) };
+      return { status: 201, body: wireSession(grant) };
     },
   }),
   route({
@@ -136,6 +149,7 @@ export const authRoutes = [
     path: "/v1/tickets",
     access: "user",
     replay: REPLAY,
+    scope: "read",
     operation: "createTicket",
     summary: "A one-time ticket for a WebSocket",
     answers: { 201: json(ticketSchema) },
@@ -150,6 +164,7 @@ export const tokenRoutes = [
     method: "post",
     path: "/v1/tokens",
     access: "user",
+    scope: null,
     operation: "createToken",
     summary: "Create a personal access token; only this response contains it",
     body: newTokenSchema,
@@ -161,16 +176,9 @@ export const tokenRoutes = [
         body.name,
         (body.expiresInDays ?? TOKEN_DAYS) * DAY,
         idempotencyKey,
+        body.scopes,
       );
-      const { id, name, createdAt, expiresAt, lastUsedAt } = row;
-      const shown = {
-        id,
-        name,
-        createdAt: toIsoTime(createdAt),
-        expiresAt: isoOrNull(expiresAt),
-        lastUsedAt: isoOrNull(lastUsedAt),
-      };
-      return { status: 201, body: { ...shown, token } };
+      return { status: 201, body: { ...wireToken(row), token } };
     },
   }),
   route({
@@ -183,22 +191,14 @@ export const tokenRoutes = [
     answers: { 200: json(pageSchema(tokenSchema)) },
     async handle({ deps, caller, query }) {
       const { items, next } = pageOfList(await deps.accounts.tokens(caller.userId), (token) => token.id, query);
-      const shown = items.map(({ id, name, createdAt, expiresAt, lastUsedAt }) => {
-        return {
-          id,
-          name,
-          createdAt: toIsoTime(createdAt),
-          expiresAt: isoOrNull(expiresAt),
-          lastUsedAt: isoOrNull(lastUsedAt),
-        };
-      });
-      return { status: 200, body: { items: shown, next } };
+      return { status: 200, body: { items: items.map(wireToken), next } };
     },
   }),
   route({
     method: "delete",
     path: "/v1/tokens/:id",
     access: "user",
+    scope: null,
     operation: "revokeToken",
     summary: "Revoke a personal access token",
     answers: { 204: EMPTY },
@@ -214,6 +214,7 @@ export const credentialRoutes = [
     method: "post",
     path: "/v1/credentials",
     access: "user",
+    scope: null,
     operation: "putCredential",
     summary: "Store a git credential for a host, replacing an existing one. The token is never returned",
     body: newCredentialSchema,
@@ -245,6 +246,7 @@ export const credentialRoutes = [
     method: "delete",
     path: "/v1/credentials/:id",
     access: "user",
+    scope: null,
     operation: "deleteCredential",
     summary: "Delete a git credential",
     answers: { 204: EMPTY },
@@ -260,14 +262,13 @@ export const userRoutes = [
     method: "post",
     path: "/v1/users",
     access: "admin",
+    scope: null,
     operation: "createUser",
     summary: "Create a user",
     body: newUserSchema,
     answers: { 201: json(userSchema) },
     problems: ["conflict"],
     async handle({ deps, caller, body, idempotencyKey }) {
-      if (caller.via === "token")
-        throw new SlipwayError("forbidden", "A personal token cannot create users. Log in first.");
       const request = idempotencyKey === null ? null : `${caller.userId} ${idempotencyKey}`;
       return { status: 201, body: wireUser(await deps.sessions.createUser(body, request)) };
     },

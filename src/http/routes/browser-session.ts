@@ -10,7 +10,7 @@ import { readClientInfo } from "../client-info.ts";
 import { readCookie, rejectOtherSites, setCookie } from "../cookies.ts";
 import { EMPTY, json, route, type RouteCall, type RouteReply } from "../route.ts";
 
-const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
+export const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
 /** The refresh has none: its credential is the cookie, which yields the same successor for 30 s. */
 const REPLAY = { memoryMs: 30_000 };
 const COOKIE_SECONDS = 90 * 24 * 60 * 60;
@@ -22,7 +22,7 @@ export function sessionCookie(call: AnyCall, { refreshToken }: TokenGrant): stri
   return setCookie(call, "slipway", refreshToken, COOKIE_SECONDS);
 }
 
-function reply(call: AnyCall, status: number, grant: TokenGrant): RouteReply {
+export function browserReply(call: AnyCall, status: number, grant: TokenGrant): RouteReply {
   const { accessToken, expiresIn, user } = grant;
   const { id, email, role } = user;
   const body: z.infer<typeof browserSessionSchema> = { accessToken, expiresIn, user: { id, email, role } };
@@ -56,7 +56,7 @@ export const browserSessionRoutes = [
       const grant = await throttle.attempt("login", ip, body.email, () =>
         deps.sessions.login(body.email, body.password, readClientInfo(call)),
       );
-      return reply(call, 200, grant);
+      return browserReply(call, 200, grant);
     },
   }),
   route({
@@ -71,7 +71,7 @@ export const browserSessionRoutes = [
       rejectOtherSites(call);
       const token = readCookie(call, "slipway");
       if (token === null) throw new SlipwayError("unauthenticated", "Log in first.");
-      return reply(call, 200, await refresh(call, token));
+      return browserReply(call, 200, await refresh(call, token));
     },
   }),
   route({
@@ -92,13 +92,14 @@ export const browserSessionRoutes = [
       const grant = await throttle.attempt("setup", ip, null, () =>
         deps.sessions.setUp(token, email, password, client),
       );
-      return reply(call, 201, grant);
+      return browserReply(call, 201, grant);
     },
   }),
   route({
     method: "delete",
     path: "/v1/session",
     access: "user",
+    scope: null,
     operation: "logOutBrowser",
     summary: "End this session and remove its cookie",
     answers: { 204: EMPTY },

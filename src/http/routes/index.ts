@@ -1,10 +1,12 @@
 /** The route table of the server. */
+import { accountRoutes } from "./account.ts";
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
 import { browserSessionRoutes } from "./browser-session.ts";
 import { egressRoutes } from "./egress.ts";
 import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
+import { linkRoutes, peopleRoutes } from "./people.ts";
 import { providerRoutes } from "./providers.ts";
 import type { Route } from "../route.ts";
 import { pullRequestRoutes } from "./pull-requests.ts";
@@ -14,9 +16,12 @@ const own: readonly Route[] = [
   ...authRoutes,
   ...browserSessionRoutes,
   ...providerRoutes,
+  ...accountRoutes,
   ...tokenRoutes,
   ...credentialRoutes,
   ...userRoutes,
+  ...peopleRoutes,
+  ...linkRoutes,
   ...capabilityRoutes,
   ...taskRoutes,
   ...messageRoutes,

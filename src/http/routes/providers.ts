@@ -91,6 +91,7 @@ export const providerRoutes = [
     method: "delete",
     path: "/v1/me/identities/:id",
     access: "user",
+    scope: null,
     operation: "unlinkIdentity",
     summary: "Unlink a provider. Needs a log-in of the last ten minutes",
     answers: { 204: EMPTY },

@@ -131,6 +131,67 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     const effects = async (): Promise<number> => 1 - (await api.accounts.identities(userId)).length;
     return { path: `/v1/me/identities/${id}`, token: accessToken, effects };
   },
+  "delete /v1/sessions/{id}": async () => {
+    const { userId, accessToken } = await api.person("elsewhere@example.com");
+    await api.sessions.login("elsewhere@example.com", PASSWORD);
+    const mine = await api.sessions.authenticate(accessToken);
+    const other = (await api.people.sessions(userId)).find(({ id }) => id !== mine.sessionId);
+    return { path: `/v1/sessions/${other!.id}`, token: accessToken };
+  },
+  "delete /v1/sessions": async () => ({
+    path: "/v1/sessions?keep=current",
+    token: (await api.person("everywhere@example.com")).accessToken,
+  }),
+  "post /v1/me/password": async () => {
+    const { accessToken } = await api.person("change@example.com");
+    const body = { currentPassword: PASSWORD, newPassword: "seven green lanterns" };
+    return { token: accessToken, body, other: { ...body, newPassword: "eight green lanterns" } };
+  },
+  "post /v1/users/{id}/role": async () => ({
+    path: `/v1/users/${(await api.person("rise@example.com")).userId}/role`,
+    body: { role: "operator" },
+    other: { role: "admin" },
+  }),
+  "post /v1/users/{id}/disable": async () => ({
+    path: `/v1/users/${(await api.person("off@example.com")).userId}/disable`,
+    body: { tasks: "keep" },
+    other: { tasks: "cancel" },
+  }),
+  "post /v1/users/{id}/enable": async () => ({
+    path: `/v1/users/${(await api.person("on@example.com")).userId}/enable`,
+  }),
+  "delete /v1/users/{id}/sessions": async () => ({
+    path: `/v1/users/${(await api.person("out@example.com")).userId}/sessions`,
+  }),
+  "post /v1/users/{id}/password-link": async () => {
+    const { userId } = await api.person("forgot@example.com");
+    const effects = async (): Promise<number> =>
+      (await api.people.openLinks()).filter((link) => link.userId === userId).length;
+    return { path: `/v1/users/${userId}/password-link`, effects };
+  },
+  "post /v1/links": async () => {
+    const body = { role: "user", email: "guest@example.com" };
+    const effects = async (): Promise<number> =>
+      (await api.people.openLinks()).filter(({ email }) => email === body.email).length;
+    return { body, other: { ...body, role: "operator" }, effects };
+  },
+  "delete /v1/links/{id}": async () => ({
+    path: `/v1/links/${(await api.people.invite("user_x", null, "user", 60_000)).link.id}`,
+  }),
+  "post /v1/links/look": async () => {
+    const { token } = await api.people.invite("user_x", null, "user", 60_000);
+    return { token: null, body: { token }, other: { token: "other" } };
+  },
+  "post /v1/links/accept": async () => {
+    const { token } = await api.people.invite("user_x", "joined@example.com", "user", 60_000);
+    const effects = async (): Promise<number> =>
+      (await list("/v1/users")).filter(({ email }) => email === "joined@example.com").length;
+    return { token: null, body: { token, password: PASSWORD }, other: { token, password: `${PASSWORD}!` }, effects };
+  },
+  "post /v1/session/link": async () => {
+    const { token } = await api.people.invite("user_x", "joined-b@example.com", "user", 60_000);
+    return { token: null, body: { token, password: PASSWORD }, other: { token, password: `${PASSWORD}!` } };
+  },
   "post /v1/users": async () => {
     const body = { email: "new@example.com", password: PASSWORD, role: "user" };
     const effects = async (): Promise<number> =>

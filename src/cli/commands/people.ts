@@ -1,0 +1,138 @@
+/** Commands about people: invitations, roles, passwords, sessions. */
+import { Option, type Command } from "commander";
+import type { SlipwayClient } from "../../client/client.ts";
+import type { Account, MadeLink } from "../../client/types.ts";
+import type { Role } from "../../core/ports/accounts.ts";
+import { ROLES } from "../../core/roles.ts";
+import { CliExit, EXIT } from "../exit.ts";
+import {
+  client,
+  jsonOption,
+  openClient,
+  parseWholeNumber,
+  print,
+  printJson,
+  readSecret,
+  type Io,
+  type ReadOptions,
+} from "../io.ts";
+import { connectSession, type ServerOptions } from "../connect.ts";
+import { formatTable, stripControls } from "../terminal/text.ts";
+
+const roleNames = Object.keys(ROLES);
+const roleWords = Object.entries(ROLES)
+  .map(([role, text]) => `${role}: ${text}`)
+  .join(". ");
+
+async function findUser(server: SlipwayClient, which: string): Promise<Account> {
+  const { items } = await server.users({ limit: 1_000 });
+  const found = items.find(({ id, email }) => id === which || email === which.toLowerCase());
+  if (found !== undefined) return found;
+  throw new CliExit(EXIT.usage, `There is no person ${stripControls(which)}. slipway users list shows everybody.`);
+}
+
+function showLink(io: Io, made: MadeLink, options: ReadOptions): void {
+  if (options.json) return printJson(io, made);
+  print(io, made.url);
+  io.err.write(`Good once, until ${made.expiresAt}. Give it to the person over a channel that you trust.\n`);
+}
+
+function showUser(io: Io, { id, email, role, disabledAt }: Account, options: ReadOptions): void {
+  if (options.json) return printJson(io, { id, email, role, disabledAt });
+  print(io, `${id}  ${stripControls(email)}  ${role}${disabledAt === null ? "" : "  disabled"}`);
+}
+
+/** @param group the command `users`. */
+export function peopleCommands(group: Command, io: Io): void {
+  jsonOption(client(group.command("invite")))
+    .description(`Make a one-time link for a new person. ${roleWords}`)
+    .addOption(new Option("--role <role>", "what they may do").choices(roleNames).default("user"))
+    .option("--email <email>", "the address of their account; without it they choose it")
+    .option("--days <number>", "days until the link expires (7)", parseWholeNumber)
+    .action(async (options: ReadOptions & { role: Role; email?: string; days?: number }) => {
+      const { role, email, days } = options;
+      const body = { role, ...(email === undefined ? {} : { email }), ...(days === undefined ? {} : { days }) };
+      showLink(io, await openClient(io, options).people.invite(body), options);
+    });
+  jsonOption(client(group.command("reset")))
+    .description("Make a one-time link with which a person sets a new password")
+    .argument("<person>", "e-mail or id")
+    .action(async (which: string, options: ReadOptions) => {
+      const server = openClient(io, options);
+      showLink(io, await server.people.passwordLink((await findUser(server, which)).id), options);
+    });
+  jsonOption(client(group.command("role")))
+    .description("Give a person another role")
+    .argument("<person>", "e-mail or id")
+    .argument("<role>", roleNames.join(", "))
+    .action(async (which: string, role: string, options: ReadOptions) => {
+      if (!roleNames.includes(role)) throw new CliExit(EXIT.usage, `The role must be one of ${roleNames.join(", ")}.`);
+      const server = openClient(io, options);
+      const { id } = await findUser(server, which);
+      showUser(io, await server.people.setRole(id, role as Role), options);
+    });
+  jsonOption(client(group.command("disable")))
+    .description("Stop a person's log-ins, sessions, sockets and tokens")
+    .argument("<person>", "e-mail or id")
+    .addOption(
+      new Option("--tasks <what>", "what becomes of their open tasks")
+        .choices(["keep", "cancel"])
+        .makeOptionMandatory(),
+    )
+    .action(async (which: string, options: ReadOptions & { tasks: "keep" | "cancel" }) => {
+      const server = openClient(io, options);
+      showUser(io, await server.people.disable((await findUser(server, which)).id, options.tasks), options);
+    });
+  jsonOption(client(group.command("enable")))
+    .description("Let a disabled person in again")
+    .argument("<person>", "e-mail or id")
+    .action(async (which: string, options: ReadOptions) => {
+      const server = openClient(io, options);
+      showUser(io, await server.people.enable((await findUser(server, which)).id), options);
+    });
+  client(group.command("logout"))
+    .description("End all sessions of a person")
+    .argument("<person>", "e-mail or id")
+    .action(async (which: string, options: ServerOptions) => {
+      const server = openClient(io, options);
+      await server.people.endUserSessions((await findUser(server, which)).id);
+      print(io, "Ended.");
+    });
+}
+
+export function sessionCommands(program: Command, io: Io): void {
+  const group = program.command("sessions").description("Where you are logged in");
+  jsonOption(client(group.command("list")))
+    .description("List your sessions, the last used first")
+    .action(async (options: ReadOptions) => {
+      const page = await connectSession(options, io.env).people.sessions({ limit: 200 });
+      if (options.json) return printJson(io, page);
+      const rows = page.items.map((item) => [
+        item.id,
+        stripControls(item.device) + (item.current ? " (this one)" : ""),
+        stripControls(item.address),
+        item.lastUsedAt,
+      ]);
+      print(io, formatTable(["ID", "DEVICE", "ADDRESS", "LAST USED"], rows));
+    });
+  client(group.command("end"))
+    .description("End a session, or all but this one")
+    .argument("[id]", "its id")
+    .option("--all", "all of them but this one")
+    .action(async (id: string | undefined, options: ServerOptions & { all?: true }) => {
+      if ((id === undefined) === (options.all === undefined))
+        throw new CliExit(EXIT.usage, "Give the id of a session, or --all.");
+      const { people } = connectSession(options, io.env);
+      await (id === undefined ? people.endSessions(true) : people.endSession(id));
+      print(io, "Ended.");
+    });
+  client(program.command("password"))
+    .description("Change your password. Both are read from the terminal, or SLIPWAY_PASSWORD and SLIPWAY_NEW_PASSWORD")
+    .action(async (options: ServerOptions) => {
+      const { people } = connectSession(options, io.env);
+      const currentPassword = await readSecret(io, "current password", "SLIPWAY_PASSWORD");
+      const newPassword = await readSecret(io, "new password", "SLIPWAY_NEW_PASSWORD");
+      await people.changePassword({ currentPassword, newPassword });
+      print(io, "Changed. Your other sessions have ended.");
+    });
+}

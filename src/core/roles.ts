@@ -1,0 +1,40 @@
+/**
+ * What people and tokens may do: the one table that the routes, the documents and the tests read.
+ */
+import type { Role, Scope } from "./ports/accounts.ts";
+
+/** Which roles may make a call. `none` needs no log-in; `metrics` also callers on the machine. */
+export const ACCESS = {
+  none: [],
+  user: ["user", "operator", "admin"],
+  operator: ["operator", "admin"],
+  metrics: ["operator", "admin"],
+  admin: ["admin"],
+} as const satisfies Record<string, readonly Role[]>;
+export type Access = keyof typeof ACCESS;
+
+export const ROLES: Readonly<Record<Role, string>> = {
+  user: "submits tasks, and sees and changes their own",
+  operator: "sees, cancels and kills everybody's tasks; pauses the queue; sees the machine",
+  admin: "what operators do, and people, links and the list of reachable hosts",
+};
+
+/** What a personal token may be made for. Each scope is independent of the others. */
+export const SCOPES: Readonly<Record<Scope, string>> = {
+  read: "see tasks, their logs and changes, and watch them",
+  submit: "submit, stop, retry and answer tasks",
+  operate: "what the person's role allows beyond their own tasks",
+};
+
+/**
+ * The scope that a call needs of a personal token, unless its route says otherwise; null = no token
+ * makes it. Calls about the person themselves (tokens, credentials, sessions, password) say null.
+ */
+export function scopeOf(access: Access, method: string): Scope | null {
+  if (access === "none") return null;
+  if (access !== "user") return "operate";
+  return method === "get" ? "read" : "submit";
+}
+
+/** A token from before there were scopes has all of them. */
+export const ALL_SCOPES: readonly Scope[] = ["read", "submit", "operate"];

@@ -1,0 +1,85 @@
+/** A person's own sessions and password. */
+import type { z } from "zod";
+import type { Session } from "../../core/ports/accounts.ts";
+import { SlipwayError } from "../../core/error.ts";
+import { toIsoTime } from "../../core/protocol/mapping.ts";
+import { endSessionsSchema, newPasswordSchema, sessionRowSchema } from "../../core/protocol/people.ts";
+import { pageSchema } from "../../core/protocol/rest.ts";
+import { EMPTY, json, listQuerySchema, pageOfList, route } from "../route.ts";
+
+function wireSession(row: Session, current: string | null): z.infer<typeof sessionRowSchema> {
+  return {
+    id: row.id,
+    device: row.device,
+    address: row.address,
+    createdAt: toIsoTime(row.createdAt),
+    lastUsedAt: toIsoTime(row.rotatedAt),
+    expiresAt: toIsoTime(row.expiresAt),
+    current: row.id === current,
+  };
+}
+
+export const accountRoutes = [
+  route({
+    method: "get",
+    path: "/v1/sessions",
+    access: "user",
+    scope: null,
+    operation: "listSessions",
+    summary: "Where I am logged in, the last used first",
+    query: listQuerySchema,
+    answers: { 200: json(pageSchema(sessionRowSchema)) },
+    async handle({ deps, caller, query }) {
+      const rows = await deps.people.sessions(caller.userId);
+      const { items, next } = pageOfList(rows, (row) => row.id, query);
+      return { status: 200, body: { items: items.map((row) => wireSession(row, caller.sessionId)), next } };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/sessions/:id",
+    access: "user",
+    scope: null,
+    operation: "endSession",
+    summary: "End one of my sessions; its sockets close within seconds",
+    answers: { 204: EMPTY },
+    problems: ["not_found"],
+    async handle({ deps, caller, params }) {
+      if (!(await deps.people.endSession(caller.userId, params["id"] ?? ""))) throw new SlipwayError("not_found");
+      return { status: 204 };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/sessions",
+    access: "user",
+    scope: null,
+    operation: "endSessions",
+    summary: "End all of my sessions",
+    query: endSessionsSchema,
+    answers: { 204: EMPTY },
+    async handle({ deps, caller, query }) {
+      await deps.people.endSessions(caller.userId, query.keep === "current" ? caller.sessionId : null);
+      return { status: 204 };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/me/password",
+    access: "user",
+    scope: null,
+    operation: "changePassword",
+    summary: "Change my password with the old one; my other sessions end",
+    body: newPasswordSchema,
+    answers: { 204: EMPTY },
+    problems: ["invalid_credentials", "fresh_login_required", "rate_limited", "not_found"],
+    async handle({ deps, throttle, ip, caller, body }) {
+      const { currentPassword = null, newPassword } = body;
+      // A stolen session must not guess the password faster than a stranger.
+      await throttle.attempt("password", ip, caller.userId, () =>
+        deps.people.changePassword(caller, currentPassword, newPassword),
+      );
+      return { status: 204 };
+    },
+  }),
+];

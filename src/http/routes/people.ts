@@ -1,0 +1,228 @@
+/** Routes with which admins look after people, and the one-time links that they give away. */
+import type { z } from "zod";
+import type { Link } from "../../core/ports/accounts.ts";
+import { SlipwayError } from "../../core/error.ts";
+import { toIsoTime } from "../../core/protocol/mapping.ts";
+import {
+  acceptLinkSchema,
+  disableSchema,
+  linkInfoSchema,
+  linkSchema,
+  linkTokenSchema,
+  madeLinkSchema,
+  newInvitationSchema,
+  roleChangeSchema,
+} from "../../core/protocol/people.ts";
+import { pageSchema, sessionSchema, userSchema } from "../../core/protocol/rest.ts";
+import { isSettledState, TASK_STATES } from "../../core/task.ts";
+import { readClientInfo } from "../client-info.ts";
+import { rejectOtherSites } from "../cookies.ts";
+import { EMPTY, json, listQuerySchema, nothing, pageOfList, route, type ApiDeps, type RouteCall } from "../route.ts";
+import { wireSession, wireUser } from "./auth.ts";
+import { browserReply, browserSessionSchema } from "./browser-session.ts";
+
+const DAY = 24 * 60 * 60_000;
+const INVITATION_DAYS = 7;
+/** As long as a ticket is valid. */
+const REPLAY = { memoryMs: 30_000 };
+const OPEN_STATES = TASK_STATES.filter((state) => !isSettledState(state));
+
+function wireLink({ id, kind, email, role, createdAt, expiresAt }: Link): z.infer<typeof linkSchema> {
+  return { id, kind, email, role, createdAt: toIsoTime(createdAt), expiresAt: toIsoTime(expiresAt) };
+}
+
+function wireMadeLink(
+  { logins }: ApiDeps,
+  { link, token }: { link: Link; token: string },
+): z.infer<typeof madeLinkSchema> {
+  // In the fragment, which browsers do not send.
+  return { ...wireLink(link), token, url: `${logins.baseUrl}/join#${token}` };
+}
+
+/** Cancels the open tasks of a person, each once. */
+async function cancelTasks({ deps, identity }: RouteCall<unknown, unknown>, userId: string): Promise<void> {
+  for (;;) {
+    const { items } = await deps.store.tasks({ userId, states: OPEN_STATES, limit: 100 });
+    const waiting = items.filter(({ state }) => state !== "cancelling");
+    if (waiting.length === 0) return;
+    for (const { id } of waiting)
+      await deps.tasks.cancel(identity, id, false).catch((error: unknown) => {
+        if (!(error instanceof SlipwayError && error.code === "task_settled")) throw error;
+      });
+  }
+}
+
+const acceptLink = async (call: RouteCall<z.infer<typeof acceptLinkSchema>, unknown>) => {
+  const { deps, throttle, body } = call;
+  const { token, email = null, password } = body;
+  return throttle.inTurn("setup", () => deps.people.acceptLink(token, email, password, readClientInfo(call)));
+};
+
+export const peopleRoutes = [
+  route({
+    method: "post",
+    path: "/v1/users/:id/role",
+    access: "admin",
+    scope: null,
+    operation: "changeRole",
+    summary: "Give a person another role; it holds from their next call on",
+    body: roleChangeSchema,
+    answers: { 200: json(userSchema) },
+    problems: ["not_found", "conflict"],
+    async handle({ deps, caller, params, body }) {
+      const user = await deps.people.setRole(caller.userId, params["id"] ?? "", body.role);
+      return { status: 200, body: wireUser(user) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/users/:id/disable",
+    access: "admin",
+    scope: null,
+    operation: "disableUser",
+    summary: "Disable a person: log-ins, sessions, sockets and tokens stop within seconds",
+    body: disableSchema,
+    answers: { 200: json(userSchema) },
+    problems: ["not_found", "conflict"],
+    async handle(call) {
+      const { deps, caller, params, body } = call;
+      const user = await deps.people.setDisabled(caller.userId, params["id"] ?? "", true);
+      if (body.tasks === "cancel") await cancelTasks(call, user.id);
+      return { status: 200, body: wireUser(user) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/users/:id/enable",
+    access: "admin",
+    scope: null,
+    operation: "enableUser",
+    summary: "Let a disabled person log in again; their tokens work again",
+    answers: { 200: json(userSchema) },
+    problems: ["not_found"],
+    async handle({ deps, caller, params }) {
+      return { status: 200, body: wireUser(await deps.people.setDisabled(caller.userId, params["id"] ?? "", false)) };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/users/:id/sessions",
+    access: "admin",
+    scope: null,
+    operation: "endUserSessions",
+    summary: "End all sessions of a person",
+    answers: { 204: EMPTY },
+    async handle({ deps, params }) {
+      await deps.people.endSessions(params["id"] ?? "", null);
+      return { status: 204 };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/users/:id/password-link",
+    access: "admin",
+    scope: null,
+    operation: "createPasswordLink",
+    summary: "A one-time link with which a person sets a new password; only this response contains it",
+    answers: { 201: json(madeLinkSchema) },
+    problems: ["not_found", "conflict"],
+    async handle({ deps, caller, params }) {
+      const made = await deps.people.makePasswordLink(caller.userId, params["id"] ?? "");
+      return { status: 201, body: wireMadeLink(deps, made) };
+    },
+  }),
+];
+
+export const linkRoutes = [
+  route({
+    method: "post",
+    path: "/v1/links",
+    access: "admin",
+    scope: null,
+    operation: "createInvitation",
+    summary: "Invite a person with a one-time link; only this response contains it",
+    body: newInvitationSchema,
+    answers: { 201: json(madeLinkSchema) },
+    problems: ["conflict"],
+    async handle({ deps, caller, body }) {
+      const { email = null, role, days = INVITATION_DAYS } = body;
+      return {
+        status: 201,
+        body: wireMadeLink(deps, await deps.people.invite(caller.userId, email, role, days * DAY)),
+      };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/links",
+    access: "admin",
+    scope: null,
+    operation: "listLinks",
+    summary: "Links that can still be used, without their tokens",
+    query: listQuerySchema,
+    answers: { 200: json(pageSchema(linkSchema)) },
+    async handle({ deps, query }) {
+      const { items, next } = pageOfList(await deps.people.openLinks(), (row) => row.id, query);
+      return { status: 200, body: { items: items.map(wireLink), next } };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/links/:id",
+    access: "admin",
+    scope: null,
+    operation: "withdrawLink",
+    summary: "Withdraw a link",
+    answers: { 204: EMPTY },
+    problems: ["not_found"],
+    async handle({ deps, params }) {
+      if (!(await deps.accounts.deleteLink(params["id"] ?? ""))) throw new SlipwayError("not_found");
+      return { status: 204 };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/links/look",
+    access: "none",
+    replay: REPLAY,
+    operation: "lookAtLink",
+    summary: "What a one-time link is for",
+    body: linkTokenSchema,
+    query: nothing,
+    answers: { 200: json(linkInfoSchema) },
+    problems: ["expired"],
+    async handle({ deps, body }) {
+      const { id: _, createdAt: __, ...shown } = wireLink(await deps.people.findLink(body.token));
+      return { status: 200, body: shown };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/links/accept",
+    access: "none",
+    replay: REPLAY,
+    operation: "acceptLink",
+    summary: "Use a one-time link: make the account or set the password, and log in",
+    body: acceptLinkSchema,
+    answers: { 201: json(sessionSchema) },
+    problems: ["expired", "conflict", "rate_limited", "not_found", "unauthenticated"],
+    async handle(call) {
+      return { status: 201, body: wireSession(await acceptLink(call)) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/session/link",
+    access: "none",
+    replay: REPLAY,
+    operation: "acceptLinkInBrowser",
+    summary: "Use a one-time link in a browser; the refresh token is set as a cookie",
+    body: acceptLinkSchema,
+    answers: { 201: json(browserSessionSchema) },
+    problems: ["expired", "conflict", "forbidden", "rate_limited", "not_found", "unauthenticated"],
+    async handle(call) {
+      rejectOtherSites(call);
+      return browserReply(call, 201, await acceptLink(call));
+    },
+  }),
+];

@@ -1,0 +1,68 @@
+/** Commands about people against a real server: what an admin and a person do without a browser. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { startServer, type RealServer } from "../support/process/server.ts";
+import { killAll, makeHome, run, type Ended } from "./command.ts";
+
+const PASSWORD = "seven green lanterns";
+let dir: string;
+let server: RealServer;
+let home: string;
+let remove: () => void;
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), "slipway-people-"));
+  server = await startServer({ dataDir: join(dir, "data"), sandbox: "simulated" });
+  ({ home, remove } = makeHome());
+});
+afterAll(async () => {
+  killAll();
+  await server.kill();
+  remove();
+  rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+});
+
+/** As the operator of the data folder. */
+const admin = (...args: string[]): Promise<Ended> => run(home, [...args, "--data-dir", join(dir, "data")]);
+/** As a person elsewhere. */
+const person = (env: Record<string, string>, ...args: string[]): Promise<Ended> =>
+  run(home, [...args, "--url", server.url], { env });
+
+it("[H7] an invitation, a log-in, sessions, a new password, a role, and the end of it", async () => {
+  const invited = await admin("users", "invite", "--role", "operator", "--email", "ann@example.com", "--json");
+  const { token, url } = JSON.parse(invited.out) as { token: string; url: string };
+  expect(url).toBe(`${server.url}/join#${token}`);
+  const joined = await server.call("POST", "/v1/links/accept", { token, password: PASSWORD }, { authorization: "" });
+  expect(joined.status).toBe(201);
+
+  const login = await person({ SLIPWAY_PASSWORD: PASSWORD }, "login", "--email", "ann@example.com");
+  expect(login.out).toContain("as ann@example.com (operator)");
+  const sessions = await person({}, "sessions", "list");
+  expect(sessions.out).toMatch(/slipway \(this one\)/);
+  expect(sessions.out.trim().split("\n")).toHaveLength(3);
+  expect((await person({}, "sessions", "end", "--all")).out).toBe("Ended.\n");
+  expect((await person({}, "sessions", "list")).out.trim().split("\n")).toHaveLength(2);
+  expect((await person({}, "sessions", "end")).code).toBe(2);
+
+  const secrets = { SLIPWAY_PASSWORD: PASSWORD, SLIPWAY_NEW_PASSWORD: "password1234" };
+  const weak = await person(secrets, "password");
+  expect([weak.code, weak.err]).toEqual([2, expect.stringContaining("is one of the most common passwords")]);
+  const changed = await person({ ...secrets, SLIPWAY_NEW_PASSWORD: `${PASSWORD}!` }, "password");
+  expect(changed.out).toContain("Changed.");
+
+  const made = await person({}, "token", "add", "ci", "--scopes", "read,submit", "--json");
+  expect((JSON.parse(made.out) as { scopes: string[] }).scopes).toEqual(["read", "submit"]);
+  expect((await person({}, "token", "add", "ci", "--scopes", "all")).code).toBe(2);
+  expect((await person({}, "token", "list")).out).toContain("read,submit");
+
+  expect((await admin("users", "role", "ann@example.com", "user")).out).toContain("ann@example.com  user");
+  expect((await admin("users", "disable", "ann@example.com")).code).toBe(2);
+  expect((await admin("users", "disable", "Ann@example.com", "--tasks", "keep")).out).toContain("disabled");
+  expect((await person({}, "tasks")).code).not.toBe(0);
+  expect((await admin("users", "list")).out).toContain("user, disabled");
+  expect((await admin("users", "enable", "ann@example.com")).out).not.toContain("disabled");
+  const reset = await admin("users", "reset", "ann@example.com");
+  expect(reset.out).toMatch(/^http:\/\/\S+\/join#lnk_[\w-]{43}\n$/);
+  expect((await admin("users", "reset", "nobody@example.com")).err).toContain("There is no person");
+});
