@@ -68,7 +68,8 @@ export function toForge(dialect: Dialect): Forge {
     async readPullRequest(request, signal) {
       try {
         const { state, headSha } = await dialect.read(request, signal);
-        const checks = headSha === null ? null : await dialect.readChecks(request, headSha, signal);
+        const isCommit = headSha !== null && /^[0-9a-f]{40,64}$/.test(headSha);
+        const checks = isCommit ? await dialect.readChecks(request, headSha, signal) : null;
         return { state, checks: checks === null ? null : countChecks(checks) };
       } catch (error) {
         if (!(error instanceof ForgeRefusal)) throw error;

@@ -92,7 +92,7 @@ class Gitea implements Dialect {
   }
 
   async readChecks({ repo, auth }: ReadRequest, sha: string, signal: AbortSignal): Promise<FoundCheck[] | null> {
-    const path = `${this.#path(repo)}/commits/${encodeURIComponent(sha)}/status?limit=100`;
+    const path = `${this.#path(repo)}/commits/${sha}/status?limit=100`;
     const found = await unlessRefused(this.#api.call({ method: "GET", path, auth, schema: statusesSchema }, signal));
     if (found === null) return null;
     return (found.statuses ?? []).map(({ context, status }): FoundCheck => {

@@ -95,7 +95,7 @@ class GitHub implements Dialect {
   /** Apps report check runs, older services report statuses. */
   async readChecks({ repo, auth }: ReadRequest, sha: string, signal: AbortSignal): Promise<FoundCheck[] | null> {
     const get = <T>(what: string, schema: z.ZodType<T>): Promise<T | null> => {
-      const path = `${this.#path(repo)}/commits/${encodeURIComponent(sha)}/${what}?per_page=100`;
+      const path = `${this.#path(repo)}/commits/${sha}/${what}?per_page=100`;
       return unlessRefused(this.#api.call({ method: "GET", path, auth, schema }, signal));
     };
     const [runs, statuses] = await Promise.all([get("check-runs", runsSchema), get("status", statusesSchema)]);

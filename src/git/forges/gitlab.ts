@@ -95,7 +95,7 @@ class GitLab implements Dialect {
 
   /** The jobs of pipelines are statuses too. */
   async readChecks({ repo, auth }: ReadRequest, sha: string, signal: AbortSignal): Promise<FoundCheck[] | null> {
-    const path = this.#path(repo, `repository/commits/${encodeURIComponent(sha)}/statuses?per_page=100`);
+    const path = this.#path(repo, `repository/commits/${sha}/statuses?per_page=100`);
     const found = await unlessRefused(this.#api.call({ method: "GET", path, auth, schema: statusesSchema }, signal));
     if (found === null) return null;
     return found.map(({ name, status, allow_failure: mayFail }): FoundCheck => {

@@ -188,6 +188,8 @@ it(
     const [pull] = await pullOf(again);
     expect(pull).toMatchObject({ title: "Add one", number: again.pullRequest?.number });
     expect(pull?.body).toContain("- `grep -q one one.txt`: passed");
+    const more = await settled((await post(`/v1/tasks/${failed.id}/messages`, { text: "More." })).id);
+    expect([more.state, more.pullRequest?.number]).toEqual(["done", pull?.number]);
   },
 );
 

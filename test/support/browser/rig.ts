@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { startGitServer } from "../git-server.ts";
+import { startGitServer, type GitServer } from "../git-server.ts";
 import { eventually, startServer, type RealServer } from "../process/server.ts";
 import { launchBrowser, openPage, type WatchedPage } from "./browser.ts";
 
@@ -32,10 +32,17 @@ export interface WebRig {
   close(): Promise<void>;
 }
 
-export async function openWebRig(env: Readonly<Record<string, string>> = {}): Promise<WebRig> {
+type Env = Readonly<Record<string, string>>;
+
+/** @param settings may depend on the upstream. @param name of the repository. */
+export async function openWebRig(
+  settings: Env | ((upstream: GitServer) => Env) = {},
+  name = "storefront",
+): Promise<WebRig> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-web-"));
   const upstream = await startGitServer();
-  const repo = upstream.createRepo("storefront", { "src/voucher.ts": "const voucher = find(code);\n" }).url;
+  const env = typeof settings === "function" ? settings(upstream) : settings;
+  const repo = upstream.createRepo(name, { "src/voucher.ts": "const voucher = find(code);\n" }).url;
   const start = (port: string): Promise<RealServer> =>
     startServer({
       dataDir: join(dir, "data"),

@@ -9,6 +9,7 @@ import type { Capabilities } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
+import { hasForge, PullRequestChoice } from "../components/forms/pull-request-choice.tsx";
 import { client, problemText } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
@@ -227,22 +228,14 @@ function OptionsFold({ config, repo, options, setOptions }: OptionsFoldProps) {
           onChange={(egress) => set({ egress })}
         />
         {hasForge(config, repo) && (
-          <Choice
-            label="Pull request"
-            name="pullRequest"
+          <PullRequestChoice
             value={options.pullRequest ?? config.pullRequests.default}
-            options={["none", "draft", "ready"]}
             onChange={(pullRequest) => set({ pullRequest })}
           />
         )}
       </div>
     </details>
   );
-}
-
-/** The server knows a forge of the repository's host; it judges the whole address at submission. */
-function hasForge({ pullRequests }: Capabilities, repo: string): boolean {
-  return URL.canParse(repo) && pullRequests.forges.some(({ host }) => host === new URL(repo).host);
 }
 
 interface PlainOptionsProps {

@@ -1,7 +1,11 @@
-/** The pull request of a task, in the list of facts of its result: as its forge has it now. */
+/** The pull request of a task, as its forge has it now, and the way to one for pushed work. */
+import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import type { PullRequestView } from "../../../../src/client/types.ts";
-import { client } from "../../lib/client.ts";
+import { hasForge } from "../../components/forms/pull-request-choice.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { putTask } from "../../lib/task-list.ts";
 import { useTaskView } from "./task-screen.tsx";
 
 const REFRESH_MS = 60_000;
@@ -45,4 +49,47 @@ function describeChecks({ passed, failed, running, failing }: NonNullable<PullRe
     passed === 0 ? "" : `${passed} passed`,
   ].filter((part) => part !== "");
   return parts.length === 0 ? "none" : parts.join(", ");
+}
+
+/** For work that was pushed without one: a retry of the push, which runs no agent. */
+export function OpenPullRequestButton() {
+  const { task } = useTaskView();
+  const isPossible = task.state === "done" && task.outcome === "pushed" && task.pullRequest === null;
+  const config = useQuery({
+    queryKey: ["config"],
+    queryFn: ({ signal }) => client.offer({ signal }),
+    enabled: isPossible,
+    staleTime: 60_000,
+  });
+  const [problem, setProblem] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const navigate = useNavigate();
+  if (!isPossible || config.data === undefined || !hasForge(config.data, task.repo)) return null;
+  const usual = config.data.pullRequests.default;
+
+  const open = async (): Promise<void> => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      const next = await client.retry(task.id, { from: "push", pullRequest: usual === "none" ? "ready" : usual });
+      putTask(next);
+      await navigate({ to: "/tasks/$id", params: { id: next.id } });
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+      setBusy(false);
+    }
+  };
+
+  return (
+    <>
+      <button className="btn line" type="button" disabled={isBusy} onClick={() => void open()}>
+        Open a pull request
+      </button>
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+    </>
+  );
 }

@@ -5,7 +5,7 @@ import { Markdown } from "../../components/text/markdown.tsx";
 import { formatBytes, formatUsd } from "../../lib/format.ts";
 import { client } from "../../lib/client.ts";
 import { useQuery } from "@tanstack/react-query";
-import { PullRequestFact } from "./pull-request.tsx";
+import { OpenPullRequestButton, PullRequestFact } from "./pull-request.tsx";
 import { RetryButton } from "./retry-button.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
@@ -30,6 +30,7 @@ export function ResultCards() {
             </span>
           </Link>
         )}
+        <OpenPullRequestButton />
         <RetryButton task={task} />
       </div>
       <ResultFacts />
