@@ -9,6 +9,7 @@ import { readBounds, type BoundSettings } from "./settings/bound-settings.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
 import {
   dollars,
+  hostAndPort,
   hostName,
   imageRule,
   IMAGES,
@@ -95,6 +96,8 @@ export interface Config extends GitSettings, BoundSettings {
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host:port` that tasks may reach at private addresses. */
   readonly trustedEgressHosts: readonly string[];
+  /** `host` or `host:port`, lower case, of push services. */
+  readonly trustedPushHosts: readonly string[];
   /** Images that tasks and repositories may choose, as parseImageRule gives them. */
   readonly images: readonly string[];
   /** Whose log-ins are accepted beside those with a password. */
@@ -253,6 +256,8 @@ function readEgress(read: Read): Config["egress"] {
   return [chosen, ...EGRESS_POLICIES.filter((policy) => policy !== chosen && (open || policy !== "open"))];
 }
 
+const HOSTS = "a comma-separated list of host or host:port";
+
 /**
  * @throws SlipwayError `config_invalid` with one sentence that names the setting and what it must
  * be.
@@ -296,6 +301,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
         list(z.string().refine((text) => parseEndpoint(text) !== null)),
         "a comma-separated list of host:port",
       ) ?? [],
+    trustedPushHosts: read("trustedPushHosts", list(hostAndPort), HOSTS) ?? [],
     ...git,
     ...readBounds(read),
     images: read("images", list(imageRule), IMAGES) ?? [],

@@ -236,6 +236,12 @@ export const SETTINGS = {
     argument: "list",
     help: "host[:port],... that may be reached by plain http or at private addresses",
   },
+  trustedPushHosts: {
+    env: "SLIPWAY_TRUSTED_PUSH_HOSTS",
+    flag: "trusted-push-hosts",
+    argument: "list",
+    help: "host[:port],... of push services that may be reached by plain http or at private addresses",
+  },
   githubUrl: {
     env: "SLIPWAY_GITHUB_URL",
     flag: "github-url",

@@ -32,6 +32,8 @@ import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { limitLogRate } from "../core/lib/runtime/rate-limited-log.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import { createApp } from "../http/app.ts";
+import { openNotifications } from "../notifications/open.ts";
+import type { NotificationService } from "../notifications/service.ts";
 import { openHub } from "../http/live/hub.ts";
 import { attachWebSocketServer } from "../http/live/websocket-server.ts";
 import { watchLoop } from "../http/routes/metrics.ts";
@@ -206,17 +208,20 @@ function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, b
     logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
   };
 }
+type HttpParts = CoordinatorParts & Pick<SqliteStore, "notifications">;
 
 /** The API and the live stream. @returns the address that the server listens on. */
 async function openHttp(
-  { config, descriptors, disposers, onStep }: StartContext,
-  parts: CoordinatorParts,
+  context: StartContext,
+  parts: HttpParts,
   coordinator: Coordinator,
   sessions: Sessions,
 ): Promise<string> {
+  const { config, descriptors, disposers, onStep } = context;
   const { log, store, bus, sandbox, dir } = parts;
   const loop = watchLoop();
   disposers.add(() => loop.close());
+  const notifications = openTelling(context, parts, sessions);
   let events = 0;
   coordinator.taskLog.onCommit((_task, committed) => (events += committed.length));
   let url = "";
@@ -226,6 +231,7 @@ async function openHttp(
     tasks: coordinator.tasks,
     operations: coordinator.operations,
     egress: coordinator.egress,
+    notifications,
     sessions,
     store,
     accounts: parts.accounts,
@@ -262,6 +268,26 @@ async function openHttp(
   await listen(server, config, log);
   url = formatAddress(server.address() as AddressInfo, config.host);
   return url;
+}
+
+/** What tells people about their tasks. */
+function openTelling({ config, disposers }: StartContext, parts: HttpParts, sessions: Sessions): NotificationService {
+  const { store, notifications, bus, ids, log, dir, key } = parts;
+  const { service, close } = openNotifications({
+    store,
+    notifications,
+    bus,
+    clock: systemClock,
+    ids,
+    log,
+    isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
+    dir,
+    secret: deriveSecret(key, "receipts"),
+    publicUrl: config.publicUrl,
+    trustedHosts: config.trustedPushHosts,
+  });
+  disposers.add(close);
+  return service;
 }
 
 async function listen(server: Server, { host, port }: Config, log: Log): Promise<void> {

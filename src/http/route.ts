@@ -12,6 +12,7 @@ import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
 import type { LoginThrottle } from "./login-throttle.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { NotificationService } from "../notifications/service.ts";
 import type { OperationsService } from "../coordinator/services/operations.ts";
 import type { TaskService } from "../coordinator/services/tasks.ts";
 import { ARTIFACT_NAME } from "../core/values/artifact.ts";
@@ -37,6 +38,7 @@ export interface ApiDeps {
   readonly tasks: TaskService;
   readonly operations: OperationsService;
   readonly egress: Pick<EgressService, "list" | "change">;
+  readonly notifications: NotificationService;
   readonly sessions: Sessions;
   readonly people: People;
   readonly logins: ProviderLogins;

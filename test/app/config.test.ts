@@ -72,6 +72,7 @@ describe("readConfig", () => {
       egress: ["none", "allowlist"],
       trustedEgressHosts: [],
       trustedRepoHosts: [],
+      trustedPushHosts: [],
       githubUrl: "https://github.com",
       githubApiUrl: "https://api.github.com",
       forges: [
@@ -112,6 +113,7 @@ describe("readConfig", () => {
       ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
       SLIPWAY_MODEL: "claude-haiku-5-5",
       SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
+      SLIPWAY_TRUSTED_PUSH_HOSTS: "push.lan:8080",
       SLIPWAY_GITHUB_URL: "http://git.example.org/",
       SLIPWAY_GITHUB_API_URL: "https://api.git.example.org/",
       SLIPWAY_FORGES: "github=https://github.com/, gitea=http://10.0.0.2:3000/git",
@@ -185,6 +187,7 @@ describe("readConfig", () => {
       egress: ["allowlist", "none", "open"],
       trustedEgressHosts: ["registry.example:4873", "10.0.0.5:443"],
       trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
+      trustedPushHosts: ["push.lan:8080"],
       githubUrl: "http://git.example.org",
       githubApiUrl: "https://api.git.example.org",
       forges: [

@@ -2,11 +2,13 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
 import type { Accounts } from "../../src/core/ports/accounts.ts";
+import type { Notifications } from "../../src/core/ports/notifications.ts";
 import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { TASK_STATES, type Task } from "../../src/core/task.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
+import { notificationsContract } from "./notifications.ts";
 import { pagesContract } from "./pages.ts";
 import { projectionContract } from "./projections.ts";
 import { queueContract } from "./queue.ts";
@@ -17,6 +19,7 @@ export interface Opened {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
+  readonly notifications: Notifications;
   /** Removes what `open` created; called after the store is closed. */
   clear?(): void;
 }
@@ -42,6 +45,7 @@ export function storeContract(name: string, open: () => Opened): void {
     queueContract(get);
     accountsContract(() => opened.accounts);
     describe("transcripts", () => transcriptContract(get));
+    describe("notifications", () => notificationsContract(() => opened.notifications));
     describe("usage ledger", () => ledgerContract(() => opened.ledger, get));
   });
 }

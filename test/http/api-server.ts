@@ -28,6 +28,7 @@ import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
 import type { ManualClock } from "../support/manual-clock.ts";
 import { seededIds } from "../support/manual-clock.ts";
 import { openHarness, type Harness } from "../support/coordinator/harness.ts";
+import { openNotifications } from "../../src/notifications/open.ts";
 import type { Log } from "../../src/core/ports/runtime.ts";
 
 export const LOCAL_TOKEN = `local_${"a".repeat(43)}`;
@@ -67,6 +68,8 @@ export interface ApiServer {
   readonly sessions: Sessions;
   readonly people: People;
   readonly vault: Vault;
+  /** Signs receipts of notifications. */
+  readonly receiptSecret: Buffer;
   readonly server: Server;
   readonly port: number;
   readonly dir: string;
@@ -98,7 +101,7 @@ function createLog(lines: Line[]): Log {
 
 export async function openApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
-  const { store, accounts } = openSqliteStore({
+  const { store, accounts, notifications } = openSqliteStore({
     dir,
     migrations: join(import.meta.dirname, "../../migrations/sqlite"),
   });
@@ -129,12 +132,27 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const providers = options.providers ?? [];
   const people = new People({ accounts, sessions, clock, ids, log });
+  const receiptSecret = randomBytes(32);
+  const told = openNotifications({
+    store,
+    notifications,
+    bus: harness.bus,
+    clock,
+    ids,
+    log,
+    isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
+    dir,
+    secret: receiptSecret,
+    publicUrl: null,
+    trustedHosts: ["127.0.0.1:9"],
+  });
   const deps: ApiDeps = {
     people,
     logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,
     operations: harness.coordinator.operations,
     egress: harness.coordinator.egress,
+    notifications: told.service,
     sessions,
     store,
     accounts: options.wrapAccounts?.(accounts) ?? accounts,
@@ -159,6 +177,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     sessions,
     people,
     vault,
+    receiptSecret,
     server,
     port,
     dir,
@@ -174,6 +193,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       loop.close();
+      await told.close();
       await harness.close();
       await store.close();
       rmSync(dir, { recursive: true, force: true });

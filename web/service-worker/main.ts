@@ -1,4 +1,8 @@
-/** The service worker: the app's files without a network. The API always goes to the server. */
+/**
+ * The service worker: the app's files without a network, and notifications. The API always goes to
+ * the server.
+ */
+import { onNotificationClick, showPush } from "./push.ts";
 import { answerFromShell, installShell, removeOldShells } from "./shell.ts";
 
 declare const self: ServiceWorkerGlobalScope;
@@ -11,6 +15,10 @@ self.addEventListener("fetch", (event) => {
   const answer = answerFromShell(event.request);
   if (answer !== null) event.respondWith(answer);
 });
+
+self.addEventListener("push", (event) => event.waitUntil(showPush(event.data)));
+
+self.addEventListener("notificationclick", (event) => event.waitUntil(onNotificationClick(event)));
 
 /** A page asks for the new version that waits; without that it begins when no page is open. */
 self.addEventListener("message", (event) => {

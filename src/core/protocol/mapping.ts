@@ -9,7 +9,7 @@ export function toIsoTime(epochMs: number): string {
   return new Date(epochMs).toISOString();
 }
 
-function isoOrNull(at: number | null): string | null {
+export function isoOrNull(at: number | null): string | null {
   return at === null ? null : toIsoTime(at);
 }
 

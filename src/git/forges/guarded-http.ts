@@ -1,6 +1,6 @@
 /**
- * HTTPS to forges, guarded like git's connections: no address in a private network unless an
- * operator trusts the host, no redirects, bounded bodies and bounded time.
+ * HTTPS to forges and push services, guarded like git's connections: no address in a private
+ * network unless an operator trusts the host, no redirects, bounded bodies and bounded time.
  */
 import { lookup, type LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
@@ -11,7 +11,7 @@ export interface HttpRequest {
   readonly method: "GET" | "POST";
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array;
 }
 
 export interface HttpReply {
@@ -31,6 +31,8 @@ export interface GuardedHttp {
 export interface GuardOptions {
   /** Private addresses may be connected to. */
   readonly isTrusted: boolean;
+  /** The setting that trusts a host. */
+  readonly setting?: string;
   /** Longest time of one call, ms. */
   readonly timeoutMs?: number;
 }
@@ -40,24 +42,28 @@ const CONNECT_MS = 10_000;
 /** Twenty pull requests with the longest texts are less. */
 const BODY_BYTES = 8 * 2 ** 20;
 
-const refuse = (hostname: string): Error =>
-  new Error(`${hostname} points into a private network. An operator can allow it with SLIPWAY_TRUSTED_REPO_HOSTS.`);
+type Refuse = (hostname: string) => Error;
 
 /** The address that is checked is the one that is connected to. */
-const publicLookup: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
-    if (error !== null) return callback(error, []);
-    if (addresses.length === 0 || addresses.some(({ address }) => isPrivate(address)))
-      return callback(refuse(hostname), []);
-    const [first] = addresses;
-    if (options.all === true || first === undefined) callback(null, addresses);
-    else callback(null, first.address, first.family);
-  });
-};
+const publicLookup =
+  (refuse: Refuse): LookupFunction =>
+  (hostname, options, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses: LookupAddress[]) => {
+      if (error !== null) return callback(error, []);
+      if (addresses.length === 0 || addresses.some(({ address }) => isPrivate(address)))
+        return callback(refuse(hostname), []);
+      const [first] = addresses;
+      if (options.all === true || first === undefined) callback(null, addresses);
+      else callback(null, first.address, first.family);
+    });
+  };
 
-export function openGuardedHttp({ isTrusted, timeoutMs = TIMEOUT_MS }: GuardOptions): GuardedHttp {
+export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: GuardOptions): GuardedHttp {
+  const allowed = setting ?? "SLIPWAY_TRUSTED_REPO_HOSTS";
+  const refuse: Refuse = (hostname) =>
+    new Error(`${hostname} points into a private network. An operator can allow it with ${allowed}.`);
   const dispatcher = new Agent({
-    connect: { timeout: CONNECT_MS, ...(isTrusted ? {} : { lookup: publicLookup }) },
+    connect: { timeout: CONNECT_MS, ...(isTrusted ? {} : { lookup: publicLookup(refuse) }) },
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
     maxResponseSize: BODY_BYTES,

@@ -32,6 +32,7 @@ import {
   tokenSchema,
   userSchema,
 } from "../../core/protocol/rest.ts";
+import { notificationSchema, pushDeviceSchema } from "../../core/protocol/push.ts";
 import { identitySchema } from "../../core/protocol/people.ts";
 import { questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
 import { clientFrameSchema, serverFrameSchema } from "../../core/protocol/stream.ts";
@@ -74,6 +75,8 @@ const ANSWERS = {
   Ticket: ticketSchema,
   Token: tokenSchema,
   Credential: credentialSchema,
+  Notification: notificationSchema,
+  PushDevice: pushDeviceSchema,
   Problem: problemSchema,
   StreamServerFrame: serverFrameSchema,
 } as const satisfies Record<string, z.ZodType>;

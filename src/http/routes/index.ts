@@ -8,6 +8,7 @@ import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
 import { linkRoutes, peopleRoutes } from "./people.ts";
 import { providerRoutes } from "./providers.ts";
+import { notificationRoutes } from "./notifications.ts";
 import type { Route } from "../route.ts";
 import { pullRequestRoutes } from "./pull-requests.ts";
 import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
@@ -27,6 +28,7 @@ const own: readonly Route[] = [
   ...messageRoutes,
   ...historyRoutes,
   ...pullRequestRoutes,
+  ...notificationRoutes,
   ...operationsRoutes,
   ...egressRoutes,
   ...probeRoutes,

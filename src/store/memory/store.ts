@@ -1,6 +1,7 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
 import type { EventRow, TaskEvent } from "../../core/event.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
+import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { pageOf, type Page } from "../../core/lib/pagination.ts";
@@ -8,6 +9,7 @@ import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { memoryAccounts } from "./accounts.ts";
+import { MemoryNotifications } from "./notifications.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts } from "./transcripts.ts";
@@ -309,7 +311,9 @@ export function openMemoryStore(): {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
+  readonly notifications: Notifications;
 } {
   const ledger = new MemoryLedger();
-  return { store: new MemoryStore(ledger), accounts: memoryAccounts(), ledger };
+  const notifications = new MemoryNotifications();
+  return { store: new MemoryStore(ledger), accounts: memoryAccounts(), ledger, notifications };
 }

@@ -12,10 +12,12 @@ import Database, { type Connection } from "./driver.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
 import { crashpointFrom } from "../../core/lib/runtime/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
+import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
 import { NO_PROGRESS, type Task } from "../../core/task.ts";
 import { sqliteAccounts } from "./tables/accounts.ts";
+import { sqliteNotifications } from "./tables/notifications.ts";
 import { sqliteReplies } from "./tables/replies.ts";
 import { GroupCommit } from "./writer/group-commit.ts";
 import { sqliteLedger } from "./tables/usage-ledger.ts";
@@ -45,6 +47,7 @@ export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
+  readonly notifications: Notifications;
   /** Numbers of the migrations that this call applied. */
   readonly migrated: readonly number[];
 }
@@ -155,6 +158,7 @@ function assemble(db: Connection, groupCommit: GroupCommit, release: () => void)
     store,
     accounts: { ...sqliteAccounts(db, groupCommit), ...sqliteReplies(db, groupCommit) },
     ledger: sqliteLedger(db, groupCommit),
+    notifications: sqliteNotifications(db, groupCommit),
   };
 }
 

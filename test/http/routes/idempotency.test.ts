@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 import { openapiDocument } from "../../../src/http/openapi/document.ts";
+import { makeReceipt } from "../../../src/notifications/payload.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
 import {
   LOCAL_TOKEN,
@@ -46,6 +47,14 @@ const call = (method: string, path: string, body?: object) =>
 const list = async (path: string): Promise<Record<string, unknown>[]> => (await call("GET", path)).body.items;
 const events = async (id: string, type: string): Promise<Record<string, unknown>[]> =>
   (await list(`/v1/tasks/${id}/events?limit=1000`)).filter((event) => event["type"] === type);
+
+const PUSH_KEYS = { p256dh: Buffer.alloc(65, 4).toString("base64url"), auth: Buffer.alloc(16).toString("base64url") };
+let made = 0;
+
+async function device(): Promise<string> {
+  const endpoint = `https://push.example.com/made-${++made}`;
+  return (await call("POST", "/v1/push/devices", { endpoint, keys: PUSH_KEYS, label: "Phone", kinds: [] })).body.id;
+}
 
 async function running(): Promise<string> {
   const { id } = (await call("POST", "/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
@@ -232,6 +241,29 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     const effects = async (): Promise<number> => (await events(id, "answer")).length;
     return { path: `/v1/tasks/${id}/answer`, body, other: { ...body, text: "no" }, effects };
   },
+  "post /v1/push/devices": async () => {
+    const body = { keys: PUSH_KEYS, label: "Once", kinds: ["done"], endpoint: "https://push.example.com/one" };
+    const effects = async (): Promise<number> => {
+      const { devices } = (await call("GET", "/v1/push")).body;
+      return devices.filter(({ label }: { label: string }) => label === "Once").length;
+    };
+    return { body, other: { ...body, endpoint: "https://push.example.com/two" }, effects };
+  },
+  "delete /v1/push/devices/{id}": async () => ({ path: `/v1/push/devices/${await device()}` }),
+  "post /v1/push/devices/{id}/test": async () => {
+    const id = await device();
+    const effects = async (): Promise<number> => {
+      const { devices } = (await call("GET", "/v1/push")).body;
+      return devices.find((each: { id: string }) => each.id === id).last.length;
+    };
+    return { path: `/v1/push/devices/${id}/test`, effects };
+  },
+  "post /v1/push/receipts": async () => {
+    const { id } = (await call("POST", `/v1/push/devices/${await device()}/test`)).body;
+    const body = { id, receipt: makeReceipt(api.receiptSecret, id), rung: "shown" };
+    return { token: null, body, other: { ...body, rung: "opened" } };
+  },
+  "post /v1/push/presence": async () => ({ body: { page: "p", taskId: null }, other: { page: "q", taskId: null } }),
   "post /v1/ops/queue/pause": async () => ({ token: operator }),
   "post /v1/ops/queue/resume": async () => ({ token: operator }),
   "post /v1/ops/egress": async () => ({

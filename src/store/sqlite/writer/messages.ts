@@ -14,6 +14,7 @@ import type {
   User,
   UserChange,
 } from "../../../core/ports/accounts.ts";
+import type { Notification, NotificationProgress, PushDevice, Rung } from "../../../core/ports/notifications.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
@@ -70,8 +71,16 @@ export interface ReplyWrites {
   putReply(reply: Reply, keep: Parameters<Accounts["putReply"]>[1]): void;
 }
 
+export interface NotificationWrites {
+  putDevice(device: PushDevice): void;
+  deleteDevice(userId: string, id: string): boolean;
+  addNotification(row: Notification): boolean;
+  progressNotification(id: string, change: NotificationProgress): void;
+  reachRung(id: string, rung: Rung, at: number): boolean;
+}
+
 /** All writes of the store. */
-export type Writes = TaskWrites & AccountWrites & ReplyWrites & LedgerWrites;
+export type Writes = TaskWrites & AccountWrites & ReplyWrites & LedgerWrites & NotificationWrites;
 
 /** One write: its name and arguments. */
 export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];

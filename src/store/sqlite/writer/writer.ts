@@ -12,6 +12,7 @@ import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
 import { accountWrites } from "../tables/accounts.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
+import { notificationWrites } from "../tables/notifications.ts";
 import { replyWrites } from "../tables/replies.ts";
 import { taskWrites } from "../tables/task-writes.ts";
 import type { ConnectionOptions, WriteCall, WriteOutcome, Writes } from "./messages.ts";
@@ -58,7 +59,13 @@ export function connect({ path, synchronous }: ConnectionOptions): Connection {
 export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
   const ledger = ledgerWrites(db);
   const tasks = taskWrites(db, ledger);
-  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...replyWrites(db), ...ledger };
+  const writes: Writes = {
+    ...tasks.writes,
+    ...accountWrites(db),
+    ...replyWrites(db),
+    ...ledger,
+    ...notificationWrites(db),
+  };
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
 

@@ -1,0 +1,148 @@
+/** Devices, their records and receipts, as the API offers them. */
+import { SlipwayError } from "../core/error.ts";
+import {
+  NOTIFICATION_KINDS,
+  type Notification,
+  type NotificationKind,
+  type Notifications,
+  type PushDevice,
+  type Rung,
+} from "../core/ports/notifications.ts";
+import type { Clock, Ids } from "../core/ports/runtime.ts";
+import { isReceipt } from "./payload.ts";
+import type { Presence } from "./presence.ts";
+import { checkEndpoint } from "./push-sender.ts";
+
+export interface Subscription {
+  /** The device whose endpoint changed; null = a new one. */
+  readonly id: string | null;
+  readonly endpoint: string;
+  readonly p256dh: string;
+  readonly auth: string;
+  readonly label: string;
+  readonly kinds: readonly NotificationKind[];
+}
+
+export interface Subscriber {
+  readonly userId: string;
+  readonly sessionId: string | null;
+}
+
+/** A device and how its last notifications fared. */
+export interface DeviceReport {
+  readonly device: PushDevice;
+  /** Newest first, at most `LAST`. */
+  readonly last: readonly Notification[];
+}
+
+export interface NotificationService {
+  /** The key that browsers subscribe with. */
+  readonly publicKey: string;
+  subscribe(who: Subscriber, subscription: Subscription): Promise<PushDevice>;
+  unsubscribe(userId: string, deviceId: string): Promise<boolean>;
+  devices(userId: string): Promise<DeviceReport[]>;
+  /** @throws `not_found`. */
+  test(userId: string, deviceId: string): Promise<Notification>;
+  /** @throws `not_found` for an unknown notification, and for a wrong receipt. */
+  receive(id: string, receipt: string, rung: Rung): Promise<void>;
+  look(userId: string, page: string, taskId: string | null): void;
+}
+
+export interface ServiceDeps {
+  readonly notifications: Notifications;
+  readonly presence: Presence;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly secret: Buffer;
+  readonly publicKey: string;
+  readonly trustedHosts: readonly string[];
+  readonly wake: () => void;
+}
+
+export const LAST = 20;
+const DEVICES = 20;
+const P256_POINT = 65;
+const AUTH = 16;
+
+const bytes = (text: string): number => (/^[\w-]+$/.test(text) ? Buffer.from(text, "base64url").length : 0);
+
+export function openNotificationService(deps: ServiceDeps): NotificationService {
+  const { notifications, presence, clock, ids, secret, publicKey, trustedHosts, wake } = deps;
+
+  async function own(userId: string, id: string): Promise<PushDevice> {
+    const device = await notifications.device(id);
+    if (device === null || device.userId !== userId) throw new SlipwayError("not_found");
+    return device;
+  }
+
+  return {
+    publicKey,
+    async subscribe({ userId, sessionId }, { id, endpoint, p256dh, auth, label, kinds }) {
+      checkEndpoint(endpoint, trustedHosts);
+      if (bytes(p256dh) !== P256_POINT || bytes(auth) !== AUTH)
+        throw new SlipwayError("invalid_request", "The body is not valid: see errors.", {
+          errors: [{ path: "keys", message: "must be the p256dh and auth keys of the browser's subscription" }],
+        });
+      const all = await notifications.devices(userId);
+      const known = all.find((device) => device.endpoint === endpoint || device.id === id);
+      const oldest = all.at(-1);
+      if (known === undefined && all.length >= DEVICES && oldest !== undefined)
+        await notifications.deleteDevice(userId, oldest.id);
+      const now = clock.now();
+      const device: PushDevice = {
+        id: known?.id ?? ids.next("dev"),
+        userId,
+        sessionId,
+        endpoint,
+        p256dh,
+        auth,
+        label,
+        kinds: NOTIFICATION_KINDS.filter((kind) => kind === "test" || kinds.includes(kind)),
+        createdAt: known?.createdAt ?? now,
+        seenAt: now,
+      };
+      await notifications.putDevice(device);
+      return device;
+    },
+    unsubscribe: (userId, deviceId) => notifications.deleteDevice(userId, deviceId),
+    async devices(userId) {
+      const all = await notifications.devices(userId);
+      return Promise.all(
+        all.map(async (device) => ({ device, last: await notifications.notificationsOf(device.id, LAST) })),
+      );
+    },
+    async test(userId, deviceId) {
+      const device = await own(userId, deviceId);
+      const id = ids.next("ntf");
+      const now = clock.now();
+      const row: Notification = {
+        id,
+        deviceId: device.id,
+        userId,
+        taskId: "",
+        subject: id,
+        seq: 0,
+        kind: "test",
+        title: "Test",
+        dueAt: now,
+        acceptedAt: null,
+        shownAt: null,
+        openedAt: null,
+        actedAt: null,
+        ended: null,
+        problem: null,
+        tries: 0,
+        nextAt: now,
+        passedAt: null,
+      };
+      await notifications.addNotification(row);
+      wake();
+      return row;
+    },
+    async receive(id, receipt, rung) {
+      const isKnown = isReceipt(secret, id, receipt) && (await notifications.reachRung(id, rung, clock.now()));
+      if (!isKnown) throw new SlipwayError("not_found");
+    },
+    look: (userId, page, taskId) => presence.report(userId, page, taskId),
+  };
+}

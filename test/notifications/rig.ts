@@ -1,0 +1,103 @@
+/** A coordinator with simulated workers, a push service, and what tells people between them. */
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Notification, Notifications, PushDevice } from "../../src/core/ports/notifications.ts";
+import { openNotifications, type OpenNotifications } from "../../src/notifications/open.ts";
+import type { NotificationService } from "../../src/notifications/service.ts";
+import { openMemoryStore } from "../../src/store/memory/store.ts";
+import { openHarness, type Harness } from "../support/coordinator/harness.ts";
+import { seededIds } from "../support/manual-clock.ts";
+import { startPushService, type PushService } from "../support/browser/push-service.ts";
+
+export const ADA = "user_ada";
+
+export interface TellingRig {
+  readonly harness: Harness;
+  readonly push: PushService;
+  readonly notifications: Notifications;
+  readonly service: () => NotificationService;
+  /** Sessions that ended. */
+  readonly ended: Set<string>;
+  /** A browser of Ada's. */
+  subscribe(name: string, change?: Partial<PushDevice>): Promise<PushDevice>;
+  /** A task of Ada's whose worker is ready. */
+  running(): Promise<string>;
+  ask(taskId: string, questionId: string, options?: string[] | null): Promise<void>;
+  /** Lets time pass, and what is sent arrive. */
+  pass(ms: number): Promise<void>;
+  rows(deviceId: string): Promise<Notification[]>;
+  /** A start after a kill: nothing but the stored rows is left. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openTellingRig(): Promise<TellingRig> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-telling-"));
+  const { store, ledger, notifications } = openMemoryStore();
+  const harness = await openHarness({ store, ledger });
+  const { clock, bus, fakeWorkers } = harness;
+  const push = await startPushService();
+  const ended = new Set<string>();
+  const secret = randomBytes(32);
+  const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+  const open = (seed: number): OpenNotifications =>
+    openNotifications({
+      store,
+      notifications,
+      bus,
+      clock,
+      ids: seededIds(seed),
+      log,
+      isSessionValid: async (id) => id === null || !ended.has(id),
+      dir,
+      secret,
+      publicUrl: "https://slipway.example",
+      trustedHosts: [push.host],
+    });
+  let opened = open(1);
+  let starts = 1;
+  return {
+    harness,
+    push,
+    notifications,
+    service: () => opened.service,
+    ended,
+    async subscribe(name, change = {}) {
+      const { endpoint, keys } = push.subscribe(name);
+      const kinds = ["needs_you", "budget", "done", "failed"] as const;
+      const subscription = { id: null, endpoint, ...keys, label: name, kinds };
+      const device = await opened.service.subscribe({ userId: ADA, sessionId: `session_${name}` }, subscription);
+      const changed = { ...device, ...change };
+      await notifications.putDevice(changed);
+      return changed;
+    },
+    async running() {
+      const { id } = await harness.submit({}, { userId: ADA, role: "user" });
+      await harness.until(id, "running.working").catch(() => undefined);
+      return id;
+    },
+    async ask(taskId, questionId, options = null) {
+      const question = { id: questionId, question: "Tabs or spaces?", options };
+      await fakeWorkers.send(harness.coordinator.workerApi, taskId, ["question", question]);
+    },
+    async pass(ms) {
+      await clock.advance(ms);
+      // Messages travel over real sockets while the clock stands still.
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+      await clock.advance(0);
+    },
+    rows: (deviceId) => notifications.notificationsOf(deviceId, 100),
+    async restart() {
+      await opened.close();
+      opened = open(++starts);
+    },
+    async close() {
+      await opened.close();
+      await harness.close();
+      await push.close();
+      rmSync(dir, { recursive: true });
+    },
+  };
+}
