@@ -14,6 +14,8 @@ export interface ServerLimits {
   /** Time limits in ms for all headers, and for the whole request. */
   readonly headersMs: number;
   readonly requestMs: number;
+  /** Longer than the idle time of common proxies (60 s), so that none reuses what just closes. */
+  readonly keepAliveMs: number;
   /** Interval in ms at which both are checked. */
   readonly checkMs: number;
   readonly connections: number;
@@ -26,6 +28,7 @@ export interface ServerLimits {
 const LIMITS: ServerLimits = {
   headersMs: 10_000,
   requestMs: 30_000,
+  keepAliveMs: 75_000,
   checkMs: 2_000,
   connections: 2_000,
   perAddress: 256,
@@ -33,11 +36,12 @@ const LIMITS: ServerLimits = {
 };
 
 export function createServer(listener: RequestListener, limits: Partial<ServerLimits> = {}): Server {
-  const { headersMs, requestMs, checkMs, connections, perAddress, stallMs } = { ...LIMITS, ...limits };
+  const { headersMs, requestMs, keepAliveMs, checkMs, connections, perAddress, stallMs } = { ...LIMITS, ...limits };
   const server = createHttpServer(
     {
       headersTimeout: headersMs,
       requestTimeout: requestMs,
+      keepAliveTimeout: keepAliveMs,
       connectionsCheckingInterval: checkMs,
       maxHeaderSize: 16 * 1024,
     },

@@ -181,6 +181,10 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
   }, 120_000);
 
+  it("the server keeps an idle connection for longer than a proxy does", async () => {
+    expect((await fetch(`${server.url}/healthz`)).headers.get("keep-alive")).toBe("timeout=75");
+  });
+
   it("[S8] limits count the address of the person, not that of the proxy", async () => {
     const guess = (from: string) =>
       call(
