@@ -16,7 +16,7 @@ import { createWorkerService } from "../../src/coordinator/services/worker.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
-import { PRICES } from "../../src/broker/model/prices.ts";
+import { PRICES } from "../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../src/coordinator/services/budget.ts";
 import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";

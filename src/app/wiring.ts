@@ -12,7 +12,7 @@ import { credentialContext, type Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
 import { serveGit } from "../broker/git-http.ts";
 import { createModelGateway, type ServeModel } from "../broker/model/gateway.ts";
-import { PRICES, priceTableSchema, type PriceTable } from "../broker/model/prices.ts";
+import { mergePrices, PRICES, priceTableSchema, type PriceTable } from "../broker/model/price-table.ts";
 import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model/rate-limit.ts";
 import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
 import { openBroker } from "../broker/server.ts";
@@ -156,6 +156,7 @@ function readCoordinatorSettings(config: Config) {
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
     ...(config.gitAuthor === null ? {} : { gitAuthor: config.gitAuthor }),
+    knownModels: Object.keys(readPrices(config).models),
     ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
     ...(config.fallbackModel === null ? {} : { fallbackModel: config.fallbackModel }),
     policy: { ...DEFAULT_POLICY, ...config.policy },
@@ -190,7 +191,7 @@ function prepareModelGateway(
 function readPrices({ pricesFile }: Config): PriceTable {
   if (pricesFile === null) return PRICES;
   try {
-    return priceTableSchema.parse(JSON.parse(readFileSync(pricesFile, "utf8")));
+    return mergePrices(priceTableSchema.parse(JSON.parse(readFileSync(pricesFile, "utf8"))));
   } catch (error) {
     throw new SlipwayError(
       "config_invalid",

@@ -71,6 +71,8 @@ export interface CoordinatorSettings extends PullRequestOptions, AgentOptions {
   readonly model: string | null;
   /** Models that tasks may use: names, or prefixes followed by `*`; none = the gateway is off. */
   readonly models: readonly string[];
+  /** Models that have a price; absent = any. */
+  readonly knownModels?: readonly string[];
   /** Policies that a task may have; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];

@@ -14,7 +14,7 @@ import { openBroker, type BrokerOptions } from "../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
-import { PRICES } from "../../src/broker/model/prices.ts";
+import { PRICES } from "../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
 import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";

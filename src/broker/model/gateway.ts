@@ -21,7 +21,8 @@ import { discardRest, type BodyReader } from "../request-body.ts";
 import { relayAnswer } from "./answer-stream.ts";
 import { CallLimits } from "./call-limits.ts";
 import { Meter } from "./meter.ts";
-import type { PriceTable } from "./prices.ts";
+import type { PriceTable } from "./price-table.ts";
+import { isPriced } from "./prices.ts";
 import { ProviderClient, readCheckedRequest, type CheckedRequest, type ProviderOptions } from "./provider-request.ts";
 import type { ProviderRateLimit } from "./rate-limit.ts";
 import { ModelRefusal, readProviderRefusal, sendModelRefusal, toModelRefusal } from "./refusal.ts";
@@ -114,6 +115,7 @@ class ModelGateway {
     const { budget, prices, rules, log } = this.#options;
     const { model, ceiling } = request;
     const headers = selectHeaders(call.request.headers, rules.betas);
+    checkPrice(model, ceiling.fast, prices);
     await this.#awaitRate(signal);
     const meter = new Meter(model, ceiling, prices);
     const admission = await budget.admit(taskId, attempt, model, meter.ceilingUsd, signal);
@@ -187,4 +189,15 @@ class ModelGateway {
     if (refusal.status === 429) rate.noteRefusal(refusal.retryAfterMs);
     return refusal;
   }
+}
+
+/** @throws ModelRefusal for a request that could not be booked. */
+function checkPrice(model: string, fast: boolean, prices: PriceTable): void {
+  if (isPriced(model, { fast }, prices)) return;
+  const what = fast && isPriced(model, {}, prices) ? `"speed": "fast" of the model "${model}"` : `the model "${model}"`;
+  throw new ModelRefusal(
+    400,
+    "invalid_request_error",
+    `This server has no price for ${what}. An operator adds one with SLIPWAY_PRICES.`,
+  );
 }

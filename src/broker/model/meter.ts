@@ -8,8 +8,9 @@
  * B2 A refusal before any output is not billed.
  */
 import type { ModelUsage } from "../../core/ports/usage-ledger.ts";
+import type { PriceTable } from "./price-table.ts";
+import { computeCeilingPrice, computePrice } from "./prices.ts";
 import type { RequestCeiling } from "./request/ceiling.ts";
-import { computeCeilingPrice, computePrice, type PriceTable } from "./prices.ts";
 import { UsageReader, type AnswerUsage } from "./usage.ts";
 
 /** No model writes faster. */
@@ -82,8 +83,9 @@ export class Meter {
     return Math.min(this.#ceiling.outputTokens, Math.ceil(seconds * TOKENS_PER_SECOND));
   }
 
-  #price({ usage }: AnswerUsage): number {
-    return computePrice(this.#model, usage, this.#prices).usd;
+  #price({ usage, speed, region }: AnswerUsage): number {
+    const fast = this.#ceiling.fast && speed !== "standard";
+    return computePrice(this.#model, usage, this.#prices, { fast, region });
   }
 
   /** @param output tokens of output in one pass, at most. */

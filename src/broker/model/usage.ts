@@ -37,6 +37,9 @@ export interface AnswerUsage {
   readonly promptCounted: boolean;
   /** True once a part of the answer's content has passed. */
   readonly hasContent: boolean;
+  /** The speed and the region that the answer names; null = none. */
+  readonly speed: string | null;
+  readonly region: string | null;
   readonly model: string | null;
   readonly stopReason: string | null;
   /** An `error` event in mid-stream: its type, such as `overloaded_error`. */
@@ -60,7 +63,11 @@ const countsSchema = z.looseObject({
   cache_creation: z.looseObject({ ephemeral_5m_input_tokens: count, ephemeral_1h_input_tokens: count }).nullish(),
 });
 type Counts = z.infer<typeof countsSchema>;
-const usageSchema = countsSchema.extend({ iterations: z.array(countsSchema).nullish() });
+const usageSchema = countsSchema.extend({
+  iterations: z.array(countsSchema).nullish(),
+  speed: z.string().nullish(),
+  inference_geo: z.string().nullish(),
+});
 type RawUsage = z.infer<typeof usageSchema>;
 
 const messageSchema = z.looseObject({
@@ -180,6 +187,8 @@ export class UsageReader {
       estimated: !this.#counted,
       promptCounted: countPrompt(known) > 0,
       hasContent: this.#hasContent,
+      speed: this.#raw.speed ?? null,
+      region: this.#raw.inference_geo ?? null,
       model: this.#model,
       stopReason: this.#stopReason,
       errorType: this.#errorType,

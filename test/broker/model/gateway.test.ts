@@ -10,7 +10,7 @@ import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
-import { PRICES } from "../../../src/broker/model/prices.ts";
+import { PRICES } from "../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
@@ -174,6 +174,22 @@ describe("[L2] an answer is relayed as it arrives and metered on the way", () =>
     await client(task).models.retrieve("claude-opus-5-5");
     await client(task).messages.countTokens({ model: ASK.model, messages: ASK.messages });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: fake.spentUsd(), requests: 1 });
+  });
+
+  it("[G1] a fast answer is booked at its own price", async () => {
+    const { harness, ledger, client } = await open();
+    const task = await working(harness);
+    const answer = await ask(client(task), { speed: "fast" });
+    const { usd } = await ledger.spentBy(task.id);
+    expect(usd).toBeCloseTo((answer.usage.input_tokens * 8 + answer.usage.output_tokens * 40) / 1_000_000, 10);
+  });
+
+  it("[G2] a refusal before any output is free", async () => {
+    const fault = { kind: "refusal" } as const;
+    const { harness, ledger, client } = await open({ scenarios: { default: { turns: [{ faults: [fault] }] } } });
+    const task = await working(harness);
+    expect((await ask(client(task))).stop_reason).toBe("refusal");
+    expect((await ledger.spentBy(task.id)).usd).toBe(0);
   });
 
   it("an answer that breaks off is paid for by an estimate", async () => {

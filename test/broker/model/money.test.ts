@@ -8,7 +8,8 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
-import { computePrice, PRICES } from "../../../src/broker/model/prices.ts";
+import { PRICES } from "../../../src/broker/model/price-table.ts";
+import { computePrice } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { NO_TOKENS } from "../../../src/broker/model/usage.ts";
@@ -62,7 +63,7 @@ function bill(plan: Plan): number {
   if (plan.deed === "refuses" || plan.deed === "overloaded") return 0;
   const kind = { "5m": "cacheWrite5mTokens", "1h": "cacheWrite1hTokens", none: "inputTokens" } as const;
   const outputTokens = Math.floor(plan.maxTokens * plan.share);
-  return computePrice(MODEL, { ...NO_TOKENS, [kind[plan.ttl ?? "none"]]: plan.prompt, outputTokens }).usd;
+  return computePrice(MODEL, { ...NO_TOKENS, [kind[plan.ttl ?? "none"]]: plan.prompt, outputTokens });
 }
 
 function usageOf(plan: Plan): Record<string, unknown> {

@@ -11,7 +11,7 @@ import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import { remainingBudget } from "../../../src/core/budget.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
-import { PRICES } from "../../../src/broker/model/prices.ts";
+import { PRICES } from "../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import type { CoordinatorSettings } from "../../../src/coordinator/coordinator.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";

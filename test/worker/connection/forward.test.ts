@@ -12,7 +12,7 @@ import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
-import { PRICES } from "../../../src/broker/model/prices.ts";
+import { PRICES } from "../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";

@@ -312,7 +312,7 @@ function bill(model: string, { usage, stopReason, content }: FakeAnswer): number
     cacheReadTokens: usage.cache_read_input_tokens,
     cacheWrite5mTokens: usage.cache_creation_input_tokens - cacheWrite1hTokens,
     cacheWrite1hTokens,
-  }).usd;
+  });
 }
 
 async function route(

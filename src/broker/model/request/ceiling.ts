@@ -15,6 +15,8 @@ export interface RequestCeiling {
   readonly cache: "none" | "5m" | "1h";
   /** How often the provider may read the prompt and write an answer. */
   readonly passes: 1 | 2;
+  /** True when the request asks for the dearer, faster service. */
+  readonly fast: boolean;
 }
 
 /** The largest context window of any model, in tokens: a longer prompt is refused, not billed. */
@@ -50,6 +52,7 @@ export function computeCeiling(request: Readonly<Record<string, unknown>>, body:
     outputTokens: typeof maxTokens === "number" ? maxTokens : 0,
     cache: media.cache,
     passes: compacts ? 2 : 1,
+    fast: request["speed"] === "fast",
   };
 }
 

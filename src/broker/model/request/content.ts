@@ -42,6 +42,14 @@ const settings: Check = (value, path) => {
 const join = (path: string, name: string): string =>
   /^\d+$/.test(name) ? `${path}[${name}]` : path === "" ? name : `${path}.${name}`;
 
+/** Other values may have other prices. */
+const oneOf =
+  (...values: readonly string[]): Check =>
+  (value, path) => {
+    if (value === null || (typeof value === "string" && values.includes(value))) return;
+    throw new InvalidModelRequest(`The gateway permits a "${path}" of ${values.join(" or ")} only.`);
+  };
+
 const listOf =
   (check: Check): Check =>
   (value, path) => {
@@ -180,10 +188,10 @@ const FIELDS: Fields = {
   temperature: scalar,
   top_p: scalar,
   top_k: scalar,
-  service_tier: scalar,
+  service_tier: oneOf("auto", "standard_only"),
   diagnostics: settings,
   safeguards: listOf(typed("safeguard", { dangerous_tool_use: { classifier_context: anything } })),
-  speed: scalar,
+  speed: oneOf("standard", "fast"),
 };
 
 /** @throws InvalidModelRequest naming the first field that is not on the list. */

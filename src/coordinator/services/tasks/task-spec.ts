@@ -1,6 +1,7 @@
 /**
  * SubmitRequest -> TaskSpec: fills in defaults and checks against what this installation offers.
  */
+import { findModel, findNearest, resolveAlias } from "../../../core/values/model-name.ts";
 import { matchesPattern } from "../../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
@@ -28,6 +29,11 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
    * Models that tasks may use: names, or prefixes followed by `*`; none = no agent has a model.
    */
   readonly models: readonly string[];
+  /**
+   * Names of the models that have a price, within a family the newest first: others are refused.
+   * Absent = any.
+   */
+  readonly knownModels?: readonly string[];
   /** Egress policies that the sandbox can enforce; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
@@ -62,19 +68,30 @@ function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<Task
     const key = needsKey ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
     throw new SlipwayError("agent_unavailable", `This server offers: ${agents.join(", ")}.${key}`);
   }
-  const model = request.model ?? (hasModel ? options.model : null);
-  if (model !== null && hasModel && !matchesPattern(models, model)) {
-    throw new SlipwayError(
-      "model_unavailable",
-      `This server offers: ${models.join(", ")}. An operator allows more with SLIPWAY_MODELS.`,
-    );
-  }
+  const wanted = request.model ?? (hasModel ? options.model : null);
+  const model = wanted !== null && hasModel ? resolveModel(options, wanted) : wanted;
   if (request.script !== undefined && agent !== "scripted") {
     throw new SlipwayError("invalid_request", 'A script needs agent "scripted".', {
       errors: [{ path: "script", message: 'needs agent "scripted"' }],
     });
   }
   return { agent, model, effort: request.effort ?? null };
+}
+
+/** The model by its name or alias. @throws SlipwayError model_unavailable. */
+function resolveModel({ models, knownModels: known }: ServerOptions, wanted: string): string {
+  const model = resolveAlias(known ?? [], models, wanted) ?? wanted;
+  const isKnown = known === undefined || findModel(known, model) !== null;
+  if (matchesPattern(models, model) && isKnown) return model;
+  const offered = (known ?? []).filter((name) => matchesPattern(models, name));
+  const nearest = findNearest(offered, model);
+  const hint = nearest === null ? "" : ` Did you mean "${nearest}"?`;
+  throw new SlipwayError(
+    "model_unavailable",
+    matchesPattern(models, model)
+      ? `There is no model "${model}" with a price on this server.${hint} An operator adds a price with SLIPWAY_PRICES.`
+      : `This server offers: ${models.join(", ")}.${hint} An operator allows more with SLIPWAY_MODELS.`,
+  );
 }
 
 function resolveEgress({ egress: offered }: ServerOptions, request: SubmitRequest): Egress {

@@ -7,7 +7,7 @@ import { createModelGateway } from "../../../../src/broker/model/gateway.ts";
 import type { UsageLedger } from "../../../../src/core/ports/usage-ledger.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
-import { PRICES } from "../../../../src/broker/model/prices.ts";
+import { PRICES } from "../../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../../src/coordinator/services/budget.ts";
 import { systemClock } from "../../../../src/core/lib/runtime/system-clock.ts";

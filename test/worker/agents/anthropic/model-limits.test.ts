@@ -162,7 +162,7 @@ describe("[A12] a summary keeps the current task and what people say after it", 
         cacheWrite5mTokens: 0,
         cacheWrite1hTokens: 0,
       });
-      expect(summary?.usd).toBeLessThan(dear.usd / 3);
+      expect(summary?.usd).toBeLessThan(dear / 3);
     }
   });
 
