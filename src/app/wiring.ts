@@ -86,7 +86,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   parts.disposers.add(() => repos.close());
   const serveModel = prepareModelGateway(parts, rate);
   return createCoordinator({
-    rateLimitedUntil: () => rate.until(),
+    rateLimitedUntil: (model) => rate.until(model),
     store,
     ledger,
     bus,

@@ -55,8 +55,8 @@ export interface CoordinatorDeps {
    * rejects.
    */
   readonly shortage: () => Promise<string | null>;
-  /** When the model provider's rate limit ends, epoch ms; null = there is none now. */
-  readonly rateLimitedUntil: () => number | null;
+  /** When the provider's rate limit of a model ends, epoch ms; null = there is none now. */
+  readonly rateLimitedUntil: (model: string) => number | null;
   readonly settings: CoordinatorSettings;
 }
 
@@ -211,7 +211,7 @@ function createDeferral(
   return async ({ spec, userId }) => {
     if (sandbox.isAvailableFor?.(spec.agent) === false) return "sandbox_unavailable";
     if (spec.agent === "scripted" || settings.models.length === 0) return null;
-    if (rateLimitedUntil() !== null) return "model_rate_limited";
+    if (spec.model !== null && rateLimitedUntil(spec.model) !== null) return "model_rate_limited";
     return hasDayBudget && (await budget.isExhausted(userId)) ? "budget" : null;
   };
 }

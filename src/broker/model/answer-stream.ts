@@ -7,7 +7,7 @@ import { waitForDrain } from "../../core/lib/concurrency/async.ts";
 import type { Admission } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import type { Meter } from "./meter.ts";
-import { ModelRefusal, toErrorEvent } from "./refusal.ts";
+import { ModelRefusal, readRequestId, toErrorEvent, toRequestIdHeader } from "./refusal.ts";
 
 /** An event that exceeds this size is relayed in parts, without waiting for its end. */
 const EVENT_LIMIT = 1024 * 1024;
@@ -32,7 +32,12 @@ export async function relayAnswer(relay: AnswerRelay): Promise<void> {
   const { answer, response, log, signal } = relay;
   const contentType = String(answer.headers["content-type"] ?? "application/json");
   const isStream = contentType.startsWith("text/event-stream");
-  response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" });
+  const requestId = readRequestId(answer);
+  response.writeHead(200, {
+    "content-type": contentType,
+    "cache-control": "no-cache",
+    ...toRequestIdHeader(requestId),
+  });
   try {
     if (isStream) await relayEvents(relay);
     else await relayMessage(relay);
@@ -41,7 +46,7 @@ export async function relayAnswer(relay: AnswerRelay): Promise<void> {
     if (error instanceof ModelRefusal && isStream && !response.destroyed) response.end(toErrorEvent(error));
     else response.destroy();
     if (!(error instanceof ModelRefusal) && !signal.aborted)
-      log.warn({ error: errorMessage(error) }, "a model answer ended prematurely");
+      log.warn({ requestId, error: errorMessage(error) }, "a model answer ended prematurely");
   } finally {
     answer.destroy();
   }

@@ -7,7 +7,7 @@
  * L2 The answer is relayed chunk by chunk. Its usage is read on the way, and the answer is cut as
  *    soon as a budget is exhausted.
  * L3 Provider errors about the key, the account or the load are replaced by the gateway's own
- *    messages: the provider's may name the account.
+ *    messages: the provider's may name the account. Its id of the request goes on, and is logged.
  * L4 A request body is held only until it is written to the provider, not while the answer is
  *    awaited or relayed.
  */
@@ -25,7 +25,14 @@ import type { PriceTable } from "./price-table.ts";
 import { isPriced } from "./prices.ts";
 import { ProviderClient, readCheckedRequest, type CheckedRequest, type ProviderOptions } from "./provider-request.ts";
 import type { ProviderRateLimit } from "./rate-limit.ts";
-import { ModelRefusal, readProviderRefusal, sendModelRefusal, toModelRefusal } from "./refusal.ts";
+import {
+  ModelRefusal,
+  readProviderRefusal,
+  readRequestId,
+  sendModelRefusal,
+  toModelRefusal,
+  toRequestIdHeader,
+} from "./refusal.ts";
 
 export interface ModelGatewayOptions extends ProviderOptions {
   readonly budget: ModelBudget;
@@ -52,6 +59,8 @@ export type ServeModel = (call: ModelCall) => Promise<void>;
 
 /** Longest wait for the provider's rate limit before the worker gets a 429 instead, ms. */
 const RATE_LIMIT_WAIT_MS = 20_000;
+/** Requests that cost nothing have limits of their own. */
+const FREE = "free";
 /** A name that begins with a dot would be a step to another path. */
 const MODELS_PATH = /^\/v1\/models(?:\/\w[\w.-]{0,199})?$/;
 /** A proxy's or the provider's time-out: the answer may have been written, and be billed. */
@@ -116,7 +125,7 @@ class ModelGateway {
     const { model, ceiling } = request;
     const headers = selectHeaders(call.request.headers, rules.betas);
     checkPrice(model, ceiling.fast, prices);
-    await this.#awaitRate(signal);
+    await this.#awaitRate(model, call);
     const meter = new Meter(model, ceiling, prices);
     const admission = await budget.admit(taskId, attempt, model, meter.ceilingUsd, signal);
     let isBilled = true;
@@ -125,9 +134,11 @@ class ModelGateway {
       const answer = await this.#provider.request(call.path, headers, request, signal);
       if (answer.statusCode !== 200) {
         isBilled = TIMEOUT_STATUSES.has(answer.statusCode ?? 0);
-        throw await this.#readRefusal(answer);
+        throw await this.#readRefusal(answer, model, call);
       }
-      this.#options.rate.noteSuccess();
+      this.#options.rate.noteSuccess(model);
+      const requestId = readRequestId(answer);
+      log.debug({ taskId, attempt, model, requestId }, "the model provider answers");
       await relayAnswer({ answer, response, meter, admission, log, signal });
     } catch (error) {
       isBilled &&= request.isSent;
@@ -138,8 +149,8 @@ class ModelGateway {
   }
 
   /** @throws ModelRefusal when the provider's rate limit lasts too long. */
-  async #awaitRate(signal: AbortSignal): Promise<void> {
-    const remainingMs = await this.#options.rate.remainingMs(RATE_LIMIT_WAIT_MS, signal);
+  async #awaitRate(model: string, call: ModelCall): Promise<void> {
+    const remainingMs = await this.#options.rate.remainingMs(model, RATE_LIMIT_WAIT_MS, call);
     if (remainingMs > 0)
       throw new ModelRefusal(429, "rate_limit_error", "The model provider's rate limit is reached.", remainingMs);
   }
@@ -168,25 +179,24 @@ class ModelGateway {
   }
 
   /** Requests that cost nothing: counting tokens and listing models. */
-  async #relayFree(
-    { taskId, attempt, request: incoming, response, path, signal }: ModelCall,
-    request: CheckedRequest | null,
-  ): Promise<void> {
-    await this.#awaitRate(signal);
+  async #relayFree(call: ModelCall, request: CheckedRequest | null): Promise<void> {
+    const { taskId, attempt, request: incoming, response, path, signal } = call;
+    await this.#awaitRate(FREE, call);
     const headers = selectHeaders(incoming.headers, this.#options.rules.betas);
     await this.#options.budget.admitFree(taskId, attempt);
     const answer = await this.#provider.request(path, headers, request, signal);
-    if (answer.statusCode !== 200) throw await this.#readRefusal(answer);
-    response.writeHead(200, { "content-type": "application/json" });
+    if (answer.statusCode !== 200) throw await this.#readRefusal(answer, FREE, call);
+    response.writeHead(200, { "content-type": "application/json", ...toRequestIdHeader(readRequestId(answer)) });
     for await (const chunk of answer as AsyncIterable<Buffer>)
       if (!response.write(chunk)) await waitForDrain(response, signal);
     response.end();
   }
 
-  async #readRefusal(answer: IncomingMessage): Promise<ModelRefusal> {
+  async #readRefusal(answer: IncomingMessage, model: string, call: ModelCall): Promise<ModelRefusal> {
     const { log, rate } = this.#options;
-    const refusal = await readProviderRefusal(answer, log);
-    if (refusal.status === 429) rate.noteRefusal(refusal.retryAfterMs);
+    const { taskId, attempt } = call;
+    const refusal = await readProviderRefusal(answer, { log, taskId, attempt, model });
+    if (refusal.status === 429) rate.noteRefusal(model, refusal.retryAfterMs);
     return refusal;
   }
 }

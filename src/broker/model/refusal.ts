@@ -10,9 +10,18 @@ export class ModelRefusal extends Error {
   /** `error.type` of the Messages API. */
   readonly type: string;
   readonly retryAfterMs: number | null;
+  /** The provider's id of the request; null when the gateway itself refuses. */
+  readonly requestId: string | null;
 
-  constructor(status: number, type: string, message: string, retryAfterMs: number | null = null) {
+  constructor(
+    status: number,
+    type: string,
+    message: string,
+    retryAfterMs: number | null = null,
+    requestId: string | null = null,
+  ) {
     super(message);
+    this.requestId = requestId;
     this.status = status;
     this.type = type;
     this.retryAfterMs = retryAfterMs;
@@ -23,6 +32,8 @@ const BUSY_MS = 1_000;
 /** The provider's error body is read up to this many characters. */
 const ERROR_BODY_LIMIT = 64 * 1024;
 const MESSAGE_LIMIT = 1_000;
+/** The provider's limits and what is left of them. */
+const RATE_HEADER = /^(?:retry-after|anthropic-ratelimit-[\w-]+)$/;
 
 /** Error codes of Slipway as `error.type` values; `permission_error` stands for all others. */
 const TYPES: Partial<Record<ErrorCode, string>> = {
@@ -53,6 +64,7 @@ export function sendModelRefusal(response: ServerResponse, refusal: ModelRefusal
     "content-type": "application/json",
     "content-length": Buffer.byteLength(text),
     ...retry,
+    ...toRequestIdHeader(refusal.requestId),
   });
   response.end(text);
 }
@@ -67,27 +79,37 @@ const toBody = ({ type, message }: ModelRefusal): object => ({ type: "error", er
  * Translates the provider's error answer. Its message is passed on only for errors that concern the
  * request: those about the key, the account or the load may name the account (L3).
  */
-export async function readProviderRefusal(answer: IncomingMessage, log: Log): Promise<ModelRefusal> {
+export async function readProviderRefusal(
+  answer: IncomingMessage,
+  { log, ...call }: { readonly log: Log; readonly taskId: string; readonly attempt: number; readonly model: string },
+): Promise<ModelRefusal> {
   const status = answer.statusCode ?? 502;
   const { type, message } = await readErrorBody(answer);
-  log.warn({ status, type }, "the model provider refused a request");
+  const requestId = readRequestId(answer);
+  const limits = Object.fromEntries(Object.entries(answer.headers).filter(([name]) => RATE_HEADER.test(name)));
+  log.warn({ ...call, status, type, requestId, ...limits }, "the model provider refused a request");
   const retryAfterMs = parseRetryAfter((name) => {
     const value = answer.headers[name];
     return typeof value === "string" ? value : null;
   }, Date.now());
+  const refuse = (as: number, kind: string, text: string): ModelRefusal =>
+    new ModelRefusal(as, kind, text, retryAfterMs, requestId);
   if (status === 401 || status === 403)
-    return new ModelRefusal(403, "authentication_error", "The model provider refused this server's key.");
+    return refuse(403, "authentication_error", "The model provider refused this server's key.");
   if (status === 402 || /spend|billing|credit/i.test(type))
-    return new ModelRefusal(402, "billing_error", "The model account has no quota left.");
+    return refuse(402, "billing_error", "The model account has no quota left.");
   if (status === 429 || status === 529 || status >= 500)
-    return new ModelRefusal(
-      status,
-      type,
-      "The model provider refused the request temporarily. Retry later.",
-      retryAfterMs,
-    );
-  return new ModelRefusal(status, type, message);
+    return refuse(status, type, "The model provider refused the request temporarily. Retry later.");
+  return refuse(status, type, message);
 }
+
+/** The provider's id of a request: what its support asks for. */
+export function readRequestId({ headers }: IncomingMessage): string | null {
+  const id = headers["request-id"];
+  return typeof id === "string" && /^[\w-]{1,100}$/.test(id) ? id : null;
+}
+
+export const toRequestIdHeader = (id: string | null): OutgoingHttpHeaders => (id === null ? {} : { "request-id": id });
 
 /** The provider's `error.type` and message; defaults when the body is not in the usual form. */
 async function readErrorBody(answer: IncomingMessage): Promise<{ type: string; message: string }> {

@@ -14,6 +14,7 @@ import { PRICES } from "../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
+import type { Log } from "../../../src/core/ports/runtime.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { seededIds } from "../../support/manual-clock.ts";
 import { openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";
@@ -35,7 +36,7 @@ interface House {
 }
 
 async function open(
-  options: { scenarios?: Record<string, Scenario>; userDayUsd?: number; dayUsd?: number } = {},
+  options: { scenarios?: Record<string, Scenario>; userDayUsd?: number; dayUsd?: number; log?: Log } = {},
 ): Promise<House> {
   const harness = await openHarness({ settings: { maxConcurrent: 50 } });
   closers.push(() => harness.close());
@@ -61,7 +62,7 @@ async function open(
     rules: DEFAULT_RULES,
     prices: PRICES,
     rate,
-    log: quiet,
+    log: options.log ?? quiet,
   });
   const server: Server = createServer((request, response) => {
     const [, taskId = "", attempt = "", path = ""] = /^\/([^/]+)\/(\d+)(\/.*)$/.exec(request.url ?? "") ?? [];
@@ -296,6 +297,28 @@ describe("[L3] what the provider refuses", () => {
     const task = await working(harness);
     expect(await rejection(ask(client(task)))).toMatchObject({ status: ours, type });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: 0, requests: 0 });
+  });
+});
+
+describe("[L6] the provider's id of a request", () => {
+  it("goes on with answers and with refusals, and is in the log with the task", async () => {
+    const fault = { kind: "status", status: 529 } as const;
+    const lines: object[] = [];
+    const log: Log = { ...quiet, warn: (fields) => void lines.push(fields) };
+    const { harness, client } = await open({
+      log,
+      scenarios: { default: { turns: [{ say: "Hi.", faults: [fault] }] } },
+    });
+    const task = await working(harness);
+    const failure = (await rejection(ask(client(task)))) as { requestID: string | null };
+    expect(failure.requestID).toMatch(/^req_/);
+    expect(lines).toEqual([
+      expect.objectContaining({ taskId: task.id, attempt: 1, status: 529, requestId: failure.requestID }),
+    ]);
+    const { response } = await client(task)
+      .messages.create(ASK as Anthropic.MessageCreateParamsNonStreaming)
+      .withResponse();
+    expect(response.headers.get("request-id")).toMatch(/^req_/);
   });
 });
 

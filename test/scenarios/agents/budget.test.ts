@@ -246,10 +246,13 @@ describe("[G5] a budget that is used up is a question", () => {
       model: "claude-opus-5-5",
       models: ["claude-*"],
     });
-    harness.rate.noteRefusal(10 * 60_000);
+    harness.rate.noteRefusal("claude-opus-5-5", 10 * 60_000);
     const { id } = await harness.submit({ agent: "anthropic" });
     const other = await harness.submit({ agent: "scripted" });
     await harness.until(other.id, "provisioning");
+    // The limit of one family of models is none of another's.
+    const haiku = await harness.submit({ agent: "anthropic", model: "claude-haiku-5-5" });
+    await harness.until(haiku.id, "provisioning");
     const waiting = await harness.task(id);
     expect([waiting.state, (await harness.coordinator.operations.wait(waiting))?.reason]).toEqual([
       "queued",

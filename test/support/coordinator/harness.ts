@@ -246,7 +246,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       ids,
       log: keepLog(logged),
       crashpoint: noCrash,
-      rateLimitedUntil: () => rate.until(),
+      rateLimitedUntil: (model) => rate.until(model),
       settings: {
         ...DEFAULT_SETTINGS,
         livenessMs: 1e15,

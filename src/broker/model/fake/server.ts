@@ -352,8 +352,10 @@ function sendError(response: ServerResponse, error: unknown): void {
 /** Starts the server. `close` also ends stalled streams. */
 export async function startFakeModel(options: FakeModelOptions): Promise<FakeModel> {
   const log = new RequestLog();
+  let arrived = 0;
   const server: Server = createServer((request, response) => {
     response.on("error", () => undefined);
+    response.setHeader("request-id", `req_fake${(arrived += 1)}`);
     route(options, log, request, response).catch((error: unknown) => sendError(response, error));
   });
   await new Promise<void>((resolve, reject) => {
