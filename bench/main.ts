@@ -74,7 +74,7 @@ function hubRows(rates: readonly HubRates[]): Row[] {
   }));
 }
 
-function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {
+function agentRows({ turn, firstPiece, streams, admission }: AgentFigures): Row[] {
   const row = (what: string, { ours, floor }: AgentFigures["turn"], aim: string): Row => ({
     what,
     ours: ms(ours),
@@ -86,6 +86,13 @@ function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {
     row("a turn of the agent p50", turn, "<= +15 ms"),
     row("request to first piece of the answer p50", firstPiece, "<= +3 ms"),
     row("50 answers streamed at once, until the last ended", streams, "-"),
+    {
+      what: "admission of a model call, three budgets, durable, p50 / p99",
+      ours: `${ms(admission.p50)} / ${ms(admission.p99)}`,
+      floor: "- (one commit)",
+      ratio: "-",
+      aim: "<= 10 ms p50",
+    },
   ];
 }
 

@@ -42,6 +42,8 @@ export interface AgentFigures {
   readonly firstPiece: Pair;
   /** All of 50 streams at once, ms. */
   readonly streams: Pair;
+  /** What the budgets add to a request: the reservation is durable before it is sent, ms. */
+  readonly admission: { readonly p50: number; readonly p99: number };
 }
 
 interface Pair {
@@ -53,6 +55,9 @@ const KEY = "sk-bench";
 const TURNS = 40;
 const ROUNDS = 3;
 const STREAMS = 50;
+/** An attempt sends four messages at once. */
+const DOORS = Math.ceil(STREAMS / 4);
+const ADMISSIONS = 400;
 
 /** As the agent sends it. */
 const PROMPT: Pick<Anthropic.MessageStreamParams, "system" | "tools"> = {
@@ -81,6 +86,8 @@ interface House {
   readonly direct: string;
   readonly doors: readonly Door[];
   readonly dir: string;
+  /** Admits a request of the n-th task and ends it. @returns ms until it may be sent. */
+  admit(task: number): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -91,7 +98,7 @@ async function open(tasks: number): Promise<House> {
   const ids = await runningTasks(store, tasks);
   const bus = memoryBus();
   const taskLog = openBenchTaskLog(store, bus);
-  const books = { ledger, userDayUsd: null, dayUsd: null };
+  const books = { ledger, userDayUsd: 10_000, dayUsd: 10_000 };
   const spend = createBudgetService({ ...books, taskLog, store, clock: systemClock, ids: systemIds(), log: quiet });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
   const rules = DEFAULT_RULES;
@@ -139,6 +146,13 @@ async function open(tasks: number): Promise<House> {
     direct: fake.url,
     doors,
     dir,
+    async admit(task) {
+      const begun = performance.now();
+      const admission = await spend.admit(ids[task % ids.length] ?? "", 1, "claude-opus-5-5", 0.01);
+      const ms = performance.now() - begun;
+      await admission.cancel();
+      return ms;
+    },
     async close() {
       await Promise.all(forwarders.map((one) => one.close()));
       await broker.close();
@@ -236,7 +250,7 @@ async function answer(client: Anthropic, scenario: string): Promise<{ first: num
 }
 
 export async function agentFigures(): Promise<AgentFigures> {
-  const house = await open(ROUNDS + 1);
+  const house = await open(Math.max(DOORS, ROUNDS + 1));
   const { direct: address, doors, dir } = house;
   const [door] = doors;
   if (door === undefined) throw new Error("no task is running");
@@ -246,8 +260,15 @@ export async function agentFigures(): Promise<AgentFigures> {
   const turn = { ours: [] as number[], floor: [] as number[] };
   const first = { ours: [] as number[], floor: [] as number[] };
   const streams = { ours: [] as number[], floor: [] as number[] };
-  const all = async (client: Anthropic): Promise<number> =>
-    Math.max(...(await Promise.all(Array.from({ length: STREAMS }, async () => (await answer(client, "slow")).end))));
+  const clients = doors.map(({ token, baseURL }) => new Anthropic({ ...options, apiKey: token, baseURL }));
+  const all = async (many: readonly Anthropic[]): Promise<number> => {
+    const streamed = Array.from({ length: STREAMS }, async (_, at) => {
+      const client = many[at % many.length] ?? through;
+      return (await answer(client, "slow")).end;
+    });
+    return Math.max(...(await Promise.all(streamed)));
+  };
+  const admissions: number[] = [];
   try {
     for (let round = 0; round <= ROUNDS; round += 1) {
       const bare = await bareTurns(address, round);
@@ -260,9 +281,10 @@ export async function agentFigures(): Promise<AgentFigures> {
         first.floor.push((await answer(direct, "words")).first);
         first.ours.push((await answer(through, "words")).first);
       }
-      streams.floor.push(await all(direct));
-      streams.ours.push(await all(through));
+      streams.floor.push(await all([direct]));
+      streams.ours.push(await all(clients));
     }
+    for (let n = 0; n < ADMISSIONS; n += 1) admissions.push(await house.admit(n));
   } finally {
     await house.close();
   }
@@ -270,5 +292,10 @@ export async function agentFigures(): Promise<AgentFigures> {
     ours: percentile(ours, 50),
     floor: percentile(floor, 50),
   });
-  return { turn: p50(turn), firstPiece: p50(first), streams: p50(streams) };
+  return {
+    turn: p50(turn),
+    firstPiece: p50(first),
+    streams: p50(streams),
+    admission: { p50: percentile(admissions, 50), p99: percentile(admissions, 99) },
+  };
 }

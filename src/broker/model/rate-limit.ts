@@ -124,7 +124,7 @@ class FamilyLimit {
     return Math.max(0, Math.ceil(this.#blockedUntil - this.#options.clock.monotonic()));
   }
 
-  /** Counts a request that is sent; while probing, the next one waits for its answer or the time. */
+  /** A request is sent; while probing, the next one waits for its answer or the time. */
   #count(taskId: string): void {
     if (!this.#probing) return;
     this.#sent.set(taskId, (this.#sent.get(taskId) ?? 0) + 1);

@@ -7,8 +7,7 @@ export interface LoopSettings {
   /** Tokens of one answer, thinking included. */
   readonly maxTokens: number;
   /**
-   * The longest silence within one model call, ms. The provider's pings are not visible here, so it
-   * must be generous.
+   * The longest silence within one model call, ms: without a byte, pings included.
    */
   readonly idleMs: number;
   /** The first and the longest pause between two tries, ms. */

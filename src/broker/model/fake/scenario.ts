@@ -76,6 +76,8 @@ export const turnSchema = z.strictObject({
     .optional(),
   /** Applied in order, each `times` (default 1) requests long. */
   faults: z.array(faultSchema).max(20).optional(),
+  /** Pings that precede the first block of the answer, `delayMs` apart. */
+  pings: z.int().positive().max(1_000).optional(),
   /** Delay between two stream events, ms. */
   delayMs: z.number().min(0).max(60_000).optional(),
 });

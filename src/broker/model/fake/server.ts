@@ -231,7 +231,7 @@ async function sendStream(
   response: ServerResponse,
   answer: FakeAnswer,
   fault: Fault | null,
-  delayMs: number,
+  { delayMs = 0, pings = 0 }: Turn,
 ): Promise<boolean> {
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
   let sent = 0;
@@ -241,6 +241,10 @@ async function sendStream(
     if (response.destroyed) return false;
     if (!response.write(toFrame(event))) await waitForDrain(response);
     if (delayMs > 0) await delay(delayMs);
+    for (let left = event.type === "ping" ? pings : 0; left > 0 && !response.destroyed; left -= 1) {
+      response.write(toFrame(event));
+      await delay(delayMs);
+    }
     sent += 1;
   }
   response.end();
@@ -298,7 +302,7 @@ async function messages(
       ? createAnswer({ request: body, turn, fault, id, prompt })
       : createSummary(body, id, turn.say ?? "", prompt);
   log.entries.push({ ...entry, status: 200, usd: bill(body.model, answer) });
-  if (body.stream === true) await sendStream(response, answer, fault, turn.delayMs ?? 0);
+  if (body.stream === true) await sendStream(response, answer, fault, turn);
   else reply(response, 200, toMessage(answer));
 }
 

@@ -143,6 +143,18 @@ describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $nam
   });
 });
 
+it("[A8] a model that thinks for long and only pings is not asked again", async () => {
+  const fixture = new TaskFixture();
+  fixtures.push(fixture);
+  const thinking: Turn = { tools: [FINISH], pings: 12, delayMs: 50 };
+  const fake = await startFakeModel({ scenarios: { default: { turns: [thinking] } }, apiKey: KEY });
+  open.push(fake);
+  const agentRun = new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY }, settings: { idleMs: 300 } });
+  await agentRun.run();
+  expect(agentRun.notices()).not.toContain("model_retry");
+  expect(fake.requests()).toHaveLength(1);
+});
+
 describe("[A8] classification of failures", () => {
   const classify = (status: number, headers: Record<string, string>): unknown =>
     classifyFault({ status, headers: new Headers(headers) }, 1_000);

@@ -116,8 +116,8 @@ export class ModelCaller {
     try {
       restartTimer();
       const stream = open(AbortSignal.any(stops));
+      stream.onBytes(restartTimer);
       stream.on("streamEvent", (event) => {
-        restartTimer();
         if (event.type === "content_block_delta") this.#emitDelta(messageId, event.delta);
       });
       const answer = answerSchema.safeParse(await stream.finalMessage());

@@ -8,6 +8,8 @@ import { COMPACT_BETA } from "./request.ts";
 
 /** The part of the library's stream that is used. */
 export interface ModelStream {
+  /** Called whenever bytes arrive, also those of pings, which are no events of the library. */
+  onBytes(listener: () => void): void;
   on(event: "streamEvent", listener: (event: { readonly type: string; readonly delta?: unknown }) => void): unknown;
   finalMessage(): Promise<unknown>;
   abort(): void;
@@ -93,18 +95,22 @@ export async function openClient(
   });
   return {
     stream: (params, betas, signal) =>
-      client.messages.stream(params, {
-        signal,
-        ...(betas === "compact" ? { headers: { "anthropic-beta": COMPACT_BETA } } : {}),
-      }),
+      watchBytes(client, ({ messages }) =>
+        messages.stream(params, {
+          signal,
+          ...(betas === "compact" ? { headers: { "anthropic-beta": COMPACT_BETA } } : {}),
+        }),
+      ),
     compact: (params, instructions, signal) =>
-      client.beta.messages.stream(
-        {
-          ...params,
-          betas: [COMPACT_BETA],
-          compaction: { type: "summarize", instructions },
-        } as Anthropic.Beta.MessageCreateParams,
-        { signal },
+      watchBytes(client, ({ beta }) =>
+        beta.messages.stream(
+          {
+            ...params,
+            betas: [COMPACT_BETA],
+            compaction: { type: "summarize", instructions },
+          } as Anthropic.Beta.MessageCreateParams,
+          { signal },
+        ),
       ),
     async facts(model, signal) {
       try {
@@ -114,5 +120,34 @@ export async function openClient(
         return ASSUMED;
       }
     },
+  };
+}
+
+/** The library passes on no pings, so the bytes are watched on their way to it. */
+function watchBytes(client: Anthropic, open: (client: Anthropic) => Omit<ModelStream, "onBytes">): ModelStream {
+  let notify = (): void => undefined;
+  const watched = client.withOptions({
+    fetch: async (url, init) => {
+      const response = await fetch(url, init);
+      notify();
+      if (response.body === null) return response;
+      const body = response.body.pipeThrough(
+        new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, controller) {
+            notify();
+            controller.enqueue(chunk);
+          },
+        }),
+      );
+      const { status, statusText, headers } = response;
+      return new Response(body, { status, statusText, headers });
+    },
+  });
+  const stream = open(watched);
+  return {
+    on: (event, listener) => stream.on(event, listener),
+    finalMessage: () => stream.finalMessage(),
+    abort: () => stream.abort(),
+    onBytes: (listener) => (notify = listener),
   };
 }
