@@ -4,7 +4,9 @@
  * I1 The text comes from the base commit: later writes to these files by the agent have no effect.
  * I2 The text is untrusted and marked as repository content: anyone with write access to the
  *    repository can change it. The content cannot close its own tags.
- * I3 The same commit gives the same text, byte for byte: it is part of the prompt prefix, which
+ * I3 A line may name another file of the repository as `@path`: its text follows the file that
+ *    names it. Imports are files of the base commit, at most four deep, each once.
+ * I4 The same commit gives the same text, byte for byte: it is part of the prompt prefix, which
  *    must not change.
  */
 import { dirname, posix } from "node:path";
@@ -12,6 +14,8 @@ import { git } from "./git.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
 
 const NAMES = ["AGENTS.md", "CLAUDE.md"];
+const IMPORT_DEPTH = 4;
+const MAX_IMPORTS = 20;
 /** Of the files at the root together, and of each file below, characters. */
 const ROOT_LIMIT = 32 * 1024;
 const NESTED_LIMIT = 8 * 1024;
@@ -44,17 +48,23 @@ interface Entry {
 
 /** Rejects when the commit does not exist, or with the signal's reason. */
 export async function readInstructions(source: InstructionSource, signal: AbortSignal): Promise<Instructions> {
-  const entries = await listFiles(source, signal);
+  const files = await listFiles(source, signal);
+  const depth = (path: string): number => path.split("/").length;
+  const entries = files
+    .filter(({ path }) => NAMES.includes(posix.basename(path)))
+    .toSorted((a, b) => depth(a.path) - depth(b.path) || (a.path < b.path ? -1 : 1));
+  const texts = new InstructionTexts(files, source, signal);
   const atRoot = entries.filter(({ path }) => !path.includes("/"));
   const below = entries.filter(({ path }) => path.includes("/")).slice(0, NESTED_FILES);
-  const nested = await Promise.all(
-    below.map(async (entry) => ({
-      folder: dirname(entry.path),
-      note: fenced(entry, await readText(entry, source, signal), NESTED_LIMIT),
-    })),
-  );
+  const opened = opening(await rootFiles(atRoot, texts), below);
+  const nested: { readonly folder: string; readonly note: string }[] = [];
+  for (const entry of below) {
+    const parts = await texts.withImports(entry);
+    const notes = parts.map((part) => fenced(part.entry, part.text, NESTED_LIMIT));
+    if (notes.length > 0) nested.push({ folder: dirname(entry.path), note: notes.join("\n") });
+  }
   return {
-    text: opening(await rootFiles(atRoot, source, signal), below),
+    text: opened,
     notesFor(path) {
       const folder = posix.dirname(posix.normalize(path));
       const matching = nested.filter((note) => `${folder}/`.startsWith(`${note.folder}/`));
@@ -65,32 +75,75 @@ export async function readInstructions(source: InstructionSource, signal: AbortS
   };
 }
 
-/** Regular files of these names, those nearest to the root first. */
+interface InstructionText {
+  readonly entry: Entry;
+  readonly text: string;
+}
+
+/** Reads instructions with what they import; a file that was given once is not given again. */
+class InstructionTexts {
+  readonly #files: ReadonlyMap<string, Entry>;
+  readonly #source: InstructionSource;
+  readonly #signal: AbortSignal;
+  readonly #given = new Set<string>();
+  #imports = 0;
+
+  constructor(files: readonly Entry[], source: InstructionSource, signal: AbortSignal) {
+    this.#files = new Map(files.map((entry) => [entry.path, entry]));
+    this.#source = source;
+    this.#signal = signal;
+  }
+
+  /** The file, then its imports in their order. */
+  async withImports(entry: Entry, depth = 0): Promise<InstructionText[]> {
+    if (this.#given.has(entry.path)) return [];
+    this.#given.add(entry.path);
+    const text = await readText(entry, this.#source, this.#signal);
+    const parts: InstructionText[] = [{ entry, text }];
+    if (depth >= IMPORT_DEPTH) return parts;
+    for (const path of listImports(text, posix.dirname(entry.path))) {
+      const imported = this.#files.get(path);
+      if (imported === undefined || this.#given.has(path) || this.#imports >= MAX_IMPORTS) continue;
+      this.#imports += 1;
+      parts.push(...(await this.withImports(imported, depth + 1)));
+    }
+    return parts;
+  }
+}
+
+/** The paths that a text names as `@path`, outside of code. They need not exist. */
+function listImports(text: string, folder: string): string[] {
+  const prose = text.replaceAll(/^(```|~~~)[^]*?^\1/gm, "").replaceAll(/`[^`\n]*`/g, "");
+  const names = [...prose.matchAll(/(?:^|[\s(])@((?:\.{1,2}\/)*[\w.-][\w./-]*)/gm)].map((match) => match[1] ?? "");
+  return names.map((name) => posix.normalize(posix.join(folder, name.replace(/[.,;:]+$/, ""))));
+}
+
+/** The regular files that are not too large for instructions. */
 async function listFiles({ root, baseSha }: InstructionSource, signal: AbortSignal): Promise<Entry[]> {
   const listed = await git(["ls-tree", "-r", "-z", "-l", "--full-tree", baseSha, "--"], { cwd: root, signal });
   const entries = listed.split("\0").flatMap((line) => {
     const [, mode = "", sha = "", bytes = "", path = ""] = /^(\d+) blob (\w+) +(\d+)\t(.*)$/s.exec(line) ?? [];
-    const wanted = mode.startsWith("100") && NAMES.includes(posix.basename(path)) && Number(bytes) <= BLOB_LIMIT;
+    const wanted = mode.startsWith("100") && Number(bytes) <= BLOB_LIMIT;
     return wanted ? [{ path, sha, bytes: Number(bytes) }] : [];
   });
-  const depth = (path: string): number => path.split("/").length;
-  return entries.sort((a, b) => depth(a.path) - depth(b.path) || (a.path < b.path ? -1 : 1));
+  return entries;
 }
 
 async function readText({ sha }: Entry, { root }: InstructionSource, signal: AbortSignal): Promise<string> {
   return stripHidden(await git(["cat-file", "blob", sha], { cwd: root, signal })).text.trim();
 }
 
-async function rootFiles(entries: readonly Entry[], source: InstructionSource, signal: AbortSignal): Promise<string[]> {
+async function rootFiles(entries: readonly Entry[], texts: InstructionTexts): Promise<string[]> {
   const notes: string[] = [];
   const known = new Set<string>();
   let left = ROOT_LIMIT;
-  for (const entry of entries) {
-    const text = await readText(entry, source, signal);
-    if (text === "" || known.has(text)) continue;
-    known.add(text);
-    notes.push(fenced(entry, text, left));
-    left -= Math.min(left, text.length);
+  for (const root of entries) {
+    for (const { entry, text } of await texts.withImports(root)) {
+      if (text === "" || known.has(text)) continue;
+      known.add(text);
+      notes.push(fenced(entry, text, left));
+      left -= Math.min(left, text.length);
+    }
   }
   return notes;
 }

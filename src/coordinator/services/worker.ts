@@ -121,6 +121,7 @@ class AttemptWorkerService implements WorkerService {
       model: task.spec.model,
       effort: task.spec.effort,
       gateway: models.length > 0 ? "open" : "none",
+      egress: task.spec.egress,
       ...(compactAt === undefined ? {} : { compactAt }),
       ...(fallbackModel === undefined ? {} : { fallbackModel }),
       ...(acpCommand === undefined ? {} : { acpCommand }),

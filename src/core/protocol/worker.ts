@@ -17,7 +17,7 @@ import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "../event.ts";
 import { gitIdentitySchema } from "../values/git-identity.ts";
 import { mcpServersSchema } from "../values/mcp-servers.ts";
-import { EFFORTS } from "../task.ts";
+import { EFFORTS, EGRESS_POLICIES } from "../task.ts";
 import { budgetSchema, scriptStepSchema } from "../task-schema.ts";
 
 /** Maximum number of events and bytes of a batch. */
@@ -132,6 +132,8 @@ export const workerSpecSchema = z.strictObject({
   effort: z.enum(EFFORTS).nullable(),
   /** Whether `/anthropic` serves a model. */
   gateway: z.enum(["open", "none"]),
+  /** What the sandbox may reach; absent = unknown. */
+  egress: z.enum(EGRESS_POLICIES).optional(),
   /** The built-in agent summarizes a conversation of so many tokens; absent = by the model. */
   compactAt: z.int().positive().optional(),
   /** Takes over, once, when the model declines; absent = the task fails. */

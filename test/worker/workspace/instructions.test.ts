@@ -69,3 +69,34 @@ it("[O4] nested files are listed in the initial text and returned once, when a f
   expect(notes.notesFor("web/api/y.ts")).toBe(null);
   expect(notes.notesFor("webs/../webs/z.ts")).toContain("Of webs.");
 });
+
+it("[O4] a file is followed by what it imports: from the commit, outside of code, each once, not endlessly", async () => {
+  const { text } = await commit({
+    "CLAUDE.md": "Read @docs/style.md and (@docs/./build.md). Mail @someone, run `@code.md`.\n```\n@fenced.md\n```\n",
+    "docs/style.md": "Use tabs. @../docs/build.md @style.md",
+    "docs/build.md": "Run make. @../../outside.md @/etc/passwd",
+    "code.md": "Of code.",
+    "fenced.md": "Fenced.",
+  });
+  expect(text.match(/path="[^"]+"/g)).toEqual(['path="CLAUDE.md"', 'path="docs/style.md"', 'path="docs/build.md"']);
+  expect(text.split("Run make.")).toHaveLength(2);
+  const deep = await commit(
+    Object.fromEntries([
+      ["AGENTS.md", "@d/1.md"],
+      ...[1, 2, 3, 4, 5, 6].map((n) => [`d/${n}.md`, `Deep ${n}. @${n + 1}.md`]),
+    ]),
+  );
+  expect(deep.text.match(/Deep \d/g)).toEqual(["Deep 1", "Deep 2", "Deep 3", "Deep 4"]);
+});
+
+it("[O4] a nested file comes with its imports, and one that the root imports is not given again", async () => {
+  const notes = await commit({
+    "AGENTS.md": "@web/AGENTS.md",
+    "web/AGENTS.md": "Of web.",
+    "api/AGENTS.md": "Of the API. @notes.md",
+    "api/notes.md": "Notes of the API.",
+  });
+  expect(notes.text).toContain("Of web.");
+  expect(notes.notesFor("web/x.ts")).toBe(null);
+  expect(notes.notesFor("api/x.ts")?.match(/(?:Of|Notes of) the API\./g)).toEqual(["Of the API.", "Notes of the API."]);
+});

@@ -283,7 +283,8 @@ export class Loop {
   /** From the `finish` call; without one, from the last answer (A3). */
   #createResult(conversation: Conversation): AgentResult {
     const finish = conversation.finish === null ? null : readFinish(conversation.finish);
-    if (finish !== null) return { title: formatTitle(finish.title), summary: finish.summary };
+    const { prompt } = this.#parts.context.spec;
+    if (finish !== null) return { title: formatTitle(finish.title ?? prompt), summary: finish.summary };
     this.#notice(
       "warning",
       "no_finish",
@@ -293,7 +294,7 @@ export class Loop {
     const text = (last?.content ?? [])
       .flatMap((block: Block) => (block.type === "text" ? [String(block["text"])] : []))
       .join("\n\n");
-    const title = formatTitle(this.#parts.context.spec.prompt);
+    const title = formatTitle(prompt);
     return { title, summary: text === "" ? "The agent ended without a report about its work." : text };
   }
 }

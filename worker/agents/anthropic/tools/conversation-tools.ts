@@ -10,7 +10,7 @@ const todoInput = z.object({
 });
 const askInput = z.object({ question: z.string().min(1), options: z.array(z.string().min(1)).max(20).optional() });
 const reportInput = z.object({ text: z.string().min(1) });
-const finishInput = z.object({ title: z.string().trim().min(1), summary: z.string().trim().min(1) });
+const finishInput = z.object({ title: z.string().trim().min(1).optional(), summary: z.string().trim().min(1) });
 
 const text = (description: string): object => ({ type: "string", description });
 const schema = (properties: Record<string, object>, required: readonly string[]): Record<string, unknown> => ({
@@ -74,12 +74,14 @@ export const CONVERSATION_TOOLS: readonly ToolDefinition[] = [
       "Ends the work. Call it alone, when the task is done and checked, or when it cannot be done. The task's checks run after it; you get their output if they fail.",
     inputSchema: schema(
       {
-        title: text("What was changed, as a commit's first line: at most 72 characters, imperative."),
+        title: text(
+          "What was changed, as a commit's first line: at most 72 characters, in the repository's style. Leave it out when no file was to be changed.",
+        ),
         summary: text(
-          "For the reviewer: what was changed and why, which checks you ran and their results, what is open or risky. Only true statements.",
+          "For the reviewer: the answer to a question, or what was changed and why, which checks you ran and their results, what is open or risky. Only true statements.",
         ),
       },
-      ["title", "summary"],
+      ["summary"],
     ),
   },
 ];
@@ -94,13 +96,16 @@ export interface ConversationToolResult {
   readonly status: "ok" | "failed";
 }
 
+const NO_TITLE =
+  "Not accepted: files were changed, and the title is missing. Give the title of the change, or restore the files (`git status`) if none was wanted.";
+
 const ok = (output: string): ConversationToolResult => ({ output, status: "ok" });
 
 /** The question's id is derived from the call, so that a later attempt finds the answer. */
 const toQuestionId = (call: Call): string => `q_${call.id.replaceAll(/[^\w-]/g, "_")}`.slice(0, 64);
 
-/** The input of a `finish` call; null when it is invalid. */
-export function readFinish(call: Call): { readonly title: string; readonly summary: string } | null {
+/** The input of a `finish` call; null when it is invalid. Without a title nothing was changed. */
+export function readFinish(call: Call): { readonly title?: string | undefined; readonly summary: string } | null {
   return finishInput.safeParse(call.input).data ?? null;
 }
 
@@ -132,7 +137,10 @@ export async function runConversationTool(
     }
     default: {
       const input = finishInput.safeParse(call.input);
-      return input.success ? ok("Accepted. The checks run now.") : invalidInput(input.error);
+      if (!input.success) return invalidInput(input.error);
+      if (input.data.title === undefined && (await context.changes()) !== "")
+        return { output: NO_TITLE, status: "failed" };
+      return ok("Accepted. The checks run now.");
     }
   }
 }
