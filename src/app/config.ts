@@ -162,7 +162,8 @@ function reader(env: Env, flags: Flags, warnings: string[]): Read {
     const result = schema.safeParse(text);
     if (result.success) return result.data;
     const source = flag === undefined ? setting.env : `--${setting.flag}`;
-    const was = setting.secret ? "." : `, not ${JSON.stringify(text.slice(0, 100))}.`;
+    // An address may contain a password.
+    const was = setting.secret || text.includes("@") ? "." : `, not ${JSON.stringify(text.slice(0, 100))}.`;
     throw new SlipwayError("config_invalid", `${source} must be ${expects}${was}`);
   };
 }

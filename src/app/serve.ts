@@ -44,7 +44,7 @@ import type { Config } from "./config.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
 import { assertMayListen, isLoopback } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
-import { deriveSecret, loadOperatorToken, openSecretKey } from "./secrets.ts";
+import { deriveSecret, loadOperatorToken, newSetupToken, openSecretKey } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { findWebApp, systemIds, version } from "./system.ts";
 import {
@@ -83,7 +83,7 @@ export interface ServeHooks {
 
 export interface RunningServer {
   readonly url: string;
-  /** One-time link for the first admin; null when there is an admin. */
+  /** One-time link for the first admin, another at each start; null when there is an admin. */
   readonly setupUrl: string | null;
   readonly sandbox: { readonly kind: string; readonly isolates: boolean; readonly line: string };
   readonly agent: string;
@@ -127,7 +127,8 @@ async function start(context: StartContext): Promise<RunningServer> {
   const dir = resolve(config.dataDir);
   const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"]);
   const storage = openStorage(context, dir);
-  const sessions = await openAccounts(context, storage, dir);
+  const setupToken = newSetupToken();
+  const sessions = await openAccounts(context, storage, dir, setupToken);
   onStep("sessions");
   const sandbox = await openServerSandbox(config, dir, { store: storage.store, crashpoint, log });
   disposers.add(() => sandbox.close());
@@ -149,7 +150,6 @@ async function start(context: StartContext): Promise<RunningServer> {
   onStep("listening");
   startBoot(context, coordinator);
   onStep("boot");
-  const setupToken = deriveSecret(storage.key, "setup").toString("base64url");
   return {
     url,
     setupUrl: (await sessions.needsSetup()) ? `${config.publicUrl ?? url}/setup#${setupToken}` : null,
@@ -178,20 +178,26 @@ function openStorage({ config, log, disposers, onStep }: StartContext, dir: stri
   const [first, last] = [opened.migrated.at(0), opened.migrated.at(-1)];
   if (first !== undefined) log.info({}, `database: applied migrations ${first} to ${last}`);
   onStep("database");
-  const { key, source } = openSecretKey(config, dir);
+  const { key, source, warning } = openSecretKey(config, dir, created);
+  if (warning !== null) log.warn({}, warning);
   log.info({}, `secret key: ${source === "setting" ? "from SLIPWAY_SECRET_KEY" : `${source}, in secret.key`}`);
   onStep("secret key");
   return { ...opened, key, vault: openVault(deriveSecret(key, "vault")) };
 }
 
-async function openAccounts({ config }: StartContext, { store, accounts, key }: Storage, dir: string) {
+async function openAccounts(
+  { config }: StartContext,
+  { store, accounts, key }: Storage,
+  dir: string,
+  setupToken: string,
+): Promise<Sessions> {
   const sessions = await openSessions({
     accounts,
     clock: systemClock,
     ids: systemIds(),
     secret: deriveSecret(key, "sessions"),
     localToken: loadOperatorToken(dir),
-    setupToken: deriveSecret(key, "setup").toString("base64url"),
+    setupToken,
   });
   await createFirstAdmin(config, sessions);
   await rememberSlots(store, config.maxConcurrent);

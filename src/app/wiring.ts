@@ -7,6 +7,7 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
+import { findWeakness } from "../auth/password-rules.ts";
 import type { Sessions } from "../auth/sessions.ts";
 import { credentialContext, type Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
@@ -374,7 +375,11 @@ export function checkAgent({ agent, ...config }: Config): void {
 }
 
 export async function createFirstAdmin({ admin }: Config, sessions: Sessions): Promise<void> {
-  if (admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...admin, role: "admin" });
+  if (admin === null || !(await sessions.needsSetup())) return;
+  const weakness = findWeakness(admin.password, admin.email);
+  if (weakness !== null)
+    throw new SlipwayError("config_invalid", `SLIPWAY_ADMIN_PASSWORD ${weakness}: choose several words.`);
+  await sessions.createUser({ ...admin, role: "admin" });
 }
 
 /**

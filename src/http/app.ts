@@ -20,6 +20,7 @@ import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
 import { Replies } from "./replies.ts";
 import {
+  isForwarded,
   isLocalCall,
   isUnsafe,
   areParamsValid,
@@ -49,6 +50,7 @@ export function createApp(deps: ApiDeps): Express {
   app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", getTrustProxy(deps));
   app.enable("case sensitive routing").enable("strict routing");
   app.use(beginResponse(deps));
+  if (getTrustProxy(deps) === false || deps.trustProxy === 0) app.use(noticeProxies(deps));
   app.use(allowOrigins(deps.origins ?? []));
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
@@ -74,6 +76,24 @@ export function createApp(deps: ApiDeps): Express {
 function getTrustProxy({ trustProxy }: ApiDeps): false | number | string[] {
   if (trustProxy === undefined) return false;
   return typeof trustProxy === "number" ? trustProxy : [...trustProxy];
+}
+
+/**
+ * Warns once: behind a proxy that is not configured all clients share one address, and one of them
+ * can use up what the others may try.
+ */
+function noticeProxies({ log }: ApiDeps) {
+  let hasWarned = false;
+  return (request: Request, _response: Response, next: NextFunction): void => {
+    if (!hasWarned && isForwarded(request)) {
+      hasWarned = true;
+      log.warn(
+        { address: request.socket.remoteAddress },
+        "a request came through a proxy, whose X-Forwarded-For is not believed: set SLIPWAY_TRUST_PROXY to the number of proxies",
+      );
+    }
+    next();
+  };
 }
 
 /** Sets the request id and the headers of every response, logs the request, limits the headers. */

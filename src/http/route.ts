@@ -198,6 +198,11 @@ export function isId(text: string): boolean {
 const FORWARDED =
   /^(?:x-forwarded(?:-\w+)?|forwarded|via|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-connecting-ip|cf-ray|x-original-(?:for|host|url))$/;
 
+/** True when a proxy says that it passes on the request of somebody else. */
+export function isForwarded({ headers }: Pick<IncomingMessage, "headers">): boolean {
+  return Object.keys(headers).some((name) => FORWARDED.test(name));
+}
+
 /**
  * True when both the peer address and the Host header are loopback and no proxy header is present.
  * This excludes web pages that rebind their name to this machine, and proxies on this machine. A
@@ -206,6 +211,6 @@ const FORWARDED =
 export function isLocalCall(ip: string, request: IncomingMessage): boolean {
   const loopback = ip === "::1" || /^(::ffff:)?127\./.test(ip);
   const host = (request.headers.host ?? "").replace(/:\d+$/, "");
-  const forwarded = Object.keys(request.headers).some((name) => FORWARDED.test(name));
+  const forwarded = isForwarded(request);
   return loopback && !forwarded && (host === "localhost" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host));
 }

@@ -134,3 +134,60 @@ describe("a start that fails closes what it opened", () => {
     );
   });
 });
+
+describe("[H8] a start refuses what would be guessed or read", () => {
+  const LINK = /\/setup#([\w-]{43})/;
+
+  it.each([
+    ["SLIPWAY_SECRET_KEY would be guessed", { SLIPWAY_SECRET_KEY: "0".repeat(64) }],
+    [
+      "SLIPWAY_ADMIN_PASSWORD is one of the most common passwords",
+      { SLIPWAY_ADMIN_EMAIL: "root@example.org", SLIPWAY_ADMIN_PASSWORD: "password1234" },
+    ],
+    [
+      "SLIPWAY_ADMIN_PASSWORD has fewer than 4 different characters",
+      { SLIPWAY_ADMIN_EMAIL: "root@example.org", SLIPWAY_ADMIN_PASSWORD: "x".repeat(10) },
+    ],
+    [
+      "ANTHROPIC_BASE_URL must be",
+      { ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: "https://user:hunter2@model.example" },
+    ],
+  ])("%s", async (sentence, env) => {
+    const { code, err } = await fail({ SLIPWAY_LOG_LEVEL: "silent", ...env });
+    expect([code, err.trim().split("\n")]).toEqual([2, [expect.stringContaining(sentence)]]);
+    expect(err).not.toMatch(/hunter2|password1234|xxxxxxxxxx|0000/);
+  });
+
+  it("an operator's token that others can read, or that is short", async () => {
+    const data = join(dir, "data");
+    mkdirSync(data, { mode: 0o700 });
+    const file = join(data, "operator.token");
+    writeFileSync(file, `${"t".repeat(43)}\n`, { mode: 0o644 });
+    chmodSync(file, 0o644);
+    const open = await fail({ SLIPWAY_LOG_LEVEL: "silent" });
+    expect([open.code, open.err]).toEqual([2, expect.stringContaining(`chmod 600 ${file}`)]);
+    writeFileSync(file, "t\n");
+    chmodSync(file, 0o600);
+    const short = await fail({ SLIPWAY_LOG_LEVEL: "silent" });
+    expect([short.code, short.err]).toEqual([2, expect.stringContaining("Remove the file, and start again.")]);
+  });
+
+  it("the link for the first admin is another one at each start, and the old one is void", async () => {
+    const config = readConfig({ SLIPWAY_DATA_DIR: join(dir, "data"), SLIPWAY_SANDBOX: "simulated", SLIPWAY_PORT: "0" });
+    const links: string[] = [];
+    for (let n = 0; n < 2; n++) {
+      const server = await serve(config, { log: LOG });
+      links.push(LINK.exec(server.setupUrl ?? "")?.[1] ?? "");
+      if (n === 1) {
+        const setUp = async (token: string): Promise<number> => {
+          const body = JSON.stringify({ token, email: "root@example.org", password: "seven green lanterns" });
+          const headers = { "content-type": "application/json" };
+          return (await fetch(`${server.url}/v1/setup`, { method: "POST", headers, body })).status;
+        };
+        expect([await setUp(links[0]!), await setUp(links[1]!), await setUp(links[1]!)]).toEqual([401, 201, 401]);
+      }
+      await server.close();
+    }
+    expect(new Set(links).size).toBe(2);
+  });
+});

@@ -331,3 +331,26 @@ describe("behind one address", () => {
     }
   });
 });
+
+describe("a proxy that nobody configured", () => {
+  const WARNING = /set SLIPWAY_TRUST_PROXY/;
+  const headers = { "x-forwarded-for": "203.0.113.7" };
+
+  it("[H8] is told to the operator once, and only where none is trusted", async () => {
+    for (const [trustProxy, expected] of [
+      [undefined, 1],
+      [0, 1],
+      [1, 0],
+    ] as const) {
+      const mine = await openApiServer(trustProxy === undefined ? {} : { deps: { trustProxy } });
+      try {
+        await mine.call("GET", "/healthz");
+        expect(mine.lines.filter(({ text }) => WARNING.test(text))).toEqual([]);
+        for (let n = 0; n < 3; n++) await mine.call("GET", "/healthz", { headers });
+        expect(mine.lines.filter(({ text }) => WARNING.test(text))).toHaveLength(expected);
+      } finally {
+        await mine.close();
+      }
+    }
+  });
+});
