@@ -16,6 +16,7 @@ import type {
 import type { Scope } from "../core/ports/accounts.ts";
 import type { WebSocketConstructor } from "./stream.ts";
 import { PeopleClient } from "./people.ts";
+import { PushClient } from "./push.ts";
 import { SlipwayProblem } from "./problem.ts";
 import { keyed, Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
 import type {
@@ -90,12 +91,14 @@ const task = (id: string): string => `/v1/tasks/${encodeURIComponent(id)}`;
 export class SlipwayClient {
   /** People, their sessions and their log-ins. */
   readonly people: PeopleClient;
+  readonly push: PushClient;
   readonly #transport: Transport;
   readonly #watching: WatchDeps;
 
   constructor(options: ClientOptions) {
     this.#transport = new Transport(options);
     this.people = new PeopleClient(this.#transport);
+    this.push = new PushClient(this.#transport);
     const found: unknown = Reflect.get(globalThis, "WebSocket");
     const Socket = options.WebSocket ?? (typeof found === "function" ? (found as WebSocketConstructor) : null);
     this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };

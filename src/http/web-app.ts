@@ -20,6 +20,7 @@ const SCREENS = [
   "/console",
   "/console/:view",
   "/you",
+  "/you/:view",
 ];
 
 const POLICY = [

@@ -226,7 +226,16 @@ describeWithBrowser("the web app", () => {
       await rig.until(id, (task) => task.state === "done", "the end");
       const { page, errors } = await rig.open({ viewport, colorScheme });
       await rig.logIn(page);
-      const screens = ["/", "/new", `/tasks/${id}`, `/tasks/${id}/changes`, `/tasks/${id}/machine`, "/console", "/you"];
+      const screens = [
+        "/",
+        "/new",
+        `/tasks/${id}`,
+        `/tasks/${id}/changes`,
+        `/tasks/${id}/machine`,
+        "/console",
+        "/you",
+        "/you/notifications",
+      ];
       for (const path of screens) {
         await page.goto(rig.server().url + path);
         await page.getByRole("heading", { level: 1 }).first().waitFor();

@@ -10,6 +10,7 @@ import {
 import { useEffect } from "react";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
 import { Sprite } from "./components/sprite.tsx";
+import { startPush } from "./lib/device/push.ts";
 import { session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
 import { startTaskList, stopTaskList, tryNow } from "./lib/task-list.ts";
@@ -22,8 +23,9 @@ function Root() {
   const state = useStore(session);
   const userId = state.kind === "active" ? state.user.id : null;
   useEffect(() => {
-    if (userId !== null) startTaskList();
-    else stopTaskList();
+    if (userId === null) return stopTaskList();
+    startTaskList();
+    void startPush();
   }, [userId]);
   useEffect(() => {
     addEventListener("online", tryNow);
@@ -110,6 +112,11 @@ const consoleRoute = createRoute({
   path: "/console",
   component: lazyRouteComponent(() => import("./screens/console.tsx"), "Console"),
 });
+const notificationsRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/you/notifications",
+  component: lazyRouteComponent(() => import("./screens/you/notifications.tsx"), "Notifications"),
+});
 const youRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you",
@@ -127,6 +134,7 @@ export const router = createRouter({
       taskRoute.addChildren([conversationRoute, changesRoute, machineRoute]),
       consoleRoute,
       youRoute,
+      notificationsRoute,
     ]),
   ]),
   defaultPreload: "intent",

@@ -62,3 +62,8 @@ export const presenceSchema = z.strictObject({
   page: z.string().min(1).max(64).describe("Made up by the page."),
   taskId: z.string().max(64).nullable().describe("Null = the page shows no task, or nobody sees it."),
 });
+
+export type NewPushDevice = z.infer<typeof newPushDeviceSchema>;
+export type WireNotification = z.infer<typeof notificationSchema>;
+export type WirePushDevice = z.infer<typeof pushDeviceSchema>;
+export type WirePush = z.infer<typeof pushSchema>;

@@ -98,6 +98,12 @@ export async function openWebRig(
     },
     async close() {
       await browser.close();
+      // A worker outlives its server.
+      const { body } = await server.call("GET", "/v1/tasks?state=running,provisioning,queued");
+      for (const { id } of (body as { items: WireTask[] }).items) {
+        await server.call("POST", `/v1/tasks/${id}/cancel`);
+        await eventually(async () => ((await server.task(id)).settledAt === null ? null : true), "the cancel");
+      }
       await server.kill();
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });

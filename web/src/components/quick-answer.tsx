@@ -3,7 +3,8 @@ import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { problemText } from "../lib/client.ts";
-import { dispatch, newKey } from "../lib/device/outbox.ts";
+import { dispatch, newKey, outbox } from "../lib/device/outbox.ts";
+import { useStore } from "../lib/store.ts";
 import { putTask } from "../lib/task-list.ts";
 
 const SHOWN = 2;
@@ -12,16 +13,21 @@ const LONGEST = 28;
 export function QuickAnswer({ task }: { task: WireTask }) {
   const { question } = task;
   const [sent, setSent] = useState<string | null>(null);
-  const [isKept, setKept] = useState(false);
+  const kept = useStore(outbox);
   const [problem, setProblem] = useState<string | null>(null);
   if (question === null) return null;
   const options = (question.options ?? []).filter((option) => option.length <= LONGEST).slice(0, SHOWN);
+  /** What waits on this device, also after a reload. */
+  const waiting = kept.find(
+    ({ work, state }) => state === "waiting" && work.kind === "answer" && work.body.questionId === question.id,
+  );
+  const waits = waiting?.work.kind === "answer" ? waiting.work.body.text : null;
   const send = async (text: string): Promise<void> => {
     setSent(text);
     try {
       const body = { questionId: question.id, text };
       const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
-      if (sent.kind === "waiting") setKept(true);
+      if (sent.kind === "waiting") setSent(null);
       else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
     } catch (thrown) {
       setSent(null);
@@ -35,10 +41,10 @@ export function QuickAnswer({ task }: { task: WireTask }) {
           key={option}
           className="btn line"
           type="button"
-          disabled={sent !== null}
+          disabled={sent !== null || waits !== null}
           onClick={() => void send(option)}
         >
-          {sent !== option ? option : isKept ? `${option}, kept` : "Sending…"}
+          {waits === option ? `${option}, kept` : sent === option ? "Sending…" : option}
         </button>
       ))}
       <Link className="btn quiet" to="/tasks/$id" params={{ id: task.id }}>

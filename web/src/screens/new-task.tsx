@@ -12,6 +12,7 @@ import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
 import { hasForge, PullRequestChoice } from "../components/forms/pull-request-choice.tsx";
 import { client, problemText } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
+import { noteSubmit } from "../lib/device/push.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
 import { putTask, useTaskList } from "../lib/task-list.ts";
@@ -38,6 +39,7 @@ export function NewTask() {
     try {
       // A mode that was chosen for another host does not count.
       const isForge = config.data !== undefined && hasForge(config.data, repo);
+      noteSubmit();
       const body = toRequest(repo, prompt, isForge ? options : { ...options, pullRequest: "" });
       const sent = await dispatch({ kind: "submit", body }, draftKey());
       for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");

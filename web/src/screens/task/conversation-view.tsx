@@ -1,6 +1,7 @@
 /** The conversation: what was asked, what the agent wrote and did, and the composer. */
 import { useEffect, useMemo, useRef } from "react";
 import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
+import { PushOffer } from "../../components/device/push-offer.tsx";
 import { OutboxCard } from "../../components/device/outbox-card.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
@@ -43,6 +44,7 @@ export function ConversationView() {
             <span className="caret" />
           </div>
         )}
+        <PushOffer />
         <OutboxCard taskId={task.id} />
         {task.question !== null && <AskCard key={task.question.id} task={task} question={task.question} />}
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}

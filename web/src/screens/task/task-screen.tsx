@@ -11,6 +11,7 @@ import { Slip } from "../../components/lifecycle/slip.tsx";
 import { StatePill } from "../../components/lifecycle/state-pill.tsx";
 import { Sync } from "../../components/sync.tsx";
 import { client, problemText } from "../../lib/client.ts";
+import { usePresence } from "../../lib/device/presence.ts";
 import { useEventLog, type LogView } from "../../lib/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
@@ -58,6 +59,7 @@ function useTask(id: string, seq: number): { task: WireTask | undefined; problem
 export function TaskScreen() {
   const { id } = useParams({ from: "/private/tasks/$id" });
   const log = useEventLog(id);
+  usePresence(id);
   const { task, problem } = useTask(id, log.seq);
   const now = useNow(task !== undefined && !isSettled(task));
   useEffect(() => {

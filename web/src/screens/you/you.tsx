@@ -1,13 +1,15 @@
 /** The account: appearance, access tokens, git credentials, people. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
+import type { Me } from "../../../../src/client/types.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client } from "../../lib/client.ts";
+import { turnOff } from "../../lib/device/push.ts";
 import { describeLoginProblem } from "../log-in/login-problems.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
@@ -20,7 +22,6 @@ import { People } from "./people.tsx";
 
 export function You() {
   const state = useStore(session);
-  const navigate = useNavigate();
   const refusal = describeLoginProblem(useSearch({ from: "/private/you" }).problem);
   const [theme, setTheme] = useState<Theme>(readTheme);
   if (state.kind !== "active") return null;
@@ -38,22 +39,11 @@ export function You() {
           </p>
         )}
         <div className="stack">
-          <section className="card" aria-label="Account">
-            <div className="card-head">
-              <Icon name="person" />
-              <div className="grow">
-                <h2>{user.email}</h2>
-                <p className="note">{user.role}</p>
-              </div>
-              <button
-                className="btn quiet"
-                type="button"
-                onClick={() => void logOut().then(() => navigate({ to: "/login" }))}
-              >
-                Log out
-              </button>
-            </div>
-          </section>
+          <Account user={user} />
+          <Link className="btn line wide" to="/you/notifications">
+            <Icon name="bell" />
+            Notifications
+          </Link>
           <section className="card" aria-label="Appearance">
             <Choice
               label="Appearance"
@@ -74,6 +64,32 @@ export function You() {
         </div>
       </main>
     </div>
+  );
+}
+
+function Account({ user }: { user: Me }) {
+  const navigate = useNavigate();
+  return (
+    <section className="card" aria-label="Account">
+      <div className="card-head">
+        <Icon name="person" />
+        <div className="grow">
+          <h2>{user.email}</h2>
+          <p className="note">{user.role}</p>
+        </div>
+        <button
+          className="btn quiet"
+          type="button"
+          onClick={() =>
+            void turnOff()
+              .then(logOut)
+              .then(() => navigate({ to: "/login" }))
+          }
+        >
+          Log out
+        </button>
+      </div>
+    </section>
   );
 }
 

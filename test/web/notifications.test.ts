@@ -1,0 +1,134 @@
+/**
+ * Notifications in a real browser: the page, and the real service worker, which gets messages as
+ * the push service double decrypted them. (Chromium takes pushes from its own service only, so the
+ * subscription is the double's and the delivery is the browser's own test command.)
+ */
+import type { CDPSession, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
+import { startPushService, type PushMessage, type PushService } from "../support/browser/push-service.ts";
+import { openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
+
+const ASK = [
+  { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },
+  { finish: { title: "t", summary: "s" } },
+];
+
+describeWithBrowser("notifications", () => {
+  let rig: WebRig;
+  let push: PushService;
+
+  beforeAll(async () => {
+    push = await startPushService();
+    rig = await openWebRig({ SLIPWAY_TRUSTED_PUSH_HOSTS: push.host });
+  });
+  afterAll(async () => {
+    await rig.close();
+    await push.close();
+  });
+  afterEach(() => rig.closeDevices());
+
+  /** A device whose push service is the double. */
+  async function openDevice(name: string): Promise<{ page: Page; deliver: (message: PushMessage) => Promise<void> }> {
+    const { page } = await rig.open({ viewport: NARROW, permissions: ["notifications"] });
+    const subscription = push.subscribe(name);
+    await page.addInitScript(`
+      const made = { toJSON: () => (${JSON.stringify(subscription)}), unsubscribe: async () => true };
+      PushManager.prototype.subscribe = async () => made;
+      PushManager.prototype.getSubscription = async () => null;
+    `);
+    await rig.logIn(page);
+    await untilControlled(page);
+    const session = await page.context().newCDPSession(page);
+    const registrationId = await findRegistration(session);
+    const deliver = async ({ payload }: PushMessage): Promise<void> => {
+      const data = JSON.stringify(payload);
+      await session.send("ServiceWorker.deliverPushMessage", { origin: rig.server().url, registrationId, data });
+    };
+    return { page, deliver };
+  }
+
+  async function turnOn(page: Page): Promise<void> {
+    await page.getByRole("link", { name: "You", exact: true }).click();
+    await page.getByRole("link", { name: "Notifications" }).click();
+    await page.getByRole("button", { name: "Turn on notifications" }).click();
+    await page.getByRole("button", { name: "Send a test" }).waitFor();
+  }
+
+  const messagesOf = (name: string): PushMessage[] => push.messages.filter(({ browser }) => browser === name);
+
+  it("[N3] a test goes from the page to the push service, is shown by the service worker, and comes back as shown", async () => {
+    const { page, deliver } = await openDevice("phone");
+    await turnOn(page);
+    await page.getByRole("button", { name: "Send a test" }).click();
+    await expect.poll(() => messagesOf("phone").length).toBe(1);
+    await page.getByText("accepted by the push service").waitFor();
+    await deliver(messagesOf("phone")[0]!);
+    await page.getByText(/shown after/).waitFor();
+    expect(await page.getByText("1 of 1").count()).toBe(1);
+    expect(push.invalid).toEqual([]);
+    await page.getByRole("button", { name: "Turn off here" }).click();
+    await page.getByRole("button", { name: "Turn on notifications" }).waitFor();
+  });
+
+  it("[N3] [N4] an answer given on the notification is applied once; nothing is sent about a task that is looked at", async () => {
+    const { page, deliver } = await openDevice("tablet");
+    await turnOn(page);
+    const id = await rig.submit("Is answered from outside", ASK);
+    await expect.poll(() => messagesOf("tablet").length).toBe(1);
+    const [message] = messagesOf("tablet");
+    expect(message?.payload).toMatchObject({ kind: "needs_you", taskId: id, title: "Asks: Is answered from outside" });
+    await deliver(message!);
+    await page.getByText(/shown after/).waitFor();
+    const [worker] = page.context().serviceWorkers();
+    // A tap, as the system reports it.
+    const tap = `(async () => {
+      const [notification] = await registration.getNotifications();
+      self.dispatchEvent(new NotificationEvent("notificationclick", { notification, action: "answer-1" }));
+      return notification.actions.map(({ title }) => title);
+    })()`;
+    expect(await worker!.evaluate(tap)).toEqual(["Tabs", "Spaces"]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    await page
+      .getByText(/acted on$/)
+      .first()
+      .waitFor();
+    const answers = (await rig.server().events(id)).filter(({ type }) => type === "answer");
+    expect(answers.map(({ data }) => data["text"])).toEqual(["Spaces"]);
+    // The end is told as well, because nobody looked.
+    await expect.poll(() => messagesOf("tablet").length).toBe(2);
+
+    const looked = await rig.submit("Is looked at", [{ bash: "sleep 3" }, ...ASK]);
+    const heard = page.waitForResponse((response) => response.url().endsWith("/v1/push/presence"));
+    await page.goto(`${rig.server().url}/tasks/${looked}`);
+    await heard;
+    await page.getByText("Tabs or spaces?").first().waitFor();
+    await page.getByRole("link", { name: "Back" }).click();
+    await page.getByRole("link", { name: "You", exact: true }).click();
+    await page.getByRole("link", { name: "Notifications" }).click();
+    await page.getByText("not sent: you looked at the task").waitFor();
+    expect(messagesOf("tablet")).toHaveLength(2);
+  });
+
+  it("[N1] notifications are offered after the first task that was sent from this device", async () => {
+    const { page } = await openDevice("first");
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByLabel("Repository").fill(rig.repo);
+    await page.getByLabel("Prompt").fill("write offered.txt=1");
+    await page.getByRole("button", { name: "Start task" }).click();
+    await page.getByRole("button", { name: "Turn on notifications" }).click();
+    await page.getByRole("heading", { name: "Hear when it is your move?" }).waitFor({ state: "detached" });
+    const { body } = await rig.call("GET", "/v1/push");
+    expect((body as { devices: unknown[] }).devices.length).toBeGreaterThan(0);
+  });
+});
+
+function findRegistration(session: CDPSession): Promise<string> {
+  return new Promise((resolve, reject) => {
+    session.on("ServiceWorker.workerRegistrationUpdated", ({ registrations }) => {
+      const [first] = registrations;
+      if (first !== undefined) resolve(first.registrationId);
+    });
+    session.send("ServiceWorker.enable").catch(reject);
+  });
+}

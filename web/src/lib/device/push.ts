@@ -1,0 +1,132 @@
+/**
+ * Web Push in this browser. The server knows the browser by the endpoint of its subscription; the
+ * id that it gave is kept, so that a new subscription continues the old record.
+ */
+import type { NewPushDevice, WirePush, WirePushDevice } from "../../../../src/core/protocol/push.ts";
+import { client } from "../client.ts";
+
+export type PushSupport = "on" | "off" | "denied" | "home-screen" | "none";
+type Kinds = NewPushDevice["kinds"];
+
+const DEVICE = "slipway.device";
+const ASKED = "slipway.push-asked";
+export const ALL_KINDS: Kinds = ["needs_you", "budget", "done", "failed"];
+
+function read(name: string): string | null {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function write(name: string, value: string | null): void {
+  try {
+    if (value === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, value);
+  } catch {
+    // Then the server gives a new id the next time.
+  }
+}
+
+const isApple = (): boolean => /iPhone|iPad/.test(navigator.userAgent);
+
+/** What this browser can do now. `home-screen`: after the app was added to it. */
+export function getPushSupport(): PushSupport {
+  if (!("serviceWorker" in navigator) || !("PushManager" in globalThis)) return isApple() ? "home-screen" : "none";
+  if (Notification.permission === "denied") return "denied";
+  return Notification.permission === "granted" && read(DEVICE) !== null ? "on" : "off";
+}
+
+export const isThisDevice = ({ id }: WirePushDevice): boolean => id === read(DEVICE);
+
+/** True once, after the first task that was sent from here. */
+export const isWorthAsking = (): boolean => getPushSupport() === "off" && read(ASKED) === "due";
+export const noteSubmit = (): void => {
+  if (read(ASKED) === null) write(ASKED, "due");
+};
+export const noteAsked = (): void => write(ASKED, "done");
+
+/** For example "Chrome on Android"; the owner must tell the devices apart. */
+function getLabel(): string {
+  const { userAgent } = navigator;
+  const has = (names: readonly (readonly [RegExp, string])[]): string =>
+    names.find(([pattern]) => pattern.test(userAgent))?.[1] ?? "";
+  const browser = has([
+    [/Edg\//, "Edge"],
+    [/Firefox\//, "Firefox"],
+    [/Chrome\//, "Chrome"],
+    [/Safari\//, "Safari"],
+  ]);
+  const system = has([
+    [/iPhone/, "iPhone"],
+    [/iPad/, "iPad"],
+    [/Android/, "Android"],
+    [/Mac OS/, "Mac"],
+    [/Windows/, "Windows"],
+    [/Linux/, "Linux"],
+  ]);
+  return system === "" ? browser || "A browser" : `${browser || "A browser"} on ${system}`;
+}
+
+/** Asks for the permission if it must. @throws Error with words for the person. */
+export async function turnOn(kinds: Kinds = ALL_KINDS): Promise<WirePushDevice> {
+  noteAsked();
+  if ((await Notification.requestPermission()) !== "granted")
+    throw new Error("The browser does not allow notifications. Allow them in its settings for this site.");
+  const { publicKey } = await client.push.status();
+  return subscribe(publicKey, kinds, false);
+}
+
+/** @param isDead the server lost the device: its subscription is of no use any more. */
+async function subscribe(publicKey: string, kinds: Kinds, isDead: boolean): Promise<WirePushDevice> {
+  const { pushManager } = await navigator.serviceWorker.ready;
+  const known = await pushManager.getSubscription();
+  if (isDead) await known?.unsubscribe();
+  const options = { userVisibleOnly: true, applicationServerKey: publicKey };
+  const subscription = (isDead ? null : known) ?? (await pushManager.subscribe(options));
+  const { endpoint = "", keys = {} } = subscription.toJSON();
+  const id = read(DEVICE);
+  const device = await client.push.putDevice({
+    ...(id === null ? {} : { id }),
+    endpoint,
+    keys: { p256dh: keys["p256dh"] ?? "", auth: keys["auth"] ?? "" },
+    label: getLabel(),
+    kinds,
+  });
+  write(DEVICE, device.id);
+  return device;
+}
+
+/** Says that this device is in use, and subscribes again when its push service forgot it. */
+export async function refreshPush(status: WirePush): Promise<boolean> {
+  if (getPushSupport() !== "on") return false;
+  const own = status.devices.find(isThisDevice);
+  const kinds = own?.kinds ?? ALL_KINDS;
+  await subscribe(status.publicKey, kinds, own === undefined);
+  return own === undefined;
+}
+
+/** A start says that the device is in use; without a network the next one does. */
+export async function startPush(): Promise<void> {
+  if (getPushSupport() !== "on") return;
+  try {
+    await refreshPush(await client.push.status());
+  } catch {
+    // The page of notifications shows what is wrong.
+  }
+}
+
+export async function setKinds(status: WirePush, kinds: Kinds): Promise<void> {
+  await subscribe(status.publicKey, kinds, false);
+}
+
+/** Also without a network: the browser then has no subscription, and the server finds that out. */
+export async function turnOff(): Promise<void> {
+  const id = read(DEVICE);
+  write(DEVICE, null);
+  if (id === null || !("serviceWorker" in navigator)) return;
+  const registration = await navigator.serviceWorker.getRegistration();
+  await (await registration?.pushManager.getSubscription())?.unsubscribe().catch(() => false);
+  await client.push.deleteDevice(id).catch(() => undefined);
+}

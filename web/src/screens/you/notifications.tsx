@@ -1,0 +1,277 @@
+/** Notifications of this device and of the others: what was shown, how fast, and a test. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
+import type { WireNotification, WirePush, WirePushDevice } from "../../../../src/core/protocol/push.ts";
+import { Bar } from "../../components/bar.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import {
+  getPushSupport,
+  isThisDevice,
+  refreshPush,
+  setKinds,
+  turnOff,
+  turnOn,
+  type PushSupport,
+} from "../../lib/device/push.ts";
+import { formatClock, formatDuration } from "../../lib/format.ts";
+
+type Run = (work: () => Promise<unknown>) => void;
+type Kind = WireNotification["kind"];
+
+const POLL_MS = 3_000;
+const WORDS: Readonly<Record<Kind, string>> = {
+  needs_you: "asks",
+  budget: "budget",
+  done: "done",
+  failed: "failed",
+  test: "test",
+};
+const LOOKS: Readonly<Record<Kind, string>> = {
+  needs_you: "awaiting",
+  budget: "awaiting",
+  done: "done",
+  failed: "failed",
+  test: "queued",
+};
+const SWITCHES: readonly (readonly [name: string, hint: string, kinds: readonly Kind[]])[] = [
+  ["Needs me", "questions and budgets", ["needs_you", "budget"]],
+  ["Done", "with the summary", ["done"]],
+  ["Failed", "with the reason", ["failed"]],
+];
+
+export function Notifications() {
+  const queries = useQueryClient();
+  const [support, setSupport] = useState(getPushSupport);
+  const [problem, setProblem] = useState<string | null>(null);
+  const query = useQuery({
+    queryKey: ["push"],
+    queryFn: ({ signal }) => client.push.status({ signal }),
+    refetchInterval: POLL_MS,
+  });
+  const run: Run = (work) => {
+    setProblem(null);
+    work()
+      .catch((thrown: unknown) => setProblem(problemText(thrown)))
+      .finally(() => {
+        setSupport(getPushSupport());
+        void queries.invalidateQueries({ queryKey: ["push"] });
+      });
+  };
+  useEffect(() => {
+    document.title = "Notifications · Slipway";
+  }, []);
+  const own = query.data?.devices.find(isThisDevice);
+  const others = query.data?.devices.filter((device) => !isThisDevice(device)) ?? [];
+  return (
+    <div className="app has-side">
+      <Bar />
+      <main className="page" id="main">
+        <header className="top sub">
+          <Link className="iconbtn" to="/you" aria-label="Back">
+            <Icon name="chev-l" />
+          </Link>
+          <h1>Notifications</h1>
+        </header>
+        <div className="stack">
+          {(problem ?? query.error) !== null && (
+            <p className="banner st-failed" role="alert">
+              {problem ?? problemText(query.error)}
+            </p>
+          )}
+          {query.data !== undefined && own !== undefined && support === "on" ? (
+            <ThisDevice status={query.data} device={own} run={run} />
+          ) : (
+            <Off support={support} status={query.data} run={run} />
+          )}
+          {others.length > 0 && <OtherDevices devices={others} run={run} />}
+          {own !== undefined && <Last device={own} />}
+        </div>
+      </main>
+    </div>
+  );
+}
+
+const OFF: Readonly<Record<PushSupport, string>> = {
+  on: "Its push service forgot this device. Connect it again to hear from your tasks.",
+  off: "Slipway can tell this device when it is your move, or when a task ends.",
+  denied: "This browser blocks notifications of this site. Allow them in its settings, then come back.",
+  "home-screen": "On an iPhone or iPad, add the app to the home screen first: Share, then “Add to Home Screen”.",
+  none: "This browser cannot be told anything here. Use https and a browser with Web Push.",
+};
+
+function Off({ support, status, run }: { support: PushSupport; status: WirePush | undefined; run: Run }) {
+  return (
+    <section className="card" aria-labelledby="this-device">
+      <div className="card-head">
+        <Icon name="phone" />
+        <div className="grow">
+          <h2 id="this-device">This device</h2>
+          <p className="note">{OFF[support]}</p>
+        </div>
+      </div>
+      {support === "off" && (
+        <button className="btn primary wide" type="button" onClick={() => run(() => turnOn())}>
+          Turn on notifications
+        </button>
+      )}
+      {support === "on" && status !== undefined && (
+        <button className="btn primary wide" type="button" onClick={() => run(() => refreshPush(status))}>
+          Connect again
+        </button>
+      )}
+    </section>
+  );
+}
+
+interface DeviceProps {
+  readonly status: WirePush;
+  readonly device: WirePushDevice;
+  readonly run: Run;
+}
+
+function ThisDevice({ status, device, run }: DeviceProps) {
+  const { kinds } = device;
+  const toggle = (some: readonly Kind[], isOn: boolean) => () =>
+    run(() => setKinds(status, isOn ? kinds.filter((kind) => !some.includes(kind)) : [...kinds, ...some]));
+  return (
+    <>
+      <section className="card" aria-labelledby="this-device">
+        <div className="card-head">
+          <Icon name="phone" />
+          <div className="grow">
+            <h2 id="this-device">This device</h2>
+            <p className="note">{device.label}</p>
+          </div>
+        </div>
+        <Statistics last={device.last} />
+        <div className="acts">
+          <button className="btn line" type="button" onClick={() => run(() => client.push.test(device.id))}>
+            <Icon name="bell" small />
+            Send a test
+          </button>
+          <button className="btn quiet" type="button" onClick={() => run(turnOff)}>
+            Turn off here
+          </button>
+        </div>
+      </section>
+      <section className="card" aria-label="What for">
+        {SWITCHES.map(([name, hint, some]) => {
+          const isOn = some.every((kind) => kinds.includes(kind));
+          return (
+            <label key={name} className="switch">
+              <span className="grow">
+                {name}
+                <small>{hint}</small>
+              </span>
+              <input type="checkbox" role="switch" checked={isOn} onChange={toggle(some, isOn)} />
+            </label>
+          );
+        })}
+      </section>
+    </>
+  );
+}
+
+const delayOf = ({ dueAt, shownAt }: WireNotification): number[] =>
+  shownAt === null ? [] : [Date.parse(shownAt) - Date.parse(dueAt)];
+
+/** Quiet ones were never meant to be shown. */
+function Statistics({ last }: { last: readonly WireNotification[] }) {
+  const sent = last.filter(({ ended }) => ended !== "quiet" && ended !== "obsolete");
+  const delays = sent.flatMap(delayOf).toSorted((a, b) => a - b);
+  const [median, slowest] = [delays[Math.floor(delays.length / 2)], delays.at(-1)];
+  return (
+    <dl className="statline">
+      <div>
+        <dt>Shown</dt>
+        <dd>
+          {delays.length} <small>of {sent.length}</small>
+        </dd>
+      </div>
+      <div>
+        <dt>Median</dt>
+        <dd>{median === undefined ? "–" : formatDuration(median)}</dd>
+      </div>
+      <div>
+        <dt>Slowest</dt>
+        <dd>{slowest === undefined ? "–" : formatDuration(slowest)}</dd>
+      </div>
+      <div>
+        <dt>Acted on</dt>
+        <dd>{sent.filter(({ actedAt }) => actedAt !== null).length}</dd>
+      </div>
+    </dl>
+  );
+}
+
+function OtherDevices({ devices, run }: { devices: readonly WirePushDevice[]; run: Run }) {
+  return (
+    <section aria-labelledby="other-devices">
+      <h2 className="over" id="other-devices">
+        When this device stays silent for 30 s
+      </h2>
+      <ul className="rows set">
+        {devices.map((device) => (
+          <li key={device.id}>
+            <Icon name="laptop" />
+            <span>
+              <b>{device.label}</b>
+              <small>
+                {device.last.flatMap(delayOf).length} of {device.last.length} shown, by {device.service}
+              </small>
+            </span>
+            <button className="btn line" type="button" onClick={() => run(() => client.push.deleteDevice(device.id))}>
+              Remove
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function describeRungs(row: WireNotification): string {
+  const after = delayOf(row)[0];
+  if (row.ended === "quiet") return "not sent: you looked at the task";
+  if (row.ended === "obsolete") return "not sent: the task went on";
+  if (row.actedAt !== null) return "acted on";
+  if (row.openedAt !== null) return "opened";
+  if (after !== undefined) return `shown after ${formatDuration(after)}`;
+  if (row.passedAt !== null) return "not shown in 30 s, the next device was told";
+  return row.acceptedAt === null ? (row.problem ?? "due") : "accepted by the push service";
+}
+
+function Last({ device }: { device: WirePushDevice }) {
+  if (device.last.length === 0) return null;
+  return (
+    <section aria-labelledby="last">
+      <h2 className="over" id="last">
+        Last {device.last.length} on this device
+      </h2>
+      <p className="note">Five rungs each: due, accepted, shown, opened, acted on.</p>
+      <ul className="rows set">
+        {device.last.map((row) => {
+          const rungs = [row.dueAt, row.acceptedAt, row.shownAt, row.openedAt, row.actedAt];
+          return (
+            <li key={row.id} className={`st-${LOOKS[row.kind]}`}>
+              <Icon name={row.kind === "test" ? "bell" : `st-${LOOKS[row.kind]}`} className="state-ic" />
+              <span>
+                <b>{row.title}</b>
+                <small>
+                  {WORDS[row.kind]} · {formatClock(Date.parse(row.dueAt))} · {describeRungs(row)}
+                </small>
+              </span>
+              <span className="rung" aria-hidden="true">
+                {rungs.map((at, index) => (
+                  <i key={index} className={at === null ? "" : "y"} />
+                ))}
+              </span>
+            </li>
+          );
+        })}
+      </ul>
+    </section>
+  );
+}
