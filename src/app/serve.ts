@@ -31,6 +31,7 @@ import {
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { limitLogRate } from "../core/lib/runtime/rate-limited-log.ts";
 import type { Log } from "../core/ports/runtime.ts";
+import { cleanMirrors } from "../git/mirrors.ts";
 import { createApp } from "../http/app.ts";
 import { openNotifications } from "../notifications/open.ts";
 import type { NotificationService } from "../notifications/service.ts";
@@ -164,6 +165,9 @@ interface Storage extends SqliteStore {
   readonly vault: Vault;
 }
 
+/** Disk space that is kept for the ends of tasks. */
+const RESERVE_BYTES = 16 * 2 ** 20;
+
 /** The data folder, its lock and database, and the secret key. */
 function openStorage({ config, log, disposers, onStep }: StartContext, dir: string): Storage {
   const created = openDataFolder(dir);
@@ -173,6 +177,8 @@ function openStorage({ config, log, disposers, onStep }: StartContext, dir: stri
     dir,
     migrations: join(packageRoot(), "migrations", "sqlite"),
     crash: process.env["SLIPWAY_CRASH"],
+    reserveBytes: RESERVE_BYTES,
+    onLocked: () => cleanMirrors(join(dir, "git", "mirrors")),
   });
   disposers.add(() => opened.store.close());
   const [first, last] = [opened.migrated.at(0), opened.migrated.at(-1)];

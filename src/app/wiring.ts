@@ -36,7 +36,6 @@ import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "../core/task.ts";
 import { parseRepositoryUrl } from "../core/values/repository-url.ts";
 import { openForges } from "../git/forges/open-forges.ts";
-import { GIT_LIMITS, type GitKind, type GitLimits } from "../git/git-process.ts";
 import { openRepositories } from "../git/repositories.ts";
 import { ProcessFallback } from "../sandbox/process-fallback.ts";
 import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
@@ -45,6 +44,7 @@ import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
 import type { Config } from "./config.ts";
 import { deriveInstanceId } from "./data-folder/data-folder.ts";
 import { describeShortage, type Disk } from "./disk-space.ts";
+import { getFetchFloorMb, toGitLimits } from "./settings/bound-settings.ts";
 import { deriveSecret } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
@@ -82,7 +82,12 @@ export interface CoordinatorParts {
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   const { config, descriptors, dir, log, store, ledger, key, sandbox, bus, crashpoint, heartbeat, ids } = parts;
   const { trustedRepoHosts: trustedHosts } = config;
-  const repos = openRepositories({ dir: join(dir, "git"), trustedHosts, limits: toGitLimits(config) });
+  const repos = openRepositories({
+    dir: join(dir, "git"),
+    trustedHosts,
+    limits: toGitLimits(config),
+    floorMb: getFetchFloorMb(config),
+  });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   parts.disposers.add(() => repos.close());
   const serveModel = prepareModelGateway(parts, rate);
@@ -137,11 +142,6 @@ function openConfiguredForges({ config, disposers }: CoordinatorParts): readonly
   const { forges, close } = openForges({ addresses, trustedHosts, now: () => systemClock.now() });
   disposers.add(close);
   return forges;
-}
-
-function toGitLimits({ maxRepoMb: fileMb, gitMemoryMb: memoryMb }: Config): Record<GitKind, GitLimits> {
-  const { local, transfer, ...others } = GIT_LIMITS;
-  return { ...others, local: { ...local, fileMb }, transfer: { ...transfer, memoryMb, fileMb } };
 }
 
 function readCoordinatorSettings(config: Config) {

@@ -223,7 +223,7 @@ export function removeOldLocks(repository: string, since: number): void {
 export function removeStaleLocks(repository: string): void {
   removeMatching(repository, "", isLock);
   removeMatching(repository, "refs", isLock);
-  removeMatching(repository, "objects", (name) => name.startsWith("tmp_objdir-"));
+  removeMatching(repository, "objects", (name) => name.startsWith("tmp_"));
   removeMatching(repository, "objects/pack", (name) => name.startsWith("tmp_"));
 }
 

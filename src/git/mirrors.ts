@@ -16,6 +16,7 @@
  *    the last of them has left, so that the next attempt finds it further on or done.
  * M6 Only the branches that tasks asked for are fetched. Their refs here have derived names,
  *    because a host may announce any number of names of any form, which would become files here.
+ * M7 What a broken fetch leaves is removed at once, and when the mirrors are opened.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -29,7 +30,8 @@ import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
-import { isBranchName } from "./branch-name.ts";
+import type { TransferWatch } from "./transfer-watch.ts";
+import { isBranchName } from "./branch/branch-name.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
@@ -94,23 +96,45 @@ function mirrorRef(base: string): string {
   return `refs/heads/slipway-base-${createHash("sha256").update(base).digest("hex").slice(0, 40)}`;
 }
 
-export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
+export function openMirrors(
+  git: Git,
+  dir: string,
+  trustedHosts: readonly string[],
+  watch: TransferWatch | null = null,
+): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  return new MirrorCache(git, dir, trustedHosts);
+  cleanMirrors(dir);
+  return new MirrorCache(git, dir, trustedHosts, watch);
+}
+
+/** Removes what broken fetches have left (M7). To be called by the owner of the data folder. */
+export function cleanMirrors(dir: string): void {
+  if (existsSync(dir)) for (const name of readdirSync(dir)) clean(join(dir, name));
+}
+
+/**
+ * Removes what a broken fetch has left (M7). Nobody may fetch into it meanwhile. A mirror that is
+ * only a draft is removed as a whole.
+ */
+function clean(path: string): void {
+  if (/\.(?:new|heal|gone)$/.test(path)) rmSync(path, { recursive: true, force: true });
+  else if (path.endsWith(".git")) removeStaleLocks(path);
 }
 
 class MirrorCache implements Mirrors {
   readonly #git: Git;
   readonly #dir: string;
   readonly #trustedHosts: readonly string[];
+  readonly #watch: TransferWatch | null;
   readonly #writes = new KeyedMutex();
   readonly #fetches = new SharedRuns(LINGER_MS);
   readonly #reads = new Map<string, PQueue>();
 
-  constructor(git: Git, dir: string, trustedHosts: readonly string[]) {
+  constructor(git: Git, dir: string, trustedHosts: readonly string[], watch: TransferWatch | null) {
     this.#git = git;
     this.#dir = dir;
     this.#trustedHosts = trustedHosts;
+    this.#watch = watch;
   }
 
   has(userId: string, repo: string): boolean {
@@ -239,7 +263,14 @@ class MirrorCache implements Mirrors {
     const pin = await resolvePin(repo, this.#trustedHosts, signal);
     const refspec = `+refs/heads/${base}:${mirrorRef(base)}`;
     const args = ["fetch", "--progress", "--no-tags", "--force", "--", repo, refspec];
-    await this.#git({ cwd, kind: "transfer", auth, pin, signal, args, progress });
+    const fetch = (stop: AbortSignal): ReturnType<Git> =>
+      this.#git({ cwd, kind: "transfer", auth, pin, signal: stop, args, progress });
+    try {
+      await (this.#watch === null ? fetch(signal) : this.#watch.run(cwd, signal, fetch));
+    } catch (error) {
+      clean(cwd);
+      throw error;
+    }
   }
 
   /**

@@ -9,6 +9,7 @@ import { openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
 import { push } from "./branch/push.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
+import { TransferWatch } from "./transfer-watch.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
 import type { Diff, IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
 
@@ -18,6 +19,8 @@ export interface RepositoriesOptions {
   readonly trustedHosts: readonly string[];
   /** By default those of an installation without settings. */
   readonly limits?: Readonly<Record<GitKind, GitLimits>>;
+  /** Fetches are ended while less room is free, MiB; 0 (default) = never. */
+  readonly floorMb?: number;
 }
 
 /** Comparisons at once: each may take some hundred MiB and one core. */
@@ -32,13 +35,14 @@ function sizeOfDiff({ files }: Diff): number {
   }, 0);
 }
 
-export function openRepositories({ dir, trustedHosts, limits }: RepositoriesOptions): Repositories {
+export function openRepositories({ dir, trustedHosts, limits, floorMb = 0 }: RepositoriesOptions): Repositories {
   const git = openGit(dir, limits);
   const openedAt = Date.now();
   const allBinary = join(dir, "binary.attributes");
   replaceFile(allBinary, "* -diff\n");
   const comparisons = new BoundedCache(COMPARISONS);
-  const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
+  const watch = floorMb === 0 ? null : new TransferWatch({ dir, floorMb });
+  const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts, watch);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
 
   /** Validates both SHAs and returns the path of the task repository. */

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { isBranchName } from "../../src/git/branch-name.ts";
+import { isBranchName } from "../../src/git/branch/branch-name.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";
 import { startHostileHost, type HostileAnswers, type HostileHost } from "../support/hostile/git-host.ts";

@@ -1,4 +1,5 @@
 /** How much repositories and clients may take of the server. */
+import { GIT_LIMITS, type GitKind, type GitLimits } from "../../git/git-process.ts";
 import { whole, type Read } from "./values.ts";
 
 export interface BoundSettings {
@@ -16,6 +17,8 @@ const MEGABYTES = "a whole number of megabytes";
 const MAX_REPO_MB = 10_240;
 const GIT_MEMORY_MB = 2_048;
 const ADDRESS_CONNECTIONS = 256;
+/** What fetches leave free in any case, MiB: more than twice the store's reserve. */
+const LEAST_FREE_MB = 48;
 
 export function readBounds(read: Read): BoundSettings {
   const trustProxy = read("trustProxy", whole(0, 10), "the number of reverse proxies in front, 0 to 10") ?? 0;
@@ -28,4 +31,14 @@ export function readBounds(read: Read): BoundSettings {
     gitMemoryMb: read("gitMemoryMb", whole(256, 1_048_576), MEGABYTES) ?? GIT_MEMORY_MB,
     addressConnections: chosen === null ? byDefault : chosen || null,
   };
+}
+
+/** Half of what a claim needs: a fetch that was allowed to begin has some room to go on. */
+export function getFetchFloorMb({ minFreeMb }: { readonly minFreeMb: number }): number {
+  return Math.max(LEAST_FREE_MB, Math.floor(minFreeMb / 2));
+}
+
+export function toGitLimits({ maxRepoMb: fileMb, gitMemoryMb: memoryMb }: BoundSettings): Record<GitKind, GitLimits> {
+  const { local, transfer, ...others } = GIT_LIMITS;
+  return { ...others, local: { ...local, fileMb }, transfer: { ...transfer, memoryMb, fileMb } };
 }

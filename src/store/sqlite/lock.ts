@@ -71,7 +71,8 @@ export function lockFolder(dir: string): FolderLock {
   makePrivateFile(path);
   const db = new Database(path, { timeout: PROBE_MS });
   try {
-    db.exec("BEGIN EXCLUSIVE");
+    // A journal file would need room on a disk that may be full.
+    db.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
   } catch (error) {
     db.close();
     if (hasCode(error, "SQLITE_BUSY")) {

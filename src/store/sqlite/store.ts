@@ -25,6 +25,7 @@ import { lockFolder, makePrivateFile } from "./lock.ts";
 import { migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./tables/task-reads.ts";
 import { CoreCache, toProgress } from "./tables/rows.ts";
+import { openReserve } from "./writer/disk-reserve.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
 import { makeTask } from "../task-record.ts";
@@ -41,6 +42,10 @@ export interface SqliteOptions {
    * process, but may be lost in a power loss.
    */
   readonly synchronous?: "FULL" | "NORMAL";
+  /** Disk space that is kept for ends of tasks (writer/disk-reserve.ts); none by default. */
+  readonly reserveBytes?: number;
+  /** Called when the folder is locked, before the database is opened: may make room for it. */
+  readonly onLocked?: () => void;
 }
 
 export interface SqliteStore {
@@ -69,9 +74,12 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
   const lock = lockFolder(dir);
   let db: Connection | null = null;
   try {
+    options.onLocked?.();
     const path = join(dir, DATABASE);
     makePrivateFile(path);
-    const connection = { path, synchronous: options.synchronous ?? "FULL" };
+    const { synchronous = "FULL", reserveBytes = 0 } = options;
+    const connection = { path, synchronous, reserveBytes };
+    openReserve(connection);
     refuseNewer(path, migrations);
     db = connect(connection);
     const migrated = migrate(db, migrations, crashpointFrom(crash));

@@ -129,10 +129,17 @@ export class GroupCommit {
   }
 }
 
+const REASONS: readonly { readonly codes: RegExp; readonly text: string }[] = [
+  { codes: /^SQLITE_(BUSY|LOCKED)/, text: LOCKED },
+  {
+    codes: /^SQLITE_(FULL|IOERR)/,
+    text: "The disk of the data folder is full or fails. Try again when there is room.",
+  },
+];
+
 function settle({ resolve, reject }: Item, outcome: WriteOutcome | undefined): void {
   if (outcome?.kind === "done") return resolve(outcome.value);
   const error = new WriteError(outcome?.message ?? "The writer thread did not answer.", outcome?.code ?? null);
-  reject(
-    /^SQLITE_(BUSY|LOCKED)/.test(error.code ?? "") ? new SlipwayError("unavailable", LOCKED, { cause: error }) : error,
-  );
+  const reason = REASONS.find(({ codes }) => codes.test(error.code ?? ""));
+  reject(reason === undefined ? error : new SlipwayError("unavailable", reason.text, { cause: error }));
 }

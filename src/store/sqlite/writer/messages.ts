@@ -98,6 +98,8 @@ export interface ConnectionOptions {
 
 /** What the writer thread is started with. */
 export interface ThreadData extends ConnectionOptions {
+  /** Size of the reserve (disk-reserve.ts); 0 = none. */
+  readonly reserveBytes: number;
   /** See src/core/lib/runtime/crashpoint.ts. */
   readonly crash: string | undefined;
 }

@@ -7,6 +7,8 @@
  * B3 When another process holds the lock, one wait of `BUSY_MS` fails the whole batch, and the
  *    following batches only probe the lock until one of them gets it: no write waits longer because
  *    others wait too.
+ * B4 When the disk is full, the reserve is given up and the batch runs once more. Until the reserve
+ *    is whole again, nothing that only grows the database is accepted: ends of tasks are recorded.
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
@@ -15,6 +17,7 @@ import { ledgerWrites } from "../tables/usage-ledger.ts";
 import { notificationWrites } from "../tables/notifications.ts";
 import { replyWrites } from "../tables/replies.ts";
 import { taskWrites } from "../tables/task-writes.ts";
+import type { DiskReserve } from "./disk-reserve.ts";
 import type { ConnectionOptions, WriteCall, WriteOutcome, Writes } from "./messages.ts";
 
 export interface Writer {
@@ -56,7 +59,11 @@ export function connect({ path, synchronous }: ConnectionOptions): Connection {
  * @param crashpoint called with `store.before`, `store.inside` and `store.after` around each
  * transaction.
  */
-export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
+export function createWriter(
+  db: Connection,
+  crashpoint: Crashpoint = noCrash,
+  reserve: DiskReserve | null = null,
+): Writer {
   const ledger = ledgerWrites(db);
   const tasks = taskWrites(db, ledger);
   const writes: Writes = {
@@ -106,6 +113,8 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
       return outcomes;
     } catch (error) {
       rollback();
+      // The second time there is nothing left to give up.
+      if (isFull(error) && reserve?.release() === true) return run(calls);
       setLocked(isBusy(error));
       if (calls.length === 1 || isLocked) return calls.map(() => failed(error));
       return runEach(calls);
@@ -123,7 +132,25 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
     return outcomes;
   }
 
-  return { run, close: () => void db.close() };
+  /** B4 */
+  function runAccepted(calls: readonly WriteCall[]): WriteOutcome[] {
+    reserve?.restore();
+    const accepted = reserve?.isSpent === true ? calls.filter(([name]) => !GROWING.has(name)) : calls;
+    const outcomes = accepted.length === 0 ? [] : run(accepted);
+    if (accepted.length === calls.length) return outcomes;
+    const rest = outcomes[Symbol.iterator]();
+    return calls.map(([name]) => (GROWING.has(name) ? NO_ROOM : (rest.next().value ?? NO_ROOM)));
+  }
+
+  return { run: runAccepted, close: () => void db.close() };
+}
+
+/** Writes that wait for room; all others end something, or are small. */
+const GROWING: ReadonlySet<keyof Writes> = new Set<keyof Writes>(["create", "appendRecord"]);
+const NO_ROOM: WriteOutcome = { kind: "failed", message: "the disk is full", code: "SQLITE_FULL" };
+
+function isFull(error: unknown): boolean {
+  return error instanceof Database.SqliteError && /^SQLITE_(FULL|IOERR)/.test(error.code);
 }
 
 function isBusy(error: unknown): boolean {

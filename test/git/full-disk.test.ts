@@ -1,0 +1,52 @@
+/** A repository that is larger than the disk, on a real small file system. */
+import { randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, expect, it } from "vitest";
+import { openRepositories } from "../../src/git/repositories.ts";
+import { errorCode } from "../contract/repositories.ts";
+import { startGitServer, type GitServer } from "../support/git-server.ts";
+import { openSmallDisk, type SmallDisk } from "../support/process/small-disk.ts";
+
+let disk: SmallDisk | null = null;
+let server: GitServer | null = null;
+afterEach(async () => {
+  await server?.close();
+  disk?.close();
+  [server, disk] = [null, null];
+});
+
+it("[Y5] [D10] ends its own task, nothing of it stays, and other repositories are fetched", async ({ skip }) => {
+  disk = openSmallDisk(40);
+  if (disk === null) return skip("only root may mount");
+  server = await startGitServer();
+  const small = server.createRepo("small", { "a.txt": "a" });
+  const large = server.createRepo("large", { "a.txt": "a" });
+  server.commit("large", "main", { "big.txt": randomBytes(15 * 2 ** 20).toString("hex") });
+  server.shape("large", { bytesPerSecond: 20 * 2 ** 20 });
+  const repos = openRepositories({ dir: disk.dir, trustedHosts: [server.host], floorMb: 30 });
+  const before = disk.freeMb();
+  let lowest = before;
+  const watch = setInterval(() => (lowest = Math.min(lowest, disk?.freeMb() ?? 0)), 5);
+  const prepare = (repo: string, taskId: string) =>
+    repos.prepare(
+      { taskId, userId: "user_a", repo, auth: null, base: null, parentTaskId: null },
+      AbortSignal.timeout(60_000),
+    );
+  const [failed] = await Promise.all([errorCode(prepare(large.url, "task_a")), prepare(small.url, "task_b")]);
+  clearInterval(watch);
+  expect(failed).toBe("repo_too_large");
+  expect(lowest).toBeGreaterThan(20);
+  expect(disk.freeMb()).toBeGreaterThan(before - 1);
+  const left = readdirSync(join(disk.dir, "mirrors"), { recursive: true, encoding: "utf8" });
+  expect(left.filter((name) => /tmp_|\.heal|\.new/.test(name))).toEqual([]);
+  // What others have taken is nobody's fault: the task waits for room.
+  disk.fill();
+  server.commit("small", "main", { "b.txt": "b".repeat(1_000) });
+  server.shape("small", { bytesPerSecond: 100 });
+  expect(await errorCode(prepare(small.url, "task_c"))).toBe("interrupted");
+  disk.clear();
+  server.shape("small", null);
+  await prepare(small.url, "task_c");
+  await repos.close();
+});
