@@ -8,6 +8,7 @@ import { parseAcpCommands } from "./settings/acp-commands.ts";
 import { readBounds, type BoundSettings } from "./settings/bound-settings.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
 import {
+  allowedOrigin,
   dollars,
   hostAndPort,
   hostName,
@@ -313,8 +314,11 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
     allowedOrigins:
-      read("allowedOrigins", list(origin), "a comma-separated list of origins such as https://slipway.example.org") ??
-      [],
+      read(
+        "allowedOrigins",
+        list(allowedOrigin),
+        "a comma-separated list of origins such as https://slipway.example.org or capacitor://localhost",
+      ) ?? [],
     retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,

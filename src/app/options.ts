@@ -304,7 +304,7 @@ export const SETTINGS = {
     env: "SLIPWAY_ALLOWED_ORIGINS",
     flag: "allowed-origins",
     argument: "list",
-    help: "further web origins that may open the live stream",
+    help: "further origins whose pages may call the API and open the live stream, also capacitor://localhost",
   },
   retentionDays: {
     env: "SLIPWAY_RETENTION_DAYS",

@@ -14,8 +14,8 @@ import type { Role } from "../core/ports/accounts.ts";
 import { ACCESS } from "../core/roles.ts";
 import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
-import { readBody } from "./body.ts";
 import { LargeAnswers } from "./server/client-limits.ts";
+import { readBody } from "./transfer/body.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
 import { Replies } from "./replies.ts";
@@ -31,6 +31,8 @@ import {
 } from "./route.ts";
 import { HEADER_COUNT } from "./server/server.ts";
 import { ROUTES } from "./routes/index.ts";
+import { allowOrigins } from "./transfer/cross-origin.ts";
+import { compressAnswers, send, setHeaders } from "./transfer/send.ts";
 import { serveWebApp } from "./web-app.ts";
 
 const SECURITY_HEADERS = {
@@ -52,6 +54,7 @@ export function createApp(deps: ApiDeps): Express {
   app.use(beginResponse(deps));
   if (getTrustProxy(deps) === false || deps.trustProxy === 0) app.use(noticeProxies(deps));
   app.use(allowOrigins(deps.origins ?? []));
+  app.use(["/v1", "/openapi.json"], compressAnswers());
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
     app[row.method](row.path, (request, response) =>
@@ -117,24 +120,6 @@ function beginResponse({ ids, clock, log }: ApiDeps) {
         ? new SlipwayError("headers_too_large", `At most ${HEADER_COUNT} headers.`)
         : undefined,
     );
-  };
-}
-
-/** Allows other browser origins, by exact name. An empty list sends no cross-origin header. */
-function allowOrigins(origins: readonly string[]) {
-  const allowed = new Set(origins);
-  return (request: Request, response: Response, next: NextFunction): void => {
-    const { origin } = request.headers;
-    if (allowed.size > 0) response.vary("Origin");
-    if (origin === undefined || !allowed.has(origin)) return next();
-    response.set("Access-Control-Allow-Origin", origin);
-    response.set("Access-Control-Expose-Headers", "Location, Retry-After, X-Request-Id");
-    response.set("Cross-Origin-Resource-Policy", "cross-origin");
-    if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) return next();
-    response.set("Access-Control-Allow-Methods", "GET, POST, DELETE");
-    response.set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key");
-    response.set("Access-Control-Max-Age", "600");
-    response.status(204).end();
   };
 }
 
@@ -265,33 +250,4 @@ function readIdempotencyKey(request: Request): string | null {
   throw new SlipwayError("invalid_request", "The Idempotency-Key is not valid: see errors.", {
     errors: [{ path: "Idempotency-Key", message: "must be 1 to 255 printable ASCII characters without spaces" }],
   });
-}
-
-function setHeaders(response: Response, headers: RouteReply["headers"] = {}): Response {
-  for (const [name, value] of Object.entries(headers))
-    response.setHeader(name, typeof value === "string" ? value : [...value]);
-  return response;
-}
-
-/** UTF-16 units of a long text that are handed to the connection at once: they show progress. */
-const CHUNK_LENGTH = 64 * 1_024;
-
-async function send({ request, response }: Exchange, { status, body, media, headers }: RouteReply): Promise<void> {
-  setHeaders(response.status(status), headers);
-  if (body === undefined) return void response.end();
-  response.setHeader("Content-Type", `${media ?? "application/json"}; charset=utf-8`);
-  const text = media === undefined ? JSON.stringify(body) : String(body);
-  if (text.length <= CHUNK_LENGTH || request.method === "HEAD") return void response.end(text);
-  response.setHeader("Content-Length", Buffer.byteLength(text));
-  await pipeline(Readable.from(chunksOf(text)), response).catch(() => response.destroy());
-}
-
-/** Slices share the memory of the text. */
-function* chunksOf(text: string): Generator<string> {
-  for (let from = 0, to = 0; from < text.length; from = to) {
-    to = from + CHUNK_LENGTH;
-    // Both halves of a character outside of the basic plane stay together.
-    if (/[\ud800-\udbff]/.test(text.charAt(to - 1))) to += 1;
-    yield text.slice(from, to);
-  }
 }

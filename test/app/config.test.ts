@@ -128,7 +128,7 @@ describe("readConfig", () => {
       SLIPWAY_SALVAGE_MB: "64",
       SLIPWAY_LOG_LEVEL: "debug",
       SLIPWAY_POLICY: '{"graceMs":500}',
-      SLIPWAY_ALLOWED_ORIGINS: "https://one.example.org,http://localhost:5173",
+      SLIPWAY_ALLOWED_ORIGINS: "https://one.example.org,http://localhost:5173,capacitor://localhost",
       SLIPWAY_TRUST_PROXY: "1",
       SLIPWAY_MODELS: "claude-opus-5-5, claude-haiku-*",
       SLIPWAY_FALLBACK_MODEL: "claude-opus-5-5",
@@ -206,7 +206,7 @@ describe("readConfig", () => {
       warnings: [],
       logLevel: "debug",
       policy: { graceMs: 500 },
-      allowedOrigins: ["https://one.example.org", "http://localhost:5173"],
+      allowedOrigins: ["https://one.example.org", "http://localhost:5173", "capacitor://localhost"],
       trustProxy: 1,
     });
     const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
@@ -272,6 +272,7 @@ describe("readConfig", () => {
     ["SLIPWAY_POLICY", '{"graceMs":-1}'],
     ["SLIPWAY_POLICY", '{"grace":1}'],
     ["SLIPWAY_ALLOWED_ORIGINS", "*"],
+    ["SLIPWAY_ALLOWED_ORIGINS", "capacitor://elsewhere"],
     ["SLIPWAY_TRUST_PROXY", "true"],
     ["SLIPWAY_EGRESS", "all"],
     ["SLIPWAY_EGRESS_OPEN", "yes"],

@@ -305,7 +305,11 @@ describe("headers", () => {
       expect(headers.get("server")).toBeNull();
       expect(headers.get("access-control-allow-origin")).toBeNull();
     }
-    for (const { headers } of answers.slice(1)) expect(headers.get("cache-control")).toBe("no-store");
+    expect(answers.slice(1).map(({ headers }) => headers.get("cache-control"))).toEqual([
+      "no-store",
+      "no-store",
+      "private, no-cache",
+    ]);
   });
 
   it("the Host header is never trusted", async () => {

@@ -57,6 +57,9 @@ export const trimSlash = (text: string): string => text.replace(/\/+$/, "");
 export const origin = webUrl
   .refine((text) => URL.canParse(text) && new URL(text).pathname === "/")
   .transform((text) => new URL(text).origin);
+/** The pages of these shells of native apps have an origin of their own. */
+const NATIVE_SHELLS = ["capacitor://localhost", "ionic://localhost", "tauri://localhost"] as const;
+export const allowedOrigin = z.union([z.enum(NATIVE_SHELLS), origin]);
 export const list = <T extends z.ZodType<unknown, string>>(item: T) =>
   z
     .string()

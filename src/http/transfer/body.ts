@@ -2,9 +2,9 @@
  * Reads the JSON body of a request: bounded in bytes and depth, valid UTF-8, no lone surrogates.
  */
 import type { IncomingMessage } from "node:http";
-import { SlipwayError } from "../core/error.ts";
-import { parseJson, type JsonProblem } from "../core/lib/json/json-limits.ts";
-import { BODY_LIMIT } from "../core/protocol/rest.ts";
+import { SlipwayError } from "../../core/error.ts";
+import { parseJson, type JsonProblem } from "../../core/lib/json/json-limits.ts";
+import { BODY_LIMIT } from "../../core/protocol/rest.ts";
 
 const DEPTH = 32;
 
