@@ -6,6 +6,8 @@ const SHELL = "capacitor://localhost";
 let api: ApiServer;
 beforeAll(async () => {
   api = await openApiServer({ deps: { origins: [SHELL] } });
+  // What waits does not change by itself.
+  await api.harness.coordinator.operations.pauseQueue(true);
   for (let i = 0; i < 5; i++)
     await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: `Do it ${i}.` } });
 });
