@@ -27,6 +27,7 @@ import { SlipwayError } from "../core/error.ts";
 import { matchesPattern } from "../core/values/name-pattern.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "../core/task.ts";
 
+const ORIGINS = "a comma-separated list of origins such as https://slipway.example.org or capacitor://localhost";
 export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
 export type SandboxKind = (typeof SANDBOX_KINDS)[number];
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -313,12 +314,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     secretKey: read("secretKey", z.string(), "a key"),
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
-    allowedOrigins:
-      read(
-        "allowedOrigins",
-        list(allowedOrigin),
-        "a comma-separated list of origins such as https://slipway.example.org or capacitor://localhost",
-      ) ?? [],
+    allowedOrigins: read("allowedOrigins", list(allowedOrigin), ORIGINS) ?? [],
     retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
