@@ -5,6 +5,7 @@ import type {
   Account,
   CallOptions,
   KeyedCallOptions,
+  LinkInfo,
   LinkedIdentity,
   ListQuery,
   LoginProviders,
@@ -58,6 +59,12 @@ export class PeopleClient {
     options: KeyedCallOptions = {},
   ): Promise<void> {
     return this.#send("POST", "/v1/me/password", body, options);
+  }
+
+  /** What a one-time link is for. */
+  lookAtLink(token: string, { signal }: CallOptions = {}): Promise<LinkInfo> {
+    const call = { method: "POST", path: "/v1/links/look", body: { token }, authenticated: false } as const;
+    return this.#transport.json({ ...call, signal });
   }
 
   // -------------------------------------------------------------- admins

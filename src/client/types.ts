@@ -26,6 +26,7 @@ import type {
 } from "../core/protocol/rest.ts";
 import type {
   identitySchema,
+  linkInfoSchema,
   linkSchema,
   madeLinkSchema,
   providersSchema,
@@ -52,6 +53,7 @@ export type Account = z.infer<typeof userSchema>;
 
 export type LoginProviders = z.infer<typeof providersSchema>;
 export type LoginSession = z.infer<typeof sessionRowSchema>;
+export type LinkInfo = z.infer<typeof linkInfoSchema>;
 export type OneTimeLink = z.infer<typeof linkSchema>;
 export type MadeLink = z.infer<typeof madeLinkSchema>;
 export type LinkedIdentity = z.infer<typeof identitySchema>;

@@ -37,6 +37,26 @@ describeWithBrowser("log-in with a provider", () => {
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
 
+  it("[H7] an invitation's link opens a screen that makes the account, and the account shows its session", async () => {
+    const { page, errors } = await openPage(browser);
+    const made = await server.call("POST", "/v1/links", { role: "user", email: "guest@example.org" });
+    await page.goto((made.body as { url: string }).url);
+    await page.getByRole("heading", { name: "Welcome to Slipway" }).waitFor();
+    await page.getByLabel("Password").fill("password1234");
+    await page.getByRole("button", { name: "Create account" }).click();
+    await page.getByRole("alert").filter({ hasText: "most common passwords" }).waitFor();
+    await page.getByLabel("Password").fill("seven green lanterns");
+    await page.getByRole("button", { name: "Create account" }).click();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    await page.goto(`${server.url}/you`);
+    await page.getByText("this one").waitFor();
+    expect(errors.filter((text) => !text.includes("400"))).toEqual([]);
+    await page.goto((made.body as { url: string }).url);
+    await page.reload();
+    await page.getByRole("alert").filter({ hasText: "was used" }).waitFor();
+    await page.context().close();
+  });
+
   it("[H1] the log-in screen leads to the provider and back to the app, where the provider can be unlinked", async () => {
     const { page, errors } = await openPage(browser);
     provider.person = { id: 7, login: "ann", emails: [{ email: "ann@example.com", primary: true, verified: true }] };

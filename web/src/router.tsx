@@ -73,6 +73,11 @@ const setupRoute = createRoute({
   path: "/setup",
   component: lazyRouteComponent(() => import("./screens/log-in/setup.tsx"), "SetupScreen"),
 });
+const joinRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/join",
+  component: lazyRouteComponent(() => import("./screens/log-in/join.tsx"), "JoinScreen"),
+});
 const inboxRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/",
@@ -128,6 +133,7 @@ export const router = createRouter({
   routeTree: rootRoute.addChildren([
     loginRoute,
     setupRoute,
+    joinRoute,
     privateRoute.addChildren([
       inboxRoute,
       newTaskRoute,

@@ -161,6 +161,11 @@ export async function setUp(token: string, email: string, password: string): Pro
   adopt(await post("/v1/session/setup", { token, email, password }));
 }
 
+/** Uses a one-time link. @param email of an invitation that names none. */
+export async function acceptLink(token: string, email: string | undefined, password: string): Promise<void> {
+  adopt(await post("/v1/session/link", { token, password, ...(email === undefined ? {} : { email }) }));
+}
+
 export async function logOut(): Promise<void> {
   const headers = { authorization: `Bearer ${accessToken ?? ""}` };
   await fetch("/v1/session", { method: "DELETE", headers }).catch(() => undefined);

@@ -19,6 +19,7 @@ import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
 
 import { Identities } from "./identities.tsx";
 import { People } from "./people.tsx";
+import { Sessions } from "./sessions.tsx";
 
 export function You() {
   const state = useStore(session);
@@ -57,6 +58,7 @@ export function You() {
               }}
             />
           </section>
+          <Sessions />
           <Identities />
           <Credentials />
           <Tokens />

@@ -1,0 +1,77 @@
+/** Where a person is logged in, and their password. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { SimpleForm } from "../../components/forms/simple-form.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { Sheet } from "../../components/sheet.tsx";
+import { client } from "../../lib/client.ts";
+import { formatAge } from "../../lib/format.ts";
+import { serverNow } from "../../lib/server-time.ts";
+
+export function Sessions() {
+  const queries = useQueryClient();
+  const list = useQuery({ queryKey: ["sessions"], queryFn: ({ signal }) => client.people.sessions({}, { signal }) });
+  const [isOpen, setOpen] = useState(false);
+  const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["sessions"] });
+  const items = list.data?.items ?? [];
+  return (
+    <section aria-labelledby="sessions-title">
+      <h2 className="over" id="sessions-title">
+        Sessions <span className="n">{items.length}</span>
+      </h2>
+      <ul className="rows set">
+        {items.map(({ id, device, address, lastUsedAt, current }) => (
+          <li key={id}>
+            <Icon name="laptop" />
+            <span>
+              <b>{device === "" ? "An earlier log-in" : device}</b>
+              <small>
+                {current ? "this one" : `used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
+                {address === "" ? "" : `, from ${address}`}
+              </small>
+            </span>
+            {!current && (
+              <button
+                className="btn line"
+                type="button"
+                onClick={() => void client.people.endSession(id).then(refresh)}
+              >
+                End
+              </button>
+            )}
+          </li>
+        ))}
+      </ul>
+      <p className="talk">
+        {items.length > 1 && (
+          <button
+            className="btn line wide"
+            type="button"
+            onClick={() => void client.people.endSessions(true).then(refresh)}
+          >
+            End all others
+          </button>
+        )}
+        <button className="btn line wide" type="button" onClick={() => setOpen(true)}>
+          <Icon name="lock" />
+          Change the password
+        </button>
+      </p>
+      <Sheet title="Change the password" isOpen={isOpen} onClose={() => setOpen(false)}>
+        <SimpleForm
+          fields={["Current password", "New password"]}
+          optional={["Current password"]}
+          action="Change it"
+          onSubmit={async ({ "Current password": current = "", "New password": newPassword = "" }) => {
+            await client.people.changePassword({
+              newPassword,
+              ...(current === "" ? {} : { currentPassword: current }),
+            });
+            setOpen(false);
+            await refresh();
+          }}
+        />
+      </Sheet>
+    </section>
+  );
+}
