@@ -22,6 +22,7 @@ const GUARD_LABELS: Readonly<Record<string, readonly [string, string]>> = {
   changed: ["changes", "no changes"],
   wantsPullRequest: ["pull request wanted", "none wanted"],
   answersOpen: ["", ""],
+  asksItself: ["", ""],
   firstForce: ["by force, once", ""],
 };
 

@@ -3,6 +3,7 @@
  * casts here hold.
  */
 import type { TaskEvent } from "../src/core/event.ts";
+import type { GuardChoice } from "../src/core/values/push-guard.ts";
 import type { FailureCode } from "../src/core/failure.ts";
 import {
   DEFAULT_POLICY,
@@ -108,6 +109,7 @@ function toDetailedEvent(type: DetailedType, stamp: Stamp, d: TaskEvent["data"])
         type: "answer",
         questionId: d["questionId"] as string,
         decision: d["decision"] === "stop" ? "stop" : "continue",
+        choice: (d["choice"] as GuardChoice | undefined) ?? null,
         granted: (d["budget"] as Budget | undefined) ?? null,
         ...stamp,
       };

@@ -160,6 +160,7 @@ export function describeFault(
         ? fault("deadline_exceeded", null)
         : fault("stalled", null);
     case "pushing":
+      if (context.question !== null) return fault("push_held", "Nobody decided in time.");
       return fault("remote_unreachable", "The push took too long.");
   }
 }
@@ -290,8 +291,31 @@ export const taskActions = {
     report: { title: event.title, summary: event.summary },
     outcome: "no_changes",
   })),
-  pushed: put((_context, event) => ({ ...settle(event.at), outcome: "pushed", failure: null })),
-  branchPushed: put((context, event, now) => ({ enteredAt: event.at, dueAt: now + context.policy.pushMs })),
+  holdPush: put<"question">((context, event, now) => ({
+    question: { id: event.id, question: event.question, options: event.options, askedAt: event.at },
+    dueAt: now + context.policy.answerMs,
+  })),
+  releasePush: put<"answer">((context, event, now) => ({
+    question: null,
+    ...(event.choice === null ? {} : { guard: { questionId: event.questionId, choice: event.choice } }),
+    dueAt: now + context.policy.pushMs,
+  })),
+  stopPush: put((_context, event) => ({
+    ...settle(event.at),
+    failure: makeFailure("push_held", "pushing", "A person stopped it."),
+  })),
+  pushed: put<"push">((_context, event) => ({
+    ...settle(event.at),
+    headSha: event.sha,
+    outcome: "pushed",
+    failure: null,
+  })),
+  branchPushed: put<"push">((context, event, now) => ({
+    headSha: event.sha,
+    question: null,
+    enteredAt: event.at,
+    dueAt: now + context.policy.pushMs,
+  })),
   opened: put<"pull_request">((_context, event) => ({
     ...settle(event.at),
     outcome: "pushed",

@@ -1,4 +1,5 @@
 /** The types of the task's chart: events, input, and the meta of its states. */
+import type { GuardChoice } from "../src/core/values/push-guard.ts";
 import type { FailureCode } from "../src/core/failure.ts";
 import type {
   Budget,
@@ -100,6 +101,8 @@ export type TaskMachineEvent = Stamp &
         readonly questionId: string;
         /** `stop` = the person wants the task to end. */
         readonly decision: "continue" | "stop";
+        /** Of a push that was held back. */
+        readonly choice: GuardChoice | null;
         /** The new budget; null = unchanged. */
         readonly granted: Budget | null;
       }

@@ -41,6 +41,9 @@ const chart = setup({
     resumesPushing: ({ context }) => context.resume === "pushing",
     changed: ({ event }) => event.type === "finished" && event.changed,
     wantsPullRequest: ({ context }) => context.wantsPullRequest,
+    // A worker that is still heard while its work is pushed asks nothing any more.
+    asksItself: ({ context, event }) =>
+      event.type === "question" && event.workerSeq === null && context.question === null,
     answersOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id,
     stopsOpen: ({ context, event }) =>
       event.type === "answer" && event.questionId === context.question?.id && event.decision === "stop",
@@ -170,6 +173,11 @@ export const taskMachine = chart.createMachine({
         branch: {
           meta: { drive: "push", slot: false },
           on: {
+            question: { guard: "asksItself", actions: "holdPush" },
+            answer: [
+              { guard: "stopsOpen", target: "#task.failed", actions: "stopPush" },
+              { guard: "answersOpen", actions: "releasePush" },
+            ],
             push: [
               { guard: "wantsPullRequest", target: "pull_request", actions: "branchPushed" },
               { target: "#task.done", actions: "pushed" },

@@ -54,9 +54,10 @@ export const shiftQuestion: Shift = (context, event) => ({
   dueAt: move(context.dueAt, event.lostMs),
 });
 
+/** While a person is asked about the push, the time is calendar time. */
 export const shiftPush: Shift = (context, event) => ({
   ...ahead(context, event),
-  dueAt: moveWork(context.dueAt, event.at - event.aheadMs, event),
+  ...(context.question === null ? { dueAt: moveWork(context.dueAt, event.at - event.aheadMs, event) } : {}),
 });
 
 export const shiftWait: Shift = (context, event) => ({

@@ -139,6 +139,7 @@ export async function build() {
     ...common,
     entryPoints: {
       slipway: from("src", "cli", "main.ts"),
+      "secrets-thread": from("src", "git", "branch", "guard", "secrets-thread.ts"),
       "writer-thread": from("src", "store", "sqlite", "writer", "writer-thread.ts"),
     },
     splitting: true,

@@ -12,6 +12,7 @@ import type { CoordinatorLink } from "./connection/link.ts";
 import type { Deadline } from "./lib/deadline.ts";
 import { SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
 import { stripHidden } from "./lib/hidden-characters.ts";
+import { describeFindings, type Finding } from "../src/core/values/push-guard.ts";
 import { sanitize } from "./lib/text.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
@@ -27,6 +28,19 @@ const FILE_TOOLS: ReadonlySet<string> = new Set(["read", "edit", "write"]);
 const DELTAS_PER_MESSAGE = 8;
 const DELTA_GAP_MS = 8;
 const DELTA_MIN_LENGTH = 24;
+
+/** The name of the check among those of the task. */
+const HELD = "slipway: what would be pushed";
+
+function describeHeld(held: readonly Finding[], baseSha: string): string {
+  return [
+    "This would hold the push back until a person decides:",
+    describeFindings(held),
+    "Remove what does not belong into the repository, and let .gitignore name it. What you committed already must leave " +
+      `your commits too (for example \`git reset --soft ${baseSha.slice(0, 12)}\`, then commit again). ` +
+      "Leave what the task asks for, and say in your summary why it is needed.",
+  ].join("\n");
+}
 
 export interface WorkerParts {
   readonly link: CoordinatorLink;
@@ -62,6 +76,7 @@ export class Session implements AgentContext {
   readonly #checkpointer: Checkpointer;
   readonly #directoryInstructions: Instructions;
   readonly #notes: string[];
+  #hasReportedFindings = false;
   #toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
 
   constructor(parts: WorkerParts, { spec, transcript, instructions, deadline, signal }: SessionOptions) {
@@ -246,10 +261,26 @@ export class Session implements AgentContext {
   async verify(): Promise<readonly Verified[]> {
     const interrupt = this.watchInterrupt();
     try {
-      return await verify(this.#parts, this.spec, this.signal, interrupt.signal);
+      const results = await verify(this.#parts, this.spec, this.signal, interrupt.signal);
+      return interrupt.signal.aborted ? results : [...results, ...(await this.#inspectOnce())];
     } finally {
       interrupt.stop();
     }
+  }
+
+  /** What holds the push back goes to the agent once; after that a person decides. */
+  async #inspectOnce(): Promise<readonly Verified[]> {
+    if (this.#hasReportedFindings) return [];
+    const { link, workspace, clock } = this.#parts;
+    const begun = clock.now();
+    const { sha } = await workspace.checkpoint(this.signal);
+    const inspect = (): Promise<readonly Finding[]> => link.inspect(sha, this.signal);
+    const held = (await this.#alive("The look at the change", inspect)).filter(({ holds }) => holds);
+    if (held.length === 0) return [];
+    this.#hasReportedFindings = true;
+    const result = { command: HELD, exitCode: 1, tail: describeHeld(held, this.spec.baseSha) };
+    this.emit("verify", { ...result, ms: Math.max(0, clock.now() - begun) });
+    return [result];
   }
 
   #alive<T>(what: string, work: () => Promise<T>): Promise<T> {

@@ -266,6 +266,24 @@ export const SETTINGS = {
     argument: "mode",
     help: "pull request of tasks that do not say: none, draft, ready (none)",
   },
+  guard: {
+    env: "SLIPWAY_GUARD",
+    flag: "guard",
+    argument: "kinds",
+    help: "what holds a push back until a person decides; none = no guard (all but lock_file)",
+  },
+  guardFileMb: {
+    env: "SLIPWAY_GUARD_FILE_MB",
+    flag: "guard-file-mb",
+    argument: "megabytes",
+    help: "largest new file that is pushed without a question (10)",
+  },
+  guardTotalMb: {
+    env: "SLIPWAY_GUARD_TOTAL_MB",
+    flag: "guard-total-mb",
+    argument: "megabytes",
+    help: "most of all new files together (50)",
+  },
   gitAuthor: {
     env: "SLIPWAY_GIT_AUTHOR",
     flag: "git-author",

@@ -86,6 +86,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     dir: join(dir, "git"),
     trustedHosts,
     limits: toGitLimits(config),
+    guard: config.guard,
     floorMb: getFetchFloorMb(config),
   });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });

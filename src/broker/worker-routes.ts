@@ -7,7 +7,12 @@ import type { z } from "zod";
 import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { WorkerApi } from "../core/ports/broker.ts";
 import { RECORD_BYTES, TRANSCRIPT_PAGE_BYTES, TranscriptMoved } from "../core/ports/transcripts.ts";
-import { POLL_SECONDS, transcriptAppendSchema, workerBatchSchema } from "../core/protocol/worker.ts";
+import {
+  inspectRequestSchema,
+  POLL_SECONDS,
+  transcriptAppendSchema,
+  workerBatchSchema,
+} from "../core/protocol/worker.ts";
 import { parseJsonBody, type BodyReader } from "./request-body.ts";
 
 interface BodyLimits {
@@ -17,6 +22,7 @@ interface BodyLimits {
 
 /** Tool inputs of a model are the deepest JSON on this path; events are flatter. */
 export const TRANSCRIPT_DEPTH = 200;
+const INSPECT_LIMITS: BodyLimits = { bytes: 4_096, depth: 4 };
 const BATCH_LIMITS: BodyLimits = { bytes: 2 * 1024 * 1024, depth: 32 };
 /** A record's JSON escapes (`\u00e9`) take up to twice the bytes that are stored. */
 const RECORD_LIMITS: BodyLimits = { bytes: 2 * RECORD_BYTES + TRANSCRIPT_PAGE_BYTES, depth: TRANSCRIPT_DEPTH };
@@ -45,6 +51,7 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
   "/worker/v1/events": { POST: serveEvents },
   "/worker/v1/commands": { GET: serveCommands },
   "/worker/v1/budget": { GET: serveBudget },
+  "/worker/v1/inspect": { POST: serveInspect },
   "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
 };
 
@@ -78,6 +85,15 @@ async function serveCommands({ workerApi, taskId, attempt, response, url, signal
 
 async function serveBudget({ workerApi, taskId, attempt, response }: WorkerCall): Promise<void> {
   reply(response, 200, await workerApi.budget(taskId, attempt));
+}
+
+async function serveInspect(call: WorkerCall): Promise<void> {
+  const { workerApi, taskId, attempt, response, signal } = call;
+  const asked = await withJson(call, INSPECT_LIMITS, (value) =>
+    Promise.resolve(parseBody(inspectRequestSchema, value)),
+  );
+  if (asked.attempt !== attempt) throw new SlipwayError("stale_attempt", "The request belongs to another attempt.");
+  reply(response, 200, { findings: await workerApi.inspect(taskId, attempt, asked.sha, signal) });
 }
 
 /** One page. Stored records are JSON already and are inserted into the answer without parsing. */
@@ -122,15 +138,15 @@ function parseWholeNumber(url: URL, name: string, max: number): number {
  * The attempt's token is replaced first: it is useless elsewhere, but an agent that prints its
  * environment must not show it to users.
  */
-async function withJson(
+async function withJson<T>(
   call: WorkerCall,
   limits: BodyLimits,
-  use: (value: unknown, bytes: number) => Promise<void>,
-): Promise<void> {
+  use: (value: unknown, bytes: number) => Promise<T>,
+): Promise<T> {
   const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
   const redact = (text: string): string => text.replaceAll(call.token, "[attempt token]");
   try {
-    await use(parseJsonBody(bytes, { ...limits, values: MAX_VALUES }, redact), bytes.length);
+    return await use(parseJsonBody(bytes, { ...limits, values: MAX_VALUES }, redact), bytes.length);
   } finally {
     release();
   }

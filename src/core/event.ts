@@ -3,6 +3,7 @@
  * and, with ISO times, the frame on the wire.
  */
 import { z } from "zod";
+import { isGuardQuestion } from "./values/push-guard.ts";
 import { isBudgetQuestion } from "./budget.ts";
 import { STEP_NAMES, type TaskState } from "./task.ts";
 
@@ -119,7 +120,7 @@ export const WORKER_DATA = {
     deletions: z.int().min(0),
   }),
   question: z.strictObject({
-    id: id.refine((text) => !isBudgetQuestion(text), "is reserved for the coordinator"),
+    id: id.refine((text) => !isBudgetQuestion(text) && !isGuardQuestion(text), "is reserved for the coordinator"),
     question: text(4_000),
     options: z.array(text(500)).max(20).nullable(),
   }),

@@ -172,6 +172,11 @@ export const FAILURE_TABLE = {
     "The branch has the work of others, so nothing was started.",
     "The message says how to go on: on top of that work, or on another branch.",
   ),
+  push_held: row(
+    "terminal",
+    "The push was held back because of what is in the change, and was not released.",
+    "The work is safe: see the diff. Retry from `push` to decide again, or from `checkpoint` to have it removed.",
+  ),
   queue_expired: row(
     "terminal",
     "The task waited in the queue for too long.",

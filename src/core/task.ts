@@ -1,4 +1,5 @@
 /** The task: its states, its specification, and its context, which is computed from the log. */
+import type { GuardChoice } from "./values/push-guard.ts";
 import type { Failure } from "./failure.ts";
 import type { Budget, Limits, ScriptStep } from "./task-schema.ts";
 
@@ -228,6 +229,8 @@ export interface TaskContext {
   readonly baseSha: string | null;
   /** Of the current attempt; absent until an attempt had another start than the saved work. */
   readonly start?: StartPoint | null;
+  /** A person's decision about a push that was held back; absent until then. */
+  readonly guard?: { readonly questionId: string; readonly choice: GuardChoice };
   readonly headSha: string | null;
   readonly report: { readonly title: string; readonly summary: string } | null;
   readonly outcome: "pushed" | "no_changes" | null;

@@ -56,6 +56,8 @@ export interface GitCall {
    * error.
    */
   readonly maxBytes?: number;
+  /** Variables of git's own beside the closed environment. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Receives git's progress (src/core/lib/git-progress.ts). */
   readonly progress?: ((text: string) => void) | undefined;
 }
@@ -170,7 +172,7 @@ export function openGit(dir: string, limits: Readonly<Record<GitKind, GitLimits>
   };
 }
 
-function environment(askpass: string, { auth, local, cwd }: GitCall): Record<string, string> {
+function environment(askpass: string, { auth, local, cwd, env }: GitCall): Record<string, string> {
   const authorities = process.env["GIT_SSL_CAINFO"] ?? process.env["SSL_CERT_FILE"];
   return {
     PATH: process.env["PATH"] ?? "/usr/bin:/bin",
@@ -187,6 +189,7 @@ function environment(askpass: string, { auth, local, cwd }: GitCall): Record<str
     GIT_CEILING_DIRECTORIES: dirname(resolve(cwd)),
     GIT_ALLOW_PROTOCOL: local ? "file" : "http:https",
     ...(authorities ? { GIT_SSL_CAINFO: authorities } : {}),
+    ...env,
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
   };
 }

@@ -5,8 +5,12 @@ import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { readDiff, readFileAt, readPatch } from "./read.ts";
+import { DEFAULT_GUARD, type GuardRules } from "../core/values/push-guard.ts";
 import { openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
+import { inspectChange } from "./branch/guard/inspect.ts";
+import { leaveOut } from "./branch/guard/leave-out.ts";
+import { SecretSearch } from "./branch/guard/secret-search.ts";
 import { push } from "./branch/push.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { TransferWatch } from "./transfer-watch.ts";
@@ -21,6 +25,7 @@ export interface RepositoriesOptions {
   readonly limits?: Readonly<Record<GitKind, GitLimits>>;
   /** Fetches are ended while less room is free, MiB; 0 (default) = never. */
   readonly floorMb?: number;
+  readonly guard?: GuardRules;
 }
 
 /** Comparisons at once: each may take some hundred MiB and one core. */
@@ -35,8 +40,15 @@ function sizeOfDiff({ files }: Diff): number {
   }, 0);
 }
 
-export function openRepositories({ dir, trustedHosts, limits, floorMb = 0 }: RepositoriesOptions): Repositories {
+export function openRepositories({
+  dir,
+  trustedHosts,
+  limits,
+  guard = DEFAULT_GUARD,
+  floorMb = 0,
+}: RepositoriesOptions): Repositories {
   const git = openGit(dir, limits);
+  const search = new SecretSearch();
   const openedAt = Date.now();
   const allBinary = join(dir, "binary.attributes");
   replaceFile(allBinary, "* -diff\n");
@@ -78,6 +90,9 @@ export function openRepositories({ dir, trustedHosts, limits, floorMb = 0 }: Rep
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     compareBranch: ({ taskId, ...call }, signal) =>
       compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
+    inspect: (taskId, base, head, signal) =>
+      inspectChange(git, search, { cwd: validateRange(taskId, base, head), base, head, rules: guard }, signal),
+    leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: tasks.path(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
     async diff(taskId, base, head) {
@@ -100,6 +115,9 @@ export function openRepositories({ dir, trustedHosts, limits, floorMb = 0 }: Rep
       distrust("task", taskId);
       return true;
     },
-    close: mirrors.close.bind(mirrors),
+    async close() {
+      await search.close();
+      await mirrors.close();
+    },
   };
 }

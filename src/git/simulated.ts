@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
 import type { Diff, Repositories } from "../core/ports/repositories.ts";
+import type { Finding } from "../core/values/push-guard.ts";
 
 /** Failure codes for the next calls of a task. */
 export interface SimulatedFault {
@@ -19,6 +20,8 @@ export interface SimulatedRepositories extends Repositories {
   commit(taskId: string, ref: string, content: string): Promise<string>;
   /** Sets the file at the base of every task on that repository; null removes it. */
   write(repo: string, path: string, text: string | null): void;
+  /** What the guard finds in each change of a task. */
+  find(taskId: string, findings: readonly Finding[]): void;
   /** Sets the fault of a task; a later fault replaces an earlier one. */
   fail(taskId: string, fault: SimulatedFault): void;
   /**
@@ -43,6 +46,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
   const tasks = new Map<string, Repository>();
   const upstream: SimulatedRepositories["upstream"] = new Map();
   const reached = new Set<string>();
+  const findings = new Map<string, readonly Finding[]>();
   const files = new Map<string, string>();
   const faults = new Map<string, { fault: SimulatedFault; left: { prepare: number; push: number } }>();
   const getRefs = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
@@ -65,6 +69,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
 
   return {
     upstream,
+    find: (taskId, found) => void findings.set(taskId, found),
     fail(taskId, fault) {
       faults.set(taskId, { fault, left: { prepare: fault.times, push: fault.times } });
     },
@@ -114,6 +119,12 @@ export function openSimulatedRepositories(): SimulatedRepositories {
         tipFork: baseSha,
         refusal: null,
       });
+    },
+    inspect: (taskId) => Promise.resolve([...(findings.get(taskId) ?? [])]),
+    leaveOut({ taskId, head }) {
+      const sha = digest(head, "without");
+      getOrCreate(taskId, "", "main").refs.set(`commit ${sha}`, sha);
+      return Promise.resolve(sha);
     },
     async push({ taskId, repo, branch, sha, expect }, signal) {
       throwFault(taskId, "push", signal);

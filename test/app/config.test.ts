@@ -1,3 +1,4 @@
+import { DEFAULT_GUARD } from "../../src/core/values/push-guard.ts";
 import { describe, expect, it } from "vitest";
 import { readConfig } from "../../src/app/config.ts";
 import { SETTINGS, type Setting } from "../../src/app/options.ts";
@@ -66,6 +67,7 @@ describe("readConfig", () => {
       compactAt: null,
       modelBetas: [],
       gitAuthor: null,
+      guard: DEFAULT_GUARD,
       userDayUsd: null,
       dayUsd: null,
       pricesFile: null,
@@ -135,6 +137,9 @@ describe("readConfig", () => {
       SLIPWAY_COMPACT_AT: "600000",
       SLIPWAY_MODEL_BETAS: "files-api-2025-04-14, new-*",
       SLIPWAY_GIT_AUTHOR: "Ann Lee <ann@example.org>",
+      SLIPWAY_GUARD: "secret,large_file",
+      SLIPWAY_GUARD_FILE_MB: "5",
+      SLIPWAY_GUARD_TOTAL_MB: "20",
       SLIPWAY_USER_DAY_USD: "5",
       SLIPWAY_DAY_USD: "20.5",
       SLIPWAY_EGRESS: "allowlist",
@@ -181,6 +186,7 @@ describe("readConfig", () => {
       compactAt: 600_000,
       modelBetas: ["files-api-2025-04-14", "new-*"],
       gitAuthor: { name: "Ann Lee", email: "ann@example.org" },
+      guard: { fileBytes: 5 * 2 ** 20, totalBytes: 20 * 2 ** 20, asks: ["secret", "large_file"] },
       userDayUsd: 5,
       dayUsd: 20.5,
       pricesFile: "/etc/slipway/prices.json",

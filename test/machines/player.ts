@@ -136,6 +136,16 @@ const moves = {
   usage: worker("usage", usage),
   checkpoint: worker("checkpoint", { sha: sha(2), cursor: "c1", files: 1, additions: 2, deletions: 0 }),
   question: worker("question", (play) => ({ id: getQuestion(play), question: "Which?", options: ["a", "b"] })),
+  hold: (play) => ({
+    type: "question",
+    data: { id: getQuestion(play), question: "Push it?", options: ["push anyway", "stop"] },
+    after: SECOND,
+  }),
+  answer_push: (play) => ({
+    type: "answer",
+    data: { questionId: getQuestion(play), text: "push anyway", decision: "continue", choice: "push" },
+    after: SECOND,
+  }),
   answer: (play) => ({ type: "answer", data: { questionId: getQuestion(play), text: "a" }, after: SECOND }),
   answer_more: (play) => ({
     type: "answer",

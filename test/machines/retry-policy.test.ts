@@ -52,6 +52,7 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "pull_request_rejected",
     "push_forbidden",
     "branch_conflict",
+    "push_held",
     "queue_expired",
     "attempts_exhausted",
   ],

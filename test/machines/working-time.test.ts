@@ -83,6 +83,11 @@ function sameButLater(plain: Snapshot, shifted: Snapshot, ms: number, isSamePark
   if (valueName(plain) === "running.working") expect(shifted.context.wallAt).toBe(wallAt === null ? null : wallAt + ms);
 }
 
+/** The time of a person who is asked, with nothing that waits for the work. */
+const isPersons = (snapshot: Snapshot): boolean =>
+  valueName(snapshot) === "running.parked" ||
+  (valueName(snapshot) === "pushing.branch" && snapshot.context.question !== null);
+
 const property = (isSetBack: boolean) =>
   fc.property(
     submission,
@@ -95,13 +100,13 @@ const property = (isSetBack: boolean) =>
       const plain = snapshots(log);
       const index = at % log.length;
       fc.pre(!["done", "failed", "cancelled"].includes(stateOf(plain[index]!)));
-      fc.pre(!isSetBack || !plain.slice(index).some((snapshot) => valueName(snapshot) === "running.parked"));
+      fc.pre(!isSetBack || !plain.slice(index).some(isPersons));
       const shifted = snapshots(
         insert(log, index, isSetBack ? { lostMs: -ms, aheadMs: ms, later: 0 } : { lostMs: ms, aheadMs: 0, later: ms }),
       );
-      let isSameParking = valueName(plain[index]!) === "running.parked";
+      let isSameParking = isPersons(plain[index]!);
       for (let i = index; i < plain.length; i += 1) {
-        isSameParking &&= valueName(plain[i]!) === "running.parked";
+        isSameParking &&= isPersons(plain[i]!);
         sameButLater(plain[i]!, shifted[i + 1]!, isSetBack ? -ms : ms, isSameParking);
       }
     },

@@ -15,6 +15,7 @@ import {
 } from "../../src/core/ports/transcripts.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
+import type { Finding } from "../../src/core/values/push-guard.ts";
 import type { WorkerApi } from "../../src/core/ports/broker.ts";
 
 export interface Accepted extends WorkerEvent {
@@ -30,6 +31,8 @@ export class MemoryWorkerApi implements WorkerApi {
   readonly answers: Record<string, string> = {};
   readonly transcripts = new MemoryTranscripts();
   standing: BudgetStanding = { state: "continue" };
+  findings: readonly Finding[] = [];
+  readonly inspected: string[] = [];
   attempt = 1;
   ack = 0;
   over = false;
@@ -93,6 +96,12 @@ export class MemoryWorkerApi implements WorkerApi {
     if (result.kind === "elsewhere") throw new TranscriptMoved(result.last);
     if (result.kind === "full") throw new SlipwayError("transcript_full");
     this.#changed();
+  }
+
+  async inspect(taskId: string, attempt: number, sha: string): Promise<readonly Finding[]> {
+    this.#check(taskId, attempt);
+    this.inspected.push(sha);
+    return this.findings;
   }
 
   async budget(taskId: string, attempt: number): Promise<BudgetStanding> {

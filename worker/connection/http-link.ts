@@ -10,6 +10,7 @@
  * L4 An event that the coordinator refuses is replaced by a notice with the same number: one
  *    invalid event never blocks the rest.
  */
+import type { Finding } from "../../src/core/values/push-guard.ts";
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { isAbort } from "../../src/core/error.ts";
 import type { WorkerEventType } from "../../src/core/event.ts";
@@ -18,6 +19,7 @@ import {
   POLL_SECONDS,
   workerAckSchema,
   workerBudgetSchema,
+  workerFindingsSchema,
   workerCommandSchema,
   workerSpecSchema,
   workerTranscriptSchema,
@@ -34,6 +36,8 @@ import { truncate, fitToSchema, type WorkerData } from "../lib/text.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 
 const HEARTBEAT_MS = 20_000;
+/** Longest time of one look at a change, ms: thousands of files may be searched. */
+const INSPECT_MS = 180_000;
 /** Longer than any attempt: a silenced link sends no heartbeat. */
 const NEVER_MS = 2 ** 30;
 /** Text is collected for this long before it is sent. */
@@ -166,6 +170,12 @@ export class HttpLink implements CoordinatorLink {
   async budget(signal: AbortSignal): Promise<BudgetStanding> {
     const request = { method: "GET", path: "/worker/v1/budget", timeoutMs: RESPONSE_MS, signal } as const;
     return await this.#requestUntilOk(request, workerBudgetSchema);
+  }
+
+  async inspect(sha: string, signal: AbortSignal): Promise<readonly Finding[]> {
+    const body = JSON.stringify({ attempt: this.#attempt, sha });
+    const request = { method: "POST", path: "/worker/v1/inspect", body, timeoutMs: INSPECT_MS, signal } as const;
+    return (await this.#requestUntilOk(request, workerFindingsSchema)).findings;
   }
 
   silence(): void {

@@ -2,6 +2,7 @@
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import type { WorkerEventType } from "../../src/core/event.ts";
 import type { WorkerCommand, WorkerSpec, WorkerTranscript } from "../../src/core/protocol/worker.ts";
+import type { Finding } from "../../src/core/values/push-guard.ts";
 import type { WorkerData } from "../lib/text.ts";
 
 /**
@@ -71,6 +72,8 @@ export interface CoordinatorLink {
    * never be accepted.
    */
   append(n: number, json: string, signal: AbortSignal): Promise<void>;
+  /** What the guard finds in a commit that was pushed to the task repository. */
+  inspect(sha: string, signal: AbortSignal): Promise<readonly Finding[]>;
   /** The state of the budget after the gateway refused a request for it. */
   budget(signal: AbortSignal): Promise<BudgetStanding>;
   /** Stops the heartbeat and the poll for commands. Emitted events are still sent. */

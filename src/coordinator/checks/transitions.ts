@@ -31,7 +31,7 @@ const MOVES: Readonly<Partial<Record<TaskState, Readonly<Partial<Record<TaskStat
   pushing: {
     done: ["push", "pull_request"],
     retrying: ["failed", "timed_out"],
-    failed: ["failed", "timed_out"],
+    failed: ["failed", "timed_out", "answer"],
     cancelled: ["cancel"],
   },
   retrying: { queued: ["timed_out"], pushing: ["timed_out"], cancelled: ["cancel"] },

@@ -54,6 +54,8 @@ const EFFECTS: Readonly<Record<Exclude<StateEffect, "claim">, RunEffect>> = {
   supervise,
   kill,
   push: async (deps, task, signal, release) => {
+    // A person is asked, and the sandbox was cleared before that.
+    if (task.snapshot.context.question !== null) return release();
     await clearInTurn(deps, task, signal, release);
     if (!signal.aborted) await push(deps, task, signal);
   },

@@ -18,7 +18,7 @@ import {
 } from "../services/repository-settings.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
-import { chooseStart, type ChosenStart, type StartRequest } from "./start-point.ts";
+import { chooseStart, type ChosenStart, type StartRequest } from "./branch/start-point.ts";
 import { findSource, resolveUpstream, type GetAuth, type SourceDeps, type Upstream } from "./upstream.ts";
 import { watch, type WatchDeps } from "./watch.ts";
 

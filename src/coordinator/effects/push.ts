@@ -9,12 +9,13 @@ import { TaskFailure } from "../../core/failure.ts";
 import type { Forge, Repositories } from "../../core/ports/repositories.ts";
 import type { Task } from "../../core/task.ts";
 import { describePullRequest, type DescriptionDeps } from "./pull-request-text.ts";
+import { passGuard, type GuardDeps } from "./branch/push-guard.ts";
 import type { Recorder } from "./recorder.ts";
 import { findSource, resolveUpstream, type GetAuth, type Upstream } from "./upstream.ts";
 
-export interface PushDeps extends DescriptionDeps {
+export interface PushDeps extends DescriptionDeps, GuardDeps {
   readonly recorder: Recorder;
-  readonly repos: Pick<Repositories, "has" | "prepare" | "push">;
+  readonly repos: Pick<Repositories, "has" | "prepare" | "push" | "inspect" | "leaveOut">;
   readonly forges: readonly Forge[];
   readonly authFor: GetAuth;
   readonly crashpoint: Crashpoint;
@@ -32,11 +33,13 @@ async function pushBranch(
   deps: PushDeps,
   task: Task,
   upstream: Upstream,
-  sha: string,
+  head: string,
   signal: AbortSignal,
 ): Promise<void> {
   const { branch, expectSha } = task.spec;
-  await ensureCommit(deps, task, upstream, sha, signal);
+  await ensureCommit(deps, task, upstream, head, signal);
+  const sha = await passGuard(deps, task, head, signal);
+  if (sha === null) return;
   deps.crashpoint("push.before");
   await deps.repos.push({ ...upstream, sha, branch, expect: expectSha }, signal);
   deps.crashpoint("push.after");

@@ -4,6 +4,7 @@
  */
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../core/budget.ts";
+import { GUARD_OPTIONS, isGuardQuestion, readGuardAnswer } from "../../core/values/push-guard.ts";
 import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
@@ -150,12 +151,13 @@ class OwnedTaskService implements TaskService {
     { questionId, text }: AnswerRequest,
     key: string | null = null,
   ): Promise<Task> {
-    await this.task(person, taskId);
+    const { question } = (await this.task(person, taskId)).snapshot.context;
     const request = requestOf(person, `answer ${questionId}`, key);
+    const guard = isGuardQuestion(questionId) ? parseGuardDecision(question?.options ?? [], text) : {};
     const spent = isBudgetQuestion(questionId) ? await this.#deps.ledger.spentBy(taskId) : null;
     const { events, task } = await this.#deps.taskLog.record(taskId, (now): Proposal[] => {
       const decision = spent === null ? {} : parseBudgetDecision(now, questionId, text, spent);
-      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...request } }];
+      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...guard, ...request } }];
     });
     if (events.length > 0 || (await this.#isRecorded(taskId, request))) return task;
     if (await this.#wasAsked(taskId, questionId))
@@ -242,6 +244,15 @@ function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRo
   const isSame = known.content[0]?.["text"] === request.text && known.mode === (request.mode ?? "steer");
   if (!isSame) throw new SlipwayError("idempotency_mismatch", "Use a new Idempotency-Key for a new message.");
   return known;
+}
+
+function parseGuardDecision(offered: readonly string[], text: string): object {
+  const choice = readGuardAnswer(text, offered);
+  if (choice === "stop") return { decision: "stop" };
+  if (choice !== null) return { decision: "continue", choice };
+  throw new SlipwayError("invalid_request", `Answer ${offered.join(", ") || GUARD_OPTIONS.join(", ")}.`, {
+    errors: [{ path: "text", message: "must be one of the options" }],
+  });
 }
 
 function parseBudgetDecision(task: Task, questionId: string, text: string, spent: UsageTotal): BudgetDecision {

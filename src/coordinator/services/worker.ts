@@ -7,7 +7,7 @@ import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
 import { answerText, pollCommands, messageText } from "./worker/commands.ts";
 import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
-import { BRANCH_NEWS } from "../effects/start-point.ts";
+import { BRANCH_NEWS } from "../effects/branch/start-point.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
@@ -29,6 +29,7 @@ import {
   type WorkerCommand,
   type WorkerSpec,
 } from "../../core/protocol/worker.ts";
+import type { Finding } from "../../core/values/push-guard.ts";
 import { identityOfEmail, type GitIdentity } from "../../core/values/git-identity.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
@@ -72,6 +73,8 @@ export interface WorkerService extends WorkerApi {
 const SIGN_MS = 60_000;
 const SIGNS_PER_SILENCE = 3;
 const WIND_DOWN_MS = 15_000;
+/** Each may cost seconds of a core. */
+const INSPECTIONS = 20;
 /** The author of commits where the operator names no other. */
 const SLIPWAY: GitIdentity = { name: "Slipway", email: "agent@slipway.invalid" };
 /**
@@ -96,11 +99,15 @@ class AttemptWorkerService implements WorkerService {
   readonly #deps: WorkerServiceDeps;
   /** By task. */
   readonly #contacts = new Map<string, Contact>();
+  /** By task: the calls of one attempt. */
+  readonly #inspections = new Map<string, { readonly key: string; readonly calls: number }>();
 
   constructor(deps: WorkerServiceDeps) {
     this.#deps = deps;
     deps.taskLog.onCommit((task) => {
-      if (!holdsSlot(task.snapshot)) this.#contacts.delete(task.id);
+      if (holdsSlot(task.snapshot)) return;
+      this.#contacts.delete(task.id);
+      this.#inspections.delete(task.id);
     });
   }
 
@@ -207,6 +214,22 @@ class AttemptWorkerService implements WorkerService {
     return await this.#deps.standing(await this.#current(taskId, attempt));
   }
 
+  async inspect(taskId: string, attempt: number, sha: string, signal: AbortSignal): Promise<readonly Finding[]> {
+    const { repos } = this.#deps;
+    const { baseSha } = (await this.#current(taskId, attempt)).snapshot.context;
+    const key = `${taskId} ${attempt}`;
+    const calls = (this.#inspections.get(taskId)?.key === key ? this.#inspections.get(taskId)?.calls : 0) ?? 0;
+    this.#inspections.set(taskId, { key, calls: calls + 1 });
+    if (baseSha === null || calls >= INSPECTIONS || !(await repos.has(taskId, sha))) return [];
+    try {
+      return await repos.inspect(taskId, baseSha, sha, signal);
+    } catch (error) {
+      // The push is looked at again; the agent does not wait for that.
+      if (signal.aborted) throw error;
+      return [];
+    }
+  }
+
   commands(
     taskId: string,
     attempt: number,
@@ -291,7 +314,7 @@ class AttemptWorkerService implements WorkerService {
     return { author: gitAuthor, coAuthors: isAuthor ? [] : [person] };
   }
 
-  /** Where the checkout begins (effects/start-point.ts). */
+  /** Where the checkout begins (effects/branch/start-point.ts). */
   async #readStart(task: Task): Promise<Pick<WorkerSpec, "resume" | "carry" | "mergeBase">> {
     const { checkpoint, start = null, base, baseSha } = task.snapshot.context;
     const saved = checkpoint !== null && (await this.#deps.repos.has(task.id, checkpoint.sha)) ? checkpoint : null;

@@ -2,6 +2,7 @@
 import type { BudgetStanding } from "../budget.ts";
 import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "../protocol/worker.ts";
+import type { Finding } from "../values/push-guard.ts";
 import type { StoredRecord } from "./transcripts.ts";
 import type { ModelUsage } from "./usage-ledger.ts";
 import type { EgressPolicy } from "../values/egress-policy.ts";
@@ -47,6 +48,11 @@ export interface WorkerApi extends TranscriptApi {
    * open before this resolves.
    */
   budget(taskId: string, attempt: number): Promise<BudgetStanding>;
+  /**
+   * What the guard finds in a commit of the task repository. Empty for an unknown commit, and after
+   * too many calls of one attempt: the push is looked at again in any case.
+   */
+  inspect(taskId: string, attempt: number, sha: string, signal: AbortSignal): Promise<readonly Finding[]>;
   /**
    * Commands with an id above `after`, in order. Waits up to `waitMs` for the first one, then
    * returns an empty list.

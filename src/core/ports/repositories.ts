@@ -1,6 +1,7 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { TaskFailure } from "../failure.ts";
 import type { GcMode, Garbage } from "../lib/garbage.ts";
+import type { Finding } from "../values/push-guard.ts";
 import type { PullRequest, PullRequestMode } from "../task.ts";
 
 /**
@@ -153,6 +154,22 @@ export interface Repositories {
     },
     signal: AbortSignal,
   ): Promise<BranchComparison>;
+  /** What the guard (src/core/values/push-guard.ts) finds in the new commits up to `head`. */
+  inspect(taskId: string, base: string, head: string, signal: AbortSignal): Promise<Finding[]>;
+  /**
+   * The change without these files and folders, as one commit on what the upstream has. Gives the
+   * same commit each time. @throws TaskFailure `push_held` when nothing would be left.
+   */
+  leaveOut(
+    change: {
+      readonly taskId: string;
+      readonly base: string;
+      readonly head: string;
+      readonly expect: string | null;
+      readonly paths: readonly string[];
+    },
+    signal: AbortSignal,
+  ): Promise<string>;
   /**
    * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
    * at a commit that this task or one that it continues has pushed (with or without an answer), or

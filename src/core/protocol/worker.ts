@@ -9,12 +9,14 @@
  * GET  /worker/v1/transcript?after=      -> WorkerTranscript, one page
  * POST /worker/v1/transcript             -> { last }; 409 with `{last}` when `n` is not the next
  *                                           number, 413 when the transcript or record is too large
+ * POST /worker/v1/inspect                -> { findings } of the guard before the push
  * GET  /worker/v1/budget                 -> WorkerBudget; requested after a 402 of the gateway
  *      /anthropic/v1/messages            -> the Messages API, through the coordinator
  *      /git/repo.git/...                 -> git smart HTTP on the task repository
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "../event.ts";
+import { findingSchema } from "../values/push-guard.ts";
 import { gitIdentitySchema } from "../values/git-identity.ts";
 import { mcpServersSchema } from "../values/mcp-servers.ts";
 import { EFFORTS, EGRESS_POLICIES } from "../task.ts";
@@ -109,6 +111,10 @@ export const workerCommandSchema = z.discriminatedUnion("type", [
   z.strictObject({ id: z.int(), type: z.literal("cancel"), graceMs: z.number() }),
 ]);
 export type WorkerCommand = z.infer<typeof workerCommandSchema>;
+
+/** Asks what the guard finds in a commit that was pushed to `checkpointRef` or `workRef`. */
+export const inspectRequestSchema = z.strictObject({ attempt: z.int().positive(), sha: z.string().max(64) });
+export const workerFindingsSchema = z.strictObject({ findings: z.array(findingSchema) });
 
 export const workerAckSchema = z.strictObject({
   /** Every event up to this seq is durable. */

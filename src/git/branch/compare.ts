@@ -74,7 +74,7 @@ async function compareTip(
   const nothing = { tip: null, relation: "absent", isOurs: false, keepsPushed: false, tipFork: null } as const;
   if (listed === null)
     return { ...nothing, pushed: expect, carryFrom: expect, commits: [], commitCount: 0, files: [], workFork };
-  const tip = (await branch.resolve(listed)) === null ? await branch.fetch(listed) : listed;
+  const tip = (await branch.resolve(listed)) === null ? await branch.fetch(listed) : await branch.note(listed);
   const relation = await relate(branch, tip, mine);
   const pushed = expect ?? (await branch.findPushed(tip));
   const keepsPushed =

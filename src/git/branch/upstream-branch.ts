@@ -48,6 +48,12 @@ export class UpstreamBranch {
     return (await this.resolve(UPSTREAM)) ?? tip;
   }
 
+  /** Notes a tip that is here already, as `fetch` does. */
+  async note(tip: string): Promise<string> {
+    await this.local(["update-ref", UPSTREAM, tip]);
+    return tip;
+  }
+
   /** True when this task, or one that it continues, has begun a push of the commit. */
   async isOfLineage(tip: string): Promise<boolean> {
     // An unknown object: nobody here has pushed it.

@@ -72,7 +72,12 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return void (await send(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
     case "answer":
       return void (await coordinator.tasks.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
+    case "hold": {
+      const data = { ...event.data, id: `q${attempt}` };
+      return void (await coordinator.taskLog.record(id, () => [{ type: "question", data }]));
+    }
     case "answer_more":
+    case "answer_push":
     case "answer_stop": {
       const data = { ...event.data, questionId: `q${attempt}` };
       return void (await coordinator.taskLog.record(id, () => [{ type: "answer", data }]));

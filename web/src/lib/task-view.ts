@@ -18,7 +18,9 @@ export type Appearance =
 export const isSettled = (task: Pick<WireTask, "state">): boolean =>
   task.state === "done" || task.state === "failed" || task.state === "cancelled";
 
-export function getAppearance(task: Pick<WireTask, "state" | "phase">): Appearance {
+export function getAppearance(task: Pick<WireTask, "state" | "phase"> & Partial<WireTask>): Appearance {
+  // A push that waits for a person.
+  if (task.state === "pushing" && (task.question ?? null) !== null) return "awaiting";
   if (task.state !== "running") return task.state;
   if (task.phase === "awaiting_input") return "awaiting";
   return task.phase === "parked" ? "parked" : "running";

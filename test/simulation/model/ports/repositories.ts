@@ -135,6 +135,8 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
   return {
     prepare: (task, signal, progress) => transfers.prepare(task, signal, progress),
     compareBranch: (task, signal) => transfers.compare(task, signal),
+    inspect: async () => [],
+    leaveOut: async ({ head }) => head,
     push: (task, signal) => transfers.push(task, signal),
     hasMirror: async (userId, repo) => upstream.mirrors.has(`${userId}\n${repo}`),
     path: (taskId) => `/simulated/${taskId}.git`,

@@ -157,6 +157,14 @@ it("[O6] failing checks are sent back to the program", async () => {
   expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
 });
 
+it("[S9] what would hold the push back is sent to the program once, without a question", async () => {
+  rig.workerApi.findings = [{ kind: "secret", path: ".env", detail: "line 1, github: GITHUB_TOKEN", holds: true }];
+  expect(await run(["say done"])).toBe(0);
+  expect(rig.workerApi.inspected).toHaveLength(1);
+  expect(rig.workerApi.of("verify").map(({ data }) => data["command"])).toEqual(["slipway: what would be pushed"]);
+  expect(String(rig.workerApi.of("verify")[0]?.data["tail"])).toContain(".env: line 1, github: GITHUB_TOKEN");
+});
+
 it("[O6] a turn that stops at a limit is continued, a refusal is a failure", async () => {
   expect(await run(["stop max_tokens", "say end"])).toBe(0);
   expect(prompts()).toHaveLength(2);

@@ -5,9 +5,9 @@
  * B1 Commits of others on the branch are kept: the work begins on top of them.
  * B2 A push that would be refused, or that would remove the work of others, ends the task here.
  */
-import { TaskFailure } from "../../core/failure.ts";
-import type { BranchComparison } from "../../core/ports/repositories.ts";
-import type { StartPoint, TaskSpec } from "../../core/task.ts";
+import { TaskFailure } from "../../../core/failure.ts";
+import type { BranchComparison } from "../../../core/ports/repositories.ts";
+import type { StartPoint, TaskSpec } from "../../../core/task.ts";
 
 export interface StartRequest {
   readonly spec: Pick<TaskSpec, "branch" | "from" | "updateBase" | "checkPush">;
