@@ -9,6 +9,11 @@ import type { SearchedText } from "./secrets-thread.ts";
 const THREAD = join(packageRoot(), "dist", "secrets-thread.mjs");
 /** Longest search of one batch, ms. What takes longer counts as not searched. */
 const SEARCH_MS = 30_000;
+/**
+ * Texts of one thread: the library notes each of its steps for ever and searches these notes, so
+ * that each text takes longer than the one before.
+ */
+const THREAD_TEXTS = 400;
 /** The thread ends when it has had nothing to do for so long, ms. */
 const IDLE_MS = 60_000;
 
@@ -22,6 +27,8 @@ export class SecretSearch {
   #worker: Worker | null = null;
   #settle: (reply: Reply | null) => void = () => undefined;
   #idle: NodeJS.Timeout | undefined;
+  /** Of the thread. */
+  #searched = 0;
 
   /** @returns the hits of each text; null when the search did not end in time. */
   search(texts: readonly SearchedText[]): Promise<readonly (readonly Hit[])[] | null> {
@@ -36,7 +43,9 @@ export class SecretSearch {
 
   async #searchNow(texts: readonly SearchedText[]): Promise<readonly (readonly Hit[])[] | null> {
     clearTimeout(this.#idle);
+    if (this.#searched >= THREAD_TEXTS) await this.#end();
     this.#worker ??= this.#start();
+    this.#searched += texts.length;
     const worker = this.#worker;
     const reply = await new Promise<Reply | null>((resolve) => {
       const timer = setTimeout(() => resolve(null), SEARCH_MS);
@@ -71,6 +80,7 @@ export class SecretSearch {
   async #end(): Promise<void> {
     const worker = this.#worker;
     this.#worker = null;
+    this.#searched = 0;
     await worker?.terminate();
   }
 }
