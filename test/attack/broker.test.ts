@@ -139,7 +139,9 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   beforeAll(async () => {
     // The heap of a small machine: memory that is retained, not merely uncollected, ends this
     // coordinator.
-    stage = await openAttackTarget({ maxConcurrent: 8, env: { NODE_OPTIONS: "--max-old-space-size=256" } });
+    // The guard looks at what is pushed, and asks nobody about a large file.
+    const env = { NODE_OPTIONS: "--max-old-space-size=256", SLIPWAY_GUARD_FILE_MB: "100" };
+    stage = await openAttackTarget({ maxConcurrent: 8, env });
     const work =
       "echo mine > mine.txt && git add mine.txt && git commit -qm mine && echo committed $(git rev-parse HEAD)";
     const id = await stage.submit([{ bash: work }, ...HOLD]);
