@@ -52,7 +52,8 @@ describeWithDocker("hostile repositories, files, names and words", () => {
   const { home, remove } = makeHome();
 
   beforeAll(async () => {
-    stage = await openAttackTarget({ files: REPOSITORY });
+    // The guard would ask a person before these attacks reach what lies behind it.
+    stage = await openAttackTarget({ files: REPOSITORY, env: { SLIPWAY_GUARD: "none" } });
     const rejects = `while read old new ref; do
       if git diff-tree -r --name-only --root "$new" | grep -q '^.github/workflows/'; then
         echo "refusing to allow a GitHub App to create or update workflow \\\`.github/workflows/x.yml\\\` without \\\`workflows\\\` permission" >&2; exit 1
