@@ -31,13 +31,15 @@ function toolsImage(): string {
   return tag;
 }
 
-const files = (): Record<string, string> =>
-  Object.fromEntries(
+const files = (): Record<string, string> => ({
+  ".gitignore": "node_modules\n__pycache__\nbuild\n",
+  ...Object.fromEntries(
     readdirSync(LEGIT, { recursive: true, encoding: "utf8", withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map(({ parentPath, name }) => join(parentPath, name))
       .map((path) => [path.slice(LEGIT.length + 1), readFileSync(path, "utf8")]),
-  );
+  ),
+});
 
 const LOCAL = "--registry http://127.0.0.1:4873 --no-audit --no-fund --nodedir=/usr/local";
 const WORK: readonly (readonly [name: string, command: string, says: RegExp])[] = [

@@ -110,7 +110,9 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
   });
 
   async function run(script: readonly object[], egress: string): Promise<{ task: WireTask; events: WireEvent[] }> {
-    const repo = upstream.createRepo(`app-${Math.random().toString(36).slice(2)}`);
+    const repo = upstream.createRepo(`app-${Math.random().toString(36).slice(2)}`, {
+      ".gitignore": "node_modules\n",
+    });
     const { status, body } = await server.call("POST", "/v1/tasks", {
       repo: repo.url,
       prompt: "Install.",
