@@ -96,7 +96,10 @@ it("[W7] [M7] a mirror with a hole is found, marked once, and fetched again by t
   const dir = healthy.copy();
   const mirrors = join(dir, "git", "mirrors");
   const [mirror = ""] = readdirSync(mirrors);
-  const tree = (await readGit(join(mirrors, mirror), "rev-parse", "refs/heads/main^{tree}")).trim();
+  const [ref = ""] = (await readGit(join(mirrors, mirror), "for-each-ref", "--format=%(refname)", "refs/heads")).split(
+    "\n",
+  );
+  const tree = (await readGit(join(mirrors, mirror), "rev-parse", `${ref}^{tree}`)).trim();
   await unpack(join(mirrors, mirror));
   rmSync(join(mirrors, mirror, "objects", tree.slice(0, 2), tree.slice(2)));
   expect(broken(await examine(dir))).toContainEqual(expect.stringMatching(/^W7: .*lacks objects/));
