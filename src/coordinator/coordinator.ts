@@ -3,6 +3,7 @@
  * open tasks -> fire overdue deadlines -> only then claim. Sandboxes that no task needs are removed
  * beside it. The server listens while this runs.
  */
+import { setMaxListeners } from "node:events";
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
@@ -254,6 +255,8 @@ class RunningCoordinator implements Coordinator {
     this.#broker = broker;
     this.#workingTime = workingTime;
     this.#bootStatus = bootStatus;
+    // Each tick waits on it, and each call of the engine in a tick.
+    setMaxListeners(0, this.#stopped.signal);
   }
 
   async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {

@@ -246,7 +246,12 @@ const OTHERS: Injury[] = [
     true,
     "INSERT INTO messages VALUES ('task_gone', 1, 'm', 1, 'user', NULL, 'queued', '[]')",
   ),
-  ddl("M6", "a session without a user", true, "INSERT INTO sessions VALUES ('s', 'user_gone', 'h', NULL, 1, 1, NULL)"),
+  ddl(
+    "M6",
+    "a session without a user",
+    true,
+    "INSERT INTO sessions (id, user_id, token_hash, rotated_at, expires_at) VALUES ('s', 'user_gone', 'h', 1, 1)",
+  ),
   ddl("M6", "a transcript without a task", false, "INSERT INTO transcripts VALUES ('task_gone', 1, 1, 2, '{}')"),
   sql(
     "R5",
