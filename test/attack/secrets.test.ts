@@ -36,7 +36,8 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
   let said = "";
 
   beforeAll(async () => {
-    stage = await openAttackTarget({ env: { SLIPWAY_LOG_LEVEL: "debug" } });
+    // The guard would ask a person about what the agent commits here.
+    stage = await openAttackTarget({ env: { SLIPWAY_LOG_LEVEL: "debug", SLIPWAY_GUARD: "none" } });
     const login = await stage.server.call("POST", "/v1/auth/login", { email: ADMIN, password: SECRETS.adminPassword });
     expect(login.status).toBe(200);
     const { accessToken, refreshToken } = login.body as { accessToken: string; refreshToken: string };
