@@ -71,8 +71,11 @@ export class BodyReader {
 const tooLarge = (limit: number): SlipwayError =>
   new SlipwayError("payload_too_large", `The body holds at most ${limit} bytes.`);
 
-/** The announced length; the limit for a chunked body, which announces none. */
-function getMaxLength(request: IncomingMessage, limit: number): number {
+/**
+ * The announced length; the limit for a chunked body, which announces none.
+ * @throws SlipwayError payload_too_large
+ */
+export function getMaxLength(request: IncomingMessage, limit: number): number {
   const length = request.headers["content-length"];
   if (length === undefined) return request.headers["transfer-encoding"] === undefined ? 0 : limit;
   if (Number(length) > limit) throw tooLarge(limit);

@@ -17,13 +17,19 @@ import { isAbort } from "../../core/error.ts";
 import type { ModelBudget } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import { checkQuery, selectHeaders } from "./request/headers.ts";
-import { discardRest, type BodyReader } from "../request-body.ts";
+import { discardRest, getMaxLength, type BodyReader } from "../request-body.ts";
 import { relayAnswer } from "./answer-stream.ts";
 import { CallLimits } from "./call-limits.ts";
 import { Meter } from "./meter.ts";
 import type { PriceTable } from "./price-table.ts";
 import { isPriced } from "./prices.ts";
-import { ProviderClient, readCheckedRequest, type CheckedRequest, type ProviderOptions } from "./provider-request.ts";
+import {
+  MODEL_BODY_LIMITS,
+  ProviderClient,
+  readCheckedRequest,
+  type CheckedRequest,
+  type ProviderOptions,
+} from "./provider-request.ts";
 import type { ProviderRateLimit } from "./rate-limit.ts";
 import {
   ModelRefusal,
@@ -106,6 +112,8 @@ class ModelGateway {
   }
 
   async #serveMessages(call: ModelCall): Promise<void> {
+    // A body that can never be taken waits for nothing.
+    getMaxLength(call.request, MODEL_BODY_LIMITS.bytes);
     const release = await this.#calls.acquireMessage(call);
     try {
       const request = await readCheckedRequest(call, this.#options.rules);
