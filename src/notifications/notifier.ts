@@ -15,6 +15,7 @@ import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Task } from "../core/task.ts";
 import { makePayload, makeReceipt } from "./payload.ts";
+import { createNotification } from "./new-notification.ts";
 import type { Presence } from "./presence.ts";
 import type { PushSender } from "./push-sender.ts";
 import { subjectOf, type Subject } from "./subjects.ts";
@@ -145,26 +146,8 @@ function deriver({ store, notifications, clock, ids, presence }: NotifierDeps): 
 }
 
 function makeRow(ids: Ids, device: PushDevice, task: Task, subject: Subject, now: number): Notification {
-  return {
-    id: ids.next("ntf"),
-    deviceId: device.id,
-    userId: device.userId,
-    taskId: task.id,
-    subject: subject.id,
-    seq: task.seq,
-    kind: subject.kind,
-    title: task.spec.title,
-    dueAt: now,
-    acceptedAt: null,
-    shownAt: null,
-    openedAt: null,
-    actedAt: null,
-    ended: null,
-    problem: null,
-    tries: 0,
-    nextAt: now,
-    passedAt: null,
-  };
+  const about = { taskId: task.id, subject: subject.id, seq: task.seq, kind: subject.kind, title: task.spec.title };
+  return createNotification({ id: ids.next("ntf"), deviceId: device.id, userId: device.userId, ...about }, now);
 }
 
 /** Does what one row needs now: sends it, sends it again, or tells the next device. */

@@ -9,6 +9,7 @@ import {
   type Rung,
 } from "../core/ports/notifications.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
+import { createNotification } from "./new-notification.ts";
 import { isReceipt } from "./payload.ts";
 import type { Presence } from "./presence.ts";
 import { checkEndpoint } from "./push-sender.ts";
@@ -114,27 +115,8 @@ export function openNotificationService(deps: ServiceDeps): NotificationService 
     async test(userId, deviceId) {
       const device = await own(userId, deviceId);
       const id = ids.next("ntf");
-      const now = clock.now();
-      const row: Notification = {
-        id,
-        deviceId: device.id,
-        userId,
-        taskId: "",
-        subject: id,
-        seq: 0,
-        kind: "test",
-        title: "Test",
-        dueAt: now,
-        acceptedAt: null,
-        shownAt: null,
-        openedAt: null,
-        actedAt: null,
-        ended: null,
-        problem: null,
-        tries: 0,
-        nextAt: now,
-        passedAt: null,
-      };
+      const about = { taskId: "", subject: id, seq: 0, kind: "test" as const, title: "Test" };
+      const row = createNotification({ id, deviceId: device.id, userId, ...about }, clock.now());
       await notifications.addNotification(row);
       wake();
       return row;
