@@ -1,13 +1,13 @@
 /** The route table of the server. */
-import { accountRoutes } from "./account.ts";
-import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
-import { browserSessionRoutes } from "./browser-session.ts";
+import { accountRoutes } from "./people/account.ts";
+import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./people/auth.ts";
+import { browserSessionRoutes } from "./people/browser-session.ts";
 import { egressRoutes } from "./egress.ts";
 import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
-import { linkRoutes, peopleRoutes } from "./people.ts";
-import { providerRoutes } from "./providers.ts";
+import { linkRoutes, peopleRoutes } from "./people/people.ts";
+import { providerRoutes } from "./people/providers.ts";
 import { notificationRoutes } from "./notifications.ts";
 import type { Route } from "../route.ts";
 import { pullRequestRoutes } from "./pull-requests.ts";

@@ -12,10 +12,10 @@
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
-import { accountWrites } from "../tables/accounts.ts";
+import { accountWrites } from "../accounts/accounts.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
 import { notificationWrites } from "../tables/notifications.ts";
-import { replyWrites } from "../tables/replies.ts";
+import { replyWrites } from "../accounts/replies.ts";
 import { taskWrites } from "../tables/task-writes.ts";
 import type { DiskReserve } from "./disk-reserve.ts";
 import type { ConnectionOptions, WriteCall, WriteOutcome, Writes } from "./messages.ts";

@@ -1,6 +1,6 @@
 /** Sessions of browsers: the refresh token is in a cookie. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer, type Answered } from "../api-server.ts";
+import { openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer, type Answered } from "../../api-server.ts";
 
 let api: ApiServer;
 const email = "ann@example.com";

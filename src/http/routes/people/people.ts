@@ -1,8 +1,8 @@
 /** Routes with which admins look after people, and the one-time links that they give away. */
 import type { z } from "zod";
-import type { Link } from "../../core/ports/accounts.ts";
-import { SlipwayError } from "../../core/error.ts";
-import { toIsoTime } from "../../core/protocol/mapping.ts";
+import type { Link } from "../../../core/ports/accounts.ts";
+import { SlipwayError } from "../../../core/error.ts";
+import { toIsoTime } from "../../../core/protocol/mapping.ts";
 import {
   acceptLinkSchema,
   disableSchema,
@@ -12,12 +12,12 @@ import {
   madeLinkSchema,
   newInvitationSchema,
   roleChangeSchema,
-} from "../../core/protocol/people.ts";
-import { pageSchema, sessionSchema, userSchema } from "../../core/protocol/rest.ts";
-import { isSettledState, TASK_STATES } from "../../core/task.ts";
-import { readClientInfo } from "../client-info.ts";
-import { rejectOtherSites } from "../cookies.ts";
-import { EMPTY, json, listQuerySchema, nothing, pageOfList, route, type ApiDeps, type RouteCall } from "../route.ts";
+} from "../../../core/protocol/people.ts";
+import { pageSchema, sessionSchema, userSchema } from "../../../core/protocol/rest.ts";
+import { isSettledState, TASK_STATES } from "../../../core/task.ts";
+import { readClientInfo } from "../../client-info.ts";
+import { rejectOtherSites } from "../../cookies.ts";
+import { EMPTY, json, listQuerySchema, nothing, pageOfList, route, type ApiDeps, type RouteCall } from "../../route.ts";
 import { wireSession, wireUser } from "./auth.ts";
 import { browserReply, browserSessionSchema } from "./browser-session.ts";
 

@@ -2,7 +2,7 @@
  * Sessions, passwords, roles, links: what people do to their own account, and admins to others'.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { LOCAL_TOKEN, openApiServer, PASSWORD, REPO, type ApiServer, type Answered } from "../api-server.ts";
+import { LOCAL_TOKEN, openApiServer, PASSWORD, REPO, type ApiServer, type Answered } from "../../api-server.ts";
 
 const NEXT = "seven green lanterns";
 let api: ApiServer;

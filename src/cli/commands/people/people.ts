@@ -1,10 +1,10 @@
 /** Commands about people: invitations, roles, passwords, sessions. */
 import { Option, type Command } from "commander";
-import type { SlipwayClient } from "../../client/client.ts";
-import type { Account, MadeLink } from "../../client/types.ts";
-import type { Role } from "../../core/ports/accounts.ts";
-import { ROLES } from "../../core/roles.ts";
-import { CliExit, EXIT } from "../exit.ts";
+import type { SlipwayClient } from "../../../client/client.ts";
+import type { Account, MadeLink } from "../../../client/types.ts";
+import type { Role } from "../../../core/ports/accounts.ts";
+import { ROLES } from "../../../core/roles.ts";
+import { CliExit, EXIT } from "../../exit.ts";
 import {
   client,
   jsonOption,
@@ -15,9 +15,9 @@ import {
   readSecret,
   type Io,
   type ReadOptions,
-} from "../io.ts";
-import { connectSession, type ServerOptions } from "../connect.ts";
-import { formatTable, stripControls } from "../terminal/text.ts";
+} from "../../io.ts";
+import { connectSession, type ServerOptions } from "../../connect.ts";
+import { formatTable, stripControls } from "../../terminal/text.ts";
 
 const roleNames = Object.keys(ROLES);
 const roleWords = Object.entries(ROLES)

@@ -1,11 +1,11 @@
 /** A person's own sessions and password. */
 import type { z } from "zod";
-import type { Session } from "../../core/ports/accounts.ts";
-import { SlipwayError } from "../../core/error.ts";
-import { toIsoTime } from "../../core/protocol/mapping.ts";
-import { endSessionsSchema, newPasswordSchema, sessionRowSchema } from "../../core/protocol/people.ts";
-import { pageSchema } from "../../core/protocol/rest.ts";
-import { EMPTY, json, listQuerySchema, pageOfList, route } from "../route.ts";
+import type { Session } from "../../../core/ports/accounts.ts";
+import { SlipwayError } from "../../../core/error.ts";
+import { toIsoTime } from "../../../core/protocol/mapping.ts";
+import { endSessionsSchema, newPasswordSchema, sessionRowSchema } from "../../../core/protocol/people.ts";
+import { pageSchema } from "../../../core/protocol/rest.ts";
+import { EMPTY, json, listQuerySchema, pageOfList, route } from "../../route.ts";
 
 function wireSession(row: Session, current: string | null): z.infer<typeof sessionRowSchema> {
   return {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { credentialContext } from "../../../src/auth/vault.ts";
-import { normalizeHost } from "../../../src/http/routes/auth.ts";
-import { LOCAL_TOKEN, openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../api-server.ts";
+import { credentialContext } from "../../../../src/auth/vault.ts";
+import { normalizeHost } from "../../../../src/http/routes/people/auth.ts";
+import { LOCAL_TOKEN, openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../../api-server.ts";
 
 let api: ApiServer;
 beforeAll(async () => {

@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import jwt from "jsonwebtoken";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Accounts } from "../../../src/core/ports/accounts.ts";
-import { isPersonalToken, newPersonalToken } from "../../../src/auth/tokens.ts";
-import type { Store } from "../../../src/core/ports/store.ts";
-import { LOCAL_USER_ID, openSessions, type TokenGrant, type Sessions } from "../../../src/auth/sessions.ts";
-import { openSqliteStore } from "../../../src/store/sqlite/store.ts";
-import { createManualClock, seededIds, type ManualClock } from "../../support/manual-clock.ts";
+import type { Accounts } from "../../../../src/core/ports/accounts.ts";
+import { isPersonalToken, newPersonalToken } from "../../../../src/auth/tokens.ts";
+import type { Store } from "../../../../src/core/ports/store.ts";
+import { LOCAL_USER_ID, openSessions, type TokenGrant, type Sessions } from "../../../../src/auth/sessions.ts";
+import { openSqliteStore } from "../../../../src/store/sqlite/store.ts";
+import { createManualClock, seededIds, type ManualClock } from "../../../support/manual-clock.ts";
 
 const SECOND = 1_000;
 const DAY = 86_400 * SECOND;

@@ -1,10 +1,10 @@
 /** Commands for accounts: login, logout, credential, token, users. */
 import { createInterface } from "node:readline/promises";
 import { Option, type Command } from "commander";
-import type { Role, Scope } from "../../core/ports/accounts.ts";
-import { ALL_SCOPES, ROLES, SCOPES } from "../../core/roles.ts";
-import { connectSession, type ServerOptions } from "../connect.ts";
-import { CliExit, EXIT } from "../exit.ts";
+import type { Role, Scope } from "../../../core/ports/accounts.ts";
+import { ALL_SCOPES, ROLES, SCOPES } from "../../../core/roles.ts";
+import { connectSession, type ServerOptions } from "../../connect.ts";
+import { CliExit, EXIT } from "../../exit.ts";
 import {
   jsonOption,
   client,
@@ -15,10 +15,10 @@ import {
   parseWholeNumber,
   type Io,
   type ReadOptions,
-} from "../io.ts";
-import { sessionFilePath } from "../session-file.ts";
+} from "../../io.ts";
+import { sessionFilePath } from "../../session-file.ts";
 import { peopleCommands } from "./people.ts";
-import { stripControls, formatTable } from "../terminal/text.ts";
+import { stripControls, formatTable } from "../../terminal/text.ts";
 
 export function loginCommands(program: Command, io: Io): void {
   client(program.command("login"))
