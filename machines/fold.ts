@@ -11,10 +11,10 @@ import type { TaskEvent } from "../src/core/event.ts";
 import type { FailureCode } from "../src/core/failure.ts";
 import { isSettledState, type Snapshot, type TaskState } from "../src/core/task.ts";
 import type { StateEffect, StateMeta } from "./task-events.ts";
-import { describeFault, NO_INPUT } from "./task-actions.ts";
+import { describeFault, initialContext, NO_INPUT } from "./task-actions.ts";
 import { createStepper } from "./pure-transition.ts";
 import { toMachineEvent, toMachineInput } from "./stored-events.ts";
-import { taskMachine } from "./task.ts";
+import { TASK_MACHINE_VERSION, taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
 
@@ -101,6 +101,39 @@ export function accepts(snapshot: Snapshot): string[] {
     ),
   ];
 }
+
+/**
+ * Why this version cannot go on with a stored snapshot, for operators; null when it can. Takes
+ * anything that a row may hold.
+ */
+export function explainUnreadable(machineVersion: number, snapshot: unknown): string | null {
+  if (machineVersion < 1 || machineVersion > TASK_MACHINE_VERSION)
+    return `its machine version is ${machineVersion}, this Slipway knows 1 to ${TASK_MACHINE_VERSION}`;
+  if (!isRecord(snapshot) || !isRecord(snapshot["context"])) return "its snapshot is damaged";
+  const { value, context } = snapshot;
+  const isWhole = ([name, kind]: Field): boolean => (kind === null ? name in context : kindOf(context[name]) === kind);
+  const wrong = FIELDS.find((field) => !isWhole(field));
+  if (wrong !== undefined) return `its snapshot is damaged: ${wrong[0]} is not as it was written`;
+  try {
+    getStateMeta({ value: value as Snapshot["value"], context: context as unknown as Snapshot["context"] });
+    return null;
+  } catch {
+    return `its state ${JSON.stringify(value)?.slice(0, 100)} is not one of this Slipway's`;
+  }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const kindOf = (value: unknown): string | null => {
+  if (value === null || value === undefined) return null;
+  return Array.isArray(value) ? "array" : typeof value;
+};
+type Field = readonly [name: string, kind: string | null];
+/** The fields of every context; null = the kind varies. */
+const FIELDS: readonly Field[] = Object.entries(initialContext(NO_INPUT)).map(([name, value]) => [
+  name,
+  name === "dueAt" ? null : kindOf(value),
+]);
 
 const META = new Map<string, StateMeta>();
 

@@ -19,6 +19,7 @@ import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
+import { explainUnreadable } from "../../machines/fold.ts";
 import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
 import { crashpointFrom } from "../core/lib/runtime/crashpoint.ts";
 import { Disposers } from "../core/lib/disposers.ts";
@@ -133,6 +134,8 @@ async function start(context: StartContext): Promise<RunningServer> {
   onStep("sessions");
   const sandbox = await openServerSandbox(config, dir, { store: storage.store, crashpoint, log });
   disposers.add(() => sandbox.close());
+  for (const { id, reason } of await storage.store.setAside())
+    log.warn({ task: id }, `the task is set aside: ${reason}`);
   const line = await describeSandbox(sandbox);
   log.info({}, `sandbox: ${line}`);
   onStep("sandbox");
@@ -178,6 +181,7 @@ function openStorage({ config, log, disposers, onStep }: StartContext, dir: stri
     migrations: join(packageRoot(), "migrations", "sqlite"),
     crash: process.env["SLIPWAY_CRASH"],
     reserveBytes: RESERVE_BYTES,
+    explainUnreadable,
     onLocked: () => cleanMirrors(join(dir, "git", "mirrors")),
   });
   disposers.add(() => opened.store.close());

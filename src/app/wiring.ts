@@ -388,5 +388,5 @@ export async function createFirstAdmin({ admin }: Config, sessions: Sessions): P
  */
 export async function rememberSlots(store: Store, max: number): Promise<void> {
   const before = Number((await store.setting("slots.max")) ?? 0);
-  if (max > before) await store.setSetting("slots.max", String(max));
+  if (!(max <= before)) await store.setSetting("slots.max", String(max));
 }

@@ -4,7 +4,7 @@
  * J2 A sandbox is needed while its task is in a state that holds a slot, at that very attempt.
  *    Every other sandbox is removed (rule D3), with everything that belonged to it. Sandboxes are
  *    listed before each task is read, so a sandbox that is created later is never tested against an
- *    older row.
+ *    older row. What belongs to a task that is set aside is needed: nobody can tell (rule M11).
  * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
  *    mirrors for `mirrorMs` after their last use.
  */
@@ -121,6 +121,7 @@ export class GarbageCollector {
   /** J2. */
   async #isNeeded(taskId: string, attempt: number): Promise<boolean> {
     const task = await this.#deps.store.task(taskId);
+    if (task?.setAside !== undefined) return true;
     return task !== null && holdsSlot(task.snapshot) && task.snapshot.context.attempt <= attempt;
   }
 
@@ -174,7 +175,8 @@ export class GarbageCollector {
   async #isExpired(taskId: string): Promise<boolean> {
     const { store, clock, retentionMs } = this.#deps;
     const task = await store.task(taskId);
-    return task !== null && isSettledState(task.state) && clock.now() - task.updatedAt > retentionMs;
+    if (task === null || task.setAside !== undefined) return false;
+    return isSettledState(task.state) && clock.now() - task.updatedAt > retentionMs;
   }
 
   async #collectRepositories(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {

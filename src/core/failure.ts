@@ -172,6 +172,11 @@ export const FAILURE_TABLE = {
     "The branch has the work of others, so nothing was started.",
     "The message says how to go on: on top of that work, or on another branch.",
   ),
+  set_aside: row(
+    "terminal",
+    "This Slipway cannot read what is stored of the task, so the task is set aside.",
+    "Nothing of it was changed. An operator can run `slipway doctor --repair`, or start the newer Slipway that wrote it. Or retry from `start`.",
+  ),
   push_held: row(
     "terminal",
     "The push was held back because of what is in the change, and was not released.",

@@ -280,6 +280,18 @@ export interface Task {
   readonly rev: number;
   readonly createdAt: number;
   readonly updatedAt: number;
+  /**
+   * Set when this version cannot read the row: `state` and `snapshot` then are those of a failed
+   * task, the row stays as it is, and nothing is recorded. Absent for every other task.
+   */
+  readonly setAside?: SetAside;
+}
+
+export interface SetAside {
+  /** For operators, continues "the task is set aside: ". */
+  readonly reason: string;
+  /** False = what was submitted cannot be read either. */
+  readonly hasSpec: boolean;
 }
 
 export type WaitReason =

@@ -5,6 +5,8 @@ export interface TaskCore extends Pick<
   Task,
   "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"
 > {
+  /** The specification cannot be read, `spec` is a substitute. Absent = it is whole. */
+  readonly lacksSpec?: boolean;
   /** Characters of the stored spec. */
   readonly size: number;
 }

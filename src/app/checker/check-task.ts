@@ -15,6 +15,7 @@ import { LogProjections } from "../../store/sqlite/inspection/log-projections.ts
 import { mergeProgress, projectProgress } from "../../store/progress.ts";
 import { toProgressRow, toTaskEvent } from "../../store/sqlite/tables/rows.ts";
 import { searchableText } from "../../store/task-record.ts";
+import { readSpec as readStoredSpec } from "../../store/unreadable.ts";
 import type { Finding } from "./finding.ts";
 import { matchLedger, toRequestUsage, type RequestUsage } from "./ledger-match.ts";
 
@@ -151,13 +152,7 @@ export function deriveColumns(task: RawTask, log: FoldedLog): DerivedColumns | n
   };
 }
 
-export function readSpec({ spec }: RawTask): TaskSpec | null {
-  try {
-    return spec === null ? null : (JSON.parse(spec) as TaskSpec);
-  } catch {
-    return null;
-  }
-}
+export const readSpec = ({ spec }: RawTask): TaskSpec | null => readStoredSpec(spec);
 
 /**
  * True when the row may be derived from the log. A log that lost its end is shorter than the row

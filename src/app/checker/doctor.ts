@@ -8,6 +8,7 @@ import { checkDatabase, type SavedWork } from "./check-database.ts";
 import { checkEngine } from "./check-engine.ts";
 import { checkLocks, checkPermissions, checkSecrets } from "./check-files.ts";
 import { checkRepositories, repairMirrors } from "./check-repositories.ts";
+import { checkServer } from "./check-server.ts";
 import { RULES, type Finding } from "./finding.ts";
 import { repairFolder } from "./repair.ts";
 import type { Config } from "../config.ts";
@@ -82,6 +83,8 @@ async function repair(dir: string, config: Config): Promise<CheckResult[]> {
 
 async function examine(dir: string, config: Config): Promise<CheckResult[]> {
   const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir, config)];
+  const server = await checkServer(dir);
+  if (server !== null) results.push({ rule: "server", ...server });
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
@@ -147,7 +150,7 @@ async function rules(dir: string, config: Config, sandbox: Pick<Sandbox, "list">
 
 /** A restart may have lowered the number since: what ran under the larger one was right then. */
 function countSlots(inspection: Inspection, { maxConcurrent }: Config): number {
-  return Math.max(maxConcurrent, Number(inspection.setting("slots.max") ?? 0));
+  return Math.max(maxConcurrent, Number(inspection.setting("slots.max") ?? 0) || 0);
 }
 
 async function repositories(dir: string, config: Config, savedWork: readonly SavedWork[]): Promise<Finding[]> {

@@ -46,6 +46,12 @@ export function recordServer(dir: string, url: string): void {
   replaceFile(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`);
 }
 
+/** Where the server that recorded itself last listens, or did. Null = none. */
+export function readServerUrl(dir: string): string | null {
+  const [, url] = /"url":"([^"]+)"/.exec(readIfExists(join(dir, "server.json")) ?? "") ?? [];
+  return url ?? null;
+}
+
 /** The process that recorded itself last; it may have ended. Null = none. */
 export function readServerPid(dir: string): number | null {
   const [, pid] = /"pid":(\d+)/.exec(readIfExists(join(dir, "server.json")) ?? "") ?? [];

@@ -7,6 +7,7 @@
  * O2 A refusal is one notice per endpoint and attempt; after `NOTICES` of them one last notice
  *    replaces the rest.
  */
+import { z } from "zod";
 import { holdsSlot } from "../../../machines/fold.ts";
 import type { TaskLog } from "../task-log.ts";
 import { DEFAULT_HOSTS, parseEndpoints, type EgressPolicy } from "../../core/values/egress-policy.ts";
@@ -82,7 +83,7 @@ class EgressLists implements EgressService {
     const { store, trustedHosts } = this.#deps;
     const url = repo === null ? null : parseRepositoryUrl(repo, { trustedHosts }).url;
     const stored = await store.setting(toSettingKey(url));
-    if (stored !== null) return { repo: url, hosts: JSON.parse(stored) as string[], shipped: false };
+    if (stored !== null) return { repo: url, hosts: this.#readHosts(stored), shipped: false };
     return { repo: url, hosts: url === null ? DEFAULT_HOSTS.toSorted() : [], shipped: true };
   }
 
@@ -111,6 +112,16 @@ class EgressLists implements EgressService {
         ? "More endpoints were refused; they are not listed one by one."
         : `The sandbox may not reach ${endpoint}. ${why}`;
     this.#recordNotice(taskId, text);
+  }
+
+  /** A list that cannot be read permits nothing: an operator sets it again. */
+  #readHosts(stored: string): readonly string[] {
+    try {
+      return z.array(z.string()).parse(JSON.parse(stored));
+    } catch {
+      this.#deps.log.error({}, "a list of endpoints cannot be read: nothing of it is permitted until it is set again");
+      return [];
+    }
   }
 
   async #applyChange(repo: string | null, change: EgressChange): Promise<EgressList> {

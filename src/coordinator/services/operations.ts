@@ -60,6 +60,13 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
 
   async function stuckTasks() {
     const found: { id: string; state: Task["state"]; reason: string; since: number }[] = [];
+    for (const { id, reason } of await store.setAside())
+      found.push({
+        id,
+        state: "failed",
+        reason: `set aside: ${reason}`,
+        since: (await store.task(id))?.updatedAt ?? 0,
+      });
     for await (const task of readTasks(store, { userId: null, states: ACTIVE })) {
       const why = findStuckReason(task);
       if (why !== null) found.push({ id: task.id, state: task.state, ...why });
@@ -73,6 +80,7 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
     stuckTasks,
     queue: () => scheduler.state(),
     boot: () => deps.bootStatus.incomplete(),
+    setAside: async () => (await store.setAside()).length,
     pauseQueue: (paused) => scheduler.pause(paused),
     collect: (mode, signal) => deps.garbageCollector.collect(mode, signal),
     slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
@@ -104,11 +112,13 @@ export interface OperationsService {
   /** Why this queued task waits; null when it is not queued. */
   wait(task: Task): Promise<Wait | null>;
   stuck(task: Task): Stuck | null;
-  /** Every open task that is stuck. */
+  /** Every open task that is stuck, and every task that is set aside. */
   stuckTasks(): Promise<{ id: string; state: TaskState; reason: string; since: number }[]>;
   queue(): QueueState;
   /** The parts of the boot that are not complete yet. */
   boot(): readonly IncompletePart[];
+  /** How many tasks this version cannot read (rule M11). */
+  setAside(): Promise<number>;
   /** Durable: holds over restarts. Idempotent. */
   pauseQueue(paused: boolean): Promise<void>;
   /**

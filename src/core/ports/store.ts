@@ -114,6 +114,8 @@ export interface AttemptRow {
  * - Reads of an unknown id return null or an empty list.
  * - Memory: a page ends at `limit` items, or earlier when the items are large (PAGE_BYTES in
  *   src/core/lib/pagination.ts).
+ * - Rows that this version cannot read never make a read reject (rule M11): such a task is returned
+ *   as set aside, and is neither due nor claimable; a list shows a placeholder for an item.
  * - One writer: opening a data folder that another process has open throws SlipwayError `locked`.
  * - After `close`, writes reject with SlipwayError `unavailable`.
  */
@@ -175,6 +177,8 @@ export interface Store extends Transcripts {
   /** Number of tasks per state, and when the oldest open task was created (epoch ms). */
   counts(): Promise<{ readonly byState: Readonly<Record<TaskState, number>>; readonly oldestOpenAt: number | null }>;
 
+  /** Open tasks that this version cannot read, and settled ones that were read since the start. */
+  setAside(): Promise<readonly { readonly id: string; readonly reason: string }[]>;
   /** A small durable setting, such as "the queue is paused"; null when it is not set. */
   setting(key: string): Promise<string | null>;
   /** Null deletes the setting. */

@@ -270,12 +270,14 @@ export const overviewSchema = z.strictObject({
     paused: z.boolean(),
     breaker: z.enum(["closed", "open"]),
     disk: z.enum(["ok", "low"]),
-    /** "failing" while claims cannot be stored. */
-    store: z.enum(["ok", "failing"]),
+    store: z.enum(["ok", "failing"]).describe("failing = claims cannot be stored; they are tried again."),
     reason: z.string().nullable(),
   }),
-  /** The parts of the boot that are not complete yet; empty = the boot is complete. */
-  boot: z.array(z.strictObject({ part: z.enum(["tasks", "engine", "orphans"]), reason: z.string() })),
+  boot: z
+    .array(z.strictObject({ part: z.enum(["tasks", "engine", "orphans", "set_aside"]), reason: z.string() }))
+    .describe(
+      "The parts of the boot that are not complete; empty = it is. tasks: open tasks that are not adopted; engine: no list of the running sandboxes; orphans: sandboxes that no task needs; set_aside: tasks that this version cannot read.",
+    ),
   host: z.strictObject({
     cpus: z.int(),
     load1: z.number(),

@@ -34,6 +34,15 @@ async function diskFreeMb(deps: ApiDeps): Promise<number> {
   return Math.floor((bavail * bsize) / MB);
 }
 
+/** The parts of the boot that are not complete, with the tasks that are set aside. */
+async function listIncomplete({ operations }: ApiDeps): Promise<Overview["boot"]> {
+  const boot = operations.boot().map((item) => ({ ...item }));
+  const aside = await operations.setAside();
+  if (aside === 0) return boot;
+  const reason = `${aside} tasks cannot be read by this version; slipway doctor names them.`;
+  return [...boot, { part: "set_aside", reason }];
+}
+
 async function overview(deps: ApiDeps): Promise<Overview> {
   const { store, operations, clock } = deps;
   const [{ byState, oldestOpenAt }, stuck, slots, sandbox, disk] = await Promise.all([
@@ -49,7 +58,7 @@ async function overview(deps: ApiDeps): Promise<Overview> {
     stuck: stuck.map((item) => ({ ...item, since: toIsoTime(item.since) })),
     slots,
     queue: { ...operations.queue() },
-    boot: operations.boot().map((item) => ({ ...item })),
+    boot: await listIncomplete(deps),
     host: {
       cpus: availableParallelism(),
       load1: loadavg()[0] ?? 0,
@@ -196,7 +205,7 @@ export const probeRoutes = [
       const errors = await checkReady(deps);
       if (errors.length > 0)
         throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
-      const incomplete = deps.operations.boot().map(({ part }) => part);
+      const incomplete = (await listIncomplete(deps)).map(({ part }) => part);
       return { status: 200, body: { status: "ready", ...(incomplete.length === 0 ? {} : { incomplete }) } };
     },
   }),

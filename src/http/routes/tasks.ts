@@ -177,6 +177,7 @@ export const taskRoutes = [
       "not_found",
       "task_open",
       "nothing_to_push",
+      "expired",
       "limits_unavailable",
       "forge_unavailable",
       "invalid_branch",
@@ -197,7 +198,7 @@ export const messageRoutes = [
     summary: "Send the agent a message; on a settled task this creates a follow-up task",
     body: messageSchema,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
-    problems: ["not_found"],
+    problems: ["not_found", "expired"],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const result = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
       if ("message" in result) return { status: 202, body: toWireMessage(result.message) };

@@ -120,6 +120,10 @@ class MemoryStore implements Store {
     return task;
   }
 
+  setAside(): Promise<[]> {
+    return Promise.resolve([]);
+  }
+
   async task(id: string): Promise<Task | null> {
     return this.#entries.get(id)?.task ?? null;
   }

@@ -29,6 +29,7 @@ import { openReserve } from "./writer/disk-reserve.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
 import { makeTask } from "../task-record.ts";
+import type { ExplainUnreadable } from "../unreadable.ts";
 
 export interface SqliteOptions {
   /** The data folder; created if it does not exist. */
@@ -44,6 +45,8 @@ export interface SqliteOptions {
   readonly synchronous?: "FULL" | "NORMAL";
   /** Disk space that is kept for ends of tasks (writer/disk-reserve.ts); none by default. */
   readonly reserveBytes?: number;
+  /** Why this version cannot read a snapshot; by default it can read all that are JSON. */
+  readonly explainUnreadable?: ExplainUnreadable;
   /** Called when the folder is locked, before the database is opened: may make room for it. */
   readonly onLocked?: () => void;
 }
@@ -64,6 +67,7 @@ export type StoreReader = Omit<
 >;
 
 const DATABASE = "slipway.db";
+const readAll: ExplainUnreadable = () => null;
 const BUSY_MS = 5_000;
 /** Smaller than the writer's cache: each commit of the other connection invalidates it. */
 const READ_CACHE_KIB = 16 * 1_024;
@@ -85,7 +89,9 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     const migrated = migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
     db.pragma(`cache_size = -${READ_CACHE_KIB}`);
-    return { ...assemble(db, new GroupCommit({ ...connection, crash }), lock.release), migrated };
+    const cache = new CoreCache();
+    const reads = sqliteReads(db, cache, options.explainUnreadable ?? readAll);
+    return { ...assemble(db, { cache, reads }, new GroupCommit({ ...connection, crash }), lock.release), migrated };
   } catch (error) {
     db?.close();
     lock.release();
@@ -103,9 +109,12 @@ function refuseNewer(path: string, migrations: string): void {
   }
 }
 
-function assemble(db: Connection, groupCommit: GroupCommit, release: () => void): Omit<SqliteStore, "migrated"> {
-  const cache = new CoreCache();
-  const reads = sqliteReads(db, cache);
+function assemble(
+  db: Connection,
+  { cache, reads }: { readonly cache: CoreCache; readonly reads: Reads },
+  groupCommit: GroupCommit,
+  release: () => void,
+): Omit<SqliteStore, "migrated"> {
   let closed: Promise<void> | null = null;
 
   async function create(task: NewTask): Promise<CreateResult> {
@@ -187,7 +196,7 @@ export function openSqliteReader({ dir, migrations }: Pick<SqliteOptions, "dir" 
       );
     }
     return {
-      ...asyncReads(sqliteReads(db, new CoreCache())),
+      ...asyncReads(sqliteReads(db, new CoreCache(), readAll)),
       async ping() {
         db.prepare("SELECT 1 FROM tasks LIMIT 1").get();
       },
@@ -225,6 +234,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     oldTranscripts: async (settledBefore) => reads.oldTranscripts(settledBefore),
     records: async (taskId, after, bytes) => reads.records(taskId, after, bytes),
     lastRecord: async (taskId) => reads.lastRecord(taskId),
+    setAside: async () => reads.setAside(),
     setting: async (key) => reads.setting(key),
   };
 }

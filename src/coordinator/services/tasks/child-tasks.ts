@@ -62,7 +62,7 @@ export function toChild(
 
 /**
  * @throws SlipwayError `task_open`, `nothing_to_push`, `limits_unavailable`, `forge_unavailable`,
- * `invalid_branch`.
+ * `invalid_branch`, `expired`.
  */
 export async function planRetry(
   store: TaskReader,
@@ -71,6 +71,7 @@ export async function planRetry(
   options: Pick<ServerOptions, "maxLimits" | "forges">,
 ): Promise<ChildPlan> {
   if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
+  assertSpec(parent);
   const from = request.from ?? "start";
   const { headSha, baseSha } = parent.snapshot.context;
   if (from === "push" && (headSha === null || headSha === baseSha)) {
@@ -97,7 +98,9 @@ export async function planRetry(
   return { spec, data: inheritedData(parent, from) };
 }
 
+/** @throws SlipwayError `expired`. */
 export async function planFollowUp(store: TaskReader, parent: Task, request: MessageRequest): Promise<ChildPlan> {
+  assertSpec(parent);
   const spec: TaskSpec = {
     ...parent.spec,
     prompt: request.text,
@@ -108,6 +111,11 @@ export async function planFollowUp(store: TaskReader, parent: Task, request: Mes
     updateBase: request.updateBase ?? false,
   };
   return { spec, data: { ...savedWork(parent), headSha: null, report: null } };
+}
+
+function assertSpec({ setAside }: Task): void {
+  if (setAside?.hasSpec === false)
+    throw new SlipwayError("expired", "What was submitted cannot be read any more. Submit a new task.");
 }
 
 /** A retry from the checkpoint continues where the agent was, not from work that was finished. */

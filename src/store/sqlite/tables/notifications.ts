@@ -8,6 +8,7 @@ import {
   type Notifications,
   type PushDevice,
 } from "../../../core/ports/notifications.ts";
+import { parseOr } from "../../unreadable.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import type { NotificationWrites } from "../writer/messages.ts";
 
@@ -53,7 +54,7 @@ const toDevice = (row: DeviceRow): PushDevice => ({
   p256dh: row.p256dh,
   auth: row.auth,
   label: row.label,
-  kinds: JSON.parse(row.kinds) as NotificationKind[],
+  kinds: parseOr<NotificationKind[]>(row.kinds, []),
   createdAt: row.created_at,
   seenAt: row.seen_at,
 });

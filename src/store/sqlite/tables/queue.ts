@@ -1,6 +1,7 @@
 /** The fair queue in SQL: turns, claimable tasks and slots (src/store/fair-queue.ts). */
 import type { Connection } from "../driver.ts";
 import { nextTurn, computeRank } from "../../fair-queue.ts";
+import { NOT_ASIDE, type SetAsideTasks } from "./set-aside.ts";
 
 /** Rows read from the head of the queue before the owners are queried one by one. */
 const PAGE = 256;
@@ -78,15 +79,16 @@ function choose(rows: readonly QueuedRow[], limit: number, freeSlots: (userId: s
 const inOrder = (a: QueuedRow, b: QueuedRow): number => a.rank - b.rank || (a.id < b.id ? -1 : 1);
 
 /** Tasks of one thread push to one branch, so they run one after another. */
-const IS_FIRST_OF_THREAD = `NOT EXISTS (
+const IS_CLAIMABLE = `${NOT_ASIDE} AND NOT EXISTS (
   SELECT 1 FROM tasks AS ahead INDEXED BY tasks_thread
   WHERE ahead.thread_id = tasks.thread_id AND ahead.id < tasks.id AND ahead.state NOT IN ('done', 'failed', 'cancelled')
+    AND ahead.${NOT_ASIDE}
 )`;
 
-export function queueReads(db: Connection) {
-  const page = db.prepare<[number], QueuedRow>(
+export function queueReads(db: Connection, aside: SetAsideTasks) {
+  const page = db.prepare<[string, string, number], QueuedRow>(
     `SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue
-     WHERE state = 'queued' AND ${IS_FIRST_OF_THREAD} ORDER BY rank, id LIMIT ?`,
+     WHERE state = 'queued' AND ${IS_CLAIMABLE} ORDER BY rank, id LIMIT ?`,
   );
   // One index seek per owner, independent of the number of tasks.
   const owners = db
@@ -100,18 +102,19 @@ export function queueReads(db: Connection) {
        ) SELECT id FROM owner WHERE id IS NOT NULL`,
     )
     .pluck();
-  const ofOwner = db.prepare<[string, number], QueuedRow>(
+  const ofOwner = db.prepare<[string, string, string, number], QueuedRow>(
     `SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue_user
-     WHERE state = 'queued' AND user_id = ? AND ${IS_FIRST_OF_THREAD} ORDER BY rank, id LIMIT ?`,
+     WHERE state = 'queued' AND user_id = ? AND ${IS_CLAIMABLE} ORDER BY rank, id LIMIT ?`,
   );
-  const holders = db.prepare<[], { user_id: string; slots: number }>(
-    "SELECT user_id, count(*) AS slots FROM tasks WHERE slot = 1 GROUP BY user_id",
+  const holders = db.prepare<[string], { user_id: string; slots: number }>(
+    `SELECT user_id, count(*) AS slots FROM tasks WHERE slot = 1 AND ${NOT_ASIDE} GROUP BY user_id`,
   );
   const ahead = db
-    .prepare<[string], string>(
+    .prepare<[string, string], string>(
       `SELECT ahead.id FROM tasks JOIN tasks AS ahead INDEXED BY tasks_thread
        ON ahead.thread_id = tasks.thread_id AND ahead.id < tasks.id
-       WHERE tasks.id = ? AND ahead.state NOT IN ('done', 'failed', 'cancelled') ORDER BY ahead.id LIMIT 1`,
+       WHERE tasks.id = ? AND ahead.state NOT IN ('done', 'failed', 'cancelled') AND ahead.${NOT_ASIDE}
+       ORDER BY ahead.id LIMIT 1`,
     )
     .pluck();
   const rankOfTask = db.prepare<[string], number>("SELECT rank FROM tasks WHERE id = ?").pluck();
@@ -120,18 +123,20 @@ export function queueReads(db: Connection) {
       "SELECT count(*) FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' AND (rank, id) < (?, ?)",
     )
     .pluck();
-  const heldBy = db.prepare<[string], number>("SELECT count(*) FROM tasks WHERE slot = 1 AND user_id = ?").pluck();
-  const held = db.prepare<[], number>("SELECT count(*) FROM tasks WHERE slot = 1").pluck();
+  const heldBy = db
+    .prepare<[string, string], number>(`SELECT count(*) FROM tasks WHERE slot = 1 AND user_id = ? AND ${NOT_ASIDE}`)
+    .pluck();
+  const held = db.prepare<[string], number>(`SELECT count(*) FROM tasks WHERE slot = 1 AND ${NOT_ASIDE}`).pluck();
 
   function claimableUnderLimit(limit: number, userLimit: number): string[] {
-    const slots = new Map(holders.all().map((row) => [row.user_id, row.slots]));
+    const slots = new Map(holders.all(aside.ids).map((row) => [row.user_id, row.slots]));
     const freeSlots = (user: string): number => Math.max(0, userLimit - (slots.get(user) ?? 0));
-    const head = page.all(PAGE);
+    const head = page.all(aside.ids, aside.ids, PAGE);
     const chosen = choose(head, limit, freeSlots);
     if (chosen.length === limit || head.length < PAGE) return chosen;
     const rows = owners.all().flatMap((user) => {
       const count = Math.min(freeSlots(user), limit);
-      return count === 0 ? [] : ofOwner.all(user, count);
+      return count === 0 ? [] : ofOwner.all(user, aside.ids, aside.ids, count);
     });
     return choose(rows.toSorted(inOrder), limit, freeSlots);
   }
@@ -139,13 +144,16 @@ export function queueReads(db: Connection) {
   return {
     claimable(limit: number, userLimit: number | null): string[] {
       if (limit <= 0 || (userLimit !== null && userLimit <= 0)) return [];
-      return userLimit === null ? page.all(limit).map(({ id }) => id) : claimableUnderLimit(limit, userLimit);
+      return userLimit === null
+        ? page.all(aside.ids, aside.ids, limit).map(({ id }) => id)
+        : claimableUnderLimit(limit, userLimit);
     },
-    threadAhead: (taskId: string): string | null => ahead.get(taskId) ?? null,
+    threadAhead: (taskId: string): string | null => ahead.get(taskId, aside.ids) ?? null,
     position(taskId: string): number {
       const rank = rankOfTask.get(taskId);
       return rank === undefined ? 0 : (before.get(rank, taskId) ?? 0);
     },
-    slotsHeld: (userId?: string): number => (userId === undefined ? held.get() : heldBy.get(userId)) ?? 0,
+    slotsHeld: (userId?: string): number =>
+      (userId === undefined ? held.get(aside.ids) : heldBy.get(userId, aside.ids)) ?? 0,
   };
 }

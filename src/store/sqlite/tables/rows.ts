@@ -6,6 +6,15 @@ import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/ev
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../../../core/task.ts";
 import { makeTask, type TaskCore } from "../../task-record.ts";
+import {
+  makeSubstitute,
+  parseOr,
+  readSpec,
+  UNKNOWN_SPEC,
+  UNREADABLE_EVENT,
+  UNREADABLE_MESSAGE,
+  type ExplainUnreadable,
+} from "../../unreadable.ts";
 
 const MAX_CORES = 1_024;
 const MAX_CHARACTERS = 8 * 1024 * 1024;
@@ -49,19 +58,21 @@ export interface CoreRow {
   parent_id: string | null;
   machine_version: number;
   created_at: number;
-  spec: string;
+  /** Null = there is none. */
+  spec: string | null;
 }
 
 export function toTaskCore(row: CoreRow): TaskCore {
+  const spec = readSpec(row.spec);
   return {
     userId: row.user_id,
     threadId: row.thread_id,
     parentId: row.parent_id,
-    // Specs written before `effort` existed do not have it.
-    spec: { effort: null, ...(JSON.parse(row.spec) as Omit<TaskSpec, "effort">) },
+    spec: spec ?? UNKNOWN_SPEC,
+    lacksSpec: spec === null,
     machineVersion: row.machine_version,
     createdAt: row.created_at,
-    size: row.spec.length,
+    size: row.spec?.length ?? 0,
   };
 }
 
@@ -75,10 +86,9 @@ export interface ProgressRow {
   activity: string | null;
 }
 
-const parse = <T>(json: string | null): T | null => (json === null ? null : (JSON.parse(json) as T));
-
+/** What cannot be read is unknown. */
 export function toProgress({ todo, changes, activity }: ProgressRow): TaskProgress {
-  return { todo: parse(todo), changes: parse(changes), activity: parse(activity) };
+  return { todo: parseOr(todo, null), changes: parseOr(changes, null), activity: parseOr(activity, null) };
 }
 
 export function toProgressRow({ todo, changes, activity }: TaskProgress): ProgressRow {
@@ -96,9 +106,18 @@ export interface StateRow extends ProgressRow {
   snapshot: string;
 }
 
-export function toTask(row: StateRow, core: TaskCore): Task {
-  const snapshot = JSON.parse(row.snapshot) as Snapshot;
-  return makeTask(row.id, core, snapshot, toProgress(row), row.state, row.seq, row.rev, row.updated_at);
+/** A task of a row that cannot be read is set aside (rule M11). */
+export function toTask(row: StateRow, core: TaskCore, explain: ExplainUnreadable): Task {
+  const { id, state, seq, rev, updated_at: updatedAt } = row;
+  const snapshot = parseOr<Snapshot | null>(row.snapshot, null);
+  const reason = core.lacksSpec
+    ? "what was submitted is damaged or missing (its specification)"
+    : explain(core.machineVersion, snapshot);
+  if (reason === null && snapshot !== null)
+    return makeTask(id, core, snapshot, toProgress(row), state, seq, rev, updatedAt);
+  const setAside = { reason: reason ?? "its snapshot is damaged", hasSpec: core.lacksSpec !== true };
+  const substitute = makeSubstitute(row, setAside.reason);
+  return { ...makeTask(id, core, substitute, toProgress(row), "failed", seq, rev, updatedAt), setAside };
 }
 
 export interface EventRecord {
@@ -116,9 +135,13 @@ export interface EventRecord {
 /**
  * The columns of an EventRecord, with the bytes of `data`, which SQLite knows without reading it.
  */
-export const EVENT_COLUMNS = "*, octet_length(data) AS data_bytes";
+export const EVENT_COLUMNS = "*, octet_length(data) AS data_bytes, json_valid(data) AS is_valid";
 
-export function toEventRow(row: EventRecord & { data_bytes: number }): EventRow {
+export type EventTextRecord = EventRecord & { data_bytes: number; is_valid: 0 | 1 };
+
+/** An event that cannot be read becomes a notice that says so. */
+export function toEventRow({ is_valid: isValid, data_bytes: dataBytes, ...found }: EventTextRecord): EventRow {
+  const row = isValid === 1 ? found : { ...found, ...UNREADABLE_EVENT };
   return {
     taskId: row.task_id,
     seq: row.seq,
@@ -128,11 +151,21 @@ export function toEventRow(row: EventRecord & { data_bytes: number }): EventRow 
     from: row.from_state,
     to: row.to_state,
     data: row.data,
-    dataBytes: row.data_bytes,
+    dataBytes: isValid === 1 ? dataBytes : row.data.length,
     workerSeq: row.worker_seq,
   };
 }
 
+/** The same as toTaskEvent, but for an event that cannot be read: a notice that says so. */
+export function toReadableEvent(row: EventRecord): TaskEvent {
+  try {
+    return toTaskEvent(row);
+  } catch {
+    return toTaskEvent({ ...row, ...UNREADABLE_EVENT });
+  }
+}
+
+/** @throws SyntaxError when the data cannot be read. */
 export function toTaskEvent(row: EventRecord): TaskEvent {
   return {
     taskId: row.task_id,
@@ -160,7 +193,7 @@ export interface MessageRecord {
 
 export function toMessageRow(row: MessageRecord): MessageRow {
   const { id, task_id: taskId, seq, at, role, mode, status } = row;
-  return { id, taskId, seq, at, role, content: JSON.parse(row.content) as EventData[], mode, status };
+  return { id, taskId, seq, at, role, content: parseOr(row.content, UNREADABLE_MESSAGE), mode, status };
 }
 
 export interface ToolCallRecord {
@@ -184,7 +217,7 @@ export function toToolCallRow(row: ToolCallRecord): ToolCallRow {
     attempt: row.attempt,
     seq: row.seq,
     name: row.name,
-    input: JSON.parse(row.input) as EventData,
+    input: parseOr<EventData>(row.input, {}),
     startedAt: row.started_at,
     endedAt: row.ended_at,
     output: row.output,

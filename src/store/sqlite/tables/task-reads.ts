@@ -6,17 +6,20 @@ import { PageBuilder, pageOf, type Page } from "../../../core/lib/pagination.ts"
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
 import type { TaskCore } from "../../task-record.ts";
+import type { ExplainUnreadable } from "../../unreadable.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
+import { NOT_ASIDE, SetAsideTasks } from "./set-aside.ts";
 import { taskSearch } from "./task-search.ts";
 import { transcriptReads } from "./transcripts.ts";
 
 export type Reads = ReturnType<typeof sqliteReads>;
 
-export function sqliteReads(db: Connection, cache: rows.CoreCache) {
+/** @param explain why this version cannot read a snapshot; null when it can. */
+export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: ExplainUnreadable) {
   const selectCore = db.prepare<[string], rows.CoreRow>(
     `SELECT t.user_id, t.thread_id, t.parent_id, t.machine_version, t.created_at, s.spec
-     FROM tasks AS t JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
+     FROM tasks AS t LEFT JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
   );
   const selectState = db.prepare<[string], rows.StateRow>(
     `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`,
@@ -35,13 +38,17 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     const known = cache.get(id);
     if (known !== undefined) return known;
     const row = selectCore.get(id);
-    if (row === undefined) throw new Error(`task ${id} has no spec`);
+    if (row === undefined) throw new Error(`there is no task ${id}`);
     const fresh = rows.toTaskCore(row);
     cache.set(id, fresh);
     return fresh;
   }
 
-  const toTask = (row: rows.StateRow): Task => rows.toTask(row, core(row.id));
+  const aside = new SetAsideTasks();
+  const toTask = (row: rows.StateRow): Task => aside.note(rows.toTask(row, core(row.id), explain));
+  // A start looks at every open task once: one that cannot be read is neither claimed nor due.
+  for (const row of db.prepare<[], rows.StateRow>(`SELECT ${rows.STATE_COLUMNS} FROM tasks AS t ${OPEN}`).all())
+    toTask(row);
   const sizeOf = (row: rows.StateRow): number => row.snapshot.length + core(row.id).size;
 
   return {
@@ -63,8 +70,9 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     setting: (key: string): string | null => setting.get(key) ?? null,
     ...logReads(db),
     ...transcriptReads(db),
-    ...openReads(db),
-    ...queueReads(db),
+    setAside: () => aside.list(),
+    ...openReads(db, aside),
+    ...queueReads(db, aside),
   };
 }
 
@@ -78,7 +86,7 @@ function logReads(db: Connection) {
   const events = db.prepare<[string, number, number], rows.EventRecord>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
-  const eventRows = db.prepare<[string, number, number], rows.EventRecord & { data_bytes: number }>(
+  const eventRows = db.prepare<[string, number, number], rows.EventTextRecord>(
     `SELECT ${rows.EVENT_COLUMNS} FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`,
   );
   const eventsOfOthers = db.prepare<[string, number, number], rows.EventRecord>(
@@ -100,12 +108,12 @@ function logReads(db: Connection) {
   const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
   return {
     events: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
-      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
+      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toReadableEvent),
     eventRows: (taskId: string, afterSeq: number, limit: number): Page<EventRow> =>
       pageOf(eventRows.iterate(taskId, afterSeq, limit + 1), limit, (row) => row.data_bytes, rows.toEventRow),
     /** Most events are a worker's, and no index knows the others: they are searched in parts. */
     async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
-      const page = new PageBuilder(limit, eventSize, rows.toTaskEvent);
+      const page = new PageBuilder(limit, eventSize, rows.toReadableEvent);
       for (let from = afterSeq; ; from += SEARCHED) {
         page.take(eventsOfOthers.iterate(taskId, from, from + SEARCHED));
         if (page.isFull || from + SEARCHED >= (lastSeq.get(taskId) ?? 0)) return page.finish();
@@ -125,21 +133,24 @@ function logReads(db: Connection) {
   };
 }
 
-function openReads(db: Connection) {
-  const open = "FROM tasks WHERE state NOT IN ('done', 'failed', 'cancelled')";
-  const openIds = db.prepare<[], string>(`SELECT id ${open} ORDER BY created_at, id`).pluck();
-  const oldest = db.prepare<[], number | null>(`SELECT min(created_at) ${open}`).pluck();
+const OPEN = "WHERE state NOT IN ('done', 'failed', 'cancelled')";
+
+function openReads(db: Connection, aside: SetAsideTasks) {
+  const openIds = db.prepare<[], string>(`SELECT id FROM tasks ${OPEN} ORDER BY created_at, id`).pluck();
+  const oldest = db.prepare<[], number | null>(`SELECT min(created_at) FROM tasks ${OPEN}`).pluck();
   const due = db
-    .prepare<[number, number], string>(
-      "SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, id LIMIT ?",
+    .prepare<[number, string, number], string>(
+      `SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? AND ${NOT_ASIDE} ORDER BY due_at, id LIMIT ?`,
     )
     .pluck();
-  const nextDue = db.prepare<[], number | null>("SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL").pluck();
+  const nextDue = db
+    .prepare<[string], number | null>(`SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL AND ${NOT_ASIDE}`)
+    .pluck();
   const tallies = db.prepare<[], { state: TaskState; tasks: number }>("SELECT state, tasks FROM tallies");
   return {
     openIds: (): string[] => openIds.all(),
-    due: (now: number, limit: number): string[] => due.all(now, limit),
-    nextDue: (): number | null => nextDue.get() ?? null,
+    due: (now: number, limit: number): string[] => due.all(now, aside.ids, limit),
+    nextDue: (): number | null => nextDue.get(aside.ids) ?? null,
     counts(): { byState: Record<TaskState, number>; oldestOpenAt: number | null } {
       const counted = new Map(tallies.all().map(({ state, tasks }) => [state, tasks]));
       const entries = TASK_STATES.map((state) => [state, counted.get(state) ?? 0] as const);
