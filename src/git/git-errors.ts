@@ -43,9 +43,23 @@ const PUSH: readonly Rule[] = [
     code: "remote_unreachable",
   },
   {
-    pattern: /\[remote rejected\]|\[rejected\]|stale info|non-fast-forward|hook declined|protected branch/i,
+    pattern: /protected branch|branch protection|GH006|GH013|repository rule/i,
     code: "push_rejected",
+    detail:
+      "A rule of the host protects it. Submit with another branch, or let the credential push to it, then retry from `push`.",
   },
+  {
+    pattern: /hook declined/i,
+    code: "push_rejected",
+    detail:
+      "A check of the host declined the commits; its words are below. Retry from `checkpoint` with what it wants.",
+  },
+  {
+    pattern: /\[rejected\]|stale info|non-fast-forward/i,
+    code: "push_rejected",
+    detail: "It has moved meanwhile. Retry from `checkpoint`: the work then goes on top of what is there.",
+  },
+  { pattern: /\[remote rejected\]/i, code: "push_rejected" },
   { pattern: AUTH, code: "push_auth" },
   { pattern: /permission (to .* )?denied|repository .*not found|error: 404|error: 410/i, code: "push_auth" },
   { ...MOVED, code: "push_rejected" },

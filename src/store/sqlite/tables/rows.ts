@@ -4,7 +4,7 @@
  */
 import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
-import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../../../core/task.ts";
+import type { Snapshot, Task, TaskProgress, TaskState } from "../../../core/task.ts";
 import { makeTask, type TaskCore } from "../../task-record.ts";
 import {
   makeSubstitute,
