@@ -65,7 +65,10 @@ export interface BranchComparison {
   readonly tip: string | null;
   /** The tip is in the work, or the work is in the tip, or neither. */
   readonly relation: "absent" | "behind" | "ahead" | "apart";
-  /** This task, or one that it continues, has pushed the tip. */
+  /**
+   * This task, or one that it continues, has pushed the tip, and the work lacks no commit of others
+   * that the tip contains.
+   */
   readonly isOurs: boolean;
   /** What this lineage pushed last: `expect`, or else a commit that the tip contains; or null. */
   readonly pushed: string | null;
@@ -173,7 +176,8 @@ export interface Repositories {
   /**
    * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
    * at a commit that this task or one that it continues has pushed (with or without an answer), or
-   * at an ancestor of `sha`; other work is never replaced. Idempotent: a branch that contains `sha`
+   * at an ancestor of `sha`; other work is never replaced, also when the lineage's own commits stand
+   * on it. Idempotent: a branch that contains `sha`
    * counts as pushed, and so does one that was deleted after it had contained it.
    */
   push(

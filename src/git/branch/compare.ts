@@ -39,8 +39,10 @@ export async function compareBranch(
     const { baseSha, work } = call;
     const { pushed } = compared;
     const wasMerged = pushed !== null && (await isMerged(branch, baseSha, pushed));
+    if (wasMerged) await branch.noteMerged(pushed);
     const isWorkMerged = wasMerged && work !== null && (work === pushed || (await isMerged(branch, baseSha, work)));
-    return { ...compared, refusal, wasMerged, isMerged: isWorkMerged };
+    const isOurs = tip !== null && (await isReplaceable(branch, call, compared));
+    return { ...compared, isOurs, refusal, wasMerged, isMerged: isWorkMerged };
   } catch (error) {
     throw classifyFetchError(error);
   }
@@ -62,7 +64,19 @@ async function findRefusal(branch: UpstreamBranch, { repo, baseSha }: Comparison
   }
 }
 
-type TipComparison = Omit<BranchComparison, "refusal" | "isMerged" | "wasMerged">;
+/** This lineage has pushed the tip, and no commit of others would be lost with it. */
+async function isReplaceable(
+  branch: UpstreamBranch,
+  { baseSha, work, expect }: ComparisonRequest,
+  { tip, relation }: TipComparison,
+): Promise<boolean> {
+  if (tip === null) return false;
+  if (tip === expect || (await branch.isOfLineage(tip))) return !(await branch.losesOthers(tip, work ?? baseSha));
+  if (relation !== "behind") await branch.noteOthers(tip);
+  return false;
+}
+
+type TipComparison = Omit<BranchComparison, "refusal" | "isOurs" | "isMerged" | "wasMerged">;
 
 async function compareTip(
   branch: UpstreamBranch,
@@ -71,7 +85,7 @@ async function compareTip(
 ): Promise<TipComparison> {
   const mine = work ?? baseSha;
   const workFork = await findFork(branch, baseSha, mine);
-  const nothing = { tip: null, relation: "absent", isOurs: false, keepsPushed: false, tipFork: null } as const;
+  const nothing = { tip: null, relation: "absent", keepsPushed: false, tipFork: null } as const;
   if (listed === null)
     return { ...nothing, pushed: expect, carryFrom: expect, commits: [], commitCount: 0, files: [], workFork };
   const tip = (await branch.resolve(listed)) === null ? await branch.fetch(listed) : await branch.note(listed);
@@ -82,7 +96,6 @@ async function compareTip(
   return {
     tip,
     relation,
-    isOurs: tip === expect || (await branch.isOfLineage(tip)),
     pushed,
     keepsPushed,
     carryFrom: keepsPushed ? await findFork(branch, tip, mine) : pushed,

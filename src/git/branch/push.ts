@@ -3,7 +3,7 @@
  *
  * Q1 A push replaces only a commit of its own lineage: `expect`, or one that this task or a task
  *    that it continues has pushed before, with or without an answer. Each attempt is noted in the
- *    task repository before it begins.
+ *    task repository before it begins. Commits of others below such a commit are kept as well.
  * Q2 A commit that the tip contains is delivered, also when others have built on it.
  * Q3 A branch from which a delivered commit has gone is not created again by the same push.
  */
@@ -66,7 +66,8 @@ class Push {
   /** True when the tip contains the commit. @throws `push_rejected` for a tip of others' work. */
   async #isDelivered(tip: string): Promise<boolean> {
     const { sha, branch, expect } = this.#call;
-    if (tip === expect || (await this.#branch.isOfLineage(tip))) return false;
+    const isOurs = tip === expect || (await this.#branch.isOfLineage(tip));
+    if (isOurs && !(await this.#branch.losesOthers(tip, sha))) return false;
     const current = await this.#branch.fetch(tip);
     if (await this.#branch.contains(current, sha)) return true;
     if (await this.#branch.contains(sha, current)) return false;

@@ -17,6 +17,10 @@ export interface BranchCall {
 
 /** `refs/slipway/pushed/<sha>`: a push of that commit was begun here. Inherited by child tasks. */
 export const PUSHED = "refs/slipway/pushed";
+/** `refs/slipway/others/<sha>`: a tip that others made of the branch. Inherited by child tasks. */
+const OTHERS = "refs/slipway/others";
+/** `refs/slipway/merged/<sha>`: the base has all changes of that commit. Inherited as well. */
+const MERGED = "refs/slipway/merged";
 /** The upstream tip, fetched for a comparison. */
 const UPSTREAM = "refs/slipway/upstream";
 
@@ -74,6 +78,33 @@ export class UpstreamBranch {
     ]);
     const line = text.split("\n").find((name) => /^\w+ refs\/slipway\/(?:parent\/)*pushed\//.test(name));
     return line?.split(" ")[0] ?? null;
+  }
+
+  /** Notes a tip that nobody of this lineage has pushed. Idempotent. */
+  async noteOthers(tip: string): Promise<void> {
+    await this.local(["update-ref", `${OTHERS}/${tip}`, tip]);
+  }
+
+  /** Notes that replacing the commit loses nothing, although no merge commit names it. Idempotent. */
+  async noteMerged(sha: string): Promise<void> {
+    await this.local(["update-ref", `${MERGED}/${sha}`, sha]);
+  }
+
+  /**
+   * True when a branch that goes from `tip` to `kept` loses commits of others that this lineage has
+   * seen on it: its own later commits stand on them, so the author of the tip does not tell.
+   */
+  async losesOthers(tip: string, kept: string): Promise<boolean> {
+    const format = "--format=%(objectname) %(refname)";
+    const { text } = await this.local(["for-each-ref", `--merged=${tip}`, format, "refs/slipway/"]);
+    const noted = (kind: string): string[] =>
+      text.split("\n").flatMap((line) => line.match(`^(\\w+) refs/slipway/(?:parent/)*${kind}/`)?.[1] ?? []);
+    const safe = [kept, ...noted("merged")];
+    for (const other of new Set(noted("others"))) {
+      const found = await Promise.all(safe.map((sha) => this.contains(sha, other)));
+      if (!found.includes(true)) return true;
+    }
+    return false;
   }
 
   async contains(tip: string, sha: string): Promise<boolean> {

@@ -215,6 +215,25 @@ it.concurrent("[W10] a fresh start that would remove people's commits ends befor
   expect(contains(app, branch, human)).toBe(true);
 });
 
+it.concurrent("[W5] [W10] a fresh start keeps people's commits that a follow-up stands on", LIMIT, async () => {
+  const app = createApp();
+  const { id, branch } = await pushed(app);
+  const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
+  const next = await settled((await message(id, "The second change.")).id);
+  expect(contains(app, branch, human)).toBe(true);
+  const again = await settled((await retry(next.id, { from: "start" })).id);
+  expect([again.failure?.code, again.failure?.stage]).toEqual(["branch_conflict", "provisioning"]);
+  expect(contains(app, branch, human)).toBe(true);
+  // Squashed into the base, nothing of theirs is lost any more.
+  upstream.commitOn(app.name, "main", {
+    "SLIPWAY.md": `${show(app, branch, "SLIPWAY.md")}\n`,
+    "people.txt": "by hand",
+  });
+  const fresh = await settled((await retry(again.id, { from: "start", prompt: "The fourth change." })).id);
+  expect([fresh.state, fresh.failure]).toEqual(["done", null]);
+  expect(contains(app, branch, human)).toBe(false);
+});
+
 it.concurrent(
   "[W10] a branch with the work of others is named before a worker starts, and how to go on on it",
   LIMIT,

@@ -76,12 +76,14 @@ class Transfers {
     const mine = work ?? baseSha;
     const begun = [...refs].flatMap(([ref, sha]) => (/^(?:parent )*pushed /.test(ref) ? [sha] : []));
     const pushed = expect ?? upstream.history(tip).find((sha) => begun.includes(sha)) ?? null;
+    const wasOurs = tip !== null && (tip === expect || begun.includes(tip));
+    if (tip !== null && !wasOurs && !upstream.holds(mine, tip)) refs.set(`others ${tip}`, tip);
     const isApart = upstream.holds(tip, mine) ? "ahead" : "apart";
     const relation = tip === null ? "absent" : upstream.holds(mine, tip) ? "behind" : isApart;
     return {
       tip,
       relation,
-      isOurs: tip !== null && (tip === expect || begun.includes(tip)),
+      isOurs: wasOurs && !this.#losesOthers(refs, tip, mine),
       pushed,
       keepsPushed: pushed !== null && upstream.holds(tip, pushed),
       isMerged: false,
@@ -96,6 +98,14 @@ class Transfers {
     } as const;
   }
 
+  /** What `losesOthers` of src/git/branch/upstream-branch.ts finds. */
+  #losesOthers(refs: ReadonlyMap<string, string>, tip: string, kept: string): boolean {
+    const { upstream } = this.#deps;
+    return [...refs].some(
+      ([ref, sha]) => /^(?:parent )*others /.test(ref) && upstream.holds(tip, sha) && !upstream.holds(kept, sha),
+    );
+  }
+
   async push({ taskId, repo, branch, sha, expect }: Push, signal: AbortSignal): Promise<void> {
     const { time, trace, faults, upstream, domain, policy, onBegin } = this.#deps;
     onBegin("push", taskId);
@@ -104,12 +114,13 @@ class Transfers {
     if (faults.hits("upstream.down")) throw new TaskFailure("remote_unreachable", { detail: "Simulated." });
     const tip = upstream.tips.get(`${repo}#${branch}`) ?? null;
     const refs = upstream.repositories.get(taskId)?.refs ?? new Map<string, string>();
-    const isOurs = [...refs].some(([ref, pushed]) => /^(?:parent )*pushed /.test(ref) && pushed === tip);
+    const wasPushed = [...refs].some(([ref, pushed]) => /^(?:parent )*pushed /.test(ref) && pushed === tip);
+    const isOurs = tip !== null && (wasPushed || tip === expect) && !this.#losesOthers(refs, tip, sha);
     refs.set(`pushed ${sha}`, sha);
     if (tip === null && refs.get(`delivered ${branch}`) === sha) return;
-    const isDelivered = tip !== null && tip !== expect && !isOurs && upstream.holds(tip, sha);
+    const isDelivered = tip !== null && !isOurs && upstream.holds(tip, sha);
     if (tip === sha || isDelivered) return void refs.set(`delivered ${branch}`, sha);
-    if (tip !== null && tip !== expect && !isOurs && !upstream.holds(sha, tip)) {
+    if (tip !== null && !isOurs && !upstream.holds(sha, tip)) {
       trace.add(`push of ${taskId} refused: ${tip.slice(0, 8)} is there, ${String(expect).slice(0, 8)} was expected`);
       throw new TaskFailure("push_rejected", { detail: "The branch has moved." });
     }
