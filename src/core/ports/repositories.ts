@@ -176,9 +176,9 @@ export interface Repositories {
   /**
    * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
    * at a commit that this task or one that it continues has pushed (with or without an answer), or
-   * at an ancestor of `sha`; other work is never replaced, also when the lineage's own commits stand
-   * on it. Idempotent: a branch that contains `sha`
-   * counts as pushed, and so does one that was deleted after it had contained it.
+   * at an ancestor of `sha`. Other work is never replaced, also where the lineage's own commits
+   * stand on it. Idempotent: a branch that contains `sha` counts as pushed, and so does one that
+   * was deleted after it had contained it.
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },

@@ -85,7 +85,7 @@ export class UpstreamBranch {
     await this.local(["update-ref", `${OTHERS}/${tip}`, tip]);
   }
 
-  /** Notes that replacing the commit loses nothing, although no merge commit names it. Idempotent. */
+  /** Notes that replacing the commit loses nothing, as after a squash. Idempotent. */
   async noteMerged(sha: string): Promise<void> {
     await this.local(["update-ref", `${MERGED}/${sha}`, sha]);
   }
