@@ -6,6 +6,7 @@ import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
 import { parseAcpCommands } from "./settings/acp-commands.ts";
 import { readBounds, type BoundSettings } from "./settings/bound-settings.ts";
+import { findUnknownVariables } from "./settings/unknown-variables.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
 import {
   allowedOrigin,
@@ -266,7 +267,7 @@ const HOSTS = "a comma-separated list of host or host:port";
  * be.
  */
 export function readConfig(env: Env, flags: Flags = {}): Config {
-  const warnings: string[] = [];
+  const warnings = findUnknownVariables(env);
   const read = reader(env, flags, warnings);
   const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
   const git = readGitSettings(read);

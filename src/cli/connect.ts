@@ -1,7 +1,8 @@
 /**
- * Chooses the server and the credentials. Server: --url, SLIPWAY_URL, the data folder's
- * server.json, the default address. Credentials: SLIPWAY_TOKEN, then (for the data folder's own
- * server) its operator token, then the session of `slipway login`.
+ * Chooses the server and the credentials. Server: --url, --context, SLIPWAY_URL, SLIPWAY_CONTEXT, a
+ * data folder that was named, the current context, the server of .slipway, the default address.
+ * Credentials: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the
+ * session of `slipway login`.
  */
 import { WebSocket } from "ws";
 import type { WebSocketConstructor } from "../client/stream.ts";
@@ -11,10 +12,13 @@ import { SlipwayClient } from "../client/client.ts";
 import type { Fetch } from "../client/transport.ts";
 import { CliExit, EXIT } from "./exit.ts";
 import { openSessionFile } from "./session-file.ts";
+import { addressOf, LOCAL, readContexts } from "./shell/contexts.ts";
 
 export interface ServerOptions {
   readonly url?: string;
   readonly dataDir?: string;
+  /** A name of `slipway context`. */
+  readonly context?: string;
 }
 
 const DEFAULT_URL = "http://127.0.0.1:7080";
@@ -32,12 +36,28 @@ export function resolveDataDir(options: ServerOptions, env: NodeJS.ProcessEnv): 
 export function findServer(options: ServerOptions, env: NodeJS.ProcessEnv): ServerTarget {
   const dataDir = resolveDataDir(options, env);
   const own = ownServer(dataDir);
-  const given = options.url ?? (env["SLIPWAY_URL"] || undefined);
+  const given = options.url ?? contextUrl(options, env);
   const url = checked(given ?? own ?? DEFAULT_URL);
   return {
     url,
     operatorToken: own !== null && sameOrigin(url, own) ? readText(join(dataDir, "operator.token")) : null,
   };
+}
+
+/** The address that a name or the current context gives; undefined = that of the data folder. */
+function contextUrl(options: ServerOptions, env: NodeJS.ProcessEnv): string | undefined {
+  const named = options.context ?? (env["SLIPWAY_URL"] ? undefined : env["SLIPWAY_CONTEXT"] || undefined);
+  if (named !== undefined) return named === LOCAL ? undefined : addressOf(env, named);
+  if (env["SLIPWAY_URL"]) return env["SLIPWAY_URL"];
+  if (options.dataDir !== undefined || env["SLIPWAY_DATA_DIR"]) return undefined;
+  const { current, servers } = readContexts(env);
+  return current === null ? undefined : servers[current];
+}
+
+/** True when the target is the server of the data folder, or nothing names another one. */
+export function isOwnServer(options: ServerOptions, env: NodeJS.ProcessEnv): boolean {
+  const { url } = findServer(options, env);
+  return sameOrigin(url, ownServer(resolveDataDir(options, env)) ?? DEFAULT_URL);
 }
 
 export function connect(options: ServerOptions, env: NodeJS.ProcessEnv = process.env): SlipwayClient {

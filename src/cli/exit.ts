@@ -42,11 +42,57 @@ function exitForProblem(problem: SlipwayProblem): ExitCode {
     : EXIT.failed;
 }
 
+/** Fields of the wire -> what a person typed. */
+const TYPED: Readonly<Record<string, string>> = {
+  "budget.minutes": "--minutes",
+  "budget.turns": "--turns",
+  "budget.usd": "--usd",
+  "limits.cpus": "--cpus",
+  "limits.diskMb": "--disk",
+  "limits.memoryMb": "--memory",
+  agent: "--agent",
+  base: "--base",
+  branch: "--branch",
+  cursor: "--cursor",
+  effort: "--effort",
+  egress: "--egress",
+  email: "the e-mail address",
+  expiresInDays: "--days",
+  image: "--image",
+  limit: "--limit",
+  maxAttempts: "--max-attempts",
+  model: "--model",
+  name: "the name",
+  password: "the password",
+  priority: "--priority",
+  prompt: "the prompt",
+  pullRequest: "--pull-request",
+  q: "--search",
+  repo: "the repository",
+  scopes: "--scopes",
+  state: "--state",
+  thread: "--thread",
+  title: "--title",
+  verify: "--verify",
+};
+
+/** `script.0.bash` is the first step. */
+function fieldSentence(path: string, message: string): string {
+  const [, step, rest = ""] = /^script\.(\d+)(.*)$/.exec(path) ?? [];
+  const field = step === undefined ? path.replace(/\.\d+$/, "") : "";
+  const typed = step === undefined ? (TYPED[field] ?? path) : `step ${Number(step) + 1} of --script${rest}`;
+  return `${stripControls(typed)} ${stripControls(message)}${/[.!?]$/.test(message) ? "" : "."}`;
+}
+
 function problemText(problem: SlipwayProblem): string {
-  const fields = problem.errors.map(({ path, message }) => `  ${stripControls(path)}: ${stripControls(message)}`);
+  const sentences = problem.errors.map(({ path, message }) => fieldSentence(path, message));
+  if (problem.code === "invalid_request" && sentences.length > 0) return `${sentences.join("\n")} (invalid_request)`;
+  const fields = sentences.map((sentence) => `  ${sentence}`);
   const hint =
     problem.status === 401 && problem.code !== "invalid_credentials"
       ? ["  Run `slipway login`, or set SLIPWAY_TOKEN to a personal access token."]
       : [];
-  return [`${stripControls(problem.detail)} (${stripControls(problem.code)})`, ...fields, ...hint].join("\n");
+  const isLoggedOut = problem.code === "unauthenticated" && problem.detail.includes("Authorization:");
+  const detail = isLoggedOut ? "You are not logged in." : stripControls(problem.detail);
+  return [`${detail} (${stripControls(problem.code)})`, ...fields, ...hint].join("\n");
 }

@@ -2,11 +2,10 @@
 import { createInterface } from "node:readline/promises";
 import { text as readAll } from "node:stream/consumers";
 import { Writable } from "node:stream";
-import { Option, type Command } from "commander";
+import { InvalidArgumentError, Option, type Command } from "commander";
 import type { SlipwayClient } from "../client/client.ts";
 import { connect, type ServerOptions } from "./connect.ts";
 import { CliExit, EXIT, type ExitCode } from "./exit.ts";
-import { stripControls } from "./terminal/text.ts";
 
 export interface Io {
   readonly out: NodeJS.WriteStream;
@@ -23,6 +22,7 @@ export interface Io {
 export function client(command: Command): Command {
   return command
     .addOption(new Option("--url <url>", "the server's address (SLIPWAY_URL, else the one of the data folder)"))
+    .addOption(new Option("--context <name>", "a server of `slipway context` (SLIPWAY_CONTEXT)"))
     .addOption(new Option("--data-dir <folder>", "data folder of a server on this machine (SLIPWAY_DATA_DIR)"));
 }
 
@@ -94,14 +94,13 @@ export async function readText(io: Io, argument: string): Promise<string> {
   return argument === "-" ? readAll(io.in) : argument;
 }
 
+/** Commander names the option and the text. */
 export function parseWholeNumber(text: string): number {
-  if (!/^-?\d{1,9}$/.test(text))
-    throw new CliExit(EXIT.usage, `Expected a whole number, not ${JSON.stringify(stripControls(text))}.`);
+  if (!/^-?\d{1,9}$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
   return Number(text);
 }
 
 export function parseDecimal(text: string): number {
-  if (!/^\d{1,9}(\.\d{1,6})?$/.test(text))
-    throw new CliExit(EXIT.usage, `Expected a number, not ${JSON.stringify(stripControls(text))}.`);
+  if (!/^\d{1,9}(\.\d{1,6})?$/.test(text)) throw new InvalidArgumentError("It must be a number of 0 or more.");
   return Number(text);
 }

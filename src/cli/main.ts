@@ -21,6 +21,8 @@ import { logsCommand } from "./commands/logs.ts";
 import { sessionCommands } from "./commands/people/people.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
+import { completionCommand } from "./shell/completion.ts";
+import { contextCommands } from "./shell/context-commands.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 
 const version = (): string =>
@@ -32,6 +34,7 @@ function programFor(io: Io): Command {
     .version(version())
     .exitOverride()
     .configureHelp({ sortSubcommands: false })
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "slipway: ")) })
     .showHelpAfterError("Add --help for usage.");
   const commands = [
     serveCommand,
@@ -49,6 +52,7 @@ function programFor(io: Io): Command {
     answerCommand,
     messageCommand,
     loginCommands,
+    contextCommands,
     sessionCommands,
     credentialCommands,
     tokenCommands,
@@ -58,6 +62,7 @@ function programFor(io: Io): Command {
     backupCommand,
     restoreCommand,
     gcCommand,
+    completionCommand,
   ];
   for (const add of commands) add(program, io);
   return program;

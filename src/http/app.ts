@@ -13,6 +13,7 @@ import { SlipwayError } from "../core/error.ts";
 import type { Role } from "../core/ports/accounts.ts";
 import { ACCESS } from "../core/roles.ts";
 import type { AuthenticatedCaller } from "../auth/sessions.ts";
+import { fieldWords } from "../core/lib/json/field-words.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { LargeAnswers } from "./server/client-limits.ts";
 import { readBody } from "./transfer/body.ts";
@@ -226,7 +227,7 @@ async function authorize(
 }
 
 function parseInput(schema: z.ZodType, value: unknown, where: string): unknown {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { error: fieldWords });
   if (!result.success) throw invalidRequest(result.error, where);
   return result.data;
 }

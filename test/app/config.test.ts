@@ -1,5 +1,7 @@
 import { DEFAULT_GUARD } from "../../src/core/values/push-guard.ts";
 import { describe, expect, it } from "vitest";
+import { findUnknownVariables } from "../../src/app/settings/unknown-variables.ts";
+import { readSource, sourceFiles } from "../project/source-files.ts";
 import { readConfig } from "../../src/app/config.ts";
 import { SETTINGS, type Setting } from "../../src/app/options.ts";
 import { assertMayListen, isLoopback } from "../../src/app/listening.ts";
@@ -217,6 +219,27 @@ describe("readConfig", () => {
     });
     const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
     expect([...read, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
+  });
+
+  it("names the nearest setting for a variable that is none", () => {
+    const { warnings } = readConfig({ SLIPWAY_MAXCONCURRENT: "9", SLIPWAY_COFFEE_MACHINE: "1", SLIPWAY_URL: "" });
+    expect(warnings).toEqual([
+      "SLIPWAY_COFFEE_MACHINE is no setting, and is ignored. `slipway serve --help` lists the settings.",
+      "SLIPWAY_MAXCONCURRENT is no setting, and is ignored. Did you mean SLIPWAY_MAX_CONCURRENT?",
+    ]);
+  });
+
+  it("knows every variable that the code and the documents name", () => {
+    const files = [...sourceFiles(["src"]), "docs/operate.md", "docs/cli.md", "docs/deploy/README.md"];
+    const named = files.flatMap((file) =>
+      [...readSource(file).matchAll(/["'`[]SLIPWAY_[A-Z_]+(?=["'`\]])/g)].map(([name]) => name.slice(1)),
+    );
+    const ofWorkers = /^SLIPWAY_(?:SOCKET|WORKSPACE|STATE|BOX|ATTEMPT|CWD|ASSIGNMENT|EXTRA|IMAGE_ENV)$/;
+    const env = Object.fromEntries(
+      [...new Set(named)].filter((name) => !ofWorkers.test(name)).map((name) => [name, "1"]),
+    );
+    expect(Object.keys(env).length).toBeGreaterThan(50);
+    expect(findUnknownVariables(env)).toEqual([]);
   });
 
   it("keeps the size of a workspace within its maximum, whichever of the two is given", () => {

@@ -363,6 +363,6 @@ describe("commands", () => {
     }));
     const { code, err } = await run(home, ["submit", "https://x/y.git", " ", ...at()]);
     expect(code).toBe(2);
-    expect(err).toBe("slipway: The request is not valid. (invalid_request)\n  prompt: must not be empty\n");
+    expect(err).toBe("slipway: the prompt must not be empty. (invalid_request)\n");
   });
 });

@@ -21,17 +21,7 @@ import { findTaskId } from "../task-argument.ts";
 import { createEventRenderer, formatUsage } from "../terminal/event-renderer.ts";
 import { stripControls, truncate, formatDuration, createPaint, formatTable } from "../terminal/text.ts";
 import { formatDiffStat, formatFailure } from "../terminal/live-view.ts";
-
-const WAIT_REASONS: Readonly<Record<NonNullable<WireTask["wait"]>["reason"], string>> = {
-  concurrency: "all slots are taken",
-  thread_busy: "an earlier task of its thread is not settled",
-  user_limit: "the owner holds as many slots as one user may",
-  sandbox_unavailable: "no Docker engine answers; `slipway doctor` tells more",
-  disk_low: "too little free disk space",
-  paused: "an operator paused the queue",
-  model_rate_limited: "the model provider asks to wait",
-  budget: "the budget of the day is used up",
-};
+import { formatWait } from "../terminal/wait-words.ts";
 
 interface TasksOptions extends ReadOptions {
   readonly state?: readonly TaskState[];
@@ -236,10 +226,4 @@ export function diffCommand(program: Command, io: Io): void {
         );
       else io.out.write(patch);
     });
-}
-
-/** The reason, its code, and the position in the queue. */
-function formatWait({ reason, position }: NonNullable<WireTask["wait"]>): string {
-  const before = position === 0 ? "next in the queue" : `${position} before it`;
-  return `${WAIT_REASONS[reason]} (${reason}); ${before}`;
 }

@@ -1,4 +1,5 @@
 /** `slipway watch`, and the live part of submit, retry and demo. */
+import { setTimeout as delay } from "node:timers/promises";
 import type { SlipwayClient } from "../../client/client.ts";
 import { SlipwayProblem } from "../../client/problem.ts";
 import { isSettledState } from "../../core/task.ts";
@@ -6,6 +7,7 @@ import type { WireTask } from "../../core/protocol/rest.ts";
 import { CliExit, EXIT, type ExitCode } from "../exit.ts";
 import { createEventRenderer, statusLine, formatUsage } from "./event-renderer.ts";
 import { openSpinner, type SpinnerStream } from "./spinner.ts";
+import { formatWait } from "./wait-words.ts";
 import { stripControls, stripControlsKeepLines, formatDuration, createPaint, pluralize } from "./text.ts";
 
 export interface WatchView {
@@ -31,6 +33,11 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
     (columns) => `${statusLine(renderer.progress(), Date.now(), columns - connection.length)}${connection}`,
   );
   const away = createNotice(status.line, colours.yellow);
+  const ended = new AbortController();
+  void tellWait(client, taskId, ended.signal, {
+    isQueued: () => renderer.progress().state === "queued",
+    tell: (words) => status.line(colours.yellow(`${" ".repeat(11)}waits: ${words}`)),
+  });
   try {
     const events = client.watch(taskId, {
       signal,
@@ -53,11 +60,35 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
       `Stopped following; the task continues. To cancel it: ${view.command} cancel ${taskId}`,
     );
   } finally {
+    ended.abort();
     status.close();
   }
   const task = await client.task(taskId);
   for (const line of await formatEnding(client, task, colours)) out.write(`${line}\n`);
   return task;
+}
+
+/** A task that is claimed at once says nothing, ms. */
+const FIRST_LOOK_MS = 800;
+const LOOK_MS = 3_000;
+
+/** Says why a queued task waits, and again when the reason changes. Never rejects. */
+async function tellWait(
+  client: SlipwayClient,
+  taskId: string,
+  signal: AbortSignal,
+  { isQueued, tell }: { readonly isQueued: () => boolean; readonly tell: (words: string) => void },
+): Promise<void> {
+  let said = "";
+  for (let pause = FIRST_LOOK_MS; ; pause = LOOK_MS) {
+    await delay(pause, undefined, { signal, ref: false }).catch(() => undefined);
+    if (signal.aborted) return;
+    if (!isQueued()) continue;
+    const task = await client.task(taskId).catch(() => null);
+    if (signal.aborted || task === null || task.wait === null || task.wait.reason === said || !isQueued()) continue;
+    said = task.wait.reason;
+    tell(formatWait(task.wait));
+  }
 }
 
 /**

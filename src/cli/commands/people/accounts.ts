@@ -3,7 +3,7 @@ import { createInterface } from "node:readline/promises";
 import { Option, type Command } from "commander";
 import type { Role, Scope } from "../../../core/ports/accounts.ts";
 import { ALL_SCOPES, ROLES, SCOPES } from "../../../core/roles.ts";
-import { connectSession, type ServerOptions } from "../../connect.ts";
+import { connectSession, isOwnServer, type ServerOptions } from "../../connect.ts";
 import { CliExit, EXIT } from "../../exit.ts";
 import {
   jsonOption,
@@ -16,7 +16,8 @@ import {
   type Io,
   type ReadOptions,
 } from "../../io.ts";
-import { sessionFilePath } from "../../session-file.ts";
+import { openSessionFile, sessionFilePath } from "../../session-file.ts";
+import { rememberContext } from "../../shell/contexts.ts";
 import { peopleCommands } from "./people.ts";
 import { stripControls, formatTable } from "../../terminal/text.ts";
 
@@ -24,7 +25,8 @@ export function loginCommands(program: Command, io: Io): void {
   client(program.command("login"))
     .description("Log in. The password is read from the terminal, standard input or SLIPWAY_PASSWORD")
     .option("--email <email>", "e-mail address of the account (SLIPWAY_EMAIL)")
-    .action(async (options: ServerOptions & { readonly email?: string }) => {
+    .option("--name <name>", "how `slipway context` calls the server (its host)")
+    .action(async (options: ServerOptions & { readonly email?: string; readonly name?: string }) => {
       const server = connectSession(options, io.env);
       const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
       const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
@@ -32,11 +34,16 @@ export function loginCommands(program: Command, io: Io): void {
         io,
         `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). The session is stored in ${sessionFilePath(io.env)}.`,
       );
+      const name = isOwnServer(options, io.env) ? null : rememberContext(io.env, server.baseUrl, options.name);
+      if (name !== null)
+        print(io, `Commands now talk to it (context ${name}); \`${io.command} context use local\` goes back.`);
     });
   client(program.command("logout"))
     .description("Log out: end the session that login stored")
     .action(async (options: ServerOptions) => {
       const server = connectSession(options, io.env);
+      if (openSessionFile(server.baseUrl, io.env).load() === null)
+        throw new CliExit(EXIT.failed, `There is no log-in at ${server.baseUrl} to end.`);
       await server.logout();
       print(io, `Logged out at ${server.baseUrl}.`);
     });
