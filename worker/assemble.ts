@@ -23,10 +23,23 @@ const modelAgent: Agent = {
   run: async (context) => await (await import("./agents/anthropic/agent.ts")).createModelAgent().run(context),
 };
 
+interface ProgramOptions {
+  readonly root: string;
+  readonly stateDir: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
 /** Loaded on demand, like the model client. */
-function programAgent(root: string, env: Readonly<Record<string, string>>): Agent {
+function acpAgent(options: ProgramOptions): Agent {
   return {
-    run: async (context) => await (await import("./agents/acp/agent.ts")).createAcpAgent({ root, env }).run(context),
+    run: async (context) => await (await import("./agents/acp/agent.ts")).createAcpAgent(options).run(context),
+  };
+}
+
+/** Loaded on demand, like the model client. */
+function execAgent(options: ProgramOptions): Agent {
+  return {
+    run: async (context) => await (await import("./agents/exec/agent.ts")).createExecAgent(options).run(context),
   };
 }
 
@@ -55,6 +68,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const proxy = await openProxy(socketPath, token);
   const env = { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) };
   const tools = createTools(root, join(stateDir, "jobs"), env);
+  const programs = { root, stateDir, env };
   try {
     return await runAttempt({
       link,
@@ -68,7 +82,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
       tools,
       openMcp: async (servers, stop) =>
         await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
-      agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: programAgent(root, env) },
+      agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: acpAgent(programs), exec: execAgent(programs) },
       clock: systemClock,
       model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,

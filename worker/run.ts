@@ -246,11 +246,12 @@ class AttemptRun {
 
   async #agent(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const { agents, link } = this.#options;
-    const name = spec.acpCommand === undefined ? spec.agent : "acp";
+    const name = spec.program?.protocol ?? spec.agent;
     const agent = Object.hasOwn(agents, name) ? agents[name] : undefined;
     if (agent === undefined || this.#session === null) throw new Error(`this worker has no agent "${spec.agent}"`);
-    // An agent program starts its MCP servers itself.
-    const mcp = await this.#options.openMcp(name === "acp" ? {} : (spec.mcpServers ?? {}), this.#stop.signal);
+    // An agent program starts its MCP servers itself, if it can.
+    const servers = spec.program === undefined ? (spec.mcpServers ?? {}) : {};
+    const mcp = await this.#options.openMcp(servers, this.#stop.signal);
     for (const text of mcp.problems) link.emit("notice", { level: "warning", code: "mcp_problem", text });
     this.#session.addTools(mcp.tools);
     deadline.mark(spec.wallMs * (1 - TIME_WARNING_SHARE), () => this.#warnAboutTime(spec));

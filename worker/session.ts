@@ -149,7 +149,7 @@ export class Session implements AgentContext {
     try {
       const onOutput = (lines: string): void => link.delta(id, this.#withoutToken(stripHidden(lines).text));
       const watch = { interrupt: interrupt.signal, onOutput };
-      const ran = await this.#alive(name, () => tools.run(name, input, this.signal, watch));
+      const ran = await this.alive(name, () => tools.run(name, input, this.signal, watch));
       const output = this.#withoutToken(ran.output);
       const result = this.#withDirectoryInstructions(name, input, { ...ran, output });
       finish(result);
@@ -275,7 +275,7 @@ export class Session implements AgentContext {
     const begun = clock.now();
     const { sha } = await workspace.checkpoint(this.signal);
     const inspect = (): Promise<readonly Finding[]> => link.inspect(sha, this.signal);
-    const held = (await this.#alive("The look at the change", inspect)).filter(({ holds }) => holds);
+    const held = (await this.alive("The look at the change", inspect)).filter(({ holds }) => holds);
     if (held.length === 0) return [];
     this.#hasReportedFindings = true;
     const result = { command: HELD, exitCode: 1, tail: describeHeld(held, this.spec.baseSha) };
@@ -283,7 +283,7 @@ export class Session implements AgentContext {
     return [result];
   }
 
-  #alive<T>(what: string, work: () => Promise<T>): Promise<T> {
+  alive<T>(what: string, work: () => Promise<T>): Promise<T> {
     const { link, clock } = this.#parts;
     return withSignsOfLife({ link, clock, everyMs: this.spec.signMs ?? SIGN_MS }, what, work);
   }

@@ -119,7 +119,7 @@ async function open(tasks: number): Promise<House> {
     ...work,
     abandonMs: 600_000,
     standing,
-    acpCommands: {},
+    programs: {},
     sandbox: {},
     models: ["claude-opus-5-5"],
   });

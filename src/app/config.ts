@@ -4,7 +4,8 @@
  */
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
-import { parseAcpCommands } from "./settings/acp-commands.ts";
+import type { AgentPrograms } from "../core/values/agent-program.ts";
+import { readAgentPrograms } from "./settings/agent-programs.ts";
 import { readBounds, type BoundSettings } from "./settings/bound-settings.ts";
 import { findUnknownVariables } from "./settings/unknown-variables.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
@@ -71,11 +72,8 @@ export interface Config extends GitSettings, BoundSettings {
   readonly userLimit: number | null;
   readonly agent: string;
   readonly anthropicApiKey: string | null;
-  /**
-   * Agents that are programs in the worker's image and speak the Agent Client Protocol: name ->
-   * shell command.
-   */
-  readonly acpCommands: Readonly<Record<string, string>>;
+  /** Agents that are programs in the worker's image. */
+  readonly programs: AgentPrograms;
   /** Without a slash at the end. */
   readonly anthropicBaseUrl: string;
   /** Of tasks that name none; null only without a key. */
@@ -288,7 +286,10 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
-    acpCommands: parseAcpCommands(read("acpCommands", z.string().max(40_000), "a list of name=command") ?? ""),
+    programs: readAgentPrograms(
+      read("acpCommands", z.string().max(40_000), "a list of name=command") ?? "",
+      read("agentsFile", z.string(), "a file"),
+    ),
     anthropicBaseUrl: trimSlash(
       read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC,
     ),

@@ -151,6 +151,12 @@ export const SETTINGS = {
     argument: "list",
     help: "agent programs in the worker's image that speak the Agent Client Protocol: name=command, separated by ;",
   },
+  agentsFile: {
+    env: "SLIPWAY_AGENTS_FILE",
+    flag: "agents-file",
+    argument: "file",
+    help: "JSON file with agent programs by name, those that only have a command line included (docs/agents.md)",
+  },
   anthropicApiKey: {
     env: "ANTHROPIC_API_KEY",
     flag: "anthropic-api-key",

@@ -153,7 +153,7 @@ function readCoordinatorSettings(config: Config) {
     pullRequest: config.pullRequest,
     images: config.sandbox === "docker" ? config.images : null,
     agents: listAgents(config),
-    acpCommands: config.acpCommands,
+    programs: config.programs,
     egress: config.egress,
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
@@ -357,9 +357,9 @@ function getMaxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
 function listAgents({
   agent,
   anthropicApiKey,
-  acpCommands,
-}: Pick<Config, "agent" | "anthropicApiKey" | "acpCommands">): string[] {
-  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), ...Object.keys(acpCommands), "scripted"];
+  programs,
+}: Pick<Config, "agent" | "anthropicApiKey" | "programs">): string[] {
+  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), ...Object.keys(programs), "scripted"];
   return [agent, ...all.filter((name) => name !== agent)];
 }
 

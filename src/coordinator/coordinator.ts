@@ -61,14 +61,12 @@ export interface CoordinatorDeps {
   readonly settings: CoordinatorSettings;
 }
 
-type AgentOptions = Pick<WorkerServiceDeps, "compactAt" | "fallbackModel" | "gitAuthor">;
+type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
 export interface CoordinatorSettings extends PullRequestOptions, AgentOptions {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
   readonly agents: readonly string[];
-  /** The agents that are programs in the worker's image: name -> shell command. */
-  readonly acpCommands: Readonly<Record<string, string>>;
   readonly model: string | null;
   /** Models that tasks may use: names, or prefixes followed by `*`; none = the gateway is off. */
   readonly models: readonly string[];
@@ -110,7 +108,7 @@ export const DEFAULT_SETTINGS = {
   maxConcurrent: 4,
   userLimit: null,
   agents: ["scripted"],
-  acpCommands: {},
+  programs: {},
   model: null,
   models: [],
   egress: ["none"],

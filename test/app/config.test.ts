@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { DEFAULT_GUARD } from "../../src/core/values/push-guard.ts";
 import { describe, expect, it } from "vitest";
 import { findUnknownVariables } from "../../src/app/settings/unknown-variables.ts";
@@ -29,13 +32,41 @@ describe("readConfig", () => {
   });
 
   it("agent programs have names of their own", () => {
-    const acp = (text: string) => readConfig({ SLIPWAY_ACP_COMMANDS: text }).acpCommands;
+    const acp = (text: string) => readConfig({ SLIPWAY_ACP_COMMANDS: text }).programs;
     expect(acp("claude=claude-agent-acp; codex=codex-acp -c a=b\n")).toEqual({
-      claude: "claude-agent-acp",
-      codex: "codex-acp -c a=b",
+      claude: { protocol: "acp", command: "claude-agent-acp" },
+      codex: { protocol: "acp", command: "codex-acp -c a=b" },
     });
     for (const bad of ["claude", "=x", "Claude=x", "anthropic=x", "acp=x", "a=x;a=y"])
       expect(complaint({ SLIPWAY_ACP_COMMANDS: bad })).toContain("is not name=command");
+  });
+
+  it("a file declares further programs, each of them whole", () => {
+    const dir = mkdtempSync(join(tmpdir(), "slipway-config-"));
+    const file = join(dir, "agents.json");
+    const read = (programs: unknown, env: Record<string, string> = {}) => {
+      writeFileSync(file, JSON.stringify(programs));
+      return { SLIPWAY_AGENTS_FILE: file, ...env };
+    };
+    try {
+      const programs = {
+        aider: { protocol: "exec", command: 'aider --message-file "$PROMPT_FILE"' },
+        claude: { protocol: "acp", command: "claude-agent-acp", mode: "plan", state: [".claude/projects"] },
+      };
+      expect(readConfig(read(programs, { SLIPWAY_ACP_COMMANDS: "codex=codex-acp" })).programs).toEqual({
+        codex: { protocol: "acp", command: "codex-acp" },
+        ...programs,
+      });
+      const { aider } = programs;
+      expect(complaint(read({ aider }, { SLIPWAY_ACP_COMMANDS: "aider=x" }))).toContain('"aider" is not a name');
+      expect(complaint(read({ anthropic: aider }))).toContain('"anthropic" is not a name');
+      expect(complaint(read({ aider: { ...aider, output: "xml" } }))).toContain("aider.output");
+      expect(complaint(read({ aider: { ...aider, state: [] } }))).toContain("aider");
+      expect(complaint(read({ a: { protocol: "acp", command: "a", state: ["../x"] } }))).toContain("home directory");
+      expect(complaint({ SLIPWAY_AGENTS_FILE: join(dir, "none.json") })).toContain("no such file");
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   });
 
   it("needs nothing", () => {
@@ -61,7 +92,7 @@ describe("readConfig", () => {
       userLimit: null,
       agent: "scripted",
       anthropicApiKey: null,
-      acpCommands: {},
+      programs: {},
       anthropicBaseUrl: "https://api.anthropic.com",
       model: null,
       models: ["claude-*"],
@@ -180,7 +211,7 @@ describe("readConfig", () => {
       userLimit: 2,
       agent: "anthropic",
       anthropicApiKey: "sk-1",
-      acpCommands: { claude: "claude-agent-acp" },
+      programs: { claude: { protocol: "acp", command: "claude-agent-acp" } },
       anthropicBaseUrl: "http://127.0.0.1:9/v0",
       model: "claude-haiku-5-5",
       models: ["claude-opus-5-5", "claude-haiku-*"],
@@ -218,7 +249,9 @@ describe("readConfig", () => {
       trustProxy: 1,
     });
     const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
-    expect([...read, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
+    // Its file has a test of its own.
+    const others = read.filter((name) => name !== "SLIPWAY_AGENTS_FILE");
+    expect([...others, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
   });
 
   it("names the nearest setting for a variable that is none", () => {

@@ -123,6 +123,11 @@ export interface AgentContext {
    */
   budgetQuestion(): Promise<"continue" | "stop">;
   sleep(ms: number): Promise<void>;
+  /**
+   * Emits signs of life while the work runs: for work that has a limit of its own, or the
+   * attempt's.
+   */
+  alive<T>(what: string, work: () => Promise<T>): Promise<T>;
   /** For the script step `hang`: stops every heartbeat; rejects when the agent must stop. */
   hang(): Promise<never>;
 }

@@ -29,6 +29,7 @@ import {
   type WorkerCommand,
   type WorkerSpec,
 } from "../../core/protocol/worker.ts";
+import type { AgentPrograms } from "../../core/values/agent-program.ts";
 import type { Finding } from "../../core/values/push-guard.ts";
 import { identityOfEmail, type GitIdentity } from "../../core/values/git-identity.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
@@ -57,8 +58,8 @@ export interface WorkerServiceDeps {
   /** Author of commits: an identity, or the person who asked for the work; absent = Slipway. */
   readonly gitAuthor?: GitIdentity | "person";
   readonly emailOf?: ((userId: string) => Promise<string | null>) | undefined;
-  /** Agents that are programs: name -> shell command. */
-  readonly acpCommands: Readonly<Record<string, string>>;
+  /** Agents that are programs in the worker's image. */
+  readonly programs: AgentPrograms;
 }
 
 export interface WorkerService extends WorkerApi {
@@ -112,11 +113,11 @@ class AttemptWorkerService implements WorkerService {
   }
 
   async spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
-    const { store, repos, sandbox, acpCommands, models, abandonMs, compactAt, fallbackModel } = this.#deps;
+    const { store, repos, sandbox, programs, models, abandonMs, compactAt, fallbackModel } = this.#deps;
     const task = await this.#repositoryReady(taskId, attempt, signal);
     const { base, baseSha, workerSeq, policy } = task.snapshot.context;
     const { agent } = task.spec;
-    const acpCommand = Object.hasOwn(acpCommands, agent) ? acpCommands[agent] : undefined;
+    const program = Object.hasOwn(programs, agent) ? programs[agent] : undefined;
     const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
     const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
     const { answers, delivered, commandsAfter, notes, by } = await this.#readConversation(task);
@@ -131,7 +132,7 @@ class AttemptWorkerService implements WorkerService {
       egress: task.spec.egress,
       ...(compactAt === undefined ? {} : { compactAt }),
       ...(fallbackModel === undefined ? {} : { fallbackModel }),
-      ...(acpCommand === undefined ? {} : { acpCommand }),
+      ...(program === undefined ? {} : { program }),
       script: task.spec.script === null ? null : [...task.spec.script],
       ...resolveCommands(task.spec, settings.config),
       budget: remainingBudget(task),

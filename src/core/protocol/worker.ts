@@ -16,6 +16,7 @@
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "../event.ts";
+import { agentProgramSchema } from "../values/agent-program.ts";
 import { findingSchema } from "../values/push-guard.ts";
 import { gitIdentitySchema } from "../values/git-identity.ts";
 import { mcpServersSchema } from "../values/mcp-servers.ts";
@@ -145,8 +146,8 @@ export const workerSpecSchema = z.strictObject({
   /** Takes over, once, when the model declines; absent = the task fails. */
   fallbackModel: z.string().optional(),
   script: z.array(scriptStepSchema).nullable(),
-  /** Command of an agent that speaks the Agent Client Protocol; absent for built-in agents. */
-  acpCommand: z.string().min(1).max(4_000).optional(),
+  /** The agent's program; absent for built-in agents. */
+  program: agentProgramSchema.optional(),
   /** MCP servers; the worker starts them after the setup. */
   mcpServers: mcpServersSchema.optional(),
   /** The repository's setup commands, in order. */

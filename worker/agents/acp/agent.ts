@@ -22,18 +22,20 @@ import {
 import { errorMessage } from "../../../src/core/error.ts";
 import { truncate } from "../../lib/text.ts";
 import { Program } from "../../tools/shell/program.ts";
-import type { Verified } from "../../workspace/verify.ts";
 import { AgentFailure, type Agent, type AgentContext, type AgentResult, type ReceivedMessage } from "../agent.ts";
-import { answerElicitation, grantPermission } from "./requests.ts";
-import { AcpEventMapper } from "./event-mapper.ts";
+import { ProgramConversation } from "../programs/conversation.ts";
+import { AcpEventMapper } from "../programs/event-mapper.ts";
+import { firstPrompt } from "../programs/prompts.ts";
 import {
-  CONTINUE,
-  chooseTitle,
-  failedChecksPrompt,
-  firstPrompt,
-  interruptionPrompt,
-  messagePrompt,
-} from "./messages.ts";
+  askForBudget,
+  CURSOR,
+  isBudgetRefusal,
+  modelEnvironment,
+  runTurns,
+  toResult,
+  type TurnEnd,
+} from "../programs/turns.ts";
+import { answerElicitation, grantPermission } from "./requests.ts";
 
 const START_MS = 60_000;
 /** The time that a program has to end a cancelled turn. */
@@ -42,11 +44,6 @@ const CANCEL_MS = 2_000;
 const MESSAGE_POLL_MS = 500;
 /** The time from the end of the connection to the end of the program. */
 const EXIT_MS = 3_000;
-const MAX_CONTINUATIONS = 3;
-const MAX_REPAIRS = 2;
-const TITLE_LIMIT = 72;
-/** The program's own conversation cannot be resumed, so the cursor only records that it started. */
-const CURSOR = "acp";
 
 export interface AcpAgentOptions {
   readonly root: string;
@@ -54,15 +51,15 @@ export interface AcpAgentOptions {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** The command comes with the task (`acpCommand`); bash runs it in the checkout. */
+/** The command comes with the task (`program`); bash runs it in the checkout. */
 export function createAcpAgent({ root, env }: AcpAgentOptions): Agent {
   return {
     async run(context) {
-      const { acpCommand } = context.spec;
-      if (acpCommand === undefined) throw new AgentFailure("agent_error", "No command was given for this agent.");
+      const settings = context.spec.program;
+      if (settings?.protocol !== "acp") throw new AgentFailure("agent_error", "No command was given for this agent.");
       const program = await Program.start({
         command: "/bin/bash",
-        args: ["--norc", "-c", acpCommand],
+        args: ["--norc", "-c", settings.command],
         cwd: root,
         env: { ...env, ...modelEnvironment(context) },
       });
@@ -77,26 +74,12 @@ export function createAcpAgent({ root, env }: AcpAgentOptions): Agent {
   };
 }
 
-function modelEnvironment({ model, spec }: AgentContext): Record<string, string> {
-  if (model === null) return {};
-  return {
-    ANTHROPIC_BASE_URL: model.baseURL,
-    ANTHROPIC_API_KEY: model.token,
-    ...(spec.model === null ? {} : { ANTHROPIC_MODEL: spec.model }),
-  };
-}
-
-interface TurnResult {
-  readonly stopReason: PromptResponse["stopReason"];
-  /** The messages for which the turn was cancelled. */
-  readonly messages: readonly ReceivedMessage[];
-}
-
 class AcpRun {
   readonly #context: AgentContext;
   readonly #program: Program;
   readonly #root: string;
   readonly #events: AcpEventMapper;
+  readonly #conversation: ProgramConversation;
   readonly #connection: ClientConnection;
   /** Rejects when the program ends. */
   readonly #programEnd: Promise<never>;
@@ -106,7 +89,8 @@ class AcpRun {
     this.#context = context;
     this.#program = program;
     this.#root = root;
-    const events = new AcpEventMapper(context);
+    this.#conversation = new ProgramConversation(context);
+    const events = new AcpEventMapper(context, this.#conversation);
     this.#events = events;
     this.#programEnd = program.ended.then((reason) => {
       throw this.#createFailure(`The agent's program has ended: ${reason}.`);
@@ -129,37 +113,14 @@ class AcpRun {
 
   async execute(): Promise<AgentResult> {
     await this.#openSession();
-    let [prompt, continuations, repairs] = [firstPrompt(this.#context), 0, 0];
-    for (;;) {
-      const { stopReason, messages: interruptions } = await this.#runTurn(prompt);
-      await this.#context.checkpoint(CURSOR, "due");
-      if (interruptions.length > 0) {
-        prompt = interruptionPrompt(interruptions);
-        continue;
-      }
-      if (stopReason !== "end_turn") {
-        if (stopReason === "refusal" || stopReason === "cancelled" || ++continuations > MAX_CONTINUATIONS)
-          throw this.#createStopFailure(stopReason);
-        prompt = CONTINUE;
-        continue;
-      }
-      const messages = await this.#context.receiveMessages("end");
-      if (messages.length > 0) {
-        prompt = messagePrompt(messages);
-        continue;
-      }
-      const verified = await this.#context.verify();
-      const failing = verified.filter(({ exitCode }) => exitCode !== 0);
-      if (failing.length === 0 || repairs === MAX_REPAIRS) return await this.#finish(verified);
-      repairs += 1;
-      prompt = failedChecksPrompt(failing);
-    }
-  }
-
-  async #finish(verified: readonly Verified[]): Promise<AgentResult> {
-    await this.#context.checkpoint(CURSOR, "now");
-    const summary = this.#events.lastMessage;
-    return { title: formatTitle(chooseTitle(summary, this.#context.spec.prompt)), summary, verified };
+    const [context, conversation] = [this.#context, this.#conversation];
+    const verified = await runTurns({
+      context,
+      conversation,
+      first: firstPrompt(context, conversation),
+      runTurn: (prompt) => context.alive("The agent's program", () => this.#runTurn(prompt)),
+    });
+    return await toResult(context, { summary: this.#events.lastMessage, isReport: true, verified });
   }
 
   /** Sends a cancel request when the agent was stopped; does not wait for its effect. */
@@ -213,12 +174,14 @@ class AcpRun {
   }
 
   /** Runs one turn until it ends or a message that steers arrives (E3). */
-  async #runTurn(text: string): Promise<TurnResult> {
+  async #runTurn(text: string): Promise<TurnEnd> {
     const { signal } = this.#context;
     const sessionId = this.#sessionId ?? "";
-    let ended = false;
+    let [ended, isCancelled] = [false, false];
+    this.#events.beginTurn();
     const response = this.#connection.agent
       .request(methods.agent.session.prompt, { sessionId, prompt: [{ type: "text", text }] })
+      .then(({ stopReason }) => this.#toEnd(stopReason, isCancelled))
       .catch((error: unknown) => this.#handleError(error))
       .finally(() => (ended = true));
     response.catch(() => undefined);
@@ -227,15 +190,30 @@ class AcpRun {
       await Promise.race([response.catch(() => undefined), this.#programEnd, this.#context.sleep(MESSAGE_POLL_MS)]);
       signal.throwIfAborted();
       if (!ended) messages.push(...(await this.#context.receiveMessages("step")));
-      if (!ended && messages.length === 0 && this.#events.takeToolEnded())
+      if (!ended && messages.length === 0 && this.#events.takeToolEnded()) {
+        await this.#conversation.save();
         await this.#context.checkpoint(CURSOR, "due");
+      }
     }
-    if (!ended) await this.#cancelTurn(response);
-    // Updates that arrived before the response are handled before the turn ends.
+    if (!ended) {
+      isCancelled = true;
+      await this.#cancelTurn(response);
+    }
+    const end = isCancelled ? null : await response;
+    return end === null || messages.length > 0 ? { kind: "interrupted", messages } : end;
+  }
+
+  /** Updates that arrived before the response are handled before the turn ends. */
+  async #toEnd(stopReason: PromptResponse["stopReason"], isCancelled: boolean): Promise<TurnEnd> {
     await new Promise((resolve) => setImmediate(resolve));
     this.#events.endTurn();
-    const stopReason = ended ? (await response).stopReason : "cancelled";
-    return { stopReason, messages };
+    if (isCancelled) return { kind: "ended" };
+    const failure = this.#createStopFailure(stopReason);
+    if (stopReason === "refusal" || stopReason === "cancelled") throw failure;
+    // A program may report the gateway's refusal as its last words.
+    const words = this.#events.turnMessage;
+    if (isBudgetRefusal(this.#context, words)) return await askForBudget(this.#context, words);
+    return stopReason === "end_turn" ? { kind: "ended" } : { kind: "limit", failure };
   }
 
   async #sendCancel(): Promise<void> {
@@ -258,14 +236,11 @@ class AcpRun {
    * Handles an error response to a prompt. The gateway's refusals arrive as errors of the program;
    * a person may have granted more since then.
    */
-  async #handleError(error: unknown): Promise<PromptResponse> {
+  async #handleError(error: unknown): Promise<TurnEnd> {
     this.#context.signal.throwIfAborted();
     await this.#throwIfProgramEnded();
     const text = truncate(errorMessage(error), 2_000);
-    if (this.#context.model !== null && /\b402\b|budget/i.test(text)) {
-      if ((await this.#context.budgetQuestion()) === "continue") return { stopReason: "max_turn_requests" };
-      throw new AgentFailure("budget_exceeded", "The task's budget is used up.", text);
-    }
+    if (isBudgetRefusal(this.#context, text)) return await askForBudget(this.#context, text);
     throw this.#createFailure(`The agent's program gave up: ${text}`);
   }
 
@@ -316,8 +291,4 @@ class AcpRun {
       );
     }
   }
-}
-
-function formatTitle(text: string): string {
-  return truncate((text.trim().split("\n")[0] ?? "").trim(), TITLE_LIMIT) || "Changes by an agent";
 }

@@ -11,7 +11,8 @@ import type {
 } from "@agentclientprotocol/sdk";
 import { z } from "zod";
 import type { AgentContext } from "../agent.ts";
-import type { AcpEventMapper } from "./event-mapper.ts";
+import { CURSOR } from "../programs/turns.ts";
+import type { AcpEventMapper } from "../programs/event-mapper.ts";
 
 const MAX_FIELDS = 10;
 
@@ -75,7 +76,7 @@ export async function answerElicitation(
       (field.type === "boolean" ? ["yes", "no"] : null);
     // The id is derived from the question, so that a later attempt finds the answer.
     const id = `q_acp_${createHash("sha256").update(`${context.spec.taskId}\0${name}\0${question}`).digest("hex").slice(0, 32)}`;
-    await context.checkpoint("acp", "always");
+    await context.checkpoint(CURSOR, "always");
     content[name] = parseAnswer(field, await context.ask(id, question, options));
   }
   return { action: "accept", content };

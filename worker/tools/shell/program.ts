@@ -41,6 +41,8 @@ export class Program {
   readonly output: Readable;
   /** Resolves with the reason, as text. Never rejects. */
   readonly ended: Promise<string>;
+  /** Null = it runs, a signal ended it, or it could not be started. */
+  #exitCode: number | null = null;
   #reason = "";
   #errors = "";
   #graceMs = GRACE_MS;
@@ -78,6 +80,10 @@ export class Program {
     return new Program(started, marker);
   }
 
+  get exitCode(): number | null {
+    return this.#exitCode;
+  }
+
   /** The tail of its standard error. */
   get errors(): string {
     return this.#errors.trim();
@@ -99,6 +105,7 @@ export class Program {
   async #waitForEnd(child: Child, marker: string): Promise<string> {
     await new Promise<void>((resolve) => {
       child.on("exit", (code, signal) => {
+        this.#exitCode = code;
         this.#reason ||= code === null ? `it was ended by ${signal ?? "a signal"}` : `it ended with exit code ${code}`;
         resolve();
       });

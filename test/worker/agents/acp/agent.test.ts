@@ -20,7 +20,12 @@ afterEach(async () => {
 });
 
 const use = (lines: readonly string[], spec: Partial<WorkerSpec> = {}): void => {
-  rig.workerApi.overrides = { agent: "test", acpCommand: PROGRAM, prompt: lines.join("\n"), ...spec };
+  rig.workerApi.overrides = {
+    agent: "test",
+    program: { protocol: "acp", command: PROGRAM },
+    prompt: lines.join("\n"),
+    ...spec,
+  };
 };
 const start = async (lines: readonly string[], spec: Partial<WorkerSpec> = {}): Promise<Running> => {
   use(lines, spec);
@@ -189,8 +194,8 @@ it.each([
     "no-such-agent-here: command not found",
   ],
   ["a program that speaks another protocol", ["say x"], "echo hello; echo world >&2; exit 4", "exit code 4", "world"],
-])("[O6] %s fails with a readable message, and its work is saved", async (_, lines, acpCommand, message, evidence) => {
-  await run(["write b.txt=1", ...lines], { acpCommand });
+])("[O6] %s fails with a readable message, and its work is saved", async (_, lines, command, message, evidence) => {
+  await run(["write b.txt=1", ...lines], { program: { protocol: "acp", command } });
   const failed = rig.workerApi.of("failed")[0]?.data;
   expect(failed?.["code"]).toBe("agent_error");
   expect(failed?.["message"]).toMatch(new RegExp(message));

@@ -243,6 +243,10 @@ export class AgentRun implements AgentContext {
     this.deltas.push(text);
   };
 
+  async alive<T>(_what: string, work: () => Promise<T>): Promise<T> {
+    return await work();
+  }
+
   newId(prefix: string): string {
     this.#ids += 1;
     return `${prefix}_${this.#options.fixture.attempt}_${this.#ids}`;

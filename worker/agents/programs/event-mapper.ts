@@ -6,6 +6,7 @@ import type { SessionUpdate, ToolCallContent, ToolCallUpdate } from "@agentclien
 import { truncate } from "../../lib/text.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
 import type { AgentContext } from "../agent.ts";
+import type { ProgramConversation } from "./conversation.ts";
 
 /** Characters after which a message is emitted and a new one started. */
 const MESSAGE_LIMIT = 32 * 1024;
@@ -29,22 +30,35 @@ interface Call {
 
 export class AcpEventMapper {
   readonly #context: AgentContext;
+  readonly #conversation: ProgramConversation;
   readonly #calls = new Map<string, Call>();
   /** The message that chunks are added to. */
   #message: { readonly id: string; readonly type: BlockType; readonly source: string | null; text: string } | null =
     null;
   #lastMessage = "";
-  /** The cost that was reported so far. */
+  #turnMessage = "";
+  /** The cost of the session that was reported so far. */
   #usd = 0;
   #toolEnded = false;
 
-  constructor(context: AgentContext) {
+  /** @param conversation gets what the program says and does. */
+  constructor(context: AgentContext, conversation: ProgramConversation) {
     this.#context = context;
+    this.#conversation = conversation;
   }
 
   /** The text of the last complete message, which serves as the agent's summary. */
   get lastMessage(): string {
     return this.#lastMessage;
+  }
+
+  /** The text of the last complete message of this turn. */
+  get turnMessage(): string {
+    return this.#turnMessage;
+  }
+
+  beginTurn(): void {
+    this.#turnMessage = "";
   }
 
   /** True when a tool has ended since the last call of this method. */
@@ -77,7 +91,7 @@ export class AcpEventMapper {
         });
         return;
       case "usage_update":
-        return this.#addCost(update.cost ?? null);
+        return this.#readCost(update.cost ?? null);
       case "compaction_update":
         return this.notice(
           "info",
@@ -102,7 +116,7 @@ export class AcpEventMapper {
 
   /** Emits the open message and ends the open calls. */
   endTurn(): void {
-    this.#flushMessage();
+    this.flushMessage();
     for (const call of this.#calls.values()) this.#finishCall(call, "[no end was reported]", null);
     this.#calls.clear();
   }
@@ -113,7 +127,7 @@ export class AcpEventMapper {
       this.#message !== null &&
       (this.#message.type !== type || this.#message.source !== source || this.#message.text.length > MESSAGE_LIMIT)
     )
-      this.#flushMessage();
+      this.flushMessage();
     this.#message ??= { id: this.#context.newId("msg"), type, source, text: "" };
     const chunk = stripHidden(truncate(text, MESSAGE_LIMIT)).text;
     this.#message.text += chunk;
@@ -122,17 +136,22 @@ export class AcpEventMapper {
         this.#context.delta(this.#message.id, chunk.slice(offset, offset + DELTA_LIMIT));
   }
 
-  #flushMessage(): void {
+  /** Emits the open message. */
+  flushMessage(): void {
     if (this.#message === null) return;
     const { id, type, text } = this.#message;
     this.#message = null;
     if (text.trim() === "") return;
-    if (type === "text") this.#lastMessage = text.trim();
+    if (type === "text") {
+      this.#lastMessage = text.trim();
+      this.#turnMessage = this.#lastMessage;
+      this.#conversation.add("agent", text);
+    }
     this.#context.emit("message", { id, role: "assistant", content: [{ type, text }] });
   }
 
   #updateCall(update: ToolCallUpdate): void {
-    this.#flushMessage();
+    this.flushMessage();
     const call = this.#calls.get(update.toolCallId) ?? this.#openCall(update.toolCallId);
     if (call === null) return;
     if (update.title) call.title = update.title;
@@ -183,6 +202,7 @@ export class AcpEventMapper {
     this.#announceCall(call);
     this.#toolEnded = true;
     const { id, startedAt } = call;
+    this.#conversation.add("action", describeCall(call, exitCode));
     const shortened = truncate(stripHidden(output).text, OUTPUT_LIMIT);
     this.#context.emit("tool.finished", {
       id,
@@ -194,11 +214,17 @@ export class AcpEventMapper {
     });
   }
 
-  /** The program's own cost counts only where no gateway counts the usage. */
-  #addCost(cost: { readonly amount: number; readonly currency: string } | null): void {
-    if (this.#context.model !== null || cost === null || cost.currency !== "USD" || !(cost.amount > this.#usd)) return;
+  /** @param cost of the whole session so far. */
+  #readCost(cost: { readonly amount: number; readonly currency: string } | null): void {
+    if (cost === null || cost.currency !== "USD" || !(cost.amount > this.#usd)) return;
     const usd = cost.amount - this.#usd;
     this.#usd = cost.amount;
+    this.addCost(usd);
+  }
+
+  /** The program's own cost counts only where no gateway counts the usage. */
+  addCost(usd: number): void {
+    if (this.#context.model !== null || !(usd > 0)) return;
     this.#context.emit("usage", {
       inputTokens: 0,
       outputTokens: 0,
@@ -208,6 +234,14 @@ export class AcpEventMapper {
       turns: 0,
     });
   }
+}
+
+const ACTION_LIMIT = 300;
+
+function describeCall(call: Call, exitCode: number | null): string {
+  const what = call.title ?? JSON.stringify(call.input ?? {});
+  const end = exitCode === null ? "no end was reported" : exitCode === 0 ? "done" : "failed";
+  return stripHidden(`${truncate(`${readName(call)}: ${what}`, ACTION_LIMIT)} (${end})`).text;
 }
 
 const readName = ({ name }: Call): string => stripHidden(name ?? "tool").text;

@@ -3,28 +3,44 @@
  * task and the conditions of this environment.
  */
 import type { AgentContext, ReceivedMessage } from "../agent.ts";
+import type { ProgramConversation } from "./conversation.ts";
 
 const ENVIRONMENT = [
   "You work in a container, on a checkout that exists only for this task. No one watches live: do not wait for a confirmation, and ask only what you cannot find out.",
   "Commit your changes or leave them as they are; do not push. When you are done, end with a short summary of what you changed and how you checked it: it becomes the text of the pull request.",
 ];
 
-export function firstPrompt({ spec, notes, cursor, instructions }: AgentContext): string {
+const INTERRUPTED =
+  "An earlier attempt at this task was interrupted. Its work is in the checkout: read git log and git diff before you continue, and do not repeat it.";
+const CONTINUED =
+  "This task continues earlier work on the same branch, which is in the checkout: read git log and git diff where you need to know it.";
+
+/**
+ * The first prompt of a conversation that the program does not know: with the task, and what was
+ * done so far as text.
+ * @param latest what has happened since; empty = nothing.
+ */
+export function firstPrompt(
+  { spec, notes, cursor, instructions }: AgentContext,
+  conversation: ProgramConversation,
+  latest = "",
+): string {
   const checks =
     spec.verify.length === 0
       ? ""
       : `These checks run afterwards:\n${spec.verify.map((command) => `- ${command}`).join("\n")}`;
-  const interrupted =
-    spec.resume === null && cursor === null
-      ? ""
-      : "An earlier attempt at this task was interrupted. Its work is in the checkout: read git log and git diff before you continue, and do not repeat it.";
+  const isContinued = spec.resume !== null || cursor !== null || conversation.isOwn;
+  const earlier = conversation.describe();
+  const soFar = earlier === "" ? "" : `What was asked and done so far, oldest first:\n\n${earlier}`;
+  const state = latest !== "" || !isContinued ? "" : conversation.isOwn || earlier === "" ? INTERRUPTED : CONTINUED;
   const delivered = spec.delivered.map(({ text }) => text).join("\n\n");
   const messages = delivered === "" ? "" : `Messages of people since the task was given:\n\n${delivered}`;
-  const slipwayNotes = notes.map((note) => `[Slipway] ${note}`);
-  return [spec.prompt, ...slipwayNotes, ...ENVIRONMENT, checks, interrupted, messages, instructions]
+  return [spec.prompt, ...describeNotes(notes), ...ENVIRONMENT, checks, state, soFar, messages, latest, instructions]
     .filter((text) => text !== "")
     .join("\n\n");
 }
+
+const describeNotes = (notes: readonly string[]): string[] => notes.map((note) => `[Slipway] ${note}`);
 
 export function messagePrompt(messages: readonly ReceivedMessage[]): string {
   return messages.map(({ text }) => text).join("\n\n");

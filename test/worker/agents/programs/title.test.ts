@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { chooseTitle } from "../../../../worker/agents/acp/messages.ts";
+import { chooseTitle } from "../../../../worker/agents/programs/prompts.ts";
 
 const PROMPT = "Please look at the parser, it crashes on empty files and nobody knows why";
 
