@@ -17,6 +17,7 @@ import type { Scope } from "../core/ports/accounts.ts";
 import type { WebSocketConstructor } from "./stream.ts";
 import { PeopleClient } from "./people.ts";
 import { PushClient } from "./push.ts";
+import { RepositoriesClient } from "./repositories.ts";
 import { SlipwayProblem } from "./problem.ts";
 import { keyed, Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
 import type {
@@ -92,6 +93,8 @@ export class SlipwayClient {
   /** People, their sessions and their log-ins. */
   readonly people: PeopleClient;
   readonly push: PushClient;
+  /** Before a task: can a repository be read, may its work be pushed, which were used last. */
+  readonly repositories: RepositoriesClient;
   readonly #transport: Transport;
   readonly #watching: WatchDeps;
 
@@ -99,6 +102,7 @@ export class SlipwayClient {
     this.#transport = new Transport(options);
     this.people = new PeopleClient(this.#transport);
     this.push = new PushClient(this.#transport);
+    this.repositories = new RepositoriesClient(this.#transport);
     const found: unknown = Reflect.get(globalThis, "WebSocket");
     const Socket = options.WebSocket ?? (typeof found === "function" ? (found as WebSocketConstructor) : null);
     this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };

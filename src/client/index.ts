@@ -40,3 +40,9 @@ export type {
 } from "../core/protocol/rest.ts";
 export type { WireEvent, WireEventOf } from "../core/protocol/events.ts";
 export type { TaskState } from "../core/task.ts";
+export type {
+  CheckProblem,
+  CheckRequest,
+  RecentRepositoryRow,
+  RepositoryCheck,
+} from "../core/protocol/repositories.ts";

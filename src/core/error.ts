@@ -73,6 +73,17 @@ export class SlipwayError extends Error {
   }
 }
 
+/** Too many tries: the answer says after how many seconds the next one may be made. */
+export class RateLimited extends SlipwayError {
+  readonly retryAfterSeconds: number;
+
+  constructor(waitMs: number) {
+    const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
+    super("rate_limited", `Try again in ${seconds} s.`);
+    this.retryAfterSeconds = seconds;
+  }
+}
+
 /** Events are missing before a worker's batch: the worker must resend from `ack` + 1. */
 export class SequenceGap extends SlipwayError {
   readonly ack: number;

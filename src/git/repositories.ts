@@ -11,6 +11,7 @@ import { compareBranch } from "./branch/compare.ts";
 import { inspectChange } from "./branch/guard/inspect.ts";
 import { leaveOut } from "./branch/guard/leave-out.ts";
 import { SecretSearch } from "./branch/guard/secret-search.ts";
+import { RepositoryProber } from "./branch/probe.ts";
 import { push } from "./branch/push.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { TransferWatch } from "./transfer-watch.ts";
@@ -56,6 +57,7 @@ export function openRepositories({
   const watch = floorMb === 0 ? null : new TransferWatch({ dir, floorMb });
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts, watch);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
+  const prober = new RepositoryProber(git, trustedHosts, dir);
 
   /** Validates both SHAs and returns the path of the task repository. */
   function validateRange(taskId: string, base: string, head: string): string {
@@ -76,6 +78,7 @@ export function openRepositories({
       const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal, progress);
       return await tasks.make(taskId, fetched, parentTaskId, signal);
     },
+    probe: (request, signal) => prober.probe(request, signal),
     hasMirror: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
     path(taskId) {
       const path = tasks.path(taskId);

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import type { Diff, Repositories } from "../core/ports/repositories.ts";
+import type { Diff, Repositories, RepositoryProbe } from "../core/ports/repositories.ts";
 import type { Finding } from "../core/values/push-guard.ts";
 
 /** Failure codes for the next calls of a task. */
@@ -41,6 +41,13 @@ interface Repository {
 
 const isPushed = (refs: ReadonlyMap<string, string>, tip: string | null): boolean =>
   [...refs].some(([ref, pushed]) => /^(?:parent )*pushed /.test(ref) && pushed === tip);
+
+function probe(upstream: SimulatedRepositories["upstream"], repo: string, base: string): RepositoryProbe {
+  const pushed = [...upstream.keys()].filter((name) => name.startsWith(`${repo}#`));
+  const branches = ["main", ...pushed.map((name) => name.slice(repo.length + 1))];
+  const hasBase = branches.includes(base);
+  return { defaultBranch: "main", branches, isTruncated: false, hasBase, push: { kind: "allowed" } };
+}
 
 export function openSimulatedRepositories(): SimulatedRepositories {
   const tasks = new Map<string, Repository>();
@@ -88,6 +95,10 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       const made = getOrCreate(taskId, repo, base ?? "main");
       if (parentTaskId !== null) for (const [name, sha] of getRefs(parentTaskId)) made.refs.set(`parent ${name}`, sha);
       return { base: made.base, baseSha: made.refs.get(`refs/heads/${made.base}`) ?? "" };
+    },
+    probe: async ({ repo, base }, signal) => {
+      signal.throwIfAborted();
+      return probe(upstream, repo, base ?? "main");
     },
     hasMirror: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
     path: (taskId) => `/simulated/${taskId}.git`,

@@ -14,7 +14,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { isIPv6 } from "node:net";
 import PQueue from "p-queue";
-import { SlipwayError } from "../core/error.ts";
+import { RateLimited } from "../core/error.ts";
 import type { Clock } from "../core/ports/runtime.ts";
 
 const SECOND = 1_000;
@@ -38,16 +38,6 @@ const SHARED_KEYS = 1_024;
 const MAX_KNOWN = 10_000;
 /** Attempts that wait for their turn, per kind. */
 const MAX_WAITING = 500;
-
-export class RateLimited extends SlipwayError {
-  readonly retryAfterSeconds: number;
-
-  constructor(waitMs: number) {
-    const seconds = Math.max(1, Math.ceil(waitMs / SECOND));
-    super("rate_limited", `Try again in ${seconds} s.`);
-    this.retryAfterSeconds = seconds;
-  }
-}
 
 /** Each kind has its own counts and its own queue. */
 export type AttemptKind = "login" | "refresh" | "setup" | "provider" | "password";

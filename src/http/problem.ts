@@ -2,9 +2,8 @@
 import type { ServerResponse } from "node:http";
 import { STATUS_CODES } from "node:http";
 import type { z } from "zod";
-import { coerceError, ERROR_TABLE, SlipwayError, type ErrorCode, type FieldError } from "../core/error.ts";
+import { coerceError, ERROR_TABLE, RateLimited, SlipwayError, type ErrorCode, type FieldError } from "../core/error.ts";
 import type { Problem } from "../core/protocol/rest.ts";
-import { RateLimited } from "./login-throttle.ts";
 import type { Log } from "../core/ports/runtime.ts";
 
 const MEDIA = "application/problem+json; charset=utf-8";

@@ -1,3 +1,4 @@
+import type { RecentRepository } from "../core/ports/store.ts";
 import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../core/task.ts";
 
 /** The part of a task that never changes. */
@@ -14,6 +15,19 @@ export interface TaskCore extends Pick<
 /** The text that `TaskQuery.text` is searched in, lower case; stores lower the query as well. */
 export function searchableText({ title, prompt, repo }: TaskSpec): string {
   return `${title}\n${prompt}\n${repo}`.toLowerCase();
+}
+
+/** @param tasks the newest first. */
+export function toRecentRepositories(
+  tasks: Iterable<{ readonly id: string; readonly repo: string }>,
+): RecentRepository[] {
+  const found = new Map<string, RecentRepository>();
+  for (const { id, repo } of tasks) {
+    const key = repo.replace(/\.git$/, "");
+    const known = found.get(key);
+    found.set(key, known === undefined ? { repo, taskId: id, tasks: 1 } : { ...known, tasks: known.tasks + 1 });
+  }
+  return [...found.values()];
 }
 
 export function makeTask(

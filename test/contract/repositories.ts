@@ -49,6 +49,24 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.list()).toEqual([ID]);
     });
 
+    it("[V7] a repository can be asked about without a task, and nothing is kept", async () => {
+      const asked = { repo: bench.repo, auth: bench.auth, base: null, branch: "slipway/check" };
+      expect(await bench.repos.probe(asked, signal)).toEqual({
+        defaultBranch: "main",
+        branches: ["main"],
+        isTruncated: false,
+        hasBase: true,
+        push: { kind: "allowed" },
+      });
+      await bench.replace("slipway/x");
+      const again = await bench.repos.probe({ ...asked, base: "nowhere" }, signal);
+      expect([again.branches, again.hasBase]).toEqual([["main", "slipway/x"], false]);
+      expect((await bench.repos.probe({ ...asked, base: "slipway/x" }, signal)).hasBase).toBe(true);
+      expect(await bench.tip("slipway/check")).toBeNull();
+      expect(await bench.repos.list()).toEqual([]);
+      expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(false);
+    });
+
     it("a mirror exists only for the user who fetched it", async () => {
       expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(false);
       await prepare();

@@ -39,6 +39,7 @@ export function storeContract(name: string, open: () => Opened): void {
 
     describe("create", () => createSuite(get));
     describe("commit", () => commitSuite(get));
+    describe("repositories", () => repositoriesSuite(get));
     describe("projections of the log", () => projectionContract(get));
     describe("reads", () => readSuite(get));
     describe("pages", () => pagesContract(get));
@@ -97,6 +98,24 @@ function createSuite(get: () => Store): void {
     const first = await create(get(), { key: "k", userId: "user_a" });
     const other = await create(get(), { key: "k", userId: "user_b" });
     expect(other.id).not.toBe(first.id);
+  });
+}
+
+function repositoriesSuite(get: () => Store): void {
+  it("[V7] the repositories of a person are those of their newest tasks, the last used first", async () => {
+    const [a, b, c] = ["https://x.example/a", "https://x.example/b.git", "https://x.example/c"];
+    const add = (repo = a, userId = "user_a") => create(get(), { userId, spec: { repo } });
+    await add();
+    await add(b);
+    await add(c, "user_b");
+    const last = await add(`${a}.git`);
+    const second = (await get().recentRepositories("user_a", 500))[1];
+    expect(await get().recentRepositories("user_a", 500)).toEqual([
+      { repo: `${a}.git`, tasks: 2, taskId: last.id },
+      { repo: b, tasks: 1, taskId: second?.taskId },
+    ]);
+    expect(await get().recentRepositories("user_a", 1)).toEqual([{ repo: `${a}.git`, tasks: 1, taskId: last.id }]);
+    expect(await get().recentRepositories("user_z", 500)).toEqual([]);
   });
 }
 

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { SlipwayError } from "../../src/core/error.ts";
-import { LoginThrottle, RateLimited } from "../../src/http/login-throttle.ts";
+import { RateLimited, SlipwayError } from "../../src/core/error.ts";
+import { LoginThrottle } from "../../src/http/login-throttle.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
 const MINUTE = 60_000;

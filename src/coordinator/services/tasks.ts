@@ -9,11 +9,12 @@ import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
-import type { MessageRow, Store } from "../../core/ports/store.ts";
+import type { MessageRow, RecentRepository, Store } from "../../core/ports/store.ts";
 import type { UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type { Capabilities } from "../../core/protocol/config.ts";
+import type { CheckRequest, RepositoryCheck } from "../../core/protocol/repositories.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from "../../core/protocol/rest.ts";
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff } from "../../core/ports/repositories.ts";
@@ -21,9 +22,10 @@ import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
+import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/repository-checker.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
-export interface TaskServiceDeps extends ServerOptions, PullRequestReaderDeps {
+export interface TaskServiceDeps extends ServerOptions, PullRequestReaderDeps, RepositoryCheckerDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
   readonly ledger: Pick<UsageLedger, "spentBy">;
@@ -34,6 +36,9 @@ export interface TaskServiceDeps extends ServerOptions, PullRequestReaderDeps {
   readonly policy: Policy;
 }
 
+/** Tasks that count for the repositories that a person used last. */
+const RECENT_AMONG = 500;
+
 export function createTaskService(deps: TaskServiceDeps): TaskService {
   return new OwnedTaskService(deps);
 }
@@ -41,14 +46,30 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
 class OwnedTaskService implements TaskService {
   readonly #deps: TaskServiceDeps;
   readonly #pullRequests: PullRequestReader;
+  readonly #checker: RepositoryChecker;
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
     this.#pullRequests = new PullRequestReader(deps);
+    this.#checker = new RepositoryChecker(deps);
   }
 
   capabilities(): Capabilities {
     return describeCapabilities(this.#deps);
+  }
+
+  checkRepository(person: Identity, request: CheckRequest): Promise<RepositoryCheck> {
+    return this.#checker.check(person, request);
+  }
+
+  async recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]> {
+    const { store } = this.#deps;
+    const found = (await store.recentRepositories(person.userId, RECENT_AMONG)).slice(0, limit);
+    const used = found.map(async ({ repo, tasks, taskId }): Promise<UsedRepository[]> => {
+      const last = await store.task(taskId);
+      return last === null ? [] : [{ repo, tasks, last }];
+    });
+    return (await Promise.all(used)).flat();
   }
 
   submit(person: Identity, request: SubmitRequest, key: string | null): Promise<{ task: Task; replayed: boolean }> {
@@ -276,9 +297,21 @@ function toMessageRow(event: TaskEvent, request: MessageRequest): MessageRow {
   };
 }
 
+/** A repository that a person submitted tasks to. */
+export interface UsedRepository extends Pick<RecentRepository, "repo" | "tasks"> {
+  readonly last: Task;
+}
+
 export interface TaskService {
   /** What a submission may ask for; the same for all users. */
   capabilities(): Capabilities;
+  /**
+   * What the host says to the person's credential, before there is a task. Throws
+   * invalid_repository, invalid_branch and rate_limited; whatever else is wrong is in the answer.
+   */
+  checkRepository(person: Identity, request: CheckRequest): Promise<RepositoryCheck>;
+  /** The last used first. */
+  recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]>;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the
    * same task (`replayed`), another body throws `idempotency_mismatch`. Throws invalid_repository,

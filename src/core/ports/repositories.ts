@@ -92,6 +92,20 @@ export interface BranchComparison {
   readonly refusal: TaskFailure | null;
 }
 
+/** What a host says about a repository to one credential. */
+export interface RepositoryProbe {
+  /** Null = the repository has none, or one whose name cannot be used. */
+  readonly defaultBranch: string | null;
+  /** At most 500: the default branch first, branches that Slipway made last. */
+  readonly branches: readonly string[];
+  /** There are more branches. */
+  readonly isTruncated: boolean;
+  /** The asked base, or the default branch, exists. */
+  readonly hasBase: boolean;
+  /** Whether a push would be let in, as far as a host says so before one. */
+  readonly push: { readonly kind: "allowed" } | { readonly kind: "refused" | "unknown"; readonly failure: TaskFailure };
+}
+
 /** Refs of a task repository that the worker may write and the coordinator reads. */
 export const WORK_REF = "refs/slipway/work";
 
@@ -128,6 +142,20 @@ export interface Repositories {
     signal: AbortSignal,
     progress?: (text: string) => void,
   ): Promise<{ baseSha: string; base: string }>;
+  /**
+   * Asks the host, without a task: keeps nothing, changes nothing upstream. Rejects like `prepare`
+   * when the repository cannot be read.
+   * @param request.branch the branch that would receive the work.
+   */
+  probe(
+    request: {
+      readonly repo: string;
+      readonly auth: GitAuth | null;
+      readonly base: string | null;
+      readonly branch: string;
+    },
+    signal: AbortSignal,
+  ): Promise<RepositoryProbe>;
   /** True when an earlier task of this user has fetched the repository. */
   hasMirror(userId: string, repo: string): Promise<boolean>;
   /**

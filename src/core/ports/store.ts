@@ -64,6 +64,16 @@ export interface TaskQuery {
   readonly before?: string;
 }
 
+/** A repository that a person submitted tasks to. */
+export interface RecentRepository {
+  /** As the newest of its tasks has it; addresses with and without `.git` are one repository. */
+  readonly repo: string;
+  /** How many of the looked-at tasks were in it. */
+  readonly tasks: number;
+  /** Its newest task. */
+  readonly taskId: string;
+}
+
 export interface MessageRow {
   readonly id: string;
   readonly taskId: string;
@@ -130,6 +140,8 @@ export interface Store extends Transcripts {
 
   task(id: string): Promise<Task | null>;
   tasks(query: TaskQuery): Promise<Page<Task>>;
+  /** Of the person's newest `among` tasks: their repositories, the last used first. */
+  recentRepositories(userId: string, among: number): Promise<RecentRepository[]>;
   /** Tasks of one owner (null = of all) with a rev above `afterRev`, oldest change first. */
   changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
   /** Events with a seq above `afterSeq`, in order. */

@@ -28,7 +28,7 @@ export function toWireEventJson({ taskId, seq, at, attempt, type, from, to, data
 }
 
 /** The path of a repository's address: `owner/name`. */
-function toRepoName(repo: string): string {
+export function toRepoName(repo: string): string {
   return repo.replace(/^https?:\/\/[^/]+\//, "").replace(/\.git$/, "");
 }
 

@@ -4,7 +4,7 @@
  */
 import { TaskFailure, type FailureCode } from "../../core/failure.ts";
 import { GitError } from "../../core/lib/git-error.ts";
-import type { BranchComparison, BranchCommit } from "../../core/ports/repositories.ts";
+import type { BranchComparison, BranchCommit, RepositoryProbe } from "../../core/ports/repositories.ts";
 import { classifyFetchError, classifyPushError } from "../git-errors.ts";
 import type { Git } from "../git-process.ts";
 import { UpstreamBranch, type BranchCall } from "./upstream-branch.ts";
@@ -34,7 +34,7 @@ export async function compareBranch(
 ): Promise<BranchComparison> {
   const branch = new UpstreamBranch(git, trustedHosts, call, signal);
   try {
-    const [tip, refusal] = await Promise.all([branch.readTip(), findRefusal(branch, call)]);
+    const [tip, answer] = await Promise.all([branch.readTip(), askToPush(branch, call)]);
     const compared = await compareTip(branch, call, tip);
     const { baseSha, work } = call;
     const { pushed } = compared;
@@ -42,6 +42,7 @@ export async function compareBranch(
     if (wasMerged) await branch.noteMerged(pushed);
     const isWorkMerged = wasMerged && work !== null && (work === pushed || (await isMerged(branch, baseSha, work)));
     const isOurs = tip !== null && (await isReplaceable(branch, call, compared));
+    const refusal = answer.kind === "refused" ? answer.failure : null;
     return { ...compared, isOurs, refusal, wasMerged, isMerged: isWorkMerged };
   } catch (error) {
     throw classifyFetchError(error);
@@ -51,16 +52,19 @@ export async function compareBranch(
 /**
  * Asks the upstream whether this credential may push, without pushing. What only a hook of the
  * upstream decides, such as the protection of a branch, shows at the real push.
- * @returns null when it may, or when the answer is not known.
  */
-async function findRefusal(branch: UpstreamBranch, { repo, baseSha }: ComparisonRequest): Promise<TaskFailure | null> {
+export async function askToPush(
+  branch: UpstreamBranch,
+  { repo, baseSha }: Pick<ComparisonRequest, "repo" | "baseSha">,
+): Promise<RepositoryProbe["push"]> {
   try {
     const args = ["push", "--dry-run", "--quiet", "--no-verify", "--", repo, `+${baseSha}:${branch.ref}`];
     await branch.network(args);
-    return null;
+    return { kind: "allowed" };
   } catch (error) {
-    const failure = classifyPushError(error);
-    return failure instanceof TaskFailure && FINAL.has(failure.code) ? failure : null;
+    const found = classifyPushError(error);
+    const failure = found instanceof TaskFailure ? found : new TaskFailure("remote_unreachable", { cause: error });
+    return { kind: FINAL.has(failure.code) ? "refused" : "unknown", failure };
   }
 }
 

@@ -39,11 +39,12 @@ export class UpstreamBranch {
     this.ref = `refs/heads/${call.branch}`;
   }
 
-  /** The commit that the branch points at; null = it does not exist. */
-  async readTip(): Promise<string | null> {
-    const { text } = await this.network(["ls-remote", "--", this.#call.repo, this.ref]);
+  /** The commit that the branch, or another one, points at; null = it does not exist. */
+  async readTip(branch = this.#call.branch): Promise<string | null> {
+    const ref = `refs/heads/${branch}`;
+    const { text } = await this.network(["ls-remote", "--", this.#call.repo, ref]);
     const lines = text.split("\n").map((line) => line.split("\t"));
-    return lines.find(([, name]) => name === this.ref)?.[0] ?? null;
+    return lines.find(([, name]) => name === ref)?.[0] ?? null;
   }
 
   /** Fetches the branch. @returns its commit, which is newer than `tip` if it moved meanwhile. */
@@ -130,10 +131,11 @@ export class UpstreamBranch {
     return this.#git({ cwd: this.#call.cwd, signal: this.#signal, args, ...limit });
   }
 
-  async network(args: readonly string[]): Promise<GitOutput> {
+  async network(args: readonly string[], maxBytes?: number): Promise<GitOutput> {
     const { cwd, auth, repo } = this.#call;
+    const limit = maxBytes === undefined ? {} : { maxBytes };
     const pin = await resolvePin(repo, this.#trustedHosts, this.#signal);
     const kind = args[0] === "ls-remote" ? "remote" : "transfer";
-    return this.#git({ cwd, auth, signal: this.#signal, pin, kind, args });
+    return this.#git({ cwd, auth, signal: this.#signal, pin, kind, args, ...limit });
   }
 }

@@ -34,6 +34,7 @@ import {
 } from "../../core/protocol/rest.ts";
 import { notificationSchema, pushDeviceSchema } from "../../core/protocol/push.ts";
 import { identitySchema } from "../../core/protocol/people.ts";
+import { recentRepositorySchema, repositoryCheckSchema } from "../../core/protocol/repositories.ts";
 import { questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
 import { clientFrameSchema, serverFrameSchema } from "../../core/protocol/stream.ts";
 import { scriptStepSchema } from "../../core/task-schema.ts";
@@ -63,6 +64,8 @@ const ANSWERS = {
   Machine: machineSchema,
   Overview: overviewSchema,
   Capabilities: capabilitiesSchema,
+  RepositoryCheck: repositoryCheckSchema,
+  RecentRepository: recentRepositorySchema,
   Failure: failureSchema,
   Usage: usageSchema,
   Wait: waitSchema,

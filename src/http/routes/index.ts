@@ -11,6 +11,7 @@ import { providerRoutes } from "./people/providers.ts";
 import { notificationRoutes } from "./notifications.ts";
 import type { Route } from "../route.ts";
 import { pullRequestRoutes } from "./pull-requests.ts";
+import { repositoryRoutes } from "./repositories.ts";
 import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
 
 const own: readonly Route[] = [
@@ -24,6 +25,7 @@ const own: readonly Route[] = [
   ...peopleRoutes,
   ...linkRoutes,
   ...capabilityRoutes,
+  ...repositoryRoutes,
   ...taskRoutes,
   ...messageRoutes,
   ...historyRoutes,

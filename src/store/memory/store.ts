@@ -15,7 +15,7 @@ import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts } from "./transcripts.ts";
 import { MemoryLedger } from "./usage-ledger.ts";
 import { mergeProgress, projectProgress } from "../progress.ts";
-import { makeTask, searchableText } from "../task-record.ts";
+import { makeTask, searchableText, toRecentRepositories } from "../task-record.ts";
 
 interface Entry {
   task: Task;
@@ -142,6 +142,12 @@ class MemoryStore implements Store {
       .map(({ task }) => task)
       .toSorted((a, b) => byId(b, a));
     return pageFrom(found, limit);
+  }
+
+  async recentRepositories(userId: string, among: number) {
+    const own = [...this.#entries.values()].map(({ task }) => task).filter((task) => task.userId === userId);
+    const newest = own.toSorted((a, b) => byId(b, a)).slice(0, among);
+    return toRecentRepositories(newest.map(({ id, spec }) => ({ id, repo: spec.repo })));
   }
 
   async changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>> {

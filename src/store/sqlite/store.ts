@@ -214,6 +214,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
   return {
     task: async (id) => reads.task(id),
     tasks: async (query) => reads.tasks(query),
+    recentRepositories: async (userId, among) => reads.recentRepositories(userId, among),
     changes: async (userId, afterRev, limit) => reads.changes(userId, afterRev, limit),
     events: async (taskId, afterSeq, limit) => reads.events(taskId, afterSeq, limit),
     eventRows: async (taskId, afterSeq, limit) => reads.eventRows(taskId, afterSeq, limit),

@@ -69,3 +69,35 @@ it("[V3] it follows its log: the list, the size of the change, and what was done
   };
   expect(listed).toEqual([row]);
 });
+
+it("[V7] a person's repositories are listed, the last used first, and one can be checked before a task", async () => {
+  const carol = await api.person("carol@example.com");
+  const token = carol.accessToken;
+  const ask = async (method: string, path: string, body?: object) =>
+    (await api.call(method, path, { token, ...(body === undefined ? {} : { body }) })).body;
+  expect(await ask("GET", "/v1/repositories/recent")).toEqual({ items: [] });
+  for (const change of [{ base: "develop" }, { repo: `${REPO}-two` }, { repo: `${REPO}.git` }])
+    await ask("POST", "/v1/tasks", { repo: REPO, prompt: "x", ...change });
+  const { items } = await ask("GET", "/v1/repositories/recent");
+  expect(items).toMatchObject([
+    { repo: `${REPO}.git`, name: "team/app", host: "git.example.com", base: null, tasks: 2 },
+    { repo: `${REPO}-two`, name: "team/app-two", tasks: 1 },
+  ]);
+  expect((await ask("GET", "/v1/repositories/recent?limit=1")).items).toHaveLength(1);
+  const found = await ask("POST", "/v1/repositories/check", { repo: `${REPO}/`, base: "nowhere" });
+  expect(found).toMatchObject({ repo: REPO, canRead: true, canPush: true, forge: "Test forge", branches: ["main"] });
+  expect(found.problems).toMatchObject([{ code: "branch_not_found", about: "base" }]);
+  for (const [body, code] of [
+    [{ repo: "https://x:y@git.example.com/team/app" }, "invalid_repository"],
+    [{ repo: REPO, base: "a b" }, "invalid_branch"],
+    [{}, "invalid_request"],
+  ] as const)
+    expect((await ask("POST", "/v1/repositories/check", body)).code).toBe(code);
+  for (let i = 0; i < 29; i++) await ask("POST", "/v1/repositories/check", { repo: REPO });
+  const check = (asker = token) => api.call("POST", "/v1/repositories/check", { token: asker, body: { repo: REPO } });
+  const refused = await check();
+  expect([refused.status, refused.headers.get("retry-after")]).toEqual([429, "60"]);
+  expect((await check(alice.accessToken)).status).toBe(200);
+  await api.clock.advance(60_000);
+  expect((await check()).status).toBe(200);
+});

@@ -32,6 +32,10 @@ CREATE INDEX sessions_user ON sessions (user_id);
 
 CREATE UNIQUE INDEX task_events_worker ON task_events (task_id, attempt, worker_seq) WHERE worker_seq IS NOT NULL;
 
+CREATE INDEX task_specs_repo ON task_specs (repo, task_id);
+
+CREATE INDEX task_specs_repo_of ON task_specs (task_id, repo);
+
 CREATE INDEX tasks_due ON tasks (due_at, id) WHERE due_at IS NOT NULL;
 
 CREATE INDEX tasks_open ON tasks (created_at, id) WHERE state NOT IN ('done', 'failed', 'cancelled');
@@ -224,7 +228,7 @@ CREATE TABLE task_specs (
   task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
   spec    TEXT NOT NULL,
   search  TEXT NOT NULL -- title, prompt and repository in lower case
-) STRICT;
+, repo TEXT AS (json_extract(spec, '$.repo')) VIRTUAL) STRICT;
 
 CREATE TABLE tasks (
   id              TEXT PRIMARY KEY,

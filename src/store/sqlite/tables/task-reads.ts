@@ -3,9 +3,9 @@ import { setImmediate } from "node:timers/promises";
 import type { Connection } from "../driver.ts";
 import type { EventRow, TaskEvent } from "../../../core/event.ts";
 import { PageBuilder, pageOf, type Page } from "../../../core/lib/pagination.ts";
-import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
+import type { AttemptRow, MessageRow, RecentRepository, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
-import type { TaskCore } from "../../task-record.ts";
+import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
 import type { ExplainUnreadable } from "../../unreadable.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
@@ -29,6 +29,11 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
   );
   const userChanges = db.prepare<[string, number, number], rows.StateRow>(
     `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.user_id = ? AND t.rev > ? ORDER BY t.rev LIMIT ?`,
+  );
+  const usedRepositories = db.prepare<[string, number], { id: string; repo: string }>(
+    `SELECT t.id, s.repo FROM tasks AS t INDEXED BY tasks_user
+     CROSS JOIN task_specs AS s INDEXED BY task_specs_repo_of ON s.task_id = t.id
+     WHERE t.user_id = ? ORDER BY t.id DESC LIMIT ?`,
   );
   const setting = db.prepare<[string], string>("SELECT value FROM settings WHERE key = ?").pluck();
 
@@ -67,6 +72,8 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
         userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
       return pageOf(found, limit, sizeOf, toTask);
     },
+    recentRepositories: (userId: string, among: number): RecentRepository[] =>
+      toRecentRepositories(usedRepositories.iterate(userId, among)),
     setting: (key: string): string | null => setting.get(key) ?? null,
     ...logReads(db),
     ...transcriptReads(db),

@@ -149,6 +149,13 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     inspect: async () => [],
     leaveOut: async ({ head }) => head,
     push: (task, signal) => transfers.push(task, signal),
+    probe: async () => ({
+      defaultBranch: "main",
+      branches: ["main"],
+      isTruncated: false,
+      hasBase: true,
+      push: { kind: "allowed" },
+    }),
     hasMirror: async (userId, repo) => upstream.mirrors.has(`${userId}\n${repo}`),
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: async (taskId, ref) => upstream.repositories.get(taskId)?.refs.get(ref) ?? null,
