@@ -70,6 +70,7 @@ class AttemptRun {
   /** Aborted when the run is over: removes its listeners and timers. */
   readonly #done = new AbortController();
   #session: Session | null = null;
+  #isRestored = false;
   #deadline: Deadline | null = null;
   /** The checks that the agent ran as its last action; null when other work followed them. */
   #verified: readonly Verified[] | null = null;
@@ -182,7 +183,8 @@ class AttemptRun {
       case "commit":
         return await this.#commit(state);
       case "winding_down":
-        await this.#session?.saveLast(this.#giveUp.signal);
+        // Before that the checkout lacks saved work, which must not be replaced by it.
+        if (this.#isRestored) await this.#session?.saveLast(this.#giveUp.signal);
         return { type: "ok" };
       case "report":
         return await this.#report(state);
@@ -201,15 +203,15 @@ class AttemptRun {
     const progress = (text: string): void => {
       if (!link.recovered.ready) link.emit("notice", { level: "info", code: "step.clone", text });
     };
-    const open = async (): Promise<readonly string[]> => await workspace.open(spec, signal, progress);
-    const notes = await retryUnreachable(this.#options, signal, open);
+    const open = async (): Promise<void> => await workspace.open(spec, signal, progress);
+    await retryUnreachable(this.#options, signal, open);
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
     const transcript = await openTranscript(link, spec.transcript, signal);
     const commit = { root: workspace.root, baseSha: spec.baseSha };
     // The scripted agent does not read instructions.
     const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(commit, signal);
     this.#session = new Session(this.#options, { spec, transcript, instructions, deadline, signal });
-    for (const text of notes) this.#tellOfCheckout(text);
+    if (spec.setup.length === 0) await this.#restore(spec, link.recovered.ready);
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was restarted; check what this call did before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });
@@ -217,11 +219,14 @@ class AttemptRun {
     return { type: "ok" };
   }
 
-  /** Tells the agent in each life of the worker, and people once. */
-  #tellOfCheckout(text: string): void {
-    this.#session?.addNote(text);
-    if (!this.#options.link.recovered.ready)
-      this.#options.link.emit("notice", { level: "info", code: "checkout", text });
+  /** Tells the agent about the checkout in each life of the worker, and people once. */
+  async #restore(spec: WorkerSpec, wasTold: boolean): Promise<void> {
+    const { link, workspace } = this.#options;
+    for (const text of await workspace.restore(spec, this.#stop.signal)) {
+      this.#session?.addNote(text);
+      if (!wasTold) link.emit("notice", { level: "info", code: "checkout", text });
+    }
+    this.#isRestored = true;
   }
 
   #step(name: "connect" | "clone" | "setup", status: "started" | "ended", detail: string | null): void {
@@ -232,10 +237,16 @@ class AttemptRun {
     const { link } = this.#options;
     let failure = link.recovered.setupFailure;
     if (!link.recovered.ready) {
-      this.#step("setup", "started", null);
+      const { setupEgress } = spec;
+      this.#step("setup", "started", setupEgress === undefined ? null : `egress ${setupEgress}`);
       failure = await runSetup(this.#options, spec.setup, this.#stop.signal);
       this.#step("setup", "ended", failure === null ? null : "failed");
       link.emit("ready", {});
+    }
+    if (spec.setup.length > 0) {
+      // From the record of `ready` on the setup's access is closed; an agent's work comes after it.
+      await link.flush(this.#stop.signal);
+      await this.#restore(spec, link.recovered.ready);
     }
     if (failure !== null)
       this.#session?.addNote(

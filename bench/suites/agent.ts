@@ -119,6 +119,7 @@ async function open(tasks: number): Promise<House> {
     ...work,
     abandonMs: 600_000,
     standing,
+    setupEgress: async () => null,
     programs: {},
     sandbox: {},
     models: ["claude-opus-5-5"],
@@ -168,7 +169,8 @@ const NOTHING = { sha: "0".repeat(40), files: 0, additions: 0, deletions: 0 };
 /** Git is not what is measured here. */
 const WORKSPACE: Workspace = {
   root: "/",
-  open: async () => [],
+  open: async () => {},
+  restore: async () => [],
   checkpoint: async () => NOTHING,
   commit: async () => null,
   finalCommit: async () => NOTHING.sha,

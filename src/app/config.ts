@@ -95,6 +95,7 @@ export interface Config extends GitSettings, BoundSettings {
   readonly pricesFile: string | null;
   /** Policies that a task may have, the default first. */
   readonly egress: readonly [Egress, ...Egress[]];
+  readonly setupEgress: Egress;
   /** `host:port` that tasks may reach at private addresses. */
   readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case, of push services. */
@@ -258,6 +259,13 @@ function readEgress(read: Read): Config["egress"] {
   return [chosen, ...EGRESS_POLICIES.filter((policy) => policy !== chosen && (open || policy !== "open"))];
 }
 
+function readSetupEgress(read: Read, offered: Config["egress"]): Egress {
+  const chosen = read("setupEgress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "allowlist";
+  if (chosen === "open" && !offered.includes("open"))
+    throw new SlipwayError("config_invalid", "SLIPWAY_SETUP_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+  return chosen;
+}
+
 const HOSTS = "a comma-separated list of host or host:port";
 
 /**
@@ -300,6 +308,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),
     egress: readEgress(read),
+    setupEgress: readSetupEgress(read, readEgress(read)),
     trustedEgressHosts:
       read(
         "trustedEgressHosts",

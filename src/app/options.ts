@@ -230,6 +230,12 @@ export const SETTINGS = {
     argument: "0|1",
     help: "1 = tasks may ask for egress open (0)",
   },
+  setupEgress: {
+    env: "SLIPWAY_SETUP_EGRESS",
+    flag: "setup-egress",
+    argument: "policy",
+    help: "what the setup of a repository may reach before the agent begins: none, allowlist, open (allowlist)",
+  },
   trustedEgressHosts: {
     env: "SLIPWAY_TRUSTED_EGRESS_HOSTS",
     flag: "trusted-egress-hosts",

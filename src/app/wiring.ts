@@ -155,6 +155,7 @@ function readCoordinatorSettings(config: Config) {
     agents: listAgents(config),
     programs: config.programs,
     egress: config.egress,
+    setupEgress: config.setupEgress,
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
     ...(config.gitAuthor === null ? {} : { gitAuthor: config.gitAuthor }),

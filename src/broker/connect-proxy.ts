@@ -6,7 +6,9 @@
  *    The content of a tunnel is not inspected.
  * X2 A name is resolved once. If any of its addresses is private or belongs to this machine, no
  *    connection is made; otherwise the connection goes to an address that was checked.
- * X3 Any unexpected failure refuses the connection.
+ * X3 A tunnel ends with the policy that allowed it, where that one ends: those of the setup do not
+ *    reach the agent.
+ * X4 Any unexpected failure refuses the connection.
  */
 import { lookup } from "node:dns/promises";
 import type { IncomingMessage } from "node:http";
@@ -99,7 +101,7 @@ function dial(address: string, port: number, signal: AbortSignal): Promise<Socke
       socket.destroy();
       settle(() => reject(error));
     };
-    const abort = (): void => fail(new Error("the attempt has ended"));
+    const abort = (): void => fail(new Error("the attempt, or its setup, has ended"));
     const timer = setTimeout(() => fail(new Error(`no answer within ${DIAL_MS / 1_000} s`)), DIAL_MS);
     const settle = (done: () => void): void => {
       clearTimeout(timer);
@@ -145,6 +147,8 @@ function getLocalAddresses(): string[] {
 }
 
 interface Target {
+  /** When the policy that allows it holds no longer. */
+  readonly ends: AbortSignal | null;
   /** Lower case. */
   readonly host: string;
   readonly port: number;
@@ -194,15 +198,17 @@ class ConnectProxy {
     }
     const { host, port } = parsed;
     const endpoint = `${host}:${port}`;
-    const reason = explainRefusal(await api.policy(taskId, attempt), endpoint);
-    if (reason === null) return { host, port, endpoint };
+    const policy = await api.policy(taskId, attempt);
+    const reason = explainRefusal(policy, endpoint);
+    if (reason === null) return { host, port, endpoint, ends: policy.ends ?? null };
     api.reportRefusal(taskId, attempt, endpoint, reason);
     throw new ConnectRefusal(403, "egress_refused", reason);
   }
 
   /** Resolves once the tunnel is open; its relay runs on. @throws ConnectRefusal */
   async #open(call: ConnectCall, target: Target): Promise<void> {
-    const { taskId, attempt, socket, head, signal } = call;
+    const { taskId, attempt, socket, head } = call;
+    const signal = target.ends === null ? call.signal : AbortSignal.any([call.signal, target.ends]);
     const release = this.#acquireTunnel(`${taskId}.${attempt}`);
     try {
       const address = await this.#resolve(call, target);

@@ -18,14 +18,14 @@ import { startClaiming } from "./scheduler/claim-start.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
-import { createEgressService, type EgressService } from "./services/egress.ts";
+import { createEgressService, type EgressService, type EgressSettings } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskService } from "./services/tasks.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type ListedSandboxes, type Supervisor } from "./supervisor.ts";
-import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
+import type { MaxLimits, Policy, Task } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
@@ -62,7 +62,7 @@ export interface CoordinatorDeps {
 }
 
 type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
-export interface CoordinatorSettings extends PullRequestOptions, AgentOptions {
+export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, EgressSettings {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
@@ -72,8 +72,6 @@ export interface CoordinatorSettings extends PullRequestOptions, AgentOptions {
   readonly models: readonly string[];
   /** Models that have a price; absent = any. */
   readonly knownModels?: readonly string[];
-  /** Policies that a task may have; the first is the default. */
-  readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
   /**
    * Images that may be chosen (src/core/values/image-reference.ts); null = the sandbox has no
@@ -176,8 +174,9 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const taskLog = createTaskLog({ ...deps, workingTime, planUnread });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
-  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
   const egress = createEgressService({ ...deps, ...settings, taskLog });
+  const setupEgress: WorkerServiceDeps["setupEgress"] = (task) => egress.setupEgress(task);
+  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing, setupEgress });
   const broker = deps.broker({ worker: workerApi, model: budget, egress });
   const canDefer = settings.models.length > 0 || deps.sandbox.isAvailableFor !== undefined;
   const getDeferral = canDefer ? createDeferral(deps, budget) : null;

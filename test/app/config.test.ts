@@ -24,6 +24,7 @@ function complaint(env: Record<string, string>, flags: Parameters<typeof readCon
 describe("readConfig", () => {
   it("egress open is asked for twice", () => {
     expect(complaint({ SLIPWAY_EGRESS: "open" })).toBe("SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+    expect(complaint({ SLIPWAY_SETUP_EGRESS: "open" })).toBe("SLIPWAY_SETUP_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
     expect(readConfig({ SLIPWAY_EGRESS: "open", SLIPWAY_EGRESS_OPEN: "1" }).egress).toEqual([
       "open",
       "none",
@@ -105,6 +106,7 @@ describe("readConfig", () => {
       dayUsd: null,
       pricesFile: null,
       egress: ["none", "allowlist"],
+      setupEgress: "allowlist",
       trustedEgressHosts: [],
       trustedRepoHosts: [],
       trustedPushHosts: [],
@@ -177,6 +179,7 @@ describe("readConfig", () => {
       SLIPWAY_DAY_USD: "20.5",
       SLIPWAY_EGRESS: "allowlist",
       SLIPWAY_EGRESS_OPEN: "1",
+      SLIPWAY_SETUP_EGRESS: "open",
       SLIPWAY_TRUSTED_EGRESS_HOSTS: "registry.example:4873, 10.0.0.5:443",
       SLIPWAY_PRICES: "/etc/slipway/prices.json",
       SLIPWAY_DISK: "watch",
@@ -224,6 +227,7 @@ describe("readConfig", () => {
       dayUsd: 20.5,
       pricesFile: "/etc/slipway/prices.json",
       egress: ["allowlist", "none", "open"],
+      setupEgress: "open",
       trustedEgressHosts: ["registry.example:4873", "10.0.0.5:443"],
       trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
       trustedPushHosts: ["push.lan:8080"],
@@ -338,6 +342,7 @@ describe("readConfig", () => {
     ["SLIPWAY_TRUST_PROXY", "true"],
     ["SLIPWAY_EGRESS", "all"],
     ["SLIPWAY_EGRESS_OPEN", "yes"],
+    ["SLIPWAY_SETUP_EGRESS", "all"],
     ["SLIPWAY_TRUSTED_EGRESS_HOSTS", "*.example.com:443"],
     ["SLIPWAY_MODELS", "two words"],
     ["SLIPWAY_MODEL_BETAS", "two words"],

@@ -169,6 +169,25 @@ describe("[S5] hosts that the policy lists are reached by tools that read only t
   });
 });
 
+it("[S5] a tunnel ends with the policy that allowed it, while the listener goes on", async () => {
+  const server = createTcpServer((socket) => void socket.on("error", () => socket.destroy()).write("hello"));
+  const place = `setup.example:${await listening(server)}`;
+  names["setup.example"] = ["127.0.0.1"];
+  trusted.push(place);
+  const setup = new AbortController();
+  policy = () => ({ egress: "allowlist", hosts: new Set(trusted), isSetup: true, ends: setup.signal });
+  const socket = connect(socketPath(), () => socket.write(CONNECT(place)));
+  closers.push(() => socket.destroy());
+  let text = "";
+  socket.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+  const closed = new Promise<void>((resolve) => socket.on("error", () => undefined).on("close", () => resolve()));
+  await expect.poll(() => text).toMatch(/^HTTP\/1\.1 200 [^]*hello/);
+  setup.abort();
+  await closed;
+  policy = () => ({ egress: "none", hosts: new Set() });
+  expect(await raw(CONNECT(place))).toMatch(/^HTTP\/1\.1 403 /);
+});
+
 describe("[S5] what no policy allows", () => {
   it.each([
     "127.0.0.1:80",

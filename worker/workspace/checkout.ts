@@ -24,6 +24,7 @@ import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
+import { replaceFile } from "../../src/core/lib/runtime/replace-file.ts";
 import { formatGitIdentity } from "../../src/core/values/git-identity.ts";
 import { git, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
@@ -40,7 +41,7 @@ const MESSAGE_LIMIT = 16_384;
 const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
 const NOTE = "checkout";
-/** What `open` has told the agent: a restarted worker tells it the same. */
+/** What `restore` has told the agent: a restarted worker tells it the same. */
 const TOLD = "checkout-notes.json";
 
 /**
@@ -91,6 +92,8 @@ export class Checkout implements Workspace {
   readonly root: string;
   readonly #options: CheckoutOptions;
   #spec: WorkerSpec | null = null;
+  /** The files are those of the saved work, and nothing has run since. */
+  #isAtStart = false;
   #lastTree = "";
   #lastSha = "";
   #lastPushed = "";
@@ -100,25 +103,38 @@ export class Checkout implements Workspace {
     this.#options = options;
   }
 
-  async open(spec: WorkerSpec, signal: AbortSignal, progress: Progress = () => undefined): Promise<readonly string[]> {
+  async open(spec: WorkerSpec, signal: AbortSignal, progress: Progress = () => undefined): Promise<void> {
     this.#spec = spec;
     const note = join(this.#options.stateDir, NOTE);
-    const told = join(this.#options.stateDir, TOLD);
     const attemptKey = `${spec.taskId} ${spec.attempt}`;
     const prepared = (await this.#options.repository) ?? "found";
-    if (existsSync(note) && readFileSync(note, "utf8") === attemptKey && existsSync(join(this.root, ".git")))
-      return JSON.parse(readFileSync(told, "utf8")) as string[];
+    if (existsSync(note) && readFileSync(note, "utf8") === attemptKey && existsSync(join(this.root, ".git"))) return;
     if (prepared === "found") {
       mkdirSync(this.root, { recursive: true });
       rmSync(join(this.root, ".git"), { recursive: true, force: true });
       await initRepository(this.root, signal);
     }
+    rmSync(join(this.#options.stateDir, TOLD), { force: true });
     await this.#fetch(spec, signal, progress);
-    await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal, progress)]);
+    this.#isAtStart = spec.setup.length === 0;
+    const first = this.#isAtStart ? startOf(spec) : spec.baseSha;
+    await Promise.all([this.#nameBase(spec, signal), this.#checkOut(first, signal, progress)]);
     await this.#nameAuthor(spec, signal);
-    const { notes } = await integrate(this.root, spec, signal);
-    writeFileSync(told, JSON.stringify(notes));
     writeFileSync(note, attemptKey);
+  }
+
+  async restore(spec: WorkerSpec, signal: AbortSignal): Promise<readonly string[]> {
+    const told = join(this.#options.stateDir, TOLD);
+    if (existsSync(told)) return JSON.parse(readFileSync(told, "utf8")) as string[];
+    const sha = startOf(spec);
+    if (sha !== spec.baseSha && !this.#isAtStart) {
+      await this.#git(["checkout", "--quiet", "--force", "-B", BRANCH, sha], { signal });
+      // Saved work holds everything that is not ignored, so what else the setup left was deleted.
+      await this.#git(["clean", "--quiet", "-ffd", "-e", this.#spared()], { signal });
+    }
+    await this.#uncommit(sha, spec, signal);
+    const { notes } = await integrate(this.root, spec, signal);
+    replaceFile(told, JSON.stringify(notes));
     return notes;
   }
 
@@ -213,13 +229,20 @@ export class Checkout implements Workspace {
       await this.#git(["config", `user.${key}`, value], { signal });
   }
 
-  async #restore(spec: WorkerSpec, signal: AbortSignal, progress: Progress): Promise<void> {
-    const sha = spec.resume?.sha ?? spec.baseSha;
+  async #checkOut(sha: string, signal: AbortSignal, progress: Progress): Promise<void> {
     const spared = [".git", this.#stateDirInRoot()?.split("/")[0]];
     const empty = readdirSync(this.root).every((name) => spared.includes(name));
     await this.#git(["checkout", "--quiet", "--progress", "--force", "-B", BRANCH, sha], { signal, progress });
-    if (!empty)
-      await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#stateDirInRoot() ?? ".git"}`], { signal });
+    if (!empty) await this.#git(["clean", "--quiet", "-ffdx", "-e", this.#spared()], { signal });
+  }
+
+  /** What `git clean` must leave. */
+  #spared(): string {
+    return `/${this.#stateDirInRoot() ?? ".git"}`;
+  }
+
+  /** Makes the changes of a checkpoint uncommitted again (K2, K4). Idempotent. */
+  async #uncommit(sha: string, spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     if (sha === spec.baseSha) return;
     const message = await this.#plumbing(["log", "-1", "--no-show-signature", "--format=%s", sha], { signal });
     if (message !== CHECKPOINT_MESSAGE) return;
@@ -310,6 +333,8 @@ export class Checkout implements Workspace {
     return { files: rows.length, additions: sum(0), deletions: sum(1) };
   }
 }
+
+const startOf = ({ resume, baseSha }: WorkerSpec): string => resume?.sha ?? baseSha;
 
 function unreachable(what: string, thrown: unknown, signal: AbortSignal): unknown {
   if (signal.aborted || !(thrown instanceof GitError)) return thrown;

@@ -16,7 +16,7 @@ export interface CommitReport {
 }
 
 /**
- * Lifecycle: open -> (checkpoint, commit)* -> finalCommit. One call at a time.
+ * Lifecycle: open -> restore -> (checkpoint, commit)* -> finalCommit. One call at a time.
  * Methods that access the task repository reject with `Unreachable` when it does not answer or
  * refuses the request; they may be retried.
  */
@@ -24,11 +24,16 @@ export interface Workspace {
   /** Absolute path of the checkout. */
   readonly root: string;
   /**
-   * Creates the checkout, or reuses the one that an earlier process of this attempt created.
-   * `progress` gets git's progress, at most one line per second. @returns what the agent must know
-   * about it.
+   * Creates the checkout, or reuses the one that an earlier process of this attempt created. Where
+   * a setup follows, it is the base without saved work: what an agent wrote must not run with the
+   * setup's access. `progress` gets git's progress, at most one line per second.
    */
-  open(spec: WorkerSpec, signal: AbortSignal, progress?: (text: string) => void): Promise<readonly string[]>;
+  open(spec: WorkerSpec, signal: AbortSignal, progress?: (text: string) => void): Promise<void>;
+  /**
+   * Lays the saved work over the checkout. Files that git ignores stay: what the setup made.
+   * Idempotent. @returns what the agent must know about the checkout.
+   */
+  restore(spec: WorkerSpec, signal: AbortSignal): Promise<readonly string[]>;
   /**
    * Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and
    * files stay as they are.

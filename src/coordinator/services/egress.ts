@@ -4,24 +4,45 @@
  *
  * O1 Policy and lists are read for each connection: a change applies to the next connection, also
  *    for tasks that were submitted before it.
+ *    The setup of a repository has a policy of its own until the coordinator has recorded that it
+ *    is over; its connections are cut then.
  * O2 A refusal is one notice per endpoint and attempt; after `NOTICES` of them one last notice
  *    replaces the rest.
  */
 import { z } from "zod";
 import { holdsSlot } from "../../../machines/fold.ts";
 import type { TaskLog } from "../task-log.ts";
-import { DEFAULT_HOSTS, parseEndpoints, type EgressPolicy } from "../../core/values/egress-policy.ts";
+import {
+  DEFAULT_HOSTS,
+  narrowerEgress,
+  parseEndpoints,
+  widerEgress,
+  type EgressPolicy,
+} from "../../core/values/egress-policy.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { parseRepositoryUrl } from "../../core/values/repository-url.ts";
-import type { Egress } from "../../core/task.ts";
+import { sandboxName, type Egress, type Task } from "../../core/task.ts";
+import type { Repositories } from "../../core/ports/repositories.ts";
+import type { Sandbox } from "../../core/ports/sandbox.ts";
+import type { RepositoryConfig } from "./repository-config.ts";
+import { readRepositorySettings } from "./repository-settings.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import type { EgressApi } from "../../core/ports/broker.ts";
 import { assertCurrentAttempt } from "./current-attempt.ts";
 
-export interface EgressDeps {
+export interface EgressSettings {
+  /** Policies that a task may have; the first is the default. */
+  readonly egress: readonly [Egress, ...Egress[]];
+  /** What the setup may reach, unless the task may reach more; absent = the lists. */
+  readonly setupEgress?: Egress;
+}
+
+export interface EgressDeps extends Pick<EgressSettings, "setupEgress"> {
   readonly taskLog: TaskLog;
+  readonly repos: Pick<Repositories, "file">;
+  readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
   readonly store: Pick<Store, "task" | "setting" | "setSetting">;
   readonly log: Log;
   /** Policies that a task may have. */
@@ -40,6 +61,8 @@ export interface EgressList {
 }
 
 export interface EgressService extends EgressApi {
+  /** What the setup of the attempt may reach; null = it has none. */
+  setupEgress(task: Task): Promise<Egress | null>;
   /**
    * The installation's list; with a repository the hosts that its tasks may reach in addition.
    * @throws SlipwayError `invalid_repository`.
@@ -71,10 +94,13 @@ class EgressLists implements EgressService {
   readonly #mutex = new KeyedMutex();
   /** By task: `attempt endpoint` of the refusals that were recorded. */
   readonly #reported = new Map<string, Set<string>>();
+  /** By task, while it is prepared. */
+  readonly #setups = new Map<string, Setup>();
 
   constructor(deps: EgressDeps) {
     this.#deps = deps;
     deps.taskLog.onCommit((task) => {
+      if (task.state !== "provisioning") this.#endSetup(task);
       if (!holdsSlot(task.snapshot)) this.#reported.delete(task.id);
     });
   }
@@ -92,12 +118,28 @@ class EgressLists implements EgressService {
   }
 
   async policy(taskId: string, attempt: number): Promise<EgressPolicy> {
+    // Before the task is read: a setup that ends while it is read ends this policy.
+    const setup = this.#openSetup(taskId);
     const task = await this.#deps.store.task(taskId);
+    if (task?.state !== "provisioning") this.#setups.delete(taskId);
     assertCurrentAttempt(task, attempt);
-    const egress = restrictToOffered(task.spec.egress, this.#deps.egress);
-    if (egress !== "allowlist") return { egress, hosts: new Set() };
-    const [common, added] = await Promise.all([this.list(null), this.list(task.spec.repo)]);
-    return { egress, hosts: new Set([...common.hosts, ...added.hosts]) };
+    const own = restrictToOffered(task.spec.egress, this.#deps.egress);
+    const egress = task.state === "provisioning" ? await this.#readSetupEgress(setup, task) : null;
+    if (egress === null) return { egress: own, hosts: await this.#hosts(own, task.spec.repo) };
+    setup.isUsed = true;
+    return { egress, hosts: await this.#hosts(egress, task.spec.repo), isSetup: true, ends: setup.ended.signal };
+  }
+
+  async setupEgress(task: Task): Promise<Egress | null> {
+    const { repos, sandbox, egress: offered, setupEgress = "allowlist" } = this.#deps;
+    const { attempt, baseSha } = task.snapshot.context;
+    if (sandbox.runsRepositoryCommands?.(sandboxName(task.id, attempt)) === false) return null;
+    const { config } = await readRepositorySettings(repos, task.id, baseSha);
+    return resolveSetupEgress(
+      config,
+      restrictToOffered(task.spec.egress, offered),
+      restrictToOffered(setupEgress, offered),
+    );
   }
 
   reportRefusal(taskId: string, attempt: number, endpoint: string, why: string): void {
@@ -139,14 +181,70 @@ class EgressLists implements EgressService {
     return this.list(url);
   }
 
-  #recordNotice(taskId: string, text: string): void {
+  async #hosts(egress: Egress, repo: string): Promise<ReadonlySet<string>> {
+    if (egress !== "allowlist") return new Set();
+    const [common, added] = await Promise.all([this.list(null), this.list(repo)]);
+    return new Set([...common.hosts, ...added.hosts]);
+  }
+
+  #openSetup(taskId: string): Setup {
+    const setup = this.#setups.get(taskId) ?? { ended: new AbortController(), isUsed: false, egress: new Map() };
+    this.#setups.set(taskId, setup);
+    return setup;
+  }
+
+  /** The file is read once per attempt: each package is a connection. */
+  #readSetupEgress(setup: Setup, task: Task): Promise<Egress | null> {
+    const { attempt, baseSha } = task.snapshot.context;
+    const key = `${attempt} ${baseSha}`;
+    const read = setup.egress.get(key) ?? this.setupEgress(task);
+    setup.egress.set(key, read);
+    read.catch(() => setup.egress.delete(key));
+    return read;
+  }
+
+  #endSetup(task: Task): void {
+    const setup = this.#setups.get(task.id);
+    if (setup === undefined) return;
+    this.#setups.delete(task.id);
+    setup.ended.abort();
+    if (!setup.isUsed || task.state !== "running") return;
+    const egress = restrictToOffered(task.spec.egress, this.#deps.egress);
+    const text = `The setup is over, and what it had connected is cut. From here on the task has egress ${egress}.`;
+    this.#recordNotice(task.id, text, { level: "info", code: "egress_phase" });
+  }
+
+  #recordNotice(taskId: string, text: string, kind = { level: "warning", code: "egress_refused" }): void {
     const { taskLog, log } = this.#deps;
     taskLog
-      .record(taskId, () => [{ type: "notice", data: { level: "warning", code: "egress_refused", text } }])
+      .record(taskId, () => [{ type: "notice", data: { ...kind, text } }])
       .catch((error: unknown) =>
-        log.error({ task: taskId, error: errorMessage(error) }, "a refusal could not be recorded"),
+        log.error({ task: taskId, error: errorMessage(error) }, "a notice could not be recorded"),
       );
   }
+}
+
+/** The setup of a task that is being prepared. */
+interface Setup {
+  readonly ended: AbortController;
+  /** It has asked for a connection. */
+  isUsed: boolean;
+  /** By attempt and base: what it may reach. */
+  readonly egress: Map<string, Promise<Egress | null>>;
+}
+
+/**
+ * Null = there is no setup. The setup reaches at least what the agent does, unless the repository
+ * says less.
+ */
+function resolveSetupEgress(
+  { setup, setupEgress }: RepositoryConfig,
+  own: Egress,
+  installation: Egress,
+): Egress | null {
+  if (setup.length === 0) return null;
+  const widest = widerEgress(own, installation);
+  return setupEgress === null ? widest : narrowerEgress(setupEgress, widest);
 }
 
 function toSettingKey(repo: string | null): string {

@@ -6,6 +6,7 @@
 import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
 import { z } from "zod";
 import { errorMessage } from "../../core/error.ts";
+import { EGRESS_POLICIES, type Egress } from "../../core/task.ts";
 import { parseEndpoint } from "../../core/values/egress-policy.ts";
 import { OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
 import { mcpServersSchema, type McpServers } from "../../core/values/mcp-servers.ts";
@@ -46,7 +47,9 @@ const schema = z.strictObject({
   setup: z.array(setupCommand).max(20).nullish(),
   verify: z.array(command).max(20).nullish(),
   mcp: mcpServersSchema.nullish(),
-  egress: z.strictObject({ hosts: z.array(hostAndPort).max(50).nullish() }).nullish(),
+  egress: z
+    .strictObject({ hosts: z.array(hostAndPort).max(50).nullish(), setup: z.enum(EGRESS_POLICIES).nullish() })
+    .nullish(),
 });
 
 export interface SetupCommand {
@@ -63,6 +66,8 @@ export interface RepositoryConfig {
   readonly mcp: McpServers;
   /** Requested egress, `host:port`. */
   readonly hosts: readonly string[];
+  /** The setup reaches no more than this; null = what the installation gives it. */
+  readonly setupEgress: Egress | null;
 }
 
 /** `config_invalid`: the whole file is ignored. `config_unknown_key`: only that key is ignored. */
@@ -76,7 +81,14 @@ export interface ParsedConfig {
   readonly warnings: readonly ConfigWarning[];
 }
 
-export const NO_CONFIG: RepositoryConfig = { image: null, setup: [], verify: [], mcp: {}, hosts: [] };
+export const NO_CONFIG: RepositoryConfig = {
+  image: null,
+  setup: [],
+  verify: [],
+  mcp: {},
+  hosts: [],
+  setupEgress: null,
+};
 
 /** The result for a file that is ignored as a whole. */
 export function invalidConfig(why: string): ParsedConfig {
@@ -139,6 +151,7 @@ function validateConfig(value: unknown, findLine: (path: readonly PropertyKey[])
     verify: verify ?? [],
     mcp: mcp ?? {},
     hosts: egress?.hosts ?? [],
+    setupEgress: egress?.setup ?? null,
   };
   return { config, warnings };
 }

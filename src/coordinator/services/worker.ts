@@ -13,7 +13,7 @@ import type { Proposal } from "../../core/event.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
-import { sandboxName, type Task } from "../../core/task.ts";
+import { sandboxName, type Egress, type Task } from "../../core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
   RECORD_BYTES,
@@ -49,6 +49,8 @@ export interface WorkerServiceDeps {
   readonly abandonMs: number;
   /** The budget of the task after the gateway refused it a request. */
   standing(task: Task): Promise<BudgetStanding>;
+  /** What the setup of the attempt may reach; null = it has none. */
+  setupEgress(task: Task): Promise<Egress | null>;
   /** Models that tasks may use; none = the gateway is off. */
   readonly models: readonly string[];
   /** The built-in agent's conversations are summarized at so many tokens; absent = by the model. */
@@ -120,6 +122,7 @@ class AttemptWorkerService implements WorkerService {
     const program = Object.hasOwn(programs, agent) ? programs[agent] : undefined;
     const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
     const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
+    const setupEgress = isAllowed ? await this.#deps.setupEgress(task) : null;
     const { answers, delivered, commandsAfter, notes, by } = await this.#readConversation(task);
     return {
       taskId,
@@ -130,6 +133,7 @@ class AttemptWorkerService implements WorkerService {
       effort: task.spec.effort,
       gateway: models.length > 0 ? "open" : "none",
       egress: task.spec.egress,
+      ...(setupEgress === null ? {} : { setupEgress }),
       ...(compactAt === undefined ? {} : { compactAt }),
       ...(fallbackModel === undefined ? {} : { fallbackModel }),
       ...(program === undefined ? {} : { program }),

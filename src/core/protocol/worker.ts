@@ -141,6 +141,8 @@ export const workerSpecSchema = z.strictObject({
   gateway: z.enum(["open", "none"]),
   /** What the sandbox may reach; absent = unknown. */
   egress: z.enum(EGRESS_POLICIES).optional(),
+  /** The same of the setup, until `ready` is recorded; absent = there is none, or unknown. */
+  setupEgress: z.enum(EGRESS_POLICIES).optional(),
   /** The built-in agent summarizes a conversation of so many tokens; absent = by the model. */
   compactAt: z.int().positive().optional(),
   /** Takes over, once, when the model declines; absent = the task fails. */

@@ -38,7 +38,16 @@ export interface EgressPolicy {
   readonly egress: Egress;
   /** `host:port`, lower case. */
   readonly hosts: ReadonlySet<string>;
+  /** The policy of the setup; absent = the agent's. */
+  readonly isSetup?: boolean;
+  /** Aborted when this policy holds no longer: the connections that it allowed are cut. */
+  readonly ends?: AbortSignal;
 }
+
+const WIDTH: Readonly<Record<Egress, number>> = { none: 0, allowlist: 1, open: 2 };
+
+export const widerEgress = (a: Egress, b: Egress): Egress => (WIDTH[a] >= WIDTH[b] ? a : b);
+export const narrowerEgress = (a: Egress, b: Egress): Egress => (WIDTH[a] <= WIDTH[b] ? a : b);
 
 /**
  * Parses the `host:port` of a CONNECT request into lower case; null for anything else: user
@@ -63,11 +72,12 @@ export function parseEndpoints(list: readonly string[]): string[] {
 }
 
 /** Why the policy refuses an endpoint and how to change that; null when it allows it. */
-export function explainRefusal({ egress, hosts }: EgressPolicy, endpoint: string): string | null {
+export function explainRefusal({ egress, hosts, isSetup }: EgressPolicy, endpoint: string): string | null {
   switch (egress) {
     case "open":
       return null;
     case "none":
+      if (isSetup === true) return 'The setup has egress "none": SLIPWAY_SETUP_EGRESS or .slipway.yml says so.';
       return 'The task has egress "none". Submit with --egress allowlist to reach package registries.';
     case "allowlist":
       return hosts.has(endpoint)

@@ -23,11 +23,10 @@ describe("[S5] the lists", () => {
     harness = await openHarness({ settings: { egress: ["none", "allowlist", "open"] } });
     const { id } = await harness.submit({ egress: "open" });
     await harness.until(id, "provisioning");
+    const parts = { repos: harness.repos, sandbox: harness.sandbox, log: quiet, trustedHosts: [] };
     const policyWhere = async (...egress: Egress[]): Promise<string> => {
       const { taskLog } = harness.coordinator;
-      return (
-        await createEgressService({ taskLog, store: harness.store, log: quiet, trustedHosts: [], egress }).policy(id, 1)
-      ).egress;
+      return (await createEgressService({ ...parts, taskLog, store: harness.store, egress }).policy(id, 1)).egress;
     };
     expect(await policyWhere("none", "allowlist", "open")).toBe("open");
     expect(await policyWhere("none", "allowlist")).toBe("allowlist");
@@ -85,5 +84,57 @@ describe("[S5] the lists", () => {
     await harness.until(task.id, "provisioning");
     await expect(harness.coordinator.egress.policy(task.id, 2)).rejects.toMatchObject({ code: "stale_attempt" });
     await expect(harness.coordinator.egress.policy("task_unknown", 1)).rejects.toMatchObject({ code: "stale_attempt" });
+  });
+});
+
+describe("[S5] the setup", () => {
+  async function prepared(setup: string, request: { egress?: Egress } = {}): Promise<string> {
+    harness.repos.write(REPO, ".slipway.yml", setup);
+    const { id } = await harness.submit(request);
+    await harness.until(id, "provisioning");
+    await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+    await harness.coordinator.workerApi.spec(id, 1, new AbortController().signal);
+    return id;
+  }
+  const ready = async (id: string): Promise<void> => {
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
+    await harness.until(id, "running");
+  };
+
+  it("has the lists until its end is recorded; then its policy ends, and the agent has the task's", async () => {
+    const id = await prepared("setup: [npm ci]");
+    const { egress, taskLog } = harness.coordinator;
+    const during = await egress.policy(id, 1);
+    expect(during).toMatchObject({ egress: "allowlist", isSetup: true, hosts: new Set(DEFAULT_HOSTS) });
+    expect(during.ends?.aborted).toBe(false);
+    await ready(id);
+    expect(during.ends?.aborted).toBe(true);
+    expect(await egress.policy(id, 1)).toEqual({ egress: "none", hosts: new Set() });
+    await taskLog.idle();
+    expect(await notices(id)).toContainEqual(expect.stringMatching(/setup is over.*egress none/));
+  });
+
+  it("has the task's policy where that one is wider, and less where the repository says so", async () => {
+    await harness.close();
+    harness = await openHarness({ settings: { egress: ["none", "allowlist", "open"] } });
+    const policyOf = async (id: string): Promise<Egress> => (await harness.coordinator.egress.policy(id, 1)).egress;
+    expect(await policyOf(await prepared("setup: [npm ci]", { egress: "open" }))).toBe("open");
+    expect(await policyOf(await prepared("setup: [npm ci]\negress: { setup: none }", { egress: "open" }))).toBe("none");
+    expect(await policyOf(await prepared("setup: [npm ci]\negress: { setup: open }"))).toBe("allowlist");
+  });
+
+  it("has nothing of its own where the repository has none, or the operator offers no more than none", async () => {
+    const id = await prepared("verify: [npm test]");
+    expect(await harness.coordinator.egress.policy(id, 1)).toEqual({ egress: "none", hosts: new Set() });
+    await harness.close();
+    harness = await openHarness({ settings: { egress: ["none"] } });
+    const other = await prepared("setup: [npm ci]");
+    expect((await harness.coordinator.egress.policy(other, 1)).egress).toBe("none");
+  });
+
+  it("is told to the worker, which shows it in the step", async () => {
+    const id = await prepared("setup: [npm ci]");
+    const spec = await harness.coordinator.workerApi.spec(id, 1, new AbortController().signal);
+    expect(spec).toMatchObject({ egress: "none", setupEgress: "allowlist" });
   });
 });

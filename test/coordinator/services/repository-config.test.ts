@@ -20,6 +20,7 @@ mcp:
 egress:
   hosts:
     - registry.npmjs.org:443
+  setup: none
 `;
 
 describe("[S6] .slipway.yml", () => {
@@ -35,6 +36,7 @@ describe("[S6] .slipway.yml", () => {
         verify: ["npm test"],
         mcp: { docs: { command: "docs-server", args: ["--stdio"] } },
         hosts: ["registry.npmjs.org:443"],
+        setupEgress: "none",
       },
     });
   });

@@ -109,10 +109,13 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
 
-  async function run(script: readonly object[], egress: string): Promise<{ task: WireTask; events: WireEvent[] }> {
-    const repo = upstream.createRepo(`app-${Math.random().toString(36).slice(2)}`, {
-      ".gitignore": "node_modules\n",
-    });
+  let repositories = 0;
+  async function run(
+    script: readonly object[],
+    egress: string,
+    files: Readonly<Record<string, string>> = {},
+  ): Promise<{ task: WireTask; events: WireEvent[] }> {
+    const repo = upstream.createRepo(`app-${(repositories += 1)}`, { ".gitignore": "node_modules\n", ...files });
     const { status, body } = await server.call("POST", "/v1/tasks", {
       repo: repo.url,
       prompt: "Install.",
@@ -183,6 +186,29 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
       const { events } = await run([...script, { finish: { title: "Nothing", summary: "" } }], "none");
       expect(registry.asked).toHaveLength(before);
       expect(notices(events)[0]).toMatch(/--egress allowlist/);
+    },
+  );
+
+  it(
+    "the setup installs from the registry although the task has egress none; the agent has what it made, and no way out",
+    { timeout: 180_000 },
+    async () => {
+      const at = `--registry http://localhost:${registry.port} --replace-registry-host=never`;
+      const setup = [`${env}; npm init -y >/dev/null && npm install ${at} @node-rs/argon2 2>&1 | tail -3`];
+      const ask = `${env}; npm view @node-rs/argon2 version ${at} --fetch-retries 0 2>&1 | tail -3`;
+      const use = `node -e 'require("@node-rs/argon2").hash("x").then((h) => console.log("native", h.slice(0, 9)))'`;
+      const { task, events } = await run(
+        [{ bash: use }, { bash: ask }, { finish: { title: "Used", summary: "" } }],
+        "none",
+        { ".slipway.yml": JSON.stringify({ setup }) },
+      );
+      expect(task.state).toBe("done");
+      expect(outputs(events)).toMatch(/native \$argon2id/);
+      expect(notices(events)).toContainEqual(expect.stringContaining(`localhost:${registry.port}`));
+      const steps = events.filter(({ type, data }) => type === "task.step" && data["name"] === "setup");
+      expect(steps[0]?.data["detail"]).toBe("egress allowlist");
+      const codes = events.map(({ data }) => data["code"]);
+      expect(codes.indexOf("egress_phase")).toBeLessThan(codes.indexOf("egress_refused"));
     },
   );
 });

@@ -1,11 +1,12 @@
 /** Checkpoints and commits in a real repository, through the real broker. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { Checkout } from "../../../worker/workspace/checkout.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
+import type { WorkerSpec } from "../../../src/core/protocol/worker.ts";
 import { Rig } from "../rig.ts";
 import { commitFiles, git } from "../../support/repository.ts";
 
@@ -21,7 +22,16 @@ afterEach(async () => {
   await rig.close();
 });
 
+const spec = async (): Promise<WorkerSpec> => await rig.workerApi.spec(rig.workerApi.taskId, rig.workerApi.attempt);
+
 async function open(overrides: { stateDir?: string; token?: string } = {}): Promise<Checkout> {
+  const checkout = await openBase(overrides);
+  await checkout.restore(await spec(), never);
+  return checkout;
+}
+
+/** As it is before the setup, where there is one. */
+async function openBase(overrides: { stateDir?: string; token?: string } = {}): Promise<Checkout> {
   const { socketDir, token } = await rig.broker.open(rig.workerApi.taskId, rig.workerApi.attempt);
   forwarder = await openForwarder(join(socketDir, "b.sock"));
   mkdirSync(overrides.stateDir ?? rig.state, { recursive: true });
@@ -31,7 +41,7 @@ async function open(overrides: { stateDir?: string; token?: string } = {}): Prom
     url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
     authorization: `Basic ${Buffer.from(`w:${overrides.token ?? token}`).toString("base64")}`,
   });
-  await checkout.open(await rig.workerApi.spec(rig.workerApi.taskId, rig.workerApi.attempt), never);
+  await checkout.open(await spec(), never);
   return checkout;
 }
 
@@ -74,6 +84,31 @@ it("without changes the checkpoint is the current commit", async () => {
     additions: 0,
     deletions: 0,
   });
+});
+
+it("[S10] where a setup follows, the checkout is the base first; saved work is laid over what the setup made", async () => {
+  const checkout = await open();
+  put("a.txt", "work\n");
+  put("package.json", '{ "scripts": { "postinstall": "evil" } }');
+  await inside("commit", "--quiet", "--all", "-m", "a commit of the agent");
+  const { sha } = await checkout.checkpoint(never);
+  await forwarder.close();
+  rig.workerApi.next();
+  rig.workerApi.overrides = { resume: { sha, cursor: null }, setup: [{ command: "npm ci", timeoutMs: 1_000 }] };
+  const again = await openBase();
+  expect(existsSync(join(rig.workspace, "package.json"))).toBe(false);
+  expect(readFileSync(join(rig.workspace, "a.txt"), "utf8")).toBe("one\ntwo\nthree\n");
+  // What a setup does: ignored files, others, and a change of a file of the base.
+  mkdirSync(join(rig.workspace, "ignored"));
+  put("ignored/dependency", "installed");
+  put("generated.txt", "the agent had deleted it");
+  put("a.txt", "formatted\n");
+  for (const _ of ["once", "after a restart"]) await again.restore(await spec(), never);
+  expect(await inside("status", "--porcelain")).toBe("?? package.json");
+  expect(await inside("log", "-1", "--format=%s")).toBe("a commit of the agent");
+  expect(readFileSync(join(rig.workspace, "a.txt"), "utf8")).toBe("work\n");
+  expect(readFileSync(join(rig.workspace, "ignored/dependency"), "utf8")).toBe("installed");
+  expect((await again.checkpoint(never)).sha).toMatch(/^[0-9a-f]{40}$/);
 });
 
 it("hooks, file-system monitors and commit signatures that the tree configures do not run", async () => {
