@@ -38,7 +38,6 @@ import { openNotifications } from "../notifications/open.ts";
 import type { NotificationService } from "../notifications/service.ts";
 import { openHub } from "../http/live/hub.ts";
 import { attachWebSocketServer } from "../http/live/websocket-server.ts";
-import { watchLoop } from "../http/routes/metrics.ts";
 import { toTaskView } from "../http/routes/tasks.ts";
 import { createServer } from "../http/server/server.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
@@ -46,6 +45,8 @@ import type { Config } from "./config.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
 import { assertMayListen, isLoopback } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
+import { logTasks } from "./monitoring/day-log.ts";
+import { openMetrics } from "./monitoring/metrics.ts";
 import { deriveSecret, loadOperatorToken, newSetupToken, openSecretKey } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { findWebApp, systemIds, version } from "./system.ts";
@@ -93,11 +94,19 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
+/** Levels and times that people can read. */
+const logOptions = ({ logLevel: level }: Config): pino.LoggerOptions => ({
+  level,
+  base: null,
+  timestamp: pino.stdTimeFunctions.isoTime,
+  formatters: { level: (label) => ({ level: label }) },
+});
+
 /** @throws SlipwayError config_invalid, locked, newer_schema. Nothing is open afterwards (A1). */
 export async function serve(config: Config, hooks: ServeHooks = {}): Promise<RunningServer> {
   checkAgent(config);
   const disposers = new Disposers();
-  const lines = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const lines = hooks.log ?? pino(logOptions(config), pino.destination({ dest: 2, sync: false }));
   const log = limitLogRate(lines, systemClock);
   disposers.add(() => log.close());
   const descriptors = planDescriptors(readDescriptorLimit(), config.maxConcurrent);
@@ -125,6 +134,8 @@ interface StartContext {
 
 async function start(context: StartContext): Promise<RunningServer> {
   const { config, descriptors, log, disposers, onStep } = context;
+  log.info({ version: version(), node: process.version, pid: process.pid }, "starting");
+  disposers.add(() => log.info({}, "stopped; workers go on, and the next start adopts them"));
   for (const warning of config.warnings) log.warn({}, warning);
   const dir = resolve(config.dataDir);
   const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"]);
@@ -154,6 +165,7 @@ async function start(context: StartContext): Promise<RunningServer> {
   onStep("listening");
   startBoot(context, coordinator);
   onStep("boot");
+  disposers.add(() => log.info({}, "stopping"));
   return {
     url,
     setupUrl: (await sessions.needsSetup()) ? `${config.publicUrl ?? url}/setup#${setupToken}` : null,
@@ -235,11 +247,17 @@ async function openHttp(
 ): Promise<string> {
   const { config, descriptors, disposers, onStep } = context;
   const { log, store, bus, sandbox, dir } = parts;
-  const loop = watchLoop();
-  disposers.add(() => loop.close());
   const notifications = openTelling(context, parts, sessions);
-  let events = 0;
-  coordinator.taskLog.onCommit((_task, committed) => (events += committed.length));
+  const metrics = openMetrics({
+    store,
+    operations: coordinator.operations,
+    clock: systemClock,
+    sockets: () => live.connections(),
+    dataDir: dir,
+    version: version(),
+  });
+  disposers.add(() => metrics.close());
+  for (const listener of [metrics.onCommit, logTasks(log)]) coordinator.taskLog.onCommit(listener);
   let url = "";
   const baseUrl = (): string => config.publicUrl ?? url;
   const deps = {
@@ -262,7 +280,7 @@ async function openHttp(
     origins: config.allowedOrigins,
     trustProxy: config.trustProxy,
     isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),
-    gauges: { sockets: () => live.connections(), events: () => events, loopLagSeconds: () => loop.seconds() },
+    metrics,
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
   disposers.add(() => hub.close());

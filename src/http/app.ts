@@ -8,8 +8,8 @@
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
-import type { z } from "zod";
-import { SlipwayError } from "../core/error.ts";
+import { z } from "zod";
+import { SlipwayError, type ErrorCode } from "../core/error.ts";
 import type { Role } from "../core/ports/accounts.ts";
 import { ACCESS } from "../core/roles.ts";
 import type { AuthenticatedCaller } from "../auth/sessions.ts";
@@ -45,6 +45,17 @@ const SECURITY_HEADERS = {
   "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 } as const;
 
+/** Refusals that an operator wants to see. An access token that has expired is none. */
+const REFUSALS: ReadonlySet<string> = new Set<ErrorCode>(["invalid_credentials", "forbidden", "rate_limited"]);
+/** What clients do by themselves. */
+const UNATTENDED: ReadonlySet<string> = new Set([
+  "createTicket",
+  "refreshBrowserSession",
+  "refreshSession",
+  "reportPresence",
+  "sendReceipt",
+]);
+
 export function createApp(deps: ApiDeps): Express {
   const app = express();
   const throttle = new LoginThrottle(deps.clock);
@@ -71,8 +82,11 @@ export function createApp(deps: ApiDeps): Express {
   app.use(() => {
     throw new SlipwayError("not_found", "There is nothing at this address.");
   });
-  app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
-    sendProblem(response, error, deps.log, { requestId: response.getHeader("X-Request-Id") });
+  app.use((error: unknown, request: Request, response: Response, _next: NextFunction) => {
+    const code = sendProblem(response, error, deps.log, { requestId: response.getHeader("X-Request-Id") });
+    response.locals["code"] = code;
+    if (REFUSALS.has(code))
+      deps.log.warn({ code, address: request.ip, path: request.path.slice(0, 200) }, "a request was refused");
   });
   return app;
 }
@@ -101,7 +115,7 @@ function noticeProxies({ log }: ApiDeps) {
 }
 
 /** Sets the request id and the headers of every response, logs the request, limits the headers. */
-function beginResponse({ ids, clock, log }: ApiDeps) {
+function beginResponse({ ids, clock, log, metrics }: ApiDeps) {
   return (request: Request, response: Response, next: NextFunction): void => {
     const requestId = ids.next("req");
     const startedAt = clock.now();
@@ -111,6 +125,8 @@ function beginResponse({ ids, clock, log }: ApiDeps) {
     if (path.startsWith("/v1/") || path === "/v1") response.set("Cache-Control", "no-store");
     response.once("close", () => {
       const { method } = request;
+      const code = typeof response.locals["code"] === "string" ? response.locals["code"] : null;
+      metrics.noteRequest({ method, status: response.statusCode, seconds: (clock.now() - startedAt) / 1_000, code });
       log.debug(
         { requestId, method, path: path.slice(0, 200), status: response.statusCode, ms: clock.now() - startedAt },
         "request",
@@ -153,6 +169,7 @@ async function answer(exchange: Exchange): Promise<void> {
 
 async function makeAnswer(exchange: Exchange, call: KeyedCall): Promise<void> {
   const reply = await handle(exchange, call);
+  if (isUnsafe(exchange.row)) noteAct(exchange, call, reply);
   if (reply.content === undefined) return await send(exchange, reply);
   const { status, media = "application/octet-stream", headers } = reply;
   setHeaders(exchange.response.status(status), headers).setHeader("Content-Type", media);
@@ -163,6 +180,14 @@ async function makeAnswer(exchange: Exchange, call: KeyedCall): Promise<void> {
   // Either the client closed the connection, or reading failed after the status was sent: in both
   // cases only the connection can end.
   await pipeline(Readable.from(reply.content), exchange.response).catch(() => exchange.response.destroy());
+}
+
+/** Who did what, without what they sent. A log-in has the id of the person in its answer. */
+function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { body }: RouteReply): void {
+  if (UNATTENDED.has(row.operation)) return;
+  const answered = z.object({ user: z.object({ id: z.string() }) }).safeParse(body).data;
+  const user = userId === "" ? answered?.user.id : userId;
+  deps.log.info({ user, address: ip, path: request.path.slice(0, 200) }, row.operation);
 }
 
 /** A call with an Idempotency-Key has one effect, however often it is sent (rule R5). */

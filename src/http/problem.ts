@@ -42,15 +42,15 @@ function toPathPart(part: PropertyKey): string {
 
 /**
  * Sends a thrown value as a problem document. An internal error is logged with its cause and sent
- * without it.
+ * without it. @returns the code.
  */
-export function sendProblem(response: ServerResponse, thrown: unknown, log: Log, fields: object): void {
+export function sendProblem(response: ServerResponse, thrown: unknown, log: Log, fields: object): ErrorCode {
   const error = coerceError(fromParser(thrown));
   if (error.status >= 500 && error.code !== "unavailable")
     log.error({ ...fields, err: error.cause ?? error }, "a request failed");
   if (response.headersSent || response.destroyed) {
     response.destroy();
-    return;
+    return error.code;
   }
   const shownError = error.status === 500 ? new SlipwayError("internal") : error;
   if (error instanceof RateLimited) response.setHeader("Retry-After", error.retryAfterSeconds);
@@ -59,6 +59,7 @@ export function sendProblem(response: ServerResponse, thrown: unknown, log: Log,
   response.setHeader("Content-Type", MEDIA);
   response.setHeader("Cache-Control", "no-store");
   response.end(JSON.stringify(toProblem(shownError)));
+  return shownError.code;
 }
 
 /** Maps the errors of express for an undecodable path to `invalid_request`. */

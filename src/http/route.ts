@@ -23,14 +23,19 @@ export interface Sealer {
   open(sealed: string, context: string): string;
 }
 
-/** Measurements of other parts of the process. */
-export interface Gauges {
-  /** Open WebSockets. */
-  sockets(): number;
-  /** Events committed since the start. */
-  events(): number;
-  /** 99th percentile of the event loop lag since the last call, in seconds. */
-  loopLagSeconds(): number;
+/** An answered request, for metrics. */
+export interface AnsweredRequest {
+  readonly method: string;
+  readonly status: number;
+  readonly seconds: number;
+  /** Of its problem; null = none. */
+  readonly code: string | null;
+}
+
+export interface ApiMetrics {
+  /** Prometheus text. */
+  text(): Promise<string>;
+  noteRequest(request: AnsweredRequest): void;
 }
 
 /** Dependencies of all route handlers. */
@@ -52,7 +57,7 @@ export interface ApiDeps {
   readonly checkSandbox: (signal: AbortSignal) => Promise<unknown>;
   /** The data folder; its disk must have free space. */
   readonly dataDir: string;
-  readonly gauges: Gauges;
+  readonly metrics: ApiMetrics;
   readonly version: string;
   /** Other browser origins that may call the API; none by default. */
   readonly origins?: readonly string[];

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import type { Accounts, Role } from "../../src/core/ports/accounts.ts";
 import { createApp } from "../../src/http/app.ts";
-import { watchLoop } from "../../src/http/routes/metrics.ts";
+import { openMetrics } from "../../src/app/monitoring/metrics.ts";
 import { routeProblems } from "../../src/http/openapi/document.ts";
 import type { ApiDeps, Route } from "../../src/http/route.ts";
 import { createServer, type ServerLimits } from "../../src/http/server/server.ts";
@@ -126,7 +126,6 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     localToken: LOCAL_TOKEN,
     setupToken,
   });
-  const loop = watchLoop();
   const vault = openVault(randomBytes(32));
   const log = createLog(lines);
   const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -146,6 +145,9 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     publicUrl: null,
     trustedHosts: ["127.0.0.1:9"],
   });
+  const { operations, taskLog } = harness.coordinator;
+  const metrics = openMetrics({ store, operations, clock, sockets: () => 0, dataDir: dir, version: "0.0.0-test" });
+  taskLog.onCommit(metrics.onCommit);
   const deps: ApiDeps = {
     people,
     logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
@@ -162,7 +164,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     log,
     checkSandbox: (signal) => harness.sandbox.check(signal),
     dataDir: dir,
-    gauges: { sockets: () => 0, events: () => 0, loopLagSeconds: loop.seconds },
+    metrics,
     version: "0.0.0-test",
     ...options.deps,
   };
@@ -192,7 +194,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     async close() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
-      loop.close();
+      metrics.close();
       await told.close();
       await harness.close();
       await store.close();

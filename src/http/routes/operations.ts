@@ -8,7 +8,6 @@ import type { Task } from "../../core/task.ts";
 import { toIsoTime } from "../../core/protocol/mapping.ts";
 import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import { gcSchema, garbageReportSchema, overviewSchema, taskSchema, type Overview } from "../../core/protocol/rest.ts";
-import { metricsText } from "./metrics.ts";
 import { json, nothing, route, type ApiDeps, type Route } from "../route.ts";
 import { toTaskView } from "./tasks.ts";
 
@@ -218,7 +217,7 @@ export const probeRoutes = [
     query: nothing.loose(),
     answers: { 200: [{ media: "text/plain; version=0.0.4" }] },
     async handle({ deps }) {
-      return { status: 200, media: "text/plain; version=0.0.4", body: await metricsText(deps) };
+      return { status: 200, media: "text/plain; version=0.0.4", body: await deps.metrics.text() };
     },
   }),
 ];

@@ -127,7 +127,7 @@ describe("metrics", () => {
       expect(answered.text).toMatch(new RegExp(`^${name} [\\d.e+-]+$`, "m"));
     }
     for (const line of answered.text.trimEnd().split("\n"))
-      expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [\d.e+-]+)$/);
+      expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [\d.e+-]+|)$/);
   });
 
   it("a request with a foreign Host, and one through a proxy, needs a token", async () => {
