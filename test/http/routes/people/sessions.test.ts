@@ -9,12 +9,12 @@ import { isPersonalToken, newPersonalToken } from "../../../../src/auth/tokens.t
 import type { Store } from "../../../../src/core/ports/store.ts";
 import { LOCAL_USER_ID, openSessions, type TokenGrant, type Sessions } from "../../../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../../../src/store/sqlite/store.ts";
+import { MIGRATIONS } from "../../../store/data-folder.ts";
 import { createManualClock, seededIds, type ManualClock } from "../../../support/manual-clock.ts";
 
 const SECOND = 1_000;
 const DAY = 86_400 * SECOND;
 const PASSWORD = "correct horse battery staple";
-const MIGRATIONS = join(import.meta.dirname, "../../../migrations/sqlite");
 
 let dir: string;
 let store: Store;
