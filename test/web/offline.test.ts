@@ -162,22 +162,30 @@ const COUNT_ROWS = `(async () => {
   return rows;
 })()`;
 
+/** Runs the script in a page that has nothing but the module of what is kept, as `kept`. */
+async function runWithKept<T>(script: string): Promise<T> {
+  const { outputFiles } = await build({
+    entryPoints: [join(ROOT, "web/src/lib/device/kept.ts")],
+    bundle: true,
+    format: "iife",
+    globalName: "kept",
+    write: false,
+  });
+  const browser = await launchBrowser();
+  try {
+    const page = await browser.newPage();
+    await page.route("http://localhost:9/", (route) => route.fulfill({ body: "<p>x", contentType: "text/html" }));
+    await page.goto("http://localhost:9/");
+    await page.addScriptTag({ content: outputFiles[0]!.text });
+    return await page.evaluate<T>(script);
+  } finally {
+    await browser.close();
+  }
+}
+
 describeWithBrowser("what is kept on the device", () => {
   it("[P9] logs are a prefix without holes, within their bytes; the one that was read longest ago goes first", async () => {
-    const { outputFiles } = await build({
-      entryPoints: [join(ROOT, "web/src/lib/device/kept.ts")],
-      bundle: true,
-      format: "iife",
-      globalName: "kept",
-      write: false,
-    });
-    const browser = await launchBrowser();
-    try {
-      const page = await browser.newPage();
-      await page.route("http://localhost:9/", (route) => route.fulfill({ body: "<p>x", contentType: "text/html" }));
-      await page.goto("http://localhost:9/");
-      await page.addScriptTag({ content: outputFiles[0]!.text });
-      const seqs = await page.evaluate<Record<string, number[]>>(`(async () => {
+    const seqs = await runWithKept<Record<string, number[]>>(`(async () => {
         const events = (from, to) =>
           Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i, type: "say", data: { text: "x".repeat(80) } }));
         kept.openKept("p1", { tasks: 2, log: 1_000, logs: 2_500 });
@@ -193,14 +201,22 @@ describeWithBrowser("what is kept on the device", () => {
         const seqs = { first, bounded, a: await kept.readLog("a"), b: await kept.readLog("b"), c: await kept.readLog("c") };
         return Object.fromEntries(Object.entries(seqs).map(([name, log]) => [name, log.map(({ seq }) => seq)]));
       })()`);
-      expect(seqs["first"]).toEqual([1, 2, 3, 4, 5]);
-      expect(seqs["bounded"]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
-      expect(seqs["a"]).toEqual(seqs["bounded"]);
-      expect(seqs["b"]).toEqual([]);
-      expect(seqs["c"]).toHaveLength(8);
-    } finally {
-      await browser.close();
-    }
+    expect(seqs["first"]).toEqual([1, 2, 3, 4, 5]);
+    expect(seqs["bounded"]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(seqs["a"]).toEqual(seqs["bounded"]);
+    expect(seqs["b"]).toEqual([]);
+    expect(seqs["c"]).toHaveLength(8);
+  });
+
+  it("[P9] what arrives while a log-out deletes is not kept any more", async () => {
+    const rows = await runWithKept<number>(`(async () => {
+      kept.openKept("p1");
+      await kept.keepTasks([{ id: "before" }]);
+      const left = kept.forgetKept("everything");
+      await Promise.all([left, kept.keepTasks([{ id: "late" }]), kept.keepEvents("a", [{ seq: 1 }], 1)]);
+      return ${COUNT_ROWS};
+    })()`);
+    expect(rows).toBe(0);
   });
 });
 

@@ -68,14 +68,19 @@ export function closeKept(): void {
 
 const SEEN = ["tasks", "logs", "parts"] as const;
 
-/** Deletes what was seen, or everything that was kept of this person (K3). */
+/**
+ * Deletes what was seen, or everything that was kept of this person (K3). What arrives meanwhile is
+ * not kept: the database is out of reach before it is emptied.
+ */
 export async function forgetKept(what: "seen" | "everything"): Promise<void> {
-  await use(async (db) => {
-    const stores = what === "seen" ? SEEN : ([...SEEN, "outbox"] as const);
+  const stores = what === "seen" ? SEEN : ([...SEEN, "outbox"] as const);
+  const emptied = use(async (db) => {
     const tx = db.transaction(stores, "readwrite");
     await Promise.all([...stores.map((name) => tx.objectStore(name).clear()), tx.done]);
+    db.close();
   }, undefined);
-  closeKept();
+  opening = Promise.resolve(null);
+  await emptied;
 }
 
 async function use<T>(work: (db: Database) => Promise<T>, otherwise: T): Promise<T> {
