@@ -354,6 +354,18 @@ export const SETTINGS = {
     argument: "megabytes",
     help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
   },
+  attachmentMb: {
+    env: "SLIPWAY_ATTACHMENT_MB",
+    flag: "attachment-mb",
+    argument: "megabytes",
+    help: "largest file that people may attach (25)",
+  },
+  userAttachmentsMb: {
+    env: "SLIPWAY_USER_ATTACHMENTS_MB",
+    flag: "user-attachments-mb",
+    argument: "megabytes",
+    help: "what the attachments of one person may take together (1000)",
+  },
   trustProxy: {
     env: "SLIPWAY_TRUST_PROXY",
     flag: "trust-proxy",

@@ -20,7 +20,7 @@ import { createOperationsService, type OperationsService } from "./services/oper
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService, type EgressSettings } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
-import { createTaskService, type TaskService } from "./services/tasks.ts";
+import { createTaskService, type TaskService, type TaskServiceDeps } from "./services/tasks.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
@@ -33,7 +33,7 @@ import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
-export interface CoordinatorDeps {
+export interface CoordinatorDeps extends Pick<TaskServiceDeps, "attachments"> {
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: Sandbox;

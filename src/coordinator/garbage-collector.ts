@@ -7,8 +7,11 @@
  *    older row. What belongs to a task that is set aside is needed: nobody can tell (rule M11).
  * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
  *    mirrors for `mirrorMs` after their last use.
+ * J4 An attachment is kept while a task that it was given to is kept. One that no task has stays
+ *    for a week: its prompt may not be sent yet.
  */
 import PQueue from "p-queue";
+import type { Attachments } from "../core/ports/attachments.ts";
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { holdsSlot } from "../../machines/fold.ts";
 import { errorMessage } from "../core/error.ts";
@@ -29,6 +32,7 @@ export interface GarbageCollectorDeps {
   readonly repos: Repositories;
   readonly broker: Broker;
   readonly artifacts: Artifacts;
+  readonly attachments?: Attachments;
   readonly salvage: Salvage;
   readonly clock: Clock;
   readonly log: Log;
@@ -45,6 +49,8 @@ export interface GarbageCollectorDeps {
 type Collect = (mode: GcMode, signal: AbortSignal) => Promise<Garbage[]>;
 
 const ERROR_LENGTH = 300;
+/** How long an upload that no task has is kept, ms. */
+const UNUSED_ATTACHMENT_MS = 7 * 24 * 3_600_000;
 /** Sandboxes that are removed at once. */
 const REMOVALS = 8;
 
@@ -100,6 +106,7 @@ export class GarbageCollector {
       ["sockets", () => broker.reclaim(isNeeded, mode)],
       ["repositories", () => this.#collectRepositories(mode, signal)],
       ["artifacts", () => this.#collectArtifacts(mode)],
+      ["attachments", () => this.#collectAttachments(mode)],
       ["transcripts", () => this.#collectTranscripts(mode)],
       ["mirrors", () => repos.reclaim(clock.now() - mirrorMs, mode, signal)],
     ];
@@ -199,6 +206,30 @@ export class GarbageCollector {
       found.push(await removeGarbage(mode, { kind: "artifacts", name: taskId, bytes }, () => artifacts.remove(taskId)));
     }
     return found;
+  }
+
+  /** J4. */
+  async #collectAttachments(mode: GcMode): Promise<Garbage[]> {
+    const { attachments, clock } = this.#deps;
+    const before = clock.now() - UNUSED_ATTACHMENT_MS;
+    const found: Garbage[] = [];
+    for (const { id, bytes, at, tasks } of (await attachments?.usage()) ?? []) {
+      const over: string[] = [];
+      for (const given of tasks) if (await this.#isOver(given)) over.push(given.taskId);
+      if (over.length < tasks.length || at >= before) continue;
+      const remove = async (): Promise<unknown> => await attachments?.release(id, over, before);
+      found.push(await removeGarbage(mode, { kind: "attachment", name: id, bytes }, remove));
+    }
+    return found;
+  }
+
+  /**
+   * A task that was never recorded has no end: its request was sent again, or a crash came first.
+   */
+  async #isOver({ taskId, at }: { readonly taskId: string; readonly at: number }): Promise<boolean> {
+    const { store, clock, retentionMs } = this.#deps;
+    if (await this.#isExpired(taskId)) return true;
+    return clock.now() - at > retentionMs && (await store.task(taskId)) === null;
   }
 
   async #collectTranscripts(mode: GcMode): Promise<Garbage[]> {

@@ -33,6 +33,7 @@ export const ERROR_TABLE = {
   transcript_moved: [409, "The transcript record number is not the next one"],
   stale_attempt: [410, "This attempt is over"],
   payload_too_large: [413, "The request body is too large"],
+  attachments_full: [413, "There is no room for more attachments"],
   transcript_full: [413, "The task's transcript is full"],
   unsupported_media_type: [415, "The request body must be JSON"],
   idempotency_mismatch: [422, "The Idempotency-Key was used with another body"],

@@ -3,6 +3,7 @@
  * and, with ISO times, the frame on the wire.
  */
 import { z } from "zod";
+import { attachmentBlockSchema } from "./values/attachment.ts";
 import { isGuardQuestion } from "./values/push-guard.ts";
 import { isBudgetQuestion } from "./budget.ts";
 import { STEP_NAMES, type TaskState } from "./task.ts";
@@ -77,6 +78,9 @@ export const contentBlockSchema = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("text"), text: text(TEXT_LIMIT) }),
   z.strictObject({ type: z.literal("thinking"), text: text(TEXT_LIMIT) }),
 ]);
+
+/** What a person's message consists of. */
+export const messageBlockSchema = z.discriminatedUnion("type", [...contentBlockSchema.options, attachmentBlockSchema]);
 
 /**
  * The `data` that a worker may send, by event type; validated before it is recorded. `ready`,

@@ -1,6 +1,7 @@
 /** The task: its states, its specification, and its context, which is computed from the log. */
 import type { GuardChoice } from "./values/push-guard.ts";
 import type { Failure } from "./failure.ts";
+import type { Attachment } from "./values/attachment.ts";
 import type { Budget, Limits, ScriptStep } from "./task-schema.ts";
 
 export const TASK_STATES = [
@@ -131,6 +132,10 @@ export interface TaskSpec {
   readonly updateBase?: boolean;
   /** False = begin also when the upstream would refuse the push; absent = ask it first. */
   readonly checkPush?: boolean;
+  /** Given with the prompt; absent = none. */
+  readonly attachments?: readonly Attachment[];
+  /** Given to earlier tasks of the thread, oldest first; absent = none. */
+  readonly earlierAttachments?: readonly Attachment[];
 }
 
 export interface Step {

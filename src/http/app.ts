@@ -17,6 +17,8 @@ import { fieldWords } from "../core/lib/json/field-words.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { LargeAnswers } from "./server/client-limits.ts";
 import { readBody } from "./transfer/body.ts";
+import { receiveUpload } from "./transfer/upload.ts";
+import type { Received } from "../core/ports/attachments.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
 import { Replies } from "./replies.ts";
@@ -168,7 +170,7 @@ async function answer(exchange: Exchange): Promise<void> {
 }
 
 async function makeAnswer(exchange: Exchange, call: KeyedCall): Promise<void> {
-  const reply = await handle(exchange, call);
+  const reply = await handleOnce(exchange, call);
   if (isUnsafe(exchange.row)) noteAct(exchange, call, reply);
   if (reply.content === undefined) return await send(exchange, reply);
   const { status, media = "application/octet-stream", headers } = reply;
@@ -191,11 +193,16 @@ function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { 
 }
 
 /** A call with an Idempotency-Key has one effect, however often it is sent (rule R5). */
-function handle({ row, request, replies }: Exchange, call: KeyedCall): Promise<RouteReply> {
+async function handleOnce({ row, request, replies }: Exchange, call: KeyedCall): Promise<RouteReply> {
   const { idempotencyKey: key, userId, body } = call;
-  if (key === null || row.replay === "handler") return row.handle(call);
-  const endpoint = `${request.method} ${request.path}`;
-  return replies.run({ userId, endpoint, key, body }, row.replay, () => row.handle(call));
+  try {
+    if (key === null || row.replay === "handler") return await row.handle(call);
+    const endpoint = `${request.method} ${request.path}`;
+    return await replies.run({ userId, endpoint, key, body }, row.replay, () => row.handle(call));
+  } finally {
+    // One that was sent again keeps nothing of its body.
+    if (row.isUpload) await (body as Received).discard();
+  }
 }
 
 /** Authenticates the request and validates its input (H1). */
@@ -206,7 +213,7 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Key
   if (!areParamsValid(params)) throw new SlipwayError("not_found");
   const query = parseInput(row.query, readQuery(request), "query");
   const idempotencyKey = isUnsafe(row) ? readIdempotencyKey(request) : null;
-  const body = row.method === "post" ? parseInput(row.body, await readBody(request), "body") : undefined;
+  const body = row.method === "post" ? await receiveBody(deps, row, request, { caller, query }) : undefined;
   return {
     deps,
     throttle,
@@ -227,6 +234,18 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Key
       return { userId: caller.userId, role: caller.role };
     },
   };
+}
+
+/** The JSON of the body, or the file that it is. */
+async function receiveBody(
+  deps: ApiDeps,
+  row: Route,
+  request: Request,
+  { caller, query }: { readonly caller: AuthenticatedCaller | null; readonly query: unknown },
+): Promise<unknown> {
+  if (row.isUpload && caller !== null)
+    return await receiveUpload(deps, caller, (query as { name: string }).name, request);
+  return parseInput(row.body, await readBody(request), "body");
 }
 
 async function authorize(

@@ -132,6 +132,8 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   readonly problems: readonly ErrorCode[];
   /** Its answers may take MiB: a person gets few of them at once (server/client-limits.ts). */
   readonly isLarge: boolean;
+  /** Its body is one file of any type, named by the query; `body` is then a `Received`. */
+  readonly isUpload: boolean;
   readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
 
@@ -145,14 +147,15 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
   Route<B, Q>,
   "method" | "path" | "access" | "operation" | "summary" | "answers" | "handle"
 > &
-  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge" | "scope">>;
+  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge" | "isUpload" | "scope">>;
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
   // Without a user a kept answer could reach anybody, unless the body is the whole credential.
   const replay: Replay = row.access === "none" ? "handler" : "store";
   const scope = scopeOf(row.access, row.method);
-  return { body: nothing, query: nothing, replay, problems: [], isLarge: false, scope, ...row } as unknown as Route;
+  const flags = { isLarge: false, isUpload: false };
+  return { body: nothing, query: nothing, replay, problems: [], ...flags, scope, ...row } as unknown as Route;
 }
 
 export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));

@@ -89,6 +89,8 @@ describe("readConfig", () => {
       maxRepoMb: 10_240,
       gitMemoryMb: 2_048,
       addressConnections: 256,
+      attachmentMb: 25,
+      userAttachmentsMb: 1_000,
       transport: "auto",
       userLimit: null,
       agent: "scripted",
@@ -191,6 +193,8 @@ describe("readConfig", () => {
       SLIPWAY_MAX_REPO_MB: "100",
       SLIPWAY_GIT_MEMORY_MB: "512",
       SLIPWAY_ADDRESS_CONNECTIONS: "0",
+      SLIPWAY_ATTACHMENT_MB: "10",
+      SLIPWAY_USER_ATTACHMENTS_MB: "200",
     };
     expect(readConfig(env)).toEqual({
       host: "0.0.0.0",
@@ -210,6 +214,8 @@ describe("readConfig", () => {
       maxRepoMb: 100,
       gitMemoryMb: 512,
       addressConnections: null,
+      attachmentMb: 10,
+      userAttachmentsMb: 200,
       transport: "tunnel",
       userLimit: 2,
       agent: "anthropic",

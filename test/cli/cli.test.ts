@@ -44,6 +44,7 @@ function makeTask(over: Partial<WireTask> = {}): WireTask {
     branch: "slipway/x",
     headSha: "b".repeat(40),
     prompt: "p",
+    attachments: [],
     title: "A title\u001b[2J",
     agent: "scripted",
     model: null,

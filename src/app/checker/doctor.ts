@@ -4,6 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { checkAttachments } from "./check-attachments.ts";
 import { checkDatabase, type SavedWork } from "./check-database.ts";
 import { checkEngine } from "./check-engine.ts";
 import { checkLocks, checkPermissions, checkSecrets } from "./check-files.ts";
@@ -136,6 +137,10 @@ async function rules(dir: string, config: Config, sandbox: Pick<Sandbox, "list">
       const report = checkDatabase(inspection, countSlots(inspection, config));
       const findings = [...report.findings, ...(await repositories(dir, config, report.savedWork))];
       if (sandbox !== null) findings.push(...(await checkEngine({ dir, inspection, sandbox, active: report.active })));
+      const keptSince = Date.now() - config.retentionDays * DAY_MS;
+      // Without a table no task could be looked at.
+      if (report.tasks > 0)
+        findings.push(...checkAttachments({ inspection, dir: join(dir, "attachments"), keptSince }));
       const looked = `${report.tasks} tasks, ${report.events} events`;
       const ofRule = (rule: string): Finding[] => findings.filter((one) => one.rule === rule);
       const rows = Object.entries(RULES).map(([rule, words]) => summarize(rule, words, looked, ofRule(rule)));

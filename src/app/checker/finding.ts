@@ -51,6 +51,7 @@ export const RULES = {
   D4: "the slots never exceeded their number, and are stored as the states give them",
   D6: "each deadline is stored as the snapshot gives it",
   G3: "each usage event has its row in the ledger",
+  U4: "the attachments of tasks are there, whole",
   X1: "each transcript is whole and in order",
   M3: "each task has a machine version that this Slipway knows",
   M4: "lists and columns that repeat a log say what the log says",

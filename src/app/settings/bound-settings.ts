@@ -1,4 +1,5 @@
 /** How much repositories and clients may take of the server. */
+import type { AttachmentLimits } from "../../core/ports/attachments.ts";
 import { GIT_LIMITS, type GitKind, type GitLimits } from "../../git/git-process.ts";
 import { whole, type Read } from "./values.ts";
 
@@ -11,12 +12,17 @@ export interface BoundSettings {
   readonly gitMemoryMb: number;
   /** Connections of one address; null = no limit. */
   readonly addressConnections: number | null;
+  /** Largest attachment, and what all attachments of one person may take, MiB. */
+  readonly attachmentMb: number;
+  readonly userAttachmentsMb: number;
 }
 
 const MEGABYTES = "a whole number of megabytes";
 const MAX_REPO_MB = 10_240;
 const GIT_MEMORY_MB = 2_048;
 const ADDRESS_CONNECTIONS = 256;
+const ATTACHMENT_MB = 25;
+const USER_ATTACHMENTS_MB = 1_000;
 /** What fetches leave free in any case, MiB: more than twice the store's reserve. */
 const LEAST_FREE_MB = 48;
 
@@ -30,12 +36,18 @@ export function readBounds(read: Read): BoundSettings {
     maxRepoMb: read("maxRepoMb", whole(1, 1_048_576), MEGABYTES) ?? MAX_REPO_MB,
     gitMemoryMb: read("gitMemoryMb", whole(256, 1_048_576), MEGABYTES) ?? GIT_MEMORY_MB,
     addressConnections: chosen === null ? byDefault : chosen || null,
+    attachmentMb: read("attachmentMb", whole(1, 1_000), MEGABYTES) ?? ATTACHMENT_MB,
+    userAttachmentsMb: read("userAttachmentsMb", whole(1, 1_048_576), MEGABYTES) ?? USER_ATTACHMENTS_MB,
   };
 }
 
 /** Half of what a claim needs: a fetch that was allowed to begin has some room to go on. */
 export function getFetchFloorMb({ minFreeMb }: { readonly minFreeMb: number }): number {
   return Math.max(LEAST_FREE_MB, Math.floor(minFreeMb / 2));
+}
+
+export function toAttachmentLimits({ attachmentMb, userAttachmentsMb }: BoundSettings): AttachmentLimits {
+  return { fileBytes: attachmentMb * 2 ** 20, personBytes: userAttachmentsMb * 2 ** 20 };
 }
 
 export function toGitLimits({ maxRepoMb: fileMb, gitMemoryMb: memoryMb }: BoundSettings): Record<GitKind, GitLimits> {

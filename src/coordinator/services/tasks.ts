@@ -20,12 +20,20 @@ import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
+import {
+  attachmentsOf,
+  TaskAttachments,
+  toContent,
+  type AttachmentDeps,
+  type AttachmentService,
+} from "./tasks/attachments.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
 import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/repository-checker.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
-export interface TaskServiceDeps extends ServerOptions, PullRequestReaderDeps, RepositoryCheckerDeps {
+type OwnDeps = PullRequestReaderDeps & RepositoryCheckerDeps & Pick<AttachmentDeps, "attachments">;
+export interface TaskServiceDeps extends ServerOptions, OwnDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
   readonly ledger: Pick<UsageLedger, "spentBy">;
@@ -47,15 +55,17 @@ class OwnedTaskService implements TaskService {
   readonly #deps: TaskServiceDeps;
   readonly #pullRequests: PullRequestReader;
   readonly #checker: RepositoryChecker;
+  readonly attachments: TaskAttachments;
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
+    this.attachments = new TaskAttachments(deps);
     this.#pullRequests = new PullRequestReader(deps);
     this.#checker = new RepositoryChecker(deps);
   }
 
   capabilities(): Capabilities {
-    return describeCapabilities(this.#deps);
+    return describeCapabilities(this.#deps, this.attachments.limits);
   }
 
   checkRepository(person: Identity, request: CheckRequest): Promise<RepositoryCheck> {
@@ -72,11 +82,17 @@ class OwnedTaskService implements TaskService {
     return (await Promise.all(used)).flat();
   }
 
-  submit(person: Identity, request: SubmitRequest, key: string | null): Promise<{ task: Task; replayed: boolean }> {
+  async submit(
+    person: Identity,
+    request: SubmitRequest,
+    key: string | null,
+  ): Promise<{ task: Task; replayed: boolean }> {
     const { taskLog, ids, policy } = this.#deps;
     const id = ids.next("task");
-    const spec = createTaskSpec(this.#deps, request, id);
-    return taskLog.create({
+    const wanted = createTaskSpec(this.#deps, request, id);
+    const given = await this.attachments.give(person, request.attachments ?? [], id);
+    const spec = given.length === 0 ? wanted : { ...wanted, attachments: given };
+    return await this.attachments.create(taskLog, {
       id,
       userId: person.userId,
       threadId: id.replace("task_", "thread_"),
@@ -121,12 +137,13 @@ class OwnedTaskService implements TaskService {
   ): Promise<{ message: MessageRow } | { task: Task }> {
     const { taskLog, store, ids } = this.#deps;
     await this.task(person, taskId);
+    const given = await this.attachments.give(person, request.attachments ?? [], taskId);
     // The id is derived from the key, so that a repeated request finds its own message.
     const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
     const data = {
       id,
       role: "user",
-      content: [{ type: "text", text: request.text }],
+      content: toContent(request.text, given),
       mode: request.mode ?? "steer",
       ...(request.interrupt === true ? { interrupt: true } : {}),
       status: "queued",
@@ -139,10 +156,11 @@ class OwnedTaskService implements TaskService {
     });
     if (known !== null) return { message: checkSameMessage(known, request) };
     const event = events[0];
-    if (event !== undefined) return { message: toMessageRow(event, request) };
+    if (event !== undefined) return { message: toMessageRow(event) };
     // Not accepted: the task is settled.
     const idempotency = key === null ? null : { key, fingerprint: digest(["message", taskId, request]) };
-    return { task: await this.#followUp(person, task, request, idempotency) };
+    const plan = await planFollowUp(store, task, { ...request, attachments: given });
+    return { task: await this.#createChild(person, task, plan, idempotency) };
   }
 
   async withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
@@ -214,19 +232,10 @@ class OwnedTaskService implements TaskService {
     return found;
   }
 
-  async #followUp(
-    person: Identity,
-    parent: Task,
-    request: MessageRequest,
-    idempotency: Idempotency | null,
-  ): Promise<Task> {
-    return await this.#createChild(person, parent, await planFollowUp(this.#deps.store, parent, request), idempotency);
-  }
-
   async #createChild(person: Identity, parent: Task, plan: ChildPlan, idempotency: Idempotency | null): Promise<Task> {
-    const { ids, policy, taskLog } = this.#deps;
+    const { taskLog, ids, policy } = this.#deps;
     const child = toChild(parent, plan, { id: ids.next("task"), policy, by: person.userId });
-    return (await taskLog.create({ ...child, idempotency })).task;
+    return (await this.attachments.create(taskLog, { ...child, idempotency })).task;
   }
 
   async #wasAsked(taskId: string, questionId: string): Promise<boolean> {
@@ -262,7 +271,11 @@ function requestOf(person: Identity, what: string, key: string | null): RequestM
 }
 
 function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRow {
-  const isSame = known.content[0]?.["text"] === request.text && known.mode === (request.mode ?? "steer");
+  const ids = attachmentsOf(known.content).map(({ id }) => id);
+  const isSame =
+    known.content[0]?.["text"] === request.text &&
+    known.mode === (request.mode ?? "steer") &&
+    ids.join() === (request.attachments ?? []).join();
   if (!isSame) throw new SlipwayError("idempotency_mismatch", "Use a new Idempotency-Key for a new message.");
   return known;
 }
@@ -284,15 +297,15 @@ function parseBudgetDecision(task: Task, questionId: string, text: string, spent
   });
 }
 
-function toMessageRow(event: TaskEvent, request: MessageRequest): MessageRow {
+function toMessageRow(event: TaskEvent): MessageRow {
   return {
     id: String(event.data["id"]),
     taskId: event.taskId,
     seq: event.seq,
     at: event.at,
     role: "user",
-    content: [{ type: "text", text: request.text }],
-    mode: request.mode ?? "steer",
+    content: event.data["content"] as MessageRow["content"],
+    mode: event.data["mode"] as MessageRow["mode"],
     status: "queued",
   };
 }
@@ -303,6 +316,7 @@ export interface UsedRepository extends Pick<RecentRepository, "repo" | "tasks">
 }
 
 export interface TaskService {
+  readonly attachments: AttachmentService;
   /** What a submission may ask for; the same for all users. */
   capabilities(): Capabilities;
   /**
@@ -314,7 +328,8 @@ export interface TaskService {
   recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]>;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the
-   * same task (`replayed`), another body throws `idempotency_mismatch`. Throws invalid_repository,
+   * same task (`replayed`), another body throws `idempotency_mismatch`. Throws `not_found` for an
+   * attachment that is not the person's, and invalid_repository,
    * invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable,
    * forge_unavailable, invalid_image, image_not_allowed; nothing was written then.
    */

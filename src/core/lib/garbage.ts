@@ -10,6 +10,7 @@ export const GARBAGE_KINDS = [
   "repository",
   "mirror",
   "artifacts",
+  "attachment",
   "transcript",
   "container",
   "image",

@@ -15,5 +15,13 @@ export const capabilitiesSchema = z.strictObject({
       .array(z.strictObject({ name: z.string(), host: z.string() }))
       .describe("Whose repositories can have pull requests."),
   }),
+  attachments: z
+    .strictObject({
+      count: z.int().describe("Attachments of one prompt or message."),
+      fileBytes: z.int().describe("Largest attachment."),
+      personBytes: z.int().describe("What all attachments of one person may take together."),
+    })
+    .nullable()
+    .describe("Null = this server takes no attachments."),
 });
 export type Capabilities = z.infer<typeof capabilitiesSchema>;

@@ -4,7 +4,7 @@
  * fields may be added. Logs of earlier versions miss the fields that are optional here.
  */
 import { z } from "zod";
-import { WORKER_DATA, contentBlockSchema, type EventType } from "../event.ts";
+import { WORKER_DATA, contentBlockSchema, messageBlockSchema, type EventType } from "../event.ts";
 import { FAILURE_CODES } from "../failure.ts";
 import { EFFORTS, PULL_REQUEST_MODES, RETRY_FROM, TASK_STATES } from "../task.ts";
 import { budgetSchema } from "../task-schema.ts";
@@ -85,7 +85,7 @@ const MESSAGE_DATA = [
   z.strictObject({
     id: z.string(),
     role: z.literal("user"),
-    content: z.array(contentBlockSchema),
+    content: z.array(messageBlockSchema),
     mode: z
       .enum(["steer", "follow_up"])
       .describe("steer = at the next safe point; follow_up = when the agent is done."),

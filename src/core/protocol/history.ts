@@ -1,6 +1,6 @@
 /** What the history of a task contains: messages, tool calls, attempts, changes, artifacts. */
 import { z } from "zod";
-import { contentBlockSchema } from "../event.ts";
+import { messageBlockSchema } from "../event.ts";
 import { TASK_STATES } from "../task.ts";
 import { artifactSchema } from "../values/artifact.ts";
 import { toolInputSchema } from "./events.ts";
@@ -12,7 +12,7 @@ export const messageRowSchema = z.strictObject({
   seq: z.int().describe("The seq of its event."),
   at: time,
   role: z.enum(["user", "assistant"]),
-  content: z.array(contentBlockSchema),
+  content: z.array(messageBlockSchema).describe("Attachments only in messages of people."),
   mode: z.enum(["steer", "follow_up"]).nullable().describe("Null for messages of the agent."),
   status: z
     .enum(["queued", "delivered", "withdrawn", "moved", "undelivered"])

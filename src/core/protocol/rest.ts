@@ -1,6 +1,7 @@
 /** The schemas of the REST API. Times on the wire are ISO 8601 UTC. */
 import { z } from "zod";
 import { TEXT_LIMIT } from "../event.ts";
+import { attachmentIdsSchema, attachmentSchema } from "../values/attachment.ts";
 import { failureSchema } from "../failure.ts";
 import { garbageSchema } from "../lib/garbage.ts";
 import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, TASK_STATES } from "../task.ts";
@@ -110,6 +111,7 @@ export const submitSchema = z.strictObject({
   maxAttempts: z.int().min(1).max(10).optional(),
   /** False = begin also when the upstream would refuse the push. */
   checkPush: z.boolean().optional(),
+  attachments: attachmentIdsSchema.optional().describe("Ids of uploads: POST /v1/attachments."),
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
 
@@ -137,6 +139,7 @@ export const messageSchema = z
     interrupt: z.boolean().optional(),
     /** Of a follow-up task: merge the newest base into the branch before the work begins. */
     updateBase: z.boolean().optional(),
+    attachments: attachmentIdsSchema.optional().describe("Ids of uploads: POST /v1/attachments."),
   })
   .refine(({ mode, interrupt }) => interrupt !== true || mode !== "follow_up", {
     path: ["interrupt"],
@@ -203,6 +206,7 @@ export const taskSchema = z.strictObject({
   branch: z.string().describe("The branch that receives the work."),
   headSha: z.string().nullable().describe("The finished commit, or the last checkpoint."),
   prompt: z.string(),
+  attachments: z.array(attachmentSchema).describe("Given with the prompt."),
   title: z.string(),
   agent: z.string(),
   model: z.string().nullable(),

@@ -11,7 +11,7 @@ const DESCRIPTION = `Submit *repository + prompt*, follow the task live, read it
 Times are ISO 8601 in UTC. Lists are pages: \`next\` is the \`cursor\` of the next one, null at the end. Every call that changes something takes an \`Idempotency-Key\`: sent again with the same key and body it has no second effect. Errors are problem documents (RFC 9457) with a stable \`code\`. Fields may be added to answers, and values to their enumerations, so ignore what you do not know; nothing is renamed or removed within v1.`;
 
 const TAGS: readonly (readonly [name: string, description: string, paths: RegExp])[] = [
-  ["Tasks", "Submit, stop, retry, steer; what a task did.", /^\/v1\/(tasks|threads|repositories|config)\b/],
+  ["Tasks", "Submit, stop, retry, steer; what a task did.", /^\/v1\/(tasks|threads|attachments|repositories|config)\b/],
   [
     "Accounts",
     "Log in, tokens, git credentials, users.",
@@ -113,6 +113,13 @@ function toParameters(row: Route): Json[] {
   return [...inPath, ...inQuery, ...(isUnsafe(row) ? [key] : [])];
 }
 
+function toRequestBody({ body, isUpload }: Route): Json {
+  if (isUpload)
+    return { requestBody: { required: true, content: { "*/*": { schema: { type: "string", format: "binary" } } } } };
+  if (body === nothing) return {};
+  return { requestBody: { required: true, content: { "application/json": { schema: toJsonSchema(body, "input") } } } };
+}
+
 function toOperation(row: Route): Json {
   const parameters = toParameters(row);
   return {
@@ -121,11 +128,7 @@ function toOperation(row: Route): Json {
     tags: [TAGS.find(([, , paths]) => paths.test(row.path))?.[0]],
     security: row.access === "none" ? [] : row.access === "metrics" ? [{}, { bearer: [] }] : [{ bearer: [] }],
     ...(parameters.length === 0 ? {} : { parameters }),
-    ...(row.body === nothing
-      ? {}
-      : {
-          requestBody: { required: true, content: { "application/json": { schema: toJsonSchema(row.body, "input") } } },
-        }),
+    ...toRequestBody(row),
     responses: toResponses(row),
   };
 }

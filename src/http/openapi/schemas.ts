@@ -5,7 +5,8 @@
  *    fields may be added, and a client that validates must accept them.
  */
 import { z } from "zod";
-import { contentBlockSchema } from "../../core/event.ts";
+import { contentBlockSchema, messageBlockSchema } from "../../core/event.ts";
+import { attachmentSchema } from "../../core/values/attachment.ts";
 import { failureSchema } from "../../core/failure.ts";
 import { capabilitiesSchema } from "../../core/protocol/config.ts";
 import { EVENT_SCHEMAS, eventSchema, toolInputSchema } from "../../core/protocol/events.ts";
@@ -52,6 +53,8 @@ const ANSWERS = {
   Event: eventSchema,
   ...EVENTS,
   ContentBlock: contentBlockSchema,
+  MessageBlock: messageBlockSchema,
+  Attachment: attachmentSchema,
   ToolInput: toolInputSchema,
   Message: messageRowSchema,
   ToolCall: toolCallSchema,

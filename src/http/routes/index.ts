@@ -1,4 +1,5 @@
 /** The route table of the server. */
+import { attachmentRoutes } from "./attachments.ts";
 import { accountRoutes } from "./people/account.ts";
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./people/auth.ts";
 import { browserSessionRoutes } from "./people/browser-session.ts";
@@ -26,6 +27,7 @@ const own: readonly Route[] = [
   ...linkRoutes,
   ...capabilityRoutes,
   ...repositoryRoutes,
+  ...attachmentRoutes,
   ...taskRoutes,
   ...messageRoutes,
   ...historyRoutes,

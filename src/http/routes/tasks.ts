@@ -107,6 +107,7 @@ export const taskRoutes = [
     replay: "handler",
     answers: { 201: json(taskSchema), 200: json(taskSchema) },
     problems: [
+      "not_found",
       "invalid_repository",
       "invalid_branch",
       "invalid_image",

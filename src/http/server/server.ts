@@ -1,7 +1,7 @@
 /**
  * The HTTP server with its limits, set at creation: some take no effect when they are set later.
  */
-import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import type { ErrorCode } from "../../core/error.ts";
 import { limitConnections } from "./client-limits.ts";
@@ -14,6 +14,8 @@ export interface ServerLimits {
   /** Time limits in ms for all headers, and for the whole request. */
   readonly headersMs: number;
   readonly requestMs: number;
+  /** The same for a request whose handler called `allowLongBody`, ms. */
+  readonly uploadMs: number;
   /** Longer than the idle time of common proxies (60 s), so that none reuses what just closes. */
   readonly keepAliveMs: number;
   /** Interval in ms at which both are checked. */
@@ -28,6 +30,7 @@ export interface ServerLimits {
 const LIMITS: ServerLimits = {
   headersMs: 10_000,
   requestMs: 30_000,
+  uploadMs: 10 * 60_000,
   keepAliveMs: 75_000,
   checkMs: 2_000,
   connections: 2_000,
@@ -36,11 +39,12 @@ const LIMITS: ServerLimits = {
 };
 
 export function createServer(listener: RequestListener, limits: Partial<ServerLimits> = {}): Server {
-  const { headersMs, requestMs, keepAliveMs, checkMs, connections, perAddress, stallMs } = { ...LIMITS, ...limits };
+  const all = { ...LIMITS, ...limits };
+  const { headersMs, requestMs, uploadMs, keepAliveMs, checkMs, connections, perAddress, stallMs } = all;
   const server = createHttpServer(
     {
       headersTimeout: headersMs,
-      requestTimeout: requestMs,
+      requestTimeout: Math.max(requestMs, uploadMs),
       keepAliveTimeout: keepAliveMs,
       connectionsCheckingInterval: checkMs,
       maxHeaderSize: 16 * 1024,
@@ -52,8 +56,26 @@ export function createServer(listener: RequestListener, limits: Partial<ServerLi
   server.maxHeadersCount = HEADER_COUNT + 1;
   server.maxConnections = connections;
   limitConnections(server, { perAddress, stallMs, checkMs });
+  server.on("request", (request) => limitBody(server, request, requestMs));
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => rejectRequest(error, socket));
   return server;
+}
+
+const longBodies = new WeakSet<IncomingMessage>();
+
+/** The body of this request may take `uploadMs`. Call it once the caller is authenticated. */
+export function allowLongBody(request: IncomingMessage): void {
+  longBodies.add(request);
+}
+
+/** Node's own limit is the same for all requests. */
+function limitBody(server: Server, request: IncomingMessage, ms: number): void {
+  const timer = setTimeout(() => {
+    if (request.complete || request.destroyed || longBodies.has(request)) return;
+    const late = Object.assign(new Error("The body did not arrive in time."), { code: "ERR_HTTP_REQUEST_TIMEOUT" });
+    server.emit("clientError", late, request.socket);
+  }, ms).unref();
+  request.once("close", () => clearTimeout(timer));
 }
 
 function rejectRequest(error: NodeJS.ErrnoException, socket: Duplex): void {

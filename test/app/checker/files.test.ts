@@ -80,6 +80,16 @@ it("[M7] locks of gits that have ended are found and removed", async () => {
   expect(locks.filter((lock) => existsSync(lock))).toEqual([]);
 });
 
+it("[U4] an attachment of a prompt or a message that is gone, or was cut off, is found", async () => {
+  const dir = healthy.copy();
+  const ids = readdirSync(join(dir, "attachments"));
+  expect([ids.length, broken(await examine(dir))]).toEqual([2, []]);
+  writeFileSync(join(dir, "attachments", ids[0] ?? "", "content"), "cut");
+  expect(broken(await examine(dir))).toEqual([expect.stringMatching(/^U4: .*has 3 bytes, not \d+/)]);
+  rmSync(join(dir, "attachments"), { recursive: true });
+  expect(broken(await examine(dir))).toEqual([expect.stringMatching(/^U4: .*broken 2 times.*gone.*gone/)]);
+});
+
 it("[W4] a task's repository that is gone, or that has lost its objects, is found", async () => {
   for (const task of ["done", "parked"] as const) {
     const dir = healthy.copy();

@@ -26,8 +26,9 @@ export interface Tasks {
   /** Its worker ended without a report; an artifact has its workspace. */
   readonly failed: string;
   readonly cancelled: string;
-  /** Its sandbox is gone; a message to it is queued. */
+  /** Its sandbox is gone; a message to it, with an attachment, is queued. */
   readonly running: string;
+  /** With an attachment. */
   readonly queued: string;
 }
 
@@ -131,11 +132,11 @@ async function fill(server: RealServer, repo: string): Promise<Tasks> {
     async () => ((await server.events(running.id)).some(({ type }) => type === "usage") ? true : null),
     "usage",
   );
-  await call(`/${running.id}/messages`, { text: "Mind the gap." });
-  const queued = await submit(
-    script({ bash: "echo q > q.txt" }, { finish: { title: "Q", summary: "Q." } }),
-    "the-last",
-  );
+  const attach = async (name: string): Promise<string> =>
+    ((await server.call("POST", `/v1/attachments?name=${name}`, name)).body as { id: string }).id;
+  await call(`/${running.id}/messages`, { text: "Mind the gap.", attachments: [await attach("gap.txt")] });
+  const last = script({ bash: "echo q > q.txt" }, { finish: { title: "Q", summary: "Q." } });
+  const queued = await submit({ ...last, attachments: [await attach("last.txt")] }, "the-last");
   const cancelled = await submit(script({ say: "no" }));
   await call(`/${cancelled.id}/cancel`, {});
   await until(cancelled.id, "cancelled");

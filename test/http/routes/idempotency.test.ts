@@ -35,9 +35,10 @@ interface Sample {
   readonly token?: string | null;
   readonly headers?: Record<string, string>;
   readonly on?: ApiServer;
-  readonly body?: object;
+  /** A string is sent as it is. */
+  readonly body?: object | string;
   /** A valid body that is not the same; absent when the call has no body. */
-  readonly other?: object;
+  readonly other?: object | string;
   /** What the call leaves behind; it must be 1 after both calls. */
   readonly effects?: () => Promise<number>;
 }
@@ -116,6 +117,12 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     return { token: null, body, other: { ...body, email: "second@example.com" }, effects, on: fresh };
   },
   "delete /v1/session": async () => ({ token: (await api.person("leave@example.com")).accessToken }),
+  "post /v1/attachments": async () => ({
+    path: "/v1/attachments?name=a.txt",
+    body: "one",
+    other: "two",
+    effects: async () => (await api.harness.attachments.usage()).length,
+  }),
   "post /v1/tickets": async () => ({}),
   "post /v1/tokens": async () => ({
     body: { name: "one" },
@@ -309,7 +316,7 @@ describe("each unsafe call of the document", () => {
     const send = (body = sample.body) =>
       (sample.on ?? api).call(method.toUpperCase(), sample.path ?? path, {
         ...(token === null ? {} : { token }),
-        ...(body === undefined ? {} : { body }),
+        ...(body === undefined ? {} : typeof body === "string" ? { raw: body } : { body }),
         headers: { ...sample.headers, "idempotency-key": `key-of-${name.replaceAll(" ", "-")}` },
       });
     const [first, second] = await Promise.all([send(), send()]);

@@ -6,7 +6,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Attachments } from "../../../src/core/ports/attachments.ts";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+import { openAttachmentFiles } from "../../../src/store/attachments/attachment-files.ts";
 import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import { noCrash } from "../../../src/core/lib/runtime/crashpoint.ts";
@@ -122,6 +124,7 @@ export interface Harness {
   /** Artifacts, and the folders of simulated workers. */
   readonly dir: string;
   readonly artifacts: Artifacts;
+  readonly attachments: Attachments;
   /** While `check` is true, health checks of the engine fail. */
   readonly engine: { check: boolean };
   /** While `shortage` is set, no task is claimed. */
@@ -180,6 +183,11 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
   const dir = mkdtempSync(join(tmpdir(), "slipway-harness-"));
   const artifacts = openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
+  const attachments = openAttachmentFiles({
+    dir: join(dir, "attachments"),
+    limits: { fileBytes: 2 ** 20, personBytes: 4 * 2 ** 20 },
+    now: () => clock.now(),
+  });
   const rate = createProviderRateLimit({ clock, longestMs: 3_600_000 });
   const disks: { shortage: string | null } = { shortage: null };
   let beatAt: number | null = null;
@@ -238,6 +246,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       sandbox,
       repos,
       artifacts,
+      attachments,
       broker: noBroker,
       forges: [forge],
       authFor: () => Promise.resolve(null),
@@ -266,6 +275,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     logged,
     rate,
     artifacts,
+    attachments,
     engine: engineFaults,
     disks,
     store,

@@ -241,6 +241,7 @@ export class ConversationFold {
     const isPerson = data.role === "user";
     data.content.forEach((block, i) => {
       const key = `${seq}.${i}`;
+      if (block.type === "attachment") return;
       if (isPerson) this.#blocks.push({ kind: "person", key, at, text: block.text, id: data.id });
       else if (block.type === "thinking") this.#blocks.push({ kind: "thought", key, at, text: block.text });
       else if (block.text.trim() !== "") this.#blocks.push({ kind: "text", key, at, text: block.text });

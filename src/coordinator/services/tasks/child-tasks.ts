@@ -5,9 +5,11 @@
 import { SlipwayError } from "../../../core/error.ts";
 import type { EventData } from "../../../core/event.ts";
 import type { NewTask, Store } from "../../../core/ports/store.ts";
+import type { Attachment } from "../../../core/values/attachment.ts";
 import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.ts";
 import { isSettledState, type Checkpoint, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";
+import { readEarlier, withFiles } from "./attachments.ts";
 import { checkLimits, deriveTitle, resolvePullRequest, type ServerOptions } from "./task-spec.ts";
 
 export interface ChildPlan {
@@ -15,7 +17,10 @@ export interface ChildPlan {
   readonly data: EventData;
 }
 
-type TaskReader = Pick<Store, "tasks">;
+type TaskReader = Pick<Store, "tasks" | "eventsOfOthers">;
+
+/** A message whose attachments are known. */
+export type FollowUpRequest = Omit<MessageRequest, "attachments"> & { readonly attachments?: readonly Attachment[] };
 
 /**
  * The data of `task.submitted`: all that the chart needs, so that folding the log reads nothing
@@ -94,15 +99,17 @@ export async function planRetry(
     updateBase: request.updateBase ?? false,
     ...(request.checkPush === undefined ? {} : { checkPush: request.checkPush }),
   };
-  const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, pullRequest, from, expectSha, ...branchOptions };
+  const changed = { prompt, budget, limits, pullRequest, from, expectSha, ...branchOptions };
+  const earlier = await readEarlier(store, parent);
+  const spec = withFiles({ ...parent.spec, ...changed }, parent.spec.attachments ?? [], earlier);
   return { spec, data: inheritedData(parent, from) };
 }
 
 /** @throws SlipwayError `expired`. */
-export async function planFollowUp(store: TaskReader, parent: Task, request: MessageRequest): Promise<ChildPlan> {
+export async function planFollowUp(store: TaskReader, parent: Task, request: FollowUpRequest): Promise<ChildPlan> {
   assertSpec(parent);
   const spec: TaskSpec = {
-    ...parent.spec,
+    ...withFiles(parent.spec, request.attachments ?? [], await readEarlier(store, parent)),
     prompt: request.text,
     title: deriveTitle(request.text),
     script: null,
@@ -136,7 +143,7 @@ function inheritedData(parent: Task, from: TaskSpec["from"]): EventData {
  * this task was planned; null = the plan is current.
  */
 export async function findNewerWork(
-  store: TaskReader,
+  store: Pick<Store, "tasks">,
   task: Task,
 ): Promise<{ readonly taskId: string; readonly checkpoint: Checkpoint } | null> {
   const { id, parentId, threadId, spec, snapshot } = task;
@@ -160,7 +167,7 @@ function savedWork(parent: Task): EventData {
  * The upstream branch as the work that this task continues was pushed last: the lease of the next
  * push. A sibling's commit is not part of that work, so a push over it is rejected (rule W5).
  */
-async function findPushedHead(store: TaskReader, parent: Task): Promise<string | null> {
+async function findPushedHead(store: Pick<Store, "tasks">, parent: Task): Promise<string | null> {
   const thread = new Map<string, Task>();
   for await (const task of readTasks(store, { userId: null, threadId: parent.threadId })) thread.set(task.id, task);
   for (let task: Task | undefined = parent; task !== undefined; task = thread.get(task.parentId ?? "")) {

@@ -1,6 +1,8 @@
 /**
  * SubmitRequest -> TaskSpec: fills in defaults and checks against what this installation offers.
  */
+import type { AttachmentLimits } from "../../../core/ports/attachments.ts";
+import { MAX_ATTACHMENTS } from "../../../core/values/attachment.ts";
 import { findModel, findNearest, resolveAlias } from "../../../core/values/model-name.ts";
 import { matchesPattern } from "../../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../../core/error.ts";
@@ -46,7 +48,10 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
 
 const MAX_ATTEMPTS = 3;
 
-export function describeCapabilities({ agents, model, models, egress, ...rest }: ServerOptions): Capabilities {
+export function describeCapabilities(
+  { agents, model, models, egress, ...rest }: ServerOptions,
+  attachments: AttachmentLimits | null,
+): Capabilities {
   const forges = rest.forges.map(({ name, host }) => ({ name, host }));
   return {
     agents: [...agents],
@@ -55,6 +60,7 @@ export function describeCapabilities({ agents, model, models, egress, ...rest }:
     efforts: [...EFFORTS],
     egress: [...egress],
     pullRequests: { default: rest.pullRequest ?? "none", forges },
+    attachments: attachments && { ...attachments, count: MAX_ATTACHMENTS },
   };
 }
 

@@ -8,10 +8,12 @@ import type { MessageRow, Store } from "../../../core/ports/store.ts";
 import type { Ids } from "../../../core/ports/runtime.ts";
 import type { Policy, Task } from "../../../core/task.ts";
 import type { PlanUnread, TaskCreation } from "../../task-log.ts";
+import { attachmentsOf, TaskAttachments, type AttachmentDeps } from "./attachments.ts";
 import { planFollowUp, toChild } from "./child-tasks.ts";
+import { messageText } from "../worker/commands.ts";
 
-export interface UnreadDeps {
-  readonly store: Pick<Store, "tasks" | "events">;
+export interface UnreadDeps extends Pick<AttachmentDeps, "attachments"> {
+  readonly store: Pick<Store, "task" | "tasks" | "events" | "eventsOfOthers">;
   readonly ids: Ids;
   readonly policy: Policy;
 }
@@ -37,22 +39,27 @@ function toUndelivered({ state }: Task, unread: readonly MessageRow[]): Proposal
 }
 
 async function planOne(
-  { store, ids, policy }: UnreadDeps,
+  { store, ids, policy, attachments }: UnreadDeps,
   task: Task,
   unread: readonly MessageRow[],
 ): Promise<TaskCreation> {
   // The store still has the task as it was before it settled.
-  const reader: Pick<Store, "tasks"> = {
+  const reader: Pick<Store, "tasks" | "eventsOfOthers"> = {
+    eventsOfOthers: (id, after, limit) => store.eventsOfOthers(id, after, limit),
     async tasks(query) {
       const page = await store.tasks(query);
       return { ...page, items: page.items.map((stored) => (stored.id === task.id ? task : stored)) };
     },
   };
-  const text = unread.map(({ content }) => content.map((block) => String(block["text"] ?? "")).join("\n")).join("\n\n");
-  const plan = await planFollowUp(reader, task, { text });
+  const text = unread.map(messageText).join("\n\n");
+  const given = unread.flatMap(({ content }) => attachmentsOf(content));
+  const plan = await planFollowUp(reader, task, { text, attachments: given });
   const first = (await store.events(task.id, (unread[0]?.seq ?? 1) - 1, 1)).items[0];
   const by = String(first?.data["by"] ?? task.userId);
   // A client cannot send a key with a space, so this one names the follow-up of this task alone.
   const idempotency = { key: `messages of ${task.id}`, fingerprint: "" };
-  return { ...toChild(task, plan, { id: ids.next("task"), policy, by }), idempotency };
+  const id = ids.next("task");
+  const files = new TaskAttachments({ store, ...(attachments === undefined ? {} : { attachments }) });
+  const spec = await files.inherit(plan.spec, id);
+  return { ...toChild(task, { ...plan, spec }, { id, policy, by }), idempotency };
 }

@@ -86,7 +86,7 @@ async function toCommand(store: Store, event: TaskEvent): Promise<WorkerCommand 
 
 /** The text of a user message. */
 export function messageText({ content }: Pick<MessageRow, "content">): string {
-  return content.map((block) => String(block["text"] ?? "")).join("\n");
+  return content.flatMap(({ type, text }) => (type === "text" ? [String(text)] : [])).join("\n");
 }
 
 /** The answer as the worker gets it: for a question of the coordinator, the decision. */
