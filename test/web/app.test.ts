@@ -85,6 +85,88 @@ describeWithBrowser("the web app", () => {
     expect((await rig.server().task(id)).state).toBe("running");
     await page.getByRole("button", { name: "Stop the task" }).click();
     await expect.poll(() => state(page).textContent()).toBe("cancelled");
+    // The proof, as the log has it.
+    const stages = page.getByRole("region", { name: /^Cancelled at/ }).getByRole("listitem");
+    await stages.filter({ hasText: "by you" }).waitFor();
+    await stages
+      .filter({ hasText: "Container gone" })
+      .getByText(/^\d\d:\d\d:\d\d$/)
+      .waitFor();
+  });
+
+  it("[P4] keys at a desk: j and k move through the tasks, Ctrl K finds one, and the filter is in the address", async () => {
+    const id = await rig.submit("Sails to Reykjavik", [{ finish: { title: "t", summary: "s" } }]);
+    await rig.submit("Stays in harbour", [{ finish: { title: "t", summary: "s" } }]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await rig.open({ viewport: WIDE });
+    await rig.logIn(page);
+    await page.getByRole("link", { name: /Stays in harbour/ }).waitFor();
+    const rows = page.locator("#main .row-link");
+    const focused = (): Promise<number> =>
+      rows.evaluateAll((all) => all.findIndex((row) => row === row.ownerDocument.activeElement));
+    await page.keyboard.press("j");
+    expect(await focused()).toBe(0);
+    await page.keyboard.press("j");
+    expect(await focused()).toBe(1);
+    await page.keyboard.press("k");
+    expect(await focused()).toBe(0);
+    await page.keyboard.press("Control+k");
+    await page.getByRole("combobox").fill("reykjavik");
+    await page.getByRole("option", { name: /Sails to Reykjavik/, selected: true }).waitFor();
+    await page.keyboard.press("Enter");
+    await expect.poll(() => page.url()).toContain(id);
+    // The list stands beside the task.
+    await page.getByRole("complementary", { name: "Tasks" }).getByText("Stays in harbour").waitFor();
+    await page.goto(`${rig.server().url}/?q=reykjavik`);
+    await rows.filter({ hasText: "Sails to Reykjavik" }).waitFor();
+    expect(await rows.count()).toBe(1);
+    await page.goto(`${rig.server().url}/?needs=true&q=reykjavik`);
+    await page.getByRole("link", { name: "Show all tasks" }).click();
+    await rows.filter({ hasText: "Stays in harbour" }).waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("[V7] a new task says in words what is wrong with the repository before it is sent", async () => {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    const said = page.getByRole("status", { name: "Pre-flight" });
+    await page.getByLabel("Repository").fill(rig.repo.replace("storefront", "nowhere"));
+    await said.getByText("has no such repository").waitFor();
+    await said.getByRole("button", { name: /^Save a credential for/ }).waitFor();
+    await page.getByLabel("Repository").fill(rig.repo);
+    await said.getByText("Can be read and pushed to, starts from main").waitFor();
+    await page.getByText("Options").click();
+    await page.getByLabel("Base branch").fill("no-such-branch");
+    await said.getByText("There is no branch no-such-branch").waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("[H6] an admin changes a role and disables a person; a token does only what was ticked", async () => {
+    const person = { email: "kim@example.com", password: PASSWORD };
+    await rig.call("POST", "/v1/users", { ...person, role: "user" });
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/you`);
+    await page.getByRole("button", { name: "Manage kim@example.com" }).click();
+    await page.getByRole("radio", { name: "operator" }).check({ force: true });
+    await page.getByRole("button", { name: "Change the role to operator" }).click();
+    await page.getByText("The role is operator now.").waitFor();
+    await page.getByRole("button", { name: "Disable", exact: true }).click();
+    await page.getByRole("button", { name: "Disable the account" }).click();
+    await page.getByText("operator, disabled").waitFor();
+    expect((await rig.call("POST", "/v1/auth/login", person)).status).toBe(401);
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Make a token" }).click();
+    await page.getByRole("checkbox", { name: /^Submit/ }).uncheck();
+    await page.getByLabel("Name").fill("reader");
+    await page.getByRole("button", { name: "Make it" }).click();
+    const token = await page.getByRole("region", { name: "The token" }).textContent();
+    const headers = { authorization: `Bearer ${token ?? ""}` };
+    expect((await rig.server().call("GET", "/v1/tasks", undefined, headers)).status).toBe(200);
+    const task = { repo: rig.repo, prompt: "write c.txt=1" };
+    expect((await rig.server().call("POST", "/v1/tasks", task, headers)).status).toBe(403);
+    expect(errors).toEqual([]);
   });
 
   it("[P4] a message to a running task is delivered once, a message to a settled one begins a follow-up", async () => {

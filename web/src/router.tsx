@@ -7,15 +7,20 @@ import {
   Outlet,
   redirect,
 } from "@tanstack/react-router";
-import { useEffect } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
 import { Sprite } from "./components/sprite.tsx";
 import { startPush } from "./lib/device/push.ts";
+import { onPaletteKey } from "./lib/keys.ts";
 import { session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
-import { startTaskList, stopTaskList, tryNow } from "./lib/task-list.ts";
+import { startTaskList, stopTaskList, tryNow } from "./lib/tasks/task-list.ts";
+import { readFilter } from "./lib/tasks/task-filter.ts";
 import { Inbox } from "./screens/inbox.tsx";
 import { NotFound } from "./screens/not-found.tsx";
+
+/** Most visits on a phone never open it. */
+const Palette = lazy(async () => ({ default: (await import("./components/palette.tsx")).Palette }));
 
 const rootRoute = createRootRoute({ component: Root, notFoundComponent: NotFound });
 
@@ -31,6 +36,8 @@ function Root() {
     addEventListener("online", tryNow);
     return () => removeEventListener("online", tryNow);
   }, []);
+  const [isPaletteOpen, setPaletteOpen] = useState(false);
+  useEffect(() => onPaletteKey(() => setPaletteOpen(true)), []);
   useEffect(() => {
     const { pathname, href } = router.state.location;
     if (state.kind === "none" && state.endedAt !== null && pathname !== "/login")
@@ -41,6 +48,11 @@ function Root() {
       <Sprite />
       <UpdateBanner />
       <Outlet />
+      {isPaletteOpen && userId !== null && (
+        <Suspense>
+          <Palette onClose={() => setPaletteOpen(false)} />
+        </Suspense>
+      )}
     </>
   );
 }
@@ -81,10 +93,7 @@ const joinRoute = createRoute({
 const inboxRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/",
-  validateSearch: (search): { q?: string; repo?: string } => ({
-    ...(typeof search["q"] === "string" && search["q"] !== "" ? { q: search["q"] } : {}),
-    ...(typeof search["repo"] === "string" ? { repo: search["repo"] } : {}),
-  }),
+  validateSearch: readFilter,
   component: Inbox,
 });
 const newTaskRoute = createRoute({

@@ -1,11 +1,14 @@
 /** The main navigation: a bar at the bottom of a phone, at the side from 64rem. */
 import { Link } from "@tanstack/react-router";
+import { openPalette } from "../lib/keys.ts";
 import { useStore } from "../lib/store.ts";
 import { session } from "../lib/session.ts";
 import { serverNow } from "../lib/server-time.ts";
-import { getGroup } from "../lib/task-view.ts";
-import { useTaskList } from "../lib/task-list.ts";
+import { getGroup } from "../lib/tasks/task-view.ts";
+import { useTaskList } from "../lib/tasks/task-list.ts";
 import { Icon } from "./icon.tsx";
+
+const PALETTE_KEYS = navigator.platform.startsWith("Mac") ? "⌘ K" : "Ctrl K";
 
 export function Bar() {
   const { tasks } = useTaskList();
@@ -38,6 +41,11 @@ export function Bar() {
         <Icon name="person" />
         You
       </Link>
+      <button className="tab seek" type="button" onClick={openPalette}>
+        <Icon name="search" />
+        Search
+        <kbd className="kbd">{PALETTE_KEYS}</kbd>
+      </button>
       <Link className="btn primary pill new" to="/new">
         <Icon name="plus" />
         New task

@@ -9,6 +9,7 @@ const TEXT: Readonly<Record<string, string>> = {
   ended: "complete",
 };
 
+/** @param seq of the log; on a narrow screen its number stands without the words. */
 export function Sync({ connection, seq }: { connection: string; seq: number | null }) {
   const base = TEXT[connection] ?? connection;
   const isGood = connection !== "lost" && connection !== "connecting";
@@ -16,7 +17,13 @@ export function Sync({ connection, seq }: { connection: string; seq: number | nu
   const label = isNumbered ? `${base} at ${formatCount(seq)}` : base;
   return (
     <span className={isGood ? "sync" : "sync off"} role="img" aria-label={`Connection: ${label}`}>
-      {label}
+      {isNumbered && isGood ? (
+        <>
+          <span className="words">{base}</span> at {formatCount(seq)}
+        </>
+      ) : (
+        label
+      )}
     </span>
   );
 }

@@ -8,9 +8,17 @@ import { Icon } from "../components/icon.tsx";
 import { Mini } from "../components/lifecycle/mini.tsx";
 import { Sheet } from "../components/sheet.tsx";
 import { client, problemText } from "../lib/client.ts";
-import { formatAge, formatClock, formatDuration, formatElapsed, formatRepo, pluralize } from "../lib/format.ts";
+import {
+  formatAge,
+  formatClock,
+  formatCount,
+  formatDuration,
+  formatElapsed,
+  formatRepo,
+  pluralize,
+} from "../lib/format.ts";
 import { useNow } from "../lib/server-time.ts";
-import { describeStep, describeWait, getAppearance } from "../lib/task-view.ts";
+import { describeStep, describeWait, getAppearance } from "../lib/tasks/task-view.ts";
 
 const REFRESH_MS = 3_000;
 const OPEN = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"] as const;
@@ -52,8 +60,8 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
   return (
     <>
       <p className="read">
-        {slots.used} of {slots.max} slots are in use, {pluralize(waiting.length, "task")}{" "}
-        {waiting.length === 1 ? "waits" : "wait"}
+        {slots.used} of {slots.max} slots are in use,{" "}
+        {waiting.length === 0 ? "no task" : pluralize(waiting.length, "task")} {waiting.length > 1 ? "wait" : "waits"}
         {oldestOpenSeconds === null ? "" : `, the oldest open task is ${formatDuration(oldestOpenSeconds * 1_000)} old`}
         .{" "}
         {stuck.length > 0 && (
@@ -68,18 +76,19 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
         {stuck.map((machine) => (
           <StuckCard key={machine.id} machine={machine} now={now} />
         ))}
-        <SlotsCard
-          overview={overview}
-          tasks={tasks.filter((task) => task.state !== "queued" && task.state !== "retrying")}
-          now={now}
-        />
+        <SlotsCard overview={overview} tasks={tasks.filter((task) => !isOutside(task))} now={now} />
         <HostCard overview={overview} />
         <QueueCard tasks={waiting} now={now} />
         <CountsCard overview={overview} />
+        <OutsideCard tasks={tasks.filter((task) => task.state !== "queued" && isOutside(task))} now={now} />
       </div>
     </>
   );
 }
+
+/** A task that holds no slot: its container is gone until it goes on. */
+const isOutside = (task: WireTask): boolean =>
+  task.state === "queued" || task.state === "retrying" || task.phase === "parked";
 
 type Action = "pause" | "gc";
 
@@ -185,24 +194,45 @@ function SlotsCard({ overview, tasks, now }: { overview: Overview; tasks: readon
       </div>
       <div className="slots">
         {tasks.length === 0 && <p className="note">No task is running.</p>}
-        {tasks.map((task) => {
-          const appearance = getAppearance(task);
-          return (
-            <Link key={task.id} className={`slot st-${appearance}`} to="/tasks/$id/machine" params={{ id: task.id }}>
-              <Icon name={`st-${appearance}`} />
-              <span>
-                <b>{task.title}</b>
-                <small>
-                  {describeStep(task).word} · {formatRepo(task.repo)}
-                </small>
-              </span>
-              <span className="slot-end">
-                <span className="num">{formatElapsed(now - Date.parse(task.startedAt ?? task.createdAt))}</span>
-                <Mini appearance={appearance} />
-              </span>
-            </Link>
-          );
-        })}
+        {tasks.map((task) => (
+          <SlotLink key={task.id} task={task} now={now} />
+        ))}
+      </div>
+    </section>
+  );
+}
+
+function SlotLink({ task, now }: { task: WireTask; now: number }) {
+  const appearance = getAppearance(task);
+  return (
+    <Link className={`slot st-${appearance}`} to="/tasks/$id/machine" params={{ id: task.id }}>
+      <Icon name={`st-${appearance}`} />
+      <span>
+        <b>{task.title}</b>
+        <small>
+          {[describeStep(task).word, formatRepo(task.repo), task.owner.email ?? ""].filter(Boolean).join(" · ")}
+        </small>
+      </span>
+      <span className="slot-end">
+        <span className="num">{formatElapsed(now - Date.parse(task.startedAt ?? task.createdAt))}</span>
+        <Mini appearance={appearance} />
+      </span>
+    </Link>
+  );
+}
+
+function OutsideCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }) {
+  if (tasks.length === 0) return null;
+  return (
+    <section className="card c12" aria-labelledby="outside-title">
+      <div className="card-top">
+        <h2 id="outside-title">Parked and retrying</h2>
+        <span className="note">without a slot</span>
+      </div>
+      <div className="slots">
+        {tasks.map((task) => (
+          <SlotLink key={task.id} task={task} now={now} />
+        ))}
       </div>
     </section>
   );
@@ -220,14 +250,24 @@ function HostCard({ overview }: { overview: Overview }) {
           {sandbox.kind}, {sandbox.isolates ? "isolates" : "does not isolate"}
         </span>
       </div>
-      <Meter label="CPU" value={host.load1} max={host.cpus} text={`${host.load1.toFixed(1)} of ${host.cpus}`} />
+      <Meter
+        label="Load"
+        value={host.load1}
+        max={host.cpus}
+        text={`${host.load1.toFixed(1)} on ${pluralize(host.cpus, "CPU")}`}
+      />
       <Meter
         label="Memory"
         value={used}
         max={host.memoryTotalMb}
         text={`${gb(used)} of ${gb(host.memoryTotalMb)} GB`}
       />
-      <Meter label="Server" value={host.rssMb} max={1_024} text={`${Math.round(host.rssMb)} MB`} />
+      <Meter
+        label="Server"
+        value={host.rssMb}
+        max={host.memoryTotalMb}
+        text={`${formatCount(Math.round(host.rssMb))} MB`}
+      />
       <dl className="facts">
         <dt>Disk</dt>
         <dd>{gb(host.diskFreeMb)} GB free</dd>
@@ -236,14 +276,10 @@ function HostCard({ overview }: { overview: Overview }) {
           {sandbox.containers},{" "}
           {sandbox.containers === sandbox.expected ? "as many as tasks need" : `${sandbox.expected} expected`}
         </dd>
-        <dt>Breaker</dt>
-        <dd>{queue.breaker}</dd>
-        {sandbox.error !== null && (
-          <>
-            <dt>Engine</dt>
-            <dd>{sandbox.error}</dd>
-          </>
-        )}
+        <dt>Engine</dt>
+        <dd>
+          {sandbox.error ?? (queue.breaker === "open" ? "fails; no task starts until it works again" : "answers")}
+        </dd>
       </dl>
     </section>
   );

@@ -1,33 +1,32 @@
 /** The tasks, grouped by whose move it is. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { Bar } from "../components/bar.tsx";
 import { OfflineBanner } from "../components/device/offline-banner.tsx";
 import { OutboxCard } from "../components/device/outbox-card.tsx";
 import { Icon } from "../components/icon.tsx";
-import { QuickAnswer } from "../components/quick-answer.tsx";
 import { Sync } from "../components/sync.tsx";
-import { TaskRow } from "../components/task-row.tsx";
+import { TaskGroups } from "../components/tasks/task-groups.tsx";
 import { formatRepo } from "../lib/format.ts";
+import { onRowKeys } from "../lib/keys.ts";
 import { useNow } from "../lib/server-time.ts";
-import { useTaskList, type TaskListView } from "../lib/task-list.ts";
-import { getGroup, type Group } from "../lib/task-view.ts";
+import { session } from "../lib/session.ts";
+import { useStore } from "../lib/store.ts";
+import { filterTasks, type TaskFilter } from "../lib/tasks/task-filter.ts";
+import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
+import { getGroup } from "../lib/tasks/task-view.ts";
 
-const GROUPS: readonly (readonly [Group, string])[] = [
-  ["needs", "Needs you"],
-  ["running", "Running"],
-  ["waiting", "Waiting"],
-  ["today", "Done today"],
-  ["earlier", "Earlier"],
-];
-const EARLIER_SHOWN = 20;
+const REPOS_SHOWN = 12;
 
 export function Inbox() {
   const list = useTaskList();
-  const { q = "", repo } = useSearch({ from: "/private/" });
+  const filter = useSearch({ from: "/private/" });
+  const state = useStore(session);
+  const person = state.kind === "active" ? state.user.id : "";
   const now = useNow(list.tasks.length > 0);
-  const shown = useMemo(() => filterTasks(list.tasks, q, repo), [list.tasks, q, repo]);
+  const shown = filterTasks(list.tasks, filter, person, now);
+  useEffect(() => onRowKeys("#main .row-link"), []);
   const needs = shown.filter((task) => getGroup(task, now) === "needs").length;
   useEffect(() => {
     document.title = needs > 0 ? `(${needs}) Inbox · Slipway` : "Inbox · Slipway";
@@ -36,35 +35,29 @@ export function Inbox() {
     <div className="app has-side">
       <Bar />
       <main className="page" id="main">
-        <InboxHead list={list} q={q} />
-        <RepoChips tasks={list.tasks} repo={repo} />
+        <InboxHead list={list} q={filter.q ?? ""} />
+        <FilterChips tasks={list.tasks} filter={filter} person={person} now={now} />
         <div className="stack">
           <OfflineBanner list={list} />
           <OutboxCard taskId={null} />
         </div>
         {list.isLoaded && list.tasks.length === 0 && <EmptyInbox />}
-        {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && <p className="empty">No task matches.</p>}
-        {GROUPS.map(([group, title]) => (
-          <InboxGroup
-            key={group}
-            group={group}
-            title={title}
-            tasks={shown.filter((task) => getGroup(task, now) === group)}
-            now={now}
-          />
-        ))}
+        {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && <NoMatch />}
+        <TaskGroups tasks={shown} now={now} />
       </main>
     </div>
   );
 }
 
-function filterTasks(tasks: readonly WireTask[], q: string, repo: string | undefined): readonly WireTask[] {
-  const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-  return tasks.filter((task) => {
-    if (repo !== undefined && formatRepo(task.repo) !== repo) return false;
-    const text = `${task.title} ${task.repo} ${task.branch} ${task.state} ${task.failure?.code ?? ""}`.toLowerCase();
-    return words.every((word) => text.includes(word));
-  });
+function NoMatch() {
+  return (
+    <div className="empty">
+      <h2>No task matches</h2>
+      <Link className="btn line" to="/" search={{}}>
+        Show all tasks
+      </Link>
+    </div>
+  );
 }
 
 function InboxHead({ list, q }: { list: TaskListView; q: string }) {
@@ -99,63 +92,55 @@ function InboxHead({ list, q }: { list: TaskListView; q: string }) {
   );
 }
 
-function RepoChips({ tasks, repo }: { tasks: readonly WireTask[]; repo: string | undefined }) {
+function FilterChips({ tasks, filter, person, now }: FilterChipsProps) {
   const navigate = useNavigate({ from: "/" });
   const counts = new Map<string, number>();
   for (const task of tasks) counts.set(formatRepo(task.repo), (counts.get(formatRepo(task.repo)) ?? 0) + 1);
-  if (counts.size < 2) return null;
-  const pick = (next: string | undefined) => () =>
-    void navigate({ search: (before) => ({ ...before, repo: next }), replace: true });
+  const needs = tasks.filter((task) => getGroup(task, now) === "needs").length;
+  const own = tasks.filter(({ owner }) => owner.id === person).length;
+  const isShared = own < tasks.length;
+  if (counts.size < 2 && !isShared && filter.needs !== true) return null;
+  const { repo, needs: isNeeds, mine: isMine } = filter;
+  const pick = (change: TaskFilter) => () =>
+    void navigate({ search: { ...(filter.q === undefined ? {} : { q: filter.q }), ...change }, replace: true });
+  const isAll = repo === undefined && isNeeds !== true && isMine !== true;
   return (
     <div className="chips" role="group" aria-label="Filter">
-      <button className="chip" type="button" aria-pressed={repo === undefined} onClick={pick(undefined)}>
-        All <span className="n">{tasks.length}</span>
-      </button>
+      <Chip name="All" count={tasks.length} isOn={isAll} onPick={pick({})} />
+      {(needs > 0 || isNeeds === true) && (
+        <Chip name="Needs you" count={needs} isOn={isNeeds === true} onPick={pick({ needs: true })} />
+      )}
+      {isShared && <Chip name="Mine" count={own} isOn={isMine === true} onPick={pick({ mine: true })} />}
       {[...counts]
         .toSorted((a, b) => b[1] - a[1])
-        .slice(0, 12)
+        .slice(0, REPOS_SHOWN)
         .map(([name, count]) => (
-          <button key={name} className="chip" type="button" aria-pressed={repo === name} onClick={pick(name)}>
-            {name} <span className="n">{count}</span>
-          </button>
+          <Chip key={name} name={name} count={count} isOn={repo === name} onPick={pick({ repo: name })} />
         ))}
     </div>
   );
 }
 
-function InboxGroup({
-  group,
-  title,
-  tasks,
-  now,
-}: {
-  group: Group;
-  title: string;
-  tasks: readonly WireTask[];
-  now: number;
-}) {
-  const [limit, setLimit] = useState(EARLIER_SHOWN);
-  if (tasks.length === 0) return null;
+interface ChipProps {
+  readonly name: string;
+  readonly count: number;
+  readonly isOn: boolean;
+  readonly onPick: () => void;
+}
+
+function Chip({ name, count, isOn, onPick }: ChipProps) {
   return (
-    <section className="group" aria-labelledby={`group-${group}`}>
-      <h2 id={`group-${group}`}>
-        {title} <span className="n">{tasks.length}</span>
-      </h2>
-      <ul className="rows">
-        {tasks.slice(0, limit).map((task) => (
-          <TaskRow key={task.id} task={task} now={now}>
-            {group === "needs" && <QuickAnswer task={task} />}
-          </TaskRow>
-        ))}
-      </ul>
-      {tasks.length > limit && (
-        <button className="more-row" type="button" onClick={() => setLimit(limit + 100)}>
-          {tasks.length - limit} more
-          <Icon name="chev-d" small />
-        </button>
-      )}
-    </section>
+    <button className="chip" type="button" aria-pressed={isOn} onClick={onPick}>
+      {name} <span className="n">{count}</span>
+    </button>
   );
+}
+
+interface FilterChipsProps {
+  readonly tasks: readonly WireTask[];
+  readonly filter: TaskFilter;
+  readonly person: string;
+  readonly now: number;
 }
 
 function EmptyInbox() {

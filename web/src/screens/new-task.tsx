@@ -9,13 +9,14 @@ import type { Capabilities } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
+import { PreFlight, useRepositoryCheck } from "../components/forms/pre-flight.tsx";
 import { hasForge, PullRequestChoice } from "../components/forms/pull-request-choice.tsx";
 import { client, problemText } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { noteSubmit } from "../lib/device/push.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
-import { putTask, useTaskList } from "../lib/task-list.ts";
+import { putTask, useTaskList } from "../lib/tasks/task-list.ts";
 
 const PROMPT_LIMIT = 64 * 1024;
 const RECENT = 6;
@@ -24,36 +25,16 @@ export function NewTask() {
   const [repo, setRepo] = useDraft("new.repo");
   const [prompt, setPrompt] = useDraft("new.prompt");
   const [options, setOptions] = useState<Options>({});
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const check = useRepositoryCheck(repo, options.base ?? "");
   const config = useQuery({
     queryKey: ["config"],
     queryFn: ({ signal }) => client.offer({ signal }),
     staleTime: 60_000,
   });
-  const navigate = useNavigate();
-
-  const submit = async (): Promise<void> => {
-    setBusy(true);
-    setProblem(null);
-    try {
-      // A mode that was chosen for another host does not count.
-      const isForge = config.data !== undefined && hasForge(config.data, repo);
-      noteSubmit();
-      const body = toRequest(repo, prompt, isForge ? options : { ...options, pullRequest: "" });
-      const sent = await dispatch({ kind: "submit", body }, draftKey());
-      for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
-      if (sent.kind === "waiting" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
-      putTask(sent.receipt.task);
-      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-      setBusy(false);
-    }
-  };
+  const { submit, problem, isBusy } = useSubmit(repo, prompt, options, config.data);
 
   return (
-    <main className="page bare" id="main">
+    <main className="page bare new-task" id="main">
       <header className="top sub">
         <Link className="iconbtn" to="/" aria-label="Close">
           <Icon name="close" />
@@ -70,25 +51,16 @@ export function NewTask() {
         }}
       >
         <RepositoryField repo={repo} setRepo={setRepo} />
-        <div className="field">
-          <label className="label" htmlFor="prompt">
-            Prompt{" "}
-            <span className="opt num">
-              {prompt === "" ? "" : `${formatCount(prompt.length)} of ${formatCount(PROMPT_LIMIT)}`}
-            </span>
-          </label>
-          <textarea
-            className="input"
-            id="prompt"
-            rows={7}
-            required
-            maxLength={PROMPT_LIMIT}
-            value={prompt}
-            onChange={(event) => setPrompt(event.target.value)}
-          />
-        </div>
+        <PreFlight view={check} />
+        <PromptField prompt={prompt} setPrompt={setPrompt} />
         {config.data !== undefined && (
-          <OptionsFold config={config.data} repo={repo} options={options} setOptions={setOptions} />
+          <OptionsFold
+            config={config.data}
+            repo={repo}
+            branches={check.check?.branches ?? []}
+            options={options}
+            setOptions={setOptions}
+          />
         )}
         {problem !== null && <Problem text={problem} />}
         <div className="docked">
@@ -99,6 +71,54 @@ export function NewTask() {
       </form>
     </main>
   );
+}
+
+function PromptField({ prompt, setPrompt }: { prompt: string; setPrompt: (prompt: string) => void }) {
+  return (
+    <div className="field">
+      <label className="label" htmlFor="prompt">
+        Prompt{" "}
+        <span className="opt num">
+          {prompt === "" ? "" : `${formatCount(prompt.length)} of ${formatCount(PROMPT_LIMIT)}`}
+        </span>
+      </label>
+      <textarea
+        className="input"
+        id="prompt"
+        rows={7}
+        required
+        maxLength={PROMPT_LIMIT}
+        value={prompt}
+        onChange={(event) => setPrompt(event.target.value)}
+      />
+    </div>
+  );
+}
+
+/** Sends the draft through the outbox, once. */
+function useSubmit(repo: string, prompt: string, options: Options, config: Capabilities | undefined) {
+  const [problem, setProblem] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const navigate = useNavigate();
+  const submit = async (): Promise<void> => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      // A mode that was chosen for another host does not count.
+      const isForge = config !== undefined && hasForge(config, repo);
+      noteSubmit();
+      const body = toRequest(repo, prompt, isForge ? options : { ...options, pullRequest: "" });
+      const sent = await dispatch({ kind: "submit", body }, draftKey());
+      for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
+      if (sent.kind === "waiting" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
+      putTask(sent.receipt.task);
+      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+      setBusy(false);
+    }
+  };
+  return { submit, problem, isBusy };
 }
 
 function Problem({ text }: { text: string }) {
@@ -159,7 +179,13 @@ function toNumber(name: string, value: string | undefined): Record<string, numbe
 
 function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: string) => void }) {
   const { tasks } = useTaskList();
-  const recent = [...new Set(tasks.map((task) => task.repo))].slice(0, RECENT);
+  // Without a network: those of the tasks that this device keeps.
+  const kept = [...new Set(tasks.map((task) => task.repo))].slice(0, RECENT);
+  const used = useQuery({
+    queryKey: ["recent-repositories"],
+    queryFn: ({ signal }) => client.repositories.recent({ limit: RECENT }, { signal }),
+  });
+  const recent = used.data?.map((row) => row.repo) ?? kept;
   return (
     <>
       <div className="field">
@@ -195,11 +221,12 @@ function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: stri
 interface OptionsFoldProps {
   readonly config: Capabilities;
   readonly repo: string;
+  readonly branches: readonly string[];
   readonly options: Options;
   readonly setOptions: (options: Options) => void;
 }
 
-function OptionsFold({ config, repo, options, setOptions }: OptionsFoldProps) {
+function OptionsFold({ config, repo, branches, options, setOptions }: OptionsFoldProps) {
   const set = (change: Options): void => setOptions({ ...options, ...change });
   const agent = options.agent ?? config.agents[0] ?? "";
   const summary = [options.base ?? "default branch", agent, options.effort ?? "", options.usd ? `$${options.usd}` : ""];
@@ -211,7 +238,7 @@ function OptionsFold({ config, repo, options, setOptions }: OptionsFoldProps) {
         <span>{summary.filter((part) => part !== "").join(", ")}</span>
       </summary>
       <div>
-        <PlainOptions config={config} options={options} set={set} agent={agent} />
+        <PlainOptions config={config} branches={branches} options={options} set={set} agent={agent} />
         {config.efforts.length > 0 && (
           <Choice
             label="Effort"
@@ -242,19 +269,21 @@ function OptionsFold({ config, repo, options, setOptions }: OptionsFoldProps) {
 
 interface PlainOptionsProps {
   readonly config: Capabilities;
+  readonly branches: readonly string[];
   readonly options: Options;
   readonly set: (change: Options) => void;
   readonly agent: string;
 }
 
-function PlainOptions({ config, options, set, agent }: PlainOptionsProps) {
+function PlainOptions({ config, branches, options, set, agent }: PlainOptionsProps) {
   const models = config.models.filter((name) => !name.endsWith("*"));
   return (
     <div className="pair">
       <TextField
         label="Base branch"
         value={options.base ?? ""}
-        placeholder="default"
+        placeholder={branches[0] ?? "default"}
+        suggestions={branches}
         onChange={(base) => set({ base })}
       />
       <SelectField label="Agent" value={agent} options={config.agents} onChange={(next) => set({ agent: next })} />
@@ -274,15 +303,15 @@ function PlainOptions({ config, options, set, agent }: PlainOptionsProps) {
         onChange={(usd) => set({ usd })}
       />
       <TextField
-        label="Minutes"
+        label="Budget in minutes"
         value={options.minutes ?? ""}
         inputMode="numeric"
         onChange={(minutes) => set({ minutes })}
       />
       <TextField
-        label="Image"
+        label="Container image"
         value={options.image ?? ""}
-        placeholder="as the repository says"
+        placeholder="default"
         onChange={(image) => set({ image })}
       />
     </div>

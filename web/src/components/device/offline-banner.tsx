@@ -1,6 +1,6 @@
 /** Says that there is no connection, apart from what the tasks do meanwhile. */
 import { formatClock } from "../../lib/format.ts";
-import { tryNow, type TaskListView } from "../../lib/task-list.ts";
+import { tryNow, type TaskListView } from "../../lib/tasks/task-list.ts";
 import { Icon } from "../icon.tsx";
 
 export function OfflineBanner({ list }: { list: TaskListView }) {

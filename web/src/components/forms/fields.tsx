@@ -5,18 +5,24 @@ import { Icon } from "../icon.tsx";
 interface TextFieldProps {
   readonly label: string;
   readonly value: string;
-  readonly placeholder?: string;
+  readonly placeholder?: string | undefined;
+  /** What it may be, offered while the person writes. */
+  readonly suggestions?: readonly string[];
   readonly inputMode?: "decimal" | "numeric";
   readonly type?: string;
+  readonly isOptional?: boolean;
   readonly onChange: (value: string) => void;
 }
 
-export function TextField({ label, value, placeholder, inputMode, type = "text", onChange }: TextFieldProps) {
+export function TextField(props: TextFieldProps) {
+  const { label, value, placeholder, inputMode, type = "text", isOptional = false, onChange } = props;
+  const { suggestions = [] } = props;
   const id = useId();
   return (
     <div className="field">
       <label className="label" htmlFor={id}>
         {label}
+        {isOptional && <span className="opt"> optional</span>}
       </label>
       <input
         className="input"
@@ -28,8 +34,16 @@ export function TextField({ label, value, placeholder, inputMode, type = "text",
         autoCapitalize="off"
         autoComplete="off"
         spellCheck={false}
+        list={suggestions.length > 0 ? `${id} list` : undefined}
         onChange={(event) => onChange(event.target.value)}
       />
+      {suggestions.length > 0 && (
+        <datalist id={`${id} list`}>
+          {suggestions.map((text) => (
+            <option key={text} value={text} />
+          ))}
+        </datalist>
+      )}
     </div>
   );
 }
@@ -70,8 +84,9 @@ export function Choice({
   value,
   options,
   names = {},
+  hint = "",
   onChange,
-}: OptionsProps & { readonly name: string }) {
+}: OptionsProps & { readonly name: string; readonly hint?: string }) {
   return (
     <fieldset className="field">
       <legend className="label">{label}</legend>
@@ -83,6 +98,7 @@ export function Choice({
           </label>
         ))}
       </div>
+      {hint !== "" && <p className="hint">{hint}</p>}
     </fieldset>
   );
 }

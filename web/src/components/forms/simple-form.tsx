@@ -6,13 +6,14 @@ import { TextField } from "./fields.tsx";
 interface SimpleFormProps {
   readonly fields: readonly string[];
   readonly optional?: readonly string[];
+  readonly placeholders?: Readonly<Record<string, string>>;
   readonly action: string;
   readonly onSubmit: (values: Readonly<Record<string, string>>) => Promise<void>;
 }
 
 const SECRETS = new Set(["Password", "Current password", "New password", "Token"]);
 
-export function SimpleForm({ fields, optional = [], action, onSubmit }: SimpleFormProps) {
+export function SimpleForm({ fields, optional = [], placeholders = {}, action, onSubmit }: SimpleFormProps) {
   const [values, setValues] = useState<Readonly<Record<string, string>>>({});
   const [problem, setProblem] = useState<string | null>(null);
   const isComplete = fields.every((name) => optional.includes(name) || (values[name] ?? "").trim() !== "");
@@ -28,6 +29,8 @@ export function SimpleForm({ fields, optional = [], action, onSubmit }: SimpleFo
         <TextField
           key={name}
           label={name}
+          placeholder={placeholders[name]}
+          isOptional={optional.includes(name)}
           type={SECRETS.has(name) ? "password" : "text"}
           value={values[name] ?? ""}
           onChange={(value) => setValues({ ...values, [name]: value })}

@@ -2,7 +2,7 @@
  * The layout of the statechart's drawing, tall for phones and wide for desks. A test compares its
  * states and edges with the chart that runs (machines/task.ts).
  */
-import type { Appearance } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/tasks/task-view.ts";
 
 export interface ChartLayout {
   readonly viewBox: string;

@@ -1,5 +1,5 @@
 /** The lifecycle in one line of a row: where the task is on its way. */
-import type { Appearance } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/tasks/task-view.ts";
 
 const STOPS = [
   [5, 4],

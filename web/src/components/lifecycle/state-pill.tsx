@@ -1,4 +1,4 @@
-import type { Appearance } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/tasks/task-view.ts";
 import { Icon } from "../icon.tsx";
 
 /** The state as icon and word; `word` differs from the appearance for sub-states. */

@@ -7,7 +7,7 @@ import { problemText } from "../../lib/client.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock } from "../../lib/format.ts";
-import { putTask } from "../../lib/task-list.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
 
 interface AskCardProps {
   readonly task: WireTask;

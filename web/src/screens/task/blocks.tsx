@@ -3,7 +3,7 @@ import { memo, useState } from "react";
 import { Ansi } from "../../components/text/ansi.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
-import type { Block, Step } from "../../lib/conversation.ts";
+import type { Block, Step } from "../../lib/log/conversation.ts";
 import { formatBytes, formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
 import { useTaskView } from "./task-screen.tsx";

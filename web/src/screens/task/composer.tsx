@@ -4,12 +4,12 @@ import { useState } from "react";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { problemText } from "../../lib/client.ts";
-import type { Todo } from "../../lib/conversation.ts";
+import type { Todo } from "../../lib/log/conversation.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatCount, formatUsd } from "../../lib/format.ts";
-import { putTask } from "../../lib/task-list.ts";
-import { isSettled } from "../../lib/task-view.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
+import { isSettled } from "../../lib/tasks/task-view.ts";
 import { useTaskView } from "./task-screen.tsx";
 import type { MessageRequest } from "../../../../src/core/protocol/rest.ts";
 
@@ -93,9 +93,9 @@ export function Composer() {
             </fieldset>
           )}
           {ended && (
-            <label className="grow note">
-              <input type="checkbox" checked={updateBase} onChange={(event) => setUpdateBase(event.target.checked)} />{" "}
-              New task on the same branch; merge the newest {task.base ?? "base"} first
+            <label className="grow note tick">
+              <input type="checkbox" checked={updateBase} onChange={(event) => setUpdateBase(event.target.checked)} />
+              <span>New task on the same branch; merge the newest {task.base ?? "base"} first</span>
             </label>
           )}
           <button className="sendbtn" type="submit" aria-label="Send" disabled={text.trim() === "" || isBusy}>
@@ -132,7 +132,7 @@ function TodoBar({ todo }: { todo: readonly Todo[] }) {
   const { usage, budget } = task;
   if (todo.length === 0 && usage.usd === 0) return null;
   const completed = todo.filter((item) => item.status === "completed").length;
-  const current = todo.find((item) => item.status === "in_progress");
+  const current = isSettled(task) ? undefined : todo.find((item) => item.status === "in_progress");
   return (
     <>
       <button className="todo" type="button" onClick={() => setOpen(true)}>

@@ -5,13 +5,14 @@ import { PushOffer } from "../../components/device/push-offer.tsx";
 import { OutboxCard } from "../../components/device/outbox-card.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
-import { toSections, type Block, type Section } from "../../lib/conversation.ts";
+import { toSections, type Block, type Section } from "../../lib/log/conversation.ts";
 import { formatClock, formatDuration, pluralize } from "../../lib/format.ts";
-import { isSettled } from "../../lib/task-view.ts";
+import { isSettled } from "../../lib/tasks/task-view.ts";
 import { AskCard } from "./ask-card.tsx";
 import { BlockView, ToolRow } from "./blocks.tsx";
 import { Composer } from "./composer.tsx";
 import { ResultCards } from "./result-cards.tsx";
+import { StopCard } from "./stop-card.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
 export function ConversationView() {
@@ -46,6 +47,7 @@ export function ConversationView() {
         )}
         <PushOffer />
         <OutboxCard taskId={task.id} />
+        {task.state === "cancelling" && <StopCard />}
         {task.question !== null && <AskCard key={task.question.id} task={task} question={task.question} />}
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
       </section>

@@ -5,7 +5,7 @@ import { useQuery } from "@tanstack/react-query";
 import type { PullRequestView } from "../../../../src/client/types.ts";
 import { hasForge } from "../../components/forms/pull-request-choice.tsx";
 import { client, problemText } from "../../lib/client.ts";
-import { putTask } from "../../lib/task-list.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
 import { useTaskView } from "./task-screen.tsx";
 
 const REFRESH_MS = 60_000;

@@ -7,6 +7,7 @@ import { client } from "../../lib/client.ts";
 import { useQuery } from "@tanstack/react-query";
 import { OpenPullRequestButton, PullRequestFact } from "./pull-request.tsx";
 import { RetryButton } from "./retry-button.tsx";
+import { StopCard } from "./stop-card.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
 export function ResultCards() {
@@ -15,13 +16,14 @@ export function ResultCards() {
   return (
     <div className="stack">
       {task.state === "failed" && <Failure />}
+      {task.state === "cancelled" && <StopCard />}
       {task.summary !== null && task.summary !== "" && (
         <section className="read" aria-label="Summary">
           <Markdown text={task.summary} />
         </section>
       )}
       <div className="acts">
-        {changes !== null && (
+        {changes !== null && changes.files > 0 && (
           <Link className="btn primary" to="/tasks/$id/changes" params={{ id: task.id }} replace>
             <Icon name="diff" />
             Changes{" "}
@@ -58,7 +60,9 @@ function Failure() {
       {failure.advice !== "" && (
         <section className="card" aria-labelledby="advice-title">
           <h2 id="advice-title">What to do</h2>
-          <p className="read">{failure.advice}</p>
+          <div className="read">
+            <Markdown text={failure.advice} />
+          </div>
         </section>
       )}
       {failure.evidence !== null && failure.evidence !== undefined && failure.evidence !== "" && (

@@ -6,7 +6,7 @@ import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { writeDraft } from "../../lib/drafts.ts";
-import { putTask } from "../../lib/task-list.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
 
 type From = "push" | "checkpoint" | "start" | "edit";
 
@@ -20,7 +20,9 @@ const TEXTS: readonly (readonly [From, string, string])[] = [
 export function RetryButton({ task }: { task: WireTask }) {
   const [isOpen, setOpen] = useState(false);
   const canPush = task.state === "failed" && task.headSha !== null;
-  const options = TEXTS.filter(([from]) => from !== "push" || canPush);
+  // Without saved work there is nothing to go on from.
+  const canContinue = task.headSha !== null;
+  const options = TEXTS.filter(([from]) => (from !== "push" || canPush) && (from !== "checkpoint" || canContinue));
   const [from, setFrom] = useState<From>(options[0]?.[0] ?? "start");
   const [problem, setProblem] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);

@@ -4,7 +4,7 @@ import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
-import { putTask } from "../../lib/task-list.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
 
 export function StopButton({ task }: { task: WireTask }) {
   const [isOpen, setOpen] = useState(false);
@@ -41,7 +41,7 @@ export function StopButton({ task }: { task: WireTask }) {
           </p>
         )}
         <div className="acts">
-          <button className="btn danger filled" type="button" disabled={isBusy} onClick={() => void stop()}>
+          <button className="btn danger solid" type="button" disabled={isBusy} onClick={() => void stop()}>
             Stop the task
           </button>
           <button className="btn line" type="button" onClick={() => setOpen(false)}>

@@ -2,21 +2,24 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useMatch, useParams } from "@tanstack/react-router";
 import { createContext, useContext, useEffect, useState } from "react";
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Chart } from "../../components/lifecycle/chart.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Mini } from "../../components/lifecycle/mini.tsx";
 import { Sheet } from "../../components/sheet.tsx";
+import { WithList } from "../../components/tasks/with-list.tsx";
 import { Slip } from "../../components/lifecycle/slip.tsx";
 import { StatePill } from "../../components/lifecycle/state-pill.tsx";
 import { Sync } from "../../components/sync.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import { usePresence } from "../../lib/device/presence.ts";
-import { useEventLog, type LogView } from "../../lib/event-log.ts";
+import { useEventLog, type LogView } from "../../lib/log/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
-import { getTask, putTask, useTaskList } from "../../lib/task-list.ts";
-import { describeStep, getAppearance, isSettled } from "../../lib/task-view.ts";
+import { getTask, putTask, useTaskList } from "../../lib/tasks/task-list.ts";
+import { describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
+import { NotFound } from "../not-found.tsx";
 import { StopButton } from "./stop-button.tsx";
 
 interface TaskView {
@@ -34,7 +37,7 @@ export function useTaskView(): TaskView {
 }
 
 /** The newest form of the task: read once, then again after each event that may change it. */
-function useTask(id: string, seq: number): { task: WireTask | undefined; problem: string | null } {
+function useTask(id: string, seq: number): { task: WireTask | undefined; problem: SlipwayProblem | null } {
   useTaskList();
   const queries = useQueryClient();
   const query = useQuery({
@@ -53,7 +56,7 @@ function useTask(id: string, seq: number): { task: WireTask | undefined; problem
     const timer = setTimeout(() => void queries.invalidateQueries({ queryKey: ["task", id] }), 150);
     return () => clearTimeout(timer);
   }, [isBehind, seq, id, queries]);
-  return { task, problem: query.error === null ? null : problemText(query.error) };
+  return { task, problem: query.error instanceof SlipwayProblem ? query.error : null };
 }
 
 export function TaskScreen() {
@@ -65,21 +68,37 @@ export function TaskScreen() {
   useEffect(() => {
     if (task !== undefined) document.title = `${task.title} · Slipway`;
   }, [task]);
-  if (task === undefined)
-    return (
-      <main className="page bare" id="main">
-        <p className="empty">{problem ?? "Loading the task…"}</p>
-      </main>
-    );
+  if (task === undefined) return <NoTask problem={problem} />;
   return (
     <TaskContext value={{ task, log, now }}>
-      <main className="page bare task" id="main">
-        <TaskTop task={task} />
-        <StateSection task={task} log={log} now={now} />
-        <Tabs task={task} log={log} />
-        <Outlet />
-      </main>
+      <WithList>
+        <main className="page bare task" id="main">
+          <TaskTop task={task} />
+          <StateSection task={task} log={log} now={now} />
+          <Tabs task={task} log={log} />
+          <Outlet />
+        </main>
+      </WithList>
     </TaskContext>
+  );
+}
+
+function NoTask({ problem }: { problem: SlipwayProblem | null }) {
+  if (problem?.status === 404) return <NotFound />;
+  return (
+    <main className="page bare" id="main">
+      <div className="empty">
+        <h1>{problem === null ? "Loading the task…" : "The task cannot be shown now"}</h1>
+        {problem !== null && (
+          <>
+            <p className="muted">{problem.message}</p>
+            <Link className="btn line" to="/">
+              Inbox
+            </Link>
+          </>
+        )}
+      </div>
+    </main>
   );
 }
 

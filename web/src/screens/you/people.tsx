@@ -1,76 +1,172 @@
-/** The accounts of this server, for admins. */
-import { useQuery } from "@tanstack/react-query";
+/** The accounts of this server and the open invitations, for admins. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import type { Account, OneTimeLink } from "../../../../src/client/types.ts";
+import { Copyable } from "../../components/text/copyable.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client } from "../../lib/client.ts";
-
-type Role = "user" | "operator" | "admin";
+import { client, problemText } from "../../lib/client.ts";
+import { PersonSheet, ROLES, ROLE_TEXTS, type Role } from "./person-sheet.tsx";
 
 export function People() {
-  const list = useQuery({ queryKey: ["users"], queryFn: ({ signal }) => client.users({}, { signal }) });
-  const [isOpen, setOpen] = useState(false);
-  const [role, setRole] = useState<Role>("user");
+  const queries = useQueryClient();
+  const list = useQuery({ queryKey: ["users"], queryFn: ({ signal }) => client.users({ limit: 200 }, { signal }) });
+  const [isInviting, setInviting] = useState(false);
+  const [chosen, setChosen] = useState<string | null>(null);
   const [link, setLink] = useState<string | null>(null);
-  const close = (): void => {
-    setOpen(false);
-    setLink(null);
-  };
-  const showPasswordLink = (id: string): void => {
-    void client.people.passwordLink(id).then(({ url }) => setLink(url));
-  };
+  const person = list.data?.items.find(({ id }) => id === chosen) ?? null;
+  const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["users"] });
   return (
     <section aria-labelledby="people-title">
       <h2 className="over" id="people-title">
         People <span className="n">{list.data?.items.length ?? ""}</span>
       </h2>
       <ul className="rows set">
-        {list.data?.items.map(({ id, email, role: held, disabledAt }) => (
-          <li key={id}>
-            <Icon name="person" />
-            <span>
-              <b>{email}</b>
-              <small>{disabledAt === null ? held : `${held}, disabled`}</small>
-            </span>
-            <button className="btn line" type="button" onClick={() => showPasswordLink(id)}>
-              New password
-            </button>
-          </li>
+        {list.data?.items.map((account) => (
+          <PersonRow key={account.id} account={account} onManage={() => setChosen(account.id)} />
         ))}
+        {list.error !== null && (
+          <li>
+            <Icon name="warn" />
+            <span>
+              <b>The list cannot be read</b>
+              <small>{problemText(list.error)}</small>
+            </span>
+          </li>
+        )}
       </ul>
+      <Invitations />
       <p className="talk">
-        <button className="btn line wide" type="button" onClick={() => setOpen(true)}>
+        <button className="btn line wide" type="button" onClick={() => setInviting(true)}>
           <Icon name="plus" />
           Invite a person
         </button>
       </p>
-      <Sheet title="Invite a person" isOpen={isOpen && link === null} onClose={() => link === null && close()}>
-        <Choice
-          label="Role"
-          name="role"
-          value={role}
-          options={["user", "operator", "admin"]}
-          onChange={(next) => setRole(next as Role)}
-        />
-        <SimpleForm
-          fields={["E-mail"]}
-          optional={["E-mail"]}
-          action="Make the link"
-          onSubmit={async ({ "E-mail": email = "" }) => {
-            setLink((await client.people.invite({ role, ...(email === "" ? {} : { email }) })).url);
+      {person !== null && (
+        <PersonSheet
+          account={person}
+          onClose={() => setChosen(null)}
+          onChanged={refresh}
+          onLink={(url) => {
+            setChosen(null);
+            setLink(url);
           }}
         />
-      </Sheet>
-      <Sheet title="One-time link" isOpen={link !== null} onClose={close}>
+      )}
+      <InviteSheet
+        isOpen={isInviting}
+        onClose={() => setInviting(false)}
+        onLink={(url) => {
+          setInviting(false);
+          setLink(url);
+          void queries.invalidateQueries({ queryKey: ["links"] });
+        }}
+      />
+      <Sheet title="One-time link" isOpen={link !== null} onClose={() => setLink(null)}>
         <p className="read">
-          Give it to the person over a channel that you trust. It is good once, and not shown again.
+          Give it to the person over a channel that you trust. It works once and is not shown again.
         </p>
-        <pre className="out" tabIndex={0}>
-          {link}
-        </pre>
+        <Copyable text={link ?? ""} label="The link" />
       </Sheet>
     </section>
   );
+}
+
+function PersonRow({ account, onManage }: { account: Account; onManage: () => void }) {
+  const { email, role, disabledAt } = account;
+  return (
+    <li>
+      <Icon name="person" />
+      <span>
+        <b>{email}</b>
+        <small>{disabledAt === null ? role : `${role}, disabled`}</small>
+      </span>
+      <button className="btn line" type="button" aria-label={`Manage ${email}`} onClick={onManage}>
+        Manage
+      </button>
+    </li>
+  );
+}
+
+function InviteSheet({
+  isOpen,
+  onClose,
+  onLink,
+}: {
+  isOpen: boolean;
+  onClose: () => void;
+  onLink: (url: string) => void;
+}) {
+  const [role, setRole] = useState<Role>("user");
+  return (
+    <Sheet title="Invite a person" isOpen={isOpen} onClose={onClose}>
+      <Choice
+        label="Role"
+        name="role"
+        value={role}
+        options={ROLES}
+        onChange={(next) => setRole(next as Role)}
+        hint={ROLE_TEXTS[role]}
+      />
+      <SimpleForm
+        fields={["E-mail"]}
+        optional={["E-mail"]}
+        action="Make the link"
+        onSubmit={async ({ "E-mail": email = "" }) => {
+          onLink((await client.people.invite({ role, ...(email === "" ? {} : { email }) })).url);
+        }}
+      />
+    </Sheet>
+  );
+}
+
+/** Links that nobody used yet. */
+function Invitations() {
+  const queries = useQueryClient();
+  const list = useQuery({ queryKey: ["links"], queryFn: ({ signal }) => client.people.links({}, { signal }) });
+  const items = list.data?.items ?? [];
+  const [problem, setProblem] = useState<string | null>(null);
+  if (items.length === 0) return null;
+  const withdraw = async (id: string): Promise<void> => {
+    try {
+      setProblem(null);
+      await client.people.withdrawLink(id);
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+    }
+    await queries.invalidateQueries({ queryKey: ["links"] });
+  };
+  return (
+    <>
+      <h3 className="over apart">
+        Links that wait <span className="n">{items.length}</span>
+      </h3>
+      <ul className="rows set">
+        {items.map((link) => (
+          <li key={link.id}>
+            <Icon name="key" />
+            <span>
+              <b>{link.email ?? "Anybody who has the link"}</b>
+              <small>{describeLink(link)}</small>
+            </span>
+            <button className="btn line" type="button" onClick={() => void withdraw(link.id)}>
+              Withdraw
+            </button>
+          </li>
+        ))}
+      </ul>
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+    </>
+  );
+}
+
+function describeLink({ kind, role, expiresAt }: OneTimeLink): string {
+  const what = kind === "password" ? "new password" : `invitation as ${role ?? "user"}`;
+  return `${what}, works until ${new Date(expiresAt).toLocaleDateString("en", { dateStyle: "medium" })}`;
 }

@@ -5,14 +5,11 @@ import { useState } from "react";
 import type { Me } from "../../../../src/client/types.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
-import { SimpleForm } from "../../components/forms/simple-form.tsx";
+import { CredentialSheet } from "../../components/forms/credential-sheet.tsx";
 import { Icon } from "../../components/icon.tsx";
-import { Sheet } from "../../components/sheet.tsx";
 import { client } from "../../lib/client.ts";
 import { turnOff } from "../../lib/device/push.ts";
 import { describeLoginProblem } from "../log-in/login-problems.ts";
-import { formatAge } from "../../lib/format.ts";
-import { serverNow } from "../../lib/server-time.ts";
 import { logOut, session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
@@ -20,6 +17,7 @@ import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
 import { Identities } from "./identities.tsx";
 import { People } from "./people.tsx";
 import { Sessions } from "./sessions.tsx";
+import { Tokens } from "./tokens.tsx";
 
 export function You() {
   const state = useStore(session);
@@ -51,7 +49,7 @@ export function You() {
               name="theme"
               value={theme}
               options={["", "light", "dark"]}
-              names={{ "": "As the system", light: "Light", dark: "Dark" }}
+              names={{ "": "System", light: "Light", dark: "Dark" }}
               onChange={(next) => {
                 setTheme(next as Theme);
                 writeTheme(next as Theme);
@@ -134,86 +132,7 @@ function Credentials() {
           Add a credential
         </button>
       </p>
-      <Sheet title="Add a credential" isOpen={isOpen} onClose={() => setOpen(false)}>
-        <SimpleForm
-          fields={["Host", "User name", "Token"]}
-          optional={["User name"]}
-          action="Save"
-          onSubmit={async ({ Host = "", Token = "", "User name": username = "" }) => {
-            await client.putCredential({
-              host: Host,
-              kind: "token",
-              token: Token,
-              ...(username === "" ? {} : { username }),
-            });
-            setOpen(false);
-            await refresh();
-          }}
-        />
-      </Sheet>
-    </section>
-  );
-}
-
-function Tokens() {
-  const queries = useQueryClient();
-  const list = useQuery({ queryKey: ["tokens"], queryFn: ({ signal }) => client.tokens({}, { signal }) });
-  const [isOpen, setOpen] = useState(false);
-  const [created, setCreated] = useState<string | null>(null);
-  const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["tokens"] });
-  return (
-    <section aria-labelledby="tokens-title">
-      <h2 className="over" id="tokens-title">
-        Access tokens <span className="n">{list.data?.items.length ?? ""}</span>
-      </h2>
-      <ul className="rows set">
-        {list.data?.items.map(({ id, name, lastUsedAt }) => (
-          <li key={id}>
-            <Icon name="key" />
-            <span>
-              <b>{name}</b>
-              <small>
-                {lastUsedAt === null ? "never used" : `used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
-              </small>
-            </span>
-            <button className="btn line" type="button" onClick={() => void client.deleteToken(id).then(refresh)}>
-              Revoke
-            </button>
-          </li>
-        ))}
-      </ul>
-      <p className="talk">
-        <button className="btn line wide" type="button" onClick={() => setOpen(true)}>
-          <Icon name="plus" />
-          Make a token
-        </button>
-      </p>
-      <Sheet
-        title="Make a token"
-        isOpen={isOpen}
-        onClose={() => {
-          setOpen(false);
-          setCreated(null);
-        }}
-      >
-        {created === null ? (
-          <SimpleForm
-            fields={["Name"]}
-            action="Make it"
-            onSubmit={async ({ Name = "" }) => {
-              setCreated((await client.createToken({ name: Name })).token);
-              await refresh();
-            }}
-          />
-        ) : (
-          <>
-            <p className="read">Copy it now; it is not shown again.</p>
-            <pre className="out" tabIndex={0}>
-              {created}
-            </pre>
-          </>
-        )}
-      </Sheet>
+      {isOpen && <CredentialSheet onClose={() => setOpen(false)} onSaved={refresh} />}
     </section>
   );
 }

@@ -6,7 +6,7 @@ import type { TaskDiff } from "../../../../../src/client/types.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { pluralize } from "../../../lib/format.ts";
-import { isSettled } from "../../../lib/task-view.ts";
+import { isSettled } from "../../../lib/tasks/task-view.ts";
 import { CommentBatch, useComments } from "./comments.tsx";
 import { DiffFile } from "./diff-file.tsx";
 import { fileId, LETTERS, Path } from "./file-labels.tsx";

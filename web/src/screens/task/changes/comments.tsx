@@ -6,7 +6,7 @@ import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, writeDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
 import type { PatchLine } from "../../../lib/patch.ts";
-import { putTask } from "../../../lib/task-list.ts";
+import { putTask } from "../../../lib/tasks/task-list.ts";
 import { useTaskView } from "../task-screen.tsx";
 
 interface Comment {

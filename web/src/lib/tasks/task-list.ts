@@ -3,12 +3,12 @@
  * newest 200 of the list; later changes come over the stream.
  */
 import { useSyncExternalStore } from "react";
-import type { ConnectionState } from "../../../src/client/watch.ts";
-import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { client, impatientClient, problemText } from "./client.ts";
-import { keepTasks, readTasks } from "./device/kept.ts";
-import { flushOutbox, openOutbox, outbox } from "./device/outbox.ts";
-import { serverNow } from "./server-time.ts";
+import type { ConnectionState } from "../../../../src/client/watch.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { client, impatientClient, problemText } from "../client.ts";
+import { keepTasks, readTasks } from "../device/kept.ts";
+import { flushOutbox, openOutbox, outbox } from "../device/outbox.ts";
+import { serverNow } from "../server-time.ts";
 
 export interface TaskListView {
   readonly tasks: readonly WireTask[];

@@ -1,11 +1,11 @@
 /** The options of an open question as buttons of a row. */
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { problemText } from "../lib/client.ts";
-import { dispatch, newKey, outbox } from "../lib/device/outbox.ts";
-import { useStore } from "../lib/store.ts";
-import { putTask } from "../lib/task-list.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { problemText } from "../../lib/client.ts";
+import { dispatch, newKey, outbox } from "../../lib/device/outbox.ts";
+import { useStore } from "../../lib/store.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
 
 const SHOWN = 2;
 const LONGEST = 28;

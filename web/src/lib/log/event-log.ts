@@ -7,11 +7,11 @@
  * E3 What was seen is kept on the device: a log begins with that, with and without a network.
  */
 import { useEffect, useSyncExternalStore } from "react";
-import type { ConnectionState } from "../../../src/client/watch.ts";
-import type { WireEvent } from "../../../src/core/protocol/events.ts";
-import { client, problemText } from "./client.ts";
+import type { ConnectionState } from "../../../../src/client/watch.ts";
+import type { WireEvent } from "../../../../src/core/protocol/events.ts";
+import { client, problemText } from "../client.ts";
 import { ConversationFold, type Conversation } from "./conversation.ts";
-import { keepEvents, readLog } from "./device/kept.ts";
+import { keepEvents, readLog } from "../device/kept.ts";
 
 export interface LogView {
   readonly seq: number;

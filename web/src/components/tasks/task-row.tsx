@@ -1,11 +1,11 @@
 /** A task in a list. */
 import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
-import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { formatAge, formatCount, formatElapsed, formatRepo } from "../lib/format.ts";
-import { describeCost, describeStep, getAppearance, isSettled } from "../lib/task-view.ts";
-import { Icon } from "./icon.tsx";
-import { Mini } from "./lifecycle/mini.tsx";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { formatAge, formatCount, formatElapsed, formatRepo } from "../../lib/format.ts";
+import { describeCost, describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
+import { Icon } from "../icon.tsx";
+import { Mini } from "../lifecycle/mini.tsx";
 
 interface RowProps {
   readonly task: WireTask;
@@ -28,7 +28,8 @@ export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) 
   // A row that this device kept from an earlier version has neither.
   const todo = (task.todo?.total ?? 0) > 0 ? task.todo : null;
   const changes = (task.changes?.files ?? 0) > 0 ? task.changes : null;
-  const isWrapped = appearance === "awaiting" || appearance === "queued";
+  const isAsking = appearance === "awaiting" || appearance === "parked";
+  const isWrapped = isAsking || appearance === "queued" || appearance === "failed";
   return (
     <li className={`row st-${appearance}`}>
       <Link className="row-link" to="/tasks/$id" params={{ id: task.id }}>
@@ -40,7 +41,7 @@ export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) 
             <b>{word}</b>
             {rest === "" ? "" : ` · ${rest}`}
           </span>
-          {!isSettled(task) && appearance !== "awaiting" && <Mini appearance={appearance} />}
+          {!isSettled(task) && !isAsking && <Mini appearance={appearance} />}
         </span>
         <span className="row-meta">
           <span className="repo">{formatRepo(task.repo)}</span>

@@ -1,6 +1,6 @@
 /** How a task looks: the appearance of its state, its word, and a line that says what happens. */
-import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { formatOrdinal, formatUsd } from "./format.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { formatOrdinal, formatUsd } from "../format.ts";
 
 export type Appearance =
   | "queued"

@@ -2,7 +2,8 @@
  * Folds the events of a task into the blocks of its conversation. Pure and incremental: one event
  * changes at most the blocks that it names.
  */
-import type { WireEvent, WireEventOf } from "../../../src/core/protocol/events.ts";
+import type { WireEvent, WireEventOf } from "../../../../src/core/protocol/events.ts";
+import { addToStop, type SavedWork, type StopProof } from "./stop-proof.ts";
 
 export interface Step {
   readonly name: string;
@@ -89,7 +90,10 @@ export interface Conversation {
   readonly spans: readonly StateSpan[];
   readonly statuses: ReadonlyMap<string, string>;
   readonly changes: { readonly files: number; readonly additions: number; readonly deletions: number } | null;
-  readonly stop: { readonly askedAt: number } | null;
+  /** The last checkpoint. */
+  readonly saved: SavedWork | null;
+  /** Null = nobody asked for a stop. */
+  readonly stop: StopProof | null;
 }
 
 /** Characters of the output of a running tool that are kept. */
@@ -101,7 +105,8 @@ export class ConversationFold {
   #spans: StateSpan[] = [];
   readonly #statuses = new Map<string, string>();
   #changes: Conversation["changes"] = null;
-  #stop: Conversation["stop"] = null;
+  #saved: SavedWork | null = null;
+  #stop: StopProof | null = null;
   /** Index of the block of each open tool call and question, and of the steps of each attempt. */
   readonly #index = new Map<string, number>();
 
@@ -113,6 +118,7 @@ export class ConversationFold {
       spans: [...this.#spans],
       statuses: new Map(this.#statuses),
       changes: this.#changes,
+      saved: this.#saved,
       stop: this.#stop,
     };
   }
@@ -132,6 +138,7 @@ export class ConversationFold {
     const at = Date.parse(event.at);
     // Several types of events change the state: `task.state`, `push`, ...
     this.#enter(event, at);
+    this.#stop = addToStop(this.#stop, event);
     switch (event.type) {
       case "task.state":
         return this.#addState(event, at);
@@ -161,8 +168,9 @@ export class ConversationFold {
     const key = String(event.seq);
     switch (event.type) {
       case "checkpoint": {
-        const { files, additions, deletions } = event.data;
+        const { sha, files, additions, deletions } = event.data;
         this.#changes = { files, additions, deletions };
+        this.#saved = { sha, at, additions, deletions };
         return;
       }
       case "question": {
@@ -203,7 +211,6 @@ export class ConversationFold {
       const text = data.detail === null ? code : `${code}: ${data.detail}`;
       this.#blocks.push({ kind: "line", key: String(seq), at, level: "error", text });
     }
-    if (data.reason === "cancel" && this.#stop === null) this.#stop = { askedAt: at };
     if (event.from !== event.to) {
       this.#blocks = this.#blocks.map((block) =>
         block.kind === "tool" && block.result === null ? { ...block, result: "lost" as const } : block,

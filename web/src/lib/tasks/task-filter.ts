@@ -1,0 +1,49 @@
+/** The filter of the inbox, as it stands in the address. */
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { formatRepo } from "../format.ts";
+import { getGroup } from "./task-view.ts";
+
+export interface TaskFilter {
+  readonly q?: string;
+  readonly repo?: string;
+  /** Only what waits for a person. */
+  readonly needs?: true;
+  /** Only the person's own; others are listed for operators. */
+  readonly mine?: true;
+}
+
+export function readFilter(search: Readonly<Record<string, unknown>>): TaskFilter {
+  const { q, repo } = search;
+  const isSet = (name: string): boolean => search[name] === true || search[name] === "true";
+  return {
+    ...(typeof q === "string" && q !== "" ? { q } : {}),
+    ...(typeof repo === "string" ? { repo } : {}),
+    ...(isSet("needs") ? { needs: true as const } : {}),
+    ...(isSet("mine") ? { mine: true as const } : {}),
+  };
+}
+
+const words = (q: string): string[] => q.toLowerCase().split(/\s+/).filter(Boolean);
+
+/** Every word is somewhere in what the row says. */
+export function matches(task: WireTask, q: string): boolean {
+  const { title, repo, branch, state, failure } = task;
+  const text = `${title} ${repo} ${branch} ${state} ${failure?.code ?? ""}`.toLowerCase();
+  return words(q).every((word) => text.includes(word));
+}
+
+export function filterTasks(
+  tasks: readonly WireTask[],
+  filter: TaskFilter,
+  person: string,
+  now: number,
+): readonly WireTask[] {
+  const { q = "", repo, needs, mine } = filter;
+  return tasks.filter(
+    (task) =>
+      (repo === undefined || formatRepo(task.repo) === repo) &&
+      (needs !== true || getGroup(task, now) === "needs") &&
+      (mine !== true || task.owner.id === person) &&
+      matches(task, q),
+  );
+}

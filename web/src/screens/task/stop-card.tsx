@@ -1,0 +1,98 @@
+/** The stages of a stop as the log proves them, and after the end what is left of the work. */
+import { useState } from "react";
+import { Icon } from "../../components/icon.tsx";
+import { problemText, client } from "../../lib/client.ts";
+import type { SavedWork, StopProof } from "../../lib/log/stop-proof.ts";
+import { formatCount, formatElapsed, formatSecond, pluralize } from "../../lib/format.ts";
+import { session } from "../../lib/session.ts";
+import { useStore } from "../../lib/store.ts";
+import { putTask } from "../../lib/tasks/task-list.ts";
+import { useTaskView } from "./task-screen.tsx";
+
+interface Stage {
+  readonly name: string;
+  readonly at: number | null;
+  readonly text: string;
+}
+
+function toStages(stop: StopProof, saved: SavedWork | null, by: string): Stage[] {
+  const asked = { name: "Asked", at: stop.askedAt, text: stop.isForced ? `${by}, without time to save` : by };
+  if (stop.attempt === 0) return [asked, { name: "Cancelled", at: stop.goneAt, text: "No container had started." }];
+  const { ended, goneAt } = stop;
+  const isOver = goneAt !== null;
+  const told = ended === null ? "" : `${pluralize(ended.count, "command")} ended`;
+  const lines = saved === null ? "" : `+${formatCount(saved.additions)} −${formatCount(saved.deletions)}`;
+  const work = saved === null ? "" : `checkpoint ${saved.sha.slice(0, 7)}, ${lines}`;
+  const isSaved = saved !== null && (saved.at >= stop.askedAt || isOver);
+  return [
+    asked,
+    { name: "The agent stopped", at: ended?.at ?? (isOver ? goneAt : null), text: told },
+    isOver && saved === null
+      ? { name: "Nothing to save", at: goneAt, text: "The agent had changed no file." }
+      : { name: "Work saved", at: isSaved ? saved.at : null, text: work },
+    { name: "Container gone", at: goneAt, text: isOver ? "It can do nothing more. Nothing was pushed." : "" },
+  ];
+}
+
+export function StopCard() {
+  const { task, log, now } = useTaskView();
+  const state = useStore(session);
+  const { stop, saved } = log.conversation;
+  if (stop === null) return null;
+  const isMine = state.kind === "active" && state.user.id === stop.by;
+  const stages = toStages(stop, saved, isMine ? "by you" : "by another person");
+  const present = stages.findIndex(({ at }) => at === null);
+  const isOver = stop.goneAt !== null;
+  return (
+    <section className="card" aria-labelledby="stop-title" aria-live="polite">
+      <div className="card-top">
+        <h2 id="stop-title">{isOver ? `Cancelled at ${formatSecond(stop.goneAt)}` : "Stopping"}</h2>
+        <span className="note num">
+          {isOver ? `took ${formatElapsed(stop.goneAt - stop.askedAt)}` : formatElapsed(now - stop.askedAt)}
+        </span>
+      </div>
+      <ol className="ladder">
+        {stages.map(({ name, at, text }, i) => (
+          <li key={name} className={at !== null ? "y st-done" : i === present ? "now st-cancelling" : "st-cancelling"}>
+            <span className="dot">
+              {at !== null && <Icon name="check" />}
+              {i === present && <Icon name="more" />}
+            </span>
+            <b className={at === null && i !== present ? "wait" : ""}>{name}</b>
+            <span className="end">{at === null ? "" : formatSecond(at)}</span>
+            {text !== "" && <small>{text}</small>}
+          </li>
+        ))}
+      </ol>
+      {!isOver && task.state === "cancelling" && !stop.isForced && <KillButton />}
+    </section>
+  );
+}
+
+/** For operators: does not wait for the agent to save its work. */
+function KillButton() {
+  const { task } = useTaskView();
+  const state = useStore(session);
+  const [problem, setProblem] = useState<string | null>(null);
+  if (state.kind !== "active" || state.user.role === "user") return null;
+  const kill = async (): Promise<void> => {
+    setProblem(null);
+    try {
+      putTask(await client.kill(task.id));
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+    }
+  };
+  return (
+    <div className="acts">
+      <button className="btn danger" type="button" onClick={() => void kill()}>
+        Kill now
+      </button>
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,202 @@
+/** What an admin does with one account: role, new password, sessions, disable. */
+import { useState } from "react";
+import type { Account } from "../../../../src/client/types.ts";
+import { Choice } from "../../components/forms/fields.tsx";
+import { Sheet } from "../../components/sheet.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { session } from "../../lib/session.ts";
+import { useStore } from "../../lib/store.ts";
+
+export type Role = Account["role"];
+export const ROLES: readonly Role[] = ["user", "operator", "admin"];
+export const ROLE_TEXTS: Readonly<Record<Role, string>> = {
+  user: "Sees and runs their own tasks.",
+  operator: "Sees all tasks and the console, and can stop every task.",
+  admin: "Does what an operator does, and manages people.",
+};
+
+interface PersonSheetProps {
+  readonly account: Account;
+  readonly onClose: () => void;
+  readonly onChanged: () => Promise<void>;
+  readonly onLink: (url: string) => void;
+}
+
+export function PersonSheet({ account, onClose, onChanged, onLink }: PersonSheetProps) {
+  const { id, email, role, disabledAt } = account;
+  const state = useStore(session);
+  const isSelf = state.kind === "active" && state.user.id === id;
+  const [next, setNext] = useState<Role>(role);
+  const [isDisabling, setDisabling] = useState(false);
+  const action = useAction(onChanged);
+  const { run, result, isBusy } = action;
+  if (isDisabling && disabledAt === null)
+    return <DisableSheet account={account} onClose={() => setDisabling(false)} onChanged={onChanged} />;
+  return (
+    <Sheet title={email} isOpen onClose={onClose}>
+      <Choice
+        label="Role"
+        name="person-role"
+        value={next}
+        options={ROLES}
+        onChange={(chosen) => setNext(chosen as Role)}
+        hint={ROLE_TEXTS[next]}
+      />
+      {next !== role && (
+        <div className="acts">
+          <button
+            className="btn primary"
+            type="button"
+            disabled={isBusy}
+            onClick={() => run(() => client.people.setRole(id, next), `The role is ${next} now.`)}
+          >
+            Change the role to {next}
+          </button>
+        </div>
+      )}
+      <PersonActions
+        account={account}
+        isSelf={isSelf}
+        action={action}
+        onLink={onLink}
+        onDisable={() => setDisabling(true)}
+      />
+      {isSelf && (
+        <p className="hint" id="disable-self">
+          This is your own account: another admin can disable it.
+        </p>
+      )}
+      {result !== null && (
+        <p className={result.isBad ? "hint bad" : "hint"} role={result.isBad ? "alert" : "status"}>
+          {result.text}
+        </p>
+      )}
+    </Sheet>
+  );
+}
+
+interface PersonActionsProps {
+  readonly account: Account;
+  readonly isSelf: boolean;
+  readonly action: Action;
+  readonly onLink: (url: string) => void;
+  readonly onDisable: () => void;
+}
+
+function PersonActions({ account, isSelf, action, onLink, onDisable }: PersonActionsProps) {
+  const { id, disabledAt } = account;
+  const { run, isBusy } = action;
+  return (
+    <div className="acts">
+      <button
+        className="btn line"
+        type="button"
+        disabled={isBusy}
+        onClick={() => run(async () => onLink((await client.people.passwordLink(id)).url), "")}
+      >
+        Link for a new password
+      </button>
+      <button
+        className="btn line"
+        type="button"
+        disabled={isBusy}
+        onClick={() => run(() => client.people.endUserSessions(id), "The person is logged out everywhere.")}
+      >
+        Log out everywhere
+      </button>
+      {disabledAt === null ? (
+        <button
+          className="btn danger"
+          type="button"
+          disabled={isBusy || isSelf}
+          aria-describedby={isSelf ? "disable-self" : undefined}
+          onClick={onDisable}
+        >
+          Disable
+        </button>
+      ) : (
+        <button
+          className="btn line"
+          type="button"
+          disabled={isBusy}
+          onClick={() => run(() => client.people.enable(id), "The person can log in again.")}
+        >
+          Enable
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Says what happens to the person's tasks before anything does. */
+function DisableSheet({ account, onClose, onChanged }: Omit<PersonSheetProps, "onLink">) {
+  const [tasks, setTasks] = useState<"keep" | "cancel">("keep");
+  const { run, result, isBusy } = useAction(async () => {
+    await onChanged();
+    onClose();
+  });
+  return (
+    <Sheet title={`Disable ${account.email}?`} isOpen onClose={onClose}>
+      <p className="read">
+        The person is logged out and cannot log in until an admin enables the account. Access tokens stop working.
+      </p>
+      <Choice
+        label="Their open tasks"
+        name="disable-tasks"
+        value={tasks}
+        options={["keep", "cancel"]}
+        names={{ keep: "Go on", cancel: "Are cancelled" }}
+        onChange={(chosen) => setTasks(chosen as "keep" | "cancel")}
+      />
+      {result?.isBad === true && (
+        <p className="hint bad" role="alert">
+          {result.text}
+        </p>
+      )}
+      <div className="acts">
+        <button
+          className="btn danger solid"
+          type="button"
+          disabled={isBusy}
+          onClick={() => run(() => client.people.disable(account.id, tasks), "")}
+        >
+          Disable the account
+        </button>
+        <button className="btn line" type="button" onClick={onClose}>
+          Leave it
+        </button>
+      </div>
+    </Sheet>
+  );
+}
+
+interface ActionResult {
+  readonly isBad: boolean;
+  readonly text: string;
+}
+
+interface Action {
+  readonly run: (work: () => Promise<unknown>, done: string) => void;
+  readonly result: ActionResult | null;
+  readonly isBusy: boolean;
+}
+
+/** Runs one call at a time and keeps what it said. */
+function useAction(onDone: () => Promise<void>): Action {
+  const [result, setResult] = useState<ActionResult | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const start = async (work: () => Promise<unknown>, done: string): Promise<void> => {
+    setBusy(true);
+    setResult(null);
+    try {
+      await work();
+      if (done !== "") setResult({ isBad: false, text: done });
+      await onDone();
+    } catch (thrown) {
+      setResult({ isBad: true, text: problemText(thrown) });
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { run: (work, done) => void start(work, done), result, isBusy };
+}
