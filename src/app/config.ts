@@ -6,6 +6,7 @@ import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
 import type { AgentPrograms } from "../core/values/agent-program.ts";
 import { readAgentPrograms } from "./settings/agent-programs.ts";
+import { readBackupSettings, type BackupSettings } from "./settings/backup-settings.ts";
 import { readBounds, type BoundSettings } from "./settings/bound-settings.ts";
 import { findUnknownVariables } from "./settings/unknown-variables.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
@@ -37,7 +38,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** See src/sandbox/docker/disk/workspace-disk.ts. */
 const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
 
-export interface Config extends GitSettings, BoundSettings {
+export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
@@ -266,6 +267,14 @@ function readSetupEgress(read: Read, offered: Config["egress"]): Egress {
   return chosen;
 }
 
+function readRetention(read: Read): Pick<Config, "retentionDays" | "mirrorDays" | "salvageMb"> {
+  return {
+    retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
+  };
+}
+
 const HOSTS = "a comma-separated list of host or host:port";
 
 /**
@@ -317,6 +326,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
       ) ?? [],
     trustedPushHosts: read("trustedPushHosts", list(hostAndPort), HOSTS) ?? [],
     ...git,
+    ...readBackupSettings(read),
     ...readBounds(read),
     images: read("images", list(imageRule), IMAGES) ?? [],
     providers: readProviderSettings(env, git),
@@ -326,9 +336,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
     allowedOrigins: read("allowedOrigins", list(allowedOrigin), ORIGINS) ?? [],
-    retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
-    mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
-    salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
+    ...readRetention(read),
     warnings,
   };
 }

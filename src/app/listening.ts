@@ -1,6 +1,14 @@
-/** Which addresses are local, and where the server may listen. */
+/** Which addresses are local, where the server may listen, and the listening itself. */
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "./config.ts";
-import { SlipwayError } from "../core/error.ts";
+import { errorMessage, SlipwayError } from "../core/error.ts";
+import type { Log } from "../core/ports/runtime.ts";
+
+/** How long requests that are under way may take to finish at shutdown, ms. */
+const DRAIN_MS = 1_000;
+const DRAIN_POLL_MS = 20;
 
 /** True for addresses that only this machine can reach. */
 export function isLoopback(host: string): boolean {
@@ -20,4 +28,43 @@ export function assertMayListen(config: Pick<Config, "host" | "admin">, hasAdmin
     "config_invalid",
     `Listening on ${config.host} would let others reach a server that has no admin yet: set SLIPWAY_ADMIN_EMAIL and SLIPWAY_ADMIN_PASSWORD, or make the first admin on 127.0.0.1.`,
   );
+}
+
+/** @throws SlipwayError config_invalid when the address cannot be listened on. */
+export async function listen(server: Server, { host, port }: Config, log: Log): Promise<void> {
+  try {
+    await new Promise<void>((done, failed) => {
+      server.once("error", failed);
+      server.listen(port, host, () => {
+        server.off("error", failed);
+        server.on("error", (error) => log.error({ error: errorMessage(error) }, "a connection could not be accepted"));
+        done();
+      });
+    });
+  } catch (error) {
+    throw new SlipwayError(
+      "config_invalid",
+      `Cannot listen on ${host}:${port}: ${errorMessage(error)}. Choose another SLIPWAY_PORT.`,
+    );
+  }
+}
+
+/** Stops accepting, closes live connections, and lets requests that are under way finish. */
+export async function closeServer(server: Server, closeLive: () => Promise<void>): Promise<void> {
+  let isClosed = false;
+  const closed = new Promise<void>((done) => server.close(() => done())).then(() => (isClosed = true));
+  await closeLive();
+  const deadline = Date.now() + DRAIN_MS;
+  while (!isClosed && Date.now() < deadline) {
+    server.closeIdleConnections();
+    await Promise.race([closed, delay(DRAIN_POLL_MS)]);
+  }
+  server.closeAllConnections();
+  await closed;
+}
+
+/** As people write it. */
+export function formatAddress({ address, port, family }: AddressInfo, host: string): string {
+  const shown = host === "0.0.0.0" || host === "::" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
+  return `http://${shown}:${port}`;
 }

@@ -366,6 +366,24 @@ export const SETTINGS = {
     argument: "megabytes",
     help: "what the attachments of one person may take together (1000)",
   },
+  backupEvery: {
+    env: "SLIPWAY_BACKUP_EVERY",
+    flag: "backup-every",
+    argument: "hours",
+    help: "a backup is taken this often, into --backup-to (never)",
+  },
+  backupTo: {
+    env: "SLIPWAY_BACKUP_TO",
+    flag: "backup-to",
+    argument: "folder",
+    help: "where scheduled backups go: another disk",
+  },
+  backupKeep: {
+    env: "SLIPWAY_BACKUP_KEEP",
+    flag: "backup-keep",
+    argument: "number",
+    help: "how many scheduled backups are kept (7)",
+  },
   trustProxy: {
     env: "SLIPWAY_TRUST_PROXY",
     flag: "trust-proxy",

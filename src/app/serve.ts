@@ -7,10 +7,8 @@
  * A3 `close` aborts a boot that still runs, then closes every part in reverse order. Sandboxes go
  *    on running.
  */
-import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import pino from "pino";
 import { People } from "../auth/people.ts";
 import { ProviderLogins } from "../auth/providers/provider-logins.ts";
@@ -20,7 +18,7 @@ import { openAliveFile } from "./data-folder/alive-file.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { explainUnreadable } from "../../machines/fold.ts";
-import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
+import { errorMessage, isAbort } from "../core/error.ts";
 import { crashpointFrom } from "../core/lib/runtime/crashpoint.ts";
 import { Disposers } from "../core/lib/disposers.ts";
 import {
@@ -42,11 +40,12 @@ import { toTaskView } from "../http/routes/tasks.ts";
 import { createServer } from "../http/server/server.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
 import type { Config } from "./config.ts";
+import { BackupSchedule, type BackupStatus } from "./data-folder/backup-schedule.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
-import { assertMayListen, isLoopback } from "./listening.ts";
+import { assertMayListen, closeServer, formatAddress, isLoopback, listen } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
 import { logTasks } from "./monitoring/day-log.ts";
-import { openMetrics } from "./monitoring/metrics.ts";
+import { openMetrics, type Metrics, type MetricSources } from "./monitoring/metrics.ts";
 import { deriveSecret, loadOperatorToken, newSetupToken, openSecretKey } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { findWebApp, systemIds, version } from "./system.ts";
@@ -59,10 +58,6 @@ import {
   rememberSlots,
   type CoordinatorParts,
 } from "./wiring.ts";
-
-/** How long requests that are under way may take to finish at shutdown, ms. */
-const DRAIN_MS = 1_000;
-const DRAIN_POLL_MS = 20;
 
 /** The steps of a start, in order. */
 export const START_STEPS = [
@@ -248,16 +243,8 @@ async function openHttp(
   const { config, descriptors, disposers, onStep } = context;
   const { log, store, bus, sandbox, dir } = parts;
   const notifications = openTelling(context, parts, sessions);
-  const metrics = openMetrics({
-    store,
-    operations: coordinator.operations,
-    clock: systemClock,
-    sockets: () => live.connections(),
-    dataDir: dir,
-    version: version(),
-  });
-  disposers.add(() => metrics.close());
-  for (const listener of [metrics.onCommit, logTasks(log)]) coordinator.taskLog.onCommit(listener);
+  const backups = openBackups(context, dir);
+  const metrics = openMonitoring(context, coordinator, { store, backups, dir, sockets: () => live.connections() });
   let url = "";
   const baseUrl = (): string => config.publicUrl ?? url;
   const deps = {
@@ -281,6 +268,7 @@ async function openHttp(
     trustProxy: config.trustProxy,
     isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),
     metrics,
+    backup: () => backups?.status() ?? null,
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
   disposers.add(() => hub.close());
@@ -304,6 +292,31 @@ async function openHttp(
   return url;
 }
 
+/** Metrics, and the log of what happens to tasks. */
+function openMonitoring(
+  { log, disposers }: StartContext,
+  { operations, taskLog }: Coordinator,
+  {
+    backups,
+    dir,
+    ...others
+  }: Pick<MetricSources, "store" | "sockets"> & { backups: BackupSchedule | null; dir: string },
+): Metrics {
+  const backup = (): BackupStatus | null => backups?.status() ?? null;
+  const metrics = openMetrics({ ...others, operations, backup, clock: systemClock, dataDir: dir, version: version() });
+  disposers.add(() => metrics.close());
+  for (const listener of [metrics.onCommit, logTasks(log)]) taskLog.onCommit(listener);
+  return metrics;
+}
+
+/** Null = none are scheduled. */
+function openBackups({ config: { backup }, log, disposers }: StartContext, dir: string): BackupSchedule | null {
+  if (backup === null) return null;
+  const schedule = new BackupSchedule({ ...backup, to: resolve(backup.to), dir, clock: systemClock, log });
+  disposers.add(() => schedule.close());
+  return schedule;
+}
+
 /** What tells people about their tasks. */
 function openTelling({ config, disposers }: StartContext, parts: HttpParts, sessions: Sessions): NotificationService {
   const { store, notifications, bus, ids, log, dir, key } = parts;
@@ -324,38 +337,6 @@ function openTelling({ config, disposers }: StartContext, parts: HttpParts, sess
   return service;
 }
 
-async function listen(server: Server, { host, port }: Config, log: Log): Promise<void> {
-  try {
-    await new Promise<void>((done, failed) => {
-      server.once("error", failed);
-      server.listen(port, host, () => {
-        server.off("error", failed);
-        server.on("error", (error) => log.error({ error: errorMessage(error) }, "a connection could not be accepted"));
-        done();
-      });
-    });
-  } catch (error) {
-    throw new SlipwayError(
-      "config_invalid",
-      `Cannot listen on ${host}:${port}: ${errorMessage(error)}. Choose another SLIPWAY_PORT.`,
-    );
-  }
-}
-
-/** Stops accepting, closes live connections, and lets requests that are under way finish. */
-async function closeServer(server: Server, closeLive: () => Promise<void>): Promise<void> {
-  let isClosed = false;
-  const closed = new Promise<void>((done) => server.close(() => done())).then(() => (isClosed = true));
-  await closeLive();
-  const deadline = Date.now() + DRAIN_MS;
-  while (!isClosed && Date.now() < deadline) {
-    server.closeIdleConnections();
-    await Promise.race([closed, delay(DRAIN_POLL_MS)]);
-  }
-  server.closeAllConnections();
-  await closed;
-}
-
 /** Runs the boot in the background; closing aborts it. */
 function startBoot({ log, disposers }: StartContext, coordinator: Coordinator): void {
   const stop = new AbortController();
@@ -371,9 +352,4 @@ function startBoot({ log, disposers }: StartContext, coordinator: Coordinator): 
     stop.abort();
     return booting;
   });
-}
-
-function formatAddress({ address, port, family }: AddressInfo, host: string): string {
-  const shown = host === "0.0.0.0" || host === "::" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
-  return `http://${shown}:${port}`;
 }

@@ -58,6 +58,8 @@ export interface ApiDeps {
   /** The data folder; its disk must have free space. */
   readonly dataDir: string;
   readonly metrics: ApiMetrics;
+  /** Of scheduled backups; null = there are none. Absent = none. */
+  readonly backup?: () => { readonly lastAt: number | null; readonly error: string | null } | null;
   readonly version: string;
   /** Other browser origins that may call the API; none by default. */
   readonly origins?: readonly string[];

@@ -132,6 +132,7 @@ describe("readConfig", () => {
       policy: {},
       allowedOrigins: [],
       trustProxy: 0,
+      backup: null,
     });
   });
 
@@ -165,6 +166,9 @@ describe("readConfig", () => {
       SLIPWAY_RETENTION_DAYS: "7",
       SLIPWAY_MIRROR_DAYS: "90",
       SLIPWAY_SALVAGE_MB: "64",
+      SLIPWAY_BACKUP_EVERY: "12",
+      SLIPWAY_BACKUP_TO: "/mnt/backups",
+      SLIPWAY_BACKUP_KEEP: "3",
       SLIPWAY_LOG_LEVEL: "debug",
       SLIPWAY_POLICY: '{"graceMs":500}',
       SLIPWAY_ALLOWED_ORIGINS: "https://one.example.org,http://localhost:5173,capacitor://localhost",
@@ -252,6 +256,7 @@ describe("readConfig", () => {
       retentionDays: 7,
       mirrorDays: 90,
       salvageMb: 64,
+      backup: { everyMs: 12 * 3_600_000, to: "/mnt/backups", keep: 3 },
       warnings: [],
       logLevel: "debug",
       policy: { graceMs: 500 },

@@ -10,6 +10,7 @@ import type { OperationsService } from "../../coordinator/services/operations.ts
 import type { Listener } from "../../coordinator/task-log.ts";
 import type { TaskEvent } from "../../core/event.ts";
 import type { AnsweredRequest } from "../../http/route.ts";
+import type { BackupStatus } from "../data-folder/backup-schedule.ts";
 import { isSettledState, type Task } from "../../core/task.ts";
 import type { Clock } from "../../core/ports/runtime.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -20,6 +21,8 @@ export interface MetricSources {
   readonly clock: Pick<Clock, "now">;
   /** Open WebSockets. */
   readonly sockets: () => number;
+  /** Of scheduled backups; null = there are none. */
+  readonly backup?: () => BackupStatus | null;
   readonly dataDir: string;
   readonly version: string;
 }
@@ -88,6 +91,11 @@ function addGauges(registers: Registry[]) {
   const diskLow = gauge("slipway_disk_low", "1 while claiming waits for disk space.");
   const diskFree = gauge("slipway_disk_free_bytes", "Free on the disk of the data folder.");
   const sockets = gauge("slipway_sockets", "Open WebSockets.");
+  const backupFailed = gauge("slipway_backup_failed", "1 while the last scheduled backup failed.");
+  const backupAt = gauge(
+    "slipway_backup_last_success_timestamp_seconds",
+    "When the newest scheduled backup was begun, seconds of Unix time; 0 = there is none.",
+  );
   const build = gauge("slipway_build_info", "1, with the versions as labels.", ["version", "node"]);
   const rss = gauge("process_resident_memory_bytes", "Resident memory.");
   const heap = gauge("nodejs_heap_used_bytes", "Heap in use.");
@@ -119,6 +127,9 @@ function addGauges(registers: Registry[]) {
     diskLow.set(queue.disk === "low" ? 1 : 0);
     diskFree.set(disk.bavail * disk.bsize);
     sockets.set(other.sockets());
+    const backup = other.backup?.() ?? null;
+    backupFailed.set(backup === null || backup.error === null ? 0 : 1);
+    backupAt.set((backup?.lastAt ?? 0) / 1_000);
     build.set({ version, node: process.version }, 1);
     readProcess();
   }

@@ -282,6 +282,10 @@ export const overviewSchema = z.strictObject({
     .describe(
       "The parts of the boot that are not complete; empty = it is. tasks: open tasks that are not adopted; engine: no list of the running sandboxes; orphans: sandboxes that no task needs; set_aside: tasks that this version cannot read.",
     ),
+  backup: z
+    .strictObject({ lastAt: time.nullable(), error: z.string().nullable() })
+    .nullable()
+    .describe("The newest scheduled backup, and why the last try failed; null = none are scheduled."),
   host: z.strictObject({
     cpus: z.int(),
     load1: z.number(),

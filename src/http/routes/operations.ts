@@ -23,8 +23,8 @@ const GC_MS = 15 * 60_000;
 const healthSchema = z.strictObject({ status: z.literal("alive"), version: z.string() });
 const readySchema = z.strictObject({
   status: z.literal("ready"),
-  /** Parts of the boot that are not complete and hold nothing up; absent = none. */
-  incomplete: z.array(overviewSchema.shape.boot.element.shape.part).optional(),
+  /** Parts that are not complete and hold nothing up; absent = none. */
+  incomplete: z.array(z.enum([...overviewSchema.shape.boot.element.shape.part.options, "backup"])).optional(),
 });
 const queueSchema = overviewSchema.shape.queue;
 
@@ -40,6 +40,12 @@ async function listIncomplete({ operations }: ApiDeps): Promise<Overview["boot"]
   if (aside === 0) return boot;
   const reason = `${aside} tasks cannot be read by this version; slipway doctor names them.`;
   return [...boot, { part: "set_aside", reason }];
+}
+
+function readBackup({ backup }: ApiDeps): Overview["backup"] {
+  const status = backup?.() ?? null;
+  if (status === null) return null;
+  return { lastAt: status.lastAt === null ? null : toIsoTime(status.lastAt), error: status.error };
 }
 
 async function overview(deps: ApiDeps): Promise<Overview> {
@@ -58,6 +64,7 @@ async function overview(deps: ApiDeps): Promise<Overview> {
     slots,
     queue: { ...operations.queue() },
     boot: await listIncomplete(deps),
+    backup: readBackup(deps),
     host: {
       cpus: availableParallelism(),
       load1: loadavg()[0] ?? 0,
@@ -204,7 +211,8 @@ export const probeRoutes = [
       const errors = await checkReady(deps);
       if (errors.length > 0)
         throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
-      const incomplete = (await listIncomplete(deps)).map(({ part }) => part);
+      const failedBackup = (readBackup(deps)?.error ?? null) === null ? [] : (["backup"] as const);
+      const incomplete = [...(await listIncomplete(deps)).map(({ part }) => part), ...failedBackup];
       return { status: 200, body: { status: "ready", ...(incomplete.length === 0 ? {} : { incomplete }) } };
     },
   }),
