@@ -149,6 +149,7 @@ function openConfiguredForges({ config, disposers }: CoordinatorParts): readonly
 }
 
 function readCoordinatorSettings(config: Config) {
+  const prices = readPrices(config);
   return {
     ...DEFAULT_SETTINGS,
     trustedHosts: config.trustedRepoHosts,
@@ -162,7 +163,8 @@ function readCoordinatorSettings(config: Config) {
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
     ...(config.gitAuthor === null ? {} : { gitAuthor: config.gitAuthor }),
-    knownModels: Object.keys(readPrices(config).models),
+    knownModels: Object.keys(prices.models),
+    prices: prices.models,
     ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
     ...(config.fallbackModel === null ? {} : { fallbackModel: config.fallbackModel }),
     policy: { ...DEFAULT_POLICY, ...config.policy },

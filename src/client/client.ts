@@ -2,7 +2,7 @@
  * The client of the Slipway API: one method per call, and watching. Runs in browsers and Node.js.
  */
 import type { WireEvent } from "../core/protocol/events.ts";
-import type { Capabilities } from "../core/protocol/config.ts";
+import type { ServerConfig } from "../core/protocol/config.ts";
 import type {
   AnswerRequest,
   EgressChangeRequest,
@@ -19,13 +19,20 @@ import { PeopleClient } from "./people.ts";
 import { PushClient } from "./push.ts";
 import { RepositoriesClient } from "./repositories.ts";
 import { SlipwayProblem } from "./problem.ts";
-import { keyed, Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
+import { keyed, Transport, type Call } from "./transport.ts";
+import type { ClientOptions } from "./options.ts";
 import type {
   Account,
   Artifact,
   Attempt,
+  Before,
   CallOptions,
+  Conversation,
+  ConversationQuery,
+  CountsQuery,
+  DiffFile,
   GitCredential,
+  HistoryQuery,
   KeyedCallOptions,
   Leftovers,
   ListQuery,
@@ -40,7 +47,7 @@ import type {
   PersonalToken,
   PullRequestView,
   Session,
-  SessionStore,
+  TaskCounts,
   TaskDiff,
   TaskListQuery,
   Ticket,
@@ -53,32 +60,7 @@ import {
   type WatchDeps,
   type WatchOptions,
   type WatchTasksOptions,
-  type WatchTiming,
 } from "./watch.ts";
-
-export interface ClientOptions {
-  /** For example `http://127.0.0.1:7080`. */
-  readonly baseUrl: string;
-  /**
-   * A personal access token. Without one, `login` or `sessions` give a session that renews itself.
-   */
-  readonly token?: string;
-  /** Keeps the session between runs; without it the session lives as long as this object. */
-  readonly sessions?: SessionStore;
-  /** Replaces `token` and `sessions`: access tokens come from here. */
-  readonly tokens?: TokenProvider;
-  readonly fetch?: Fetch;
-  /**
-   * The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or
-   * watching falls back to polling.
-   */
-  readonly WebSocket?: WebSocketConstructor;
-  /** Longest wait for one answer, in ms (30,000). */
-  readonly timeoutMs?: number;
-  /** How often a call that may be repeated is repeated (5). */
-  readonly retries?: number;
-  readonly timing?: Partial<WatchTiming>;
-}
 
 /** More than the time limit of the server. */
 const GC_MS = 16 * 60_000;
@@ -154,8 +136,8 @@ export class SlipwayClient {
     return this.#transport.session();
   }
 
-  /** The options for submissions to this server. */
-  offer(options: CallOptions = {}): Promise<Capabilities> {
+  /** The options for submissions to this server, their defaults and bounds. */
+  offer(options: CallOptions = {}): Promise<ServerConfig> {
     return this.#get("/v1/config", {}, options);
   }
 
@@ -221,6 +203,16 @@ export class SlipwayClient {
     return this.#get("/v1/tasks", { ...rest, state: state?.join(",") }, options);
   }
 
+  /** Yours by whose move it is; for operators those of all, or of one `owner`. */
+  counts(query: CountsQuery = {}, options: CallOptions = {}): Promise<TaskCounts> {
+    return this.#get("/v1/tasks/counts", { ...query }, options);
+  }
+
+  /** What was said in all tasks of a thread, in order, or newest first with `before`. */
+  conversation(threadId: string, query: ConversationQuery = {}, options: CallOptions = {}): Promise<Conversation> {
+    return this.#get(`/v1/threads/${encodeURIComponent(threadId)}/conversation`, { ...query }, options);
+  }
+
   cancel(id: string, options: KeyedCallOptions = {}): Promise<WireTask> {
     return this.#json({ method: "POST", path: `${task(id)}/cancel`, ...keyed(options) });
   }
@@ -251,18 +243,23 @@ export class SlipwayClient {
 
   events(
     id: string,
-    query: { after?: number; limit?: number } = {},
+    query: { after?: number; before?: Before; limit?: number } = {},
     options: CallOptions = {},
   ): Promise<Page<WireEvent>> {
     return this.#get(`${task(id)}/events`, { ...query }, options);
   }
 
-  messages(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Message>> {
+  messages(id: string, query: HistoryQuery = {}, options: CallOptions = {}): Promise<Page<Message>> {
     return this.#get(`${task(id)}/messages`, { ...query }, options);
   }
 
-  toolCalls(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<ToolCall>> {
+  toolCalls(id: string, query: HistoryQuery = {}, options: CallOptions = {}): Promise<Page<ToolCall>> {
     return this.#get(`${task(id)}/tool-calls`, { ...query }, options);
+  }
+
+  /** By the seq of its `tool.started`. */
+  toolCall(id: string, seq: number, options: CallOptions = {}): Promise<ToolCall> {
+    return this.#get(`${task(id)}/tool-calls/${seq}`, {}, options);
   }
 
   attempts(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Attempt>> {
@@ -271,6 +268,11 @@ export class SlipwayClient {
 
   diff(id: string, options: CallOptions = {}): Promise<TaskDiff> {
     return this.#get(`${task(id)}/diff`, { format: "json" }, options);
+  }
+
+  /** One changed file by its path after the change, with a patch of up to 2 MiB. */
+  diffFile(id: string, path: string, options: CallOptions = {}): Promise<DiffFile> {
+    return this.#get(`${task(id)}/diff/file`, { path }, options);
   }
 
   /** As its forge has it now; 404 for a task without one. */

@@ -1,5 +1,6 @@
 /** The SDK: what `import ... from "slipway"` gives. */
-export { SlipwayClient, type ClientOptions } from "./client.ts";
+export { SlipwayClient } from "./client.ts";
+export type { ClientOptions } from "./options.ts";
 export { SlipwayProblem } from "./problem.ts";
 export type { SocketLike, WebSocketConstructor } from "./stream.ts";
 export type { Fetch, TokenProvider } from "./transport.ts";
@@ -7,8 +8,14 @@ export type {
   Account,
   Artifact,
   Attempt,
+  Before,
   CallOptions,
+  Conversation,
+  ConversationQuery,
+  CountsQuery,
+  DiffFile,
   GitCredential,
+  HistoryQuery,
   KeyedCallOptions,
   Leftovers,
   ListQuery,
@@ -24,6 +31,7 @@ export type {
   PullRequestView,
   Session,
   SessionStore,
+  TaskCounts,
   TaskDiff,
   TaskListQuery,
   Ticket,
@@ -39,6 +47,7 @@ export type {
   WireTask,
 } from "../core/protocol/rest.ts";
 export type { WireEvent, WireEventOf } from "../core/protocol/events.ts";
+export type { Capabilities, ServerConfig } from "../core/protocol/config.ts";
 export type { TaskState } from "../core/task.ts";
 export type {
   CheckProblem,

@@ -6,6 +6,8 @@ import type { z } from "zod";
 import type {
   artifactRowSchema,
   attemptSchema,
+  conversationSchema,
+  diffFileSchema,
   diffSchema,
   machineSchema,
   messageRowSchema,
@@ -13,6 +15,7 @@ import type {
   toolCallSchema,
 } from "../core/protocol/history.ts";
 import type {
+  countsSchema,
   credentialSchema,
   garbageReportSchema,
   meSchema,
@@ -38,6 +41,9 @@ export type Attempt = z.infer<typeof attemptSchema>;
 export type Artifact = z.infer<typeof artifactRowSchema>;
 export type Leftovers = z.infer<typeof garbageReportSchema>;
 export type GitCredential = z.infer<typeof credentialSchema>;
+export type DiffFile = z.infer<typeof diffFileSchema>;
+export type Conversation = z.infer<typeof conversationSchema>;
+export type TaskCounts = z.infer<typeof countsSchema>;
 export type TaskDiff = z.infer<typeof diffSchema>;
 export type Machine = z.infer<typeof machineSchema>;
 export type Me = z.infer<typeof meSchema>;
@@ -69,9 +75,31 @@ export interface ListQuery {
   readonly cursor?: string;
 }
 
-export interface TaskListQuery extends ListQuery {
+/** The newest first: `latest`, then `next` of the page before. */
+export type Before = string | number;
+
+export interface HistoryQuery extends ListQuery {
+  readonly before?: Before;
+}
+
+export interface ConversationQuery {
+  readonly limit?: number;
+  readonly after?: string;
+  readonly before?: string;
+}
+
+export interface CountsQuery {
+  /** The address of a repository. */
+  readonly repository?: string;
+  /** The id of a person; for operators. */
+  readonly owner?: string;
+}
+
+export interface TaskListQuery extends ListQuery, CountsQuery {
   readonly state?: readonly TaskState[];
   readonly thread?: string;
+  /** `me` = those of yours that wait for an answer. */
+  readonly needs?: "me";
   readonly q?: string;
 }
 

@@ -21,6 +21,7 @@ import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService, type EgressSettings } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskService, type TaskServiceDeps } from "./services/tasks.ts";
+import type { ServerOptions } from "./services/tasks/task-spec.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
@@ -62,7 +63,8 @@ export interface CoordinatorDeps extends Pick<TaskServiceDeps, "attachments"> {
 }
 
 type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
-export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, EgressSettings {
+type AgentPrices = Pick<ServerOptions, "prices">;
+export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, AgentPrices, EgressSettings {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;

@@ -28,6 +28,22 @@ export const EVENT_TYPES = [
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
 
+/**
+ * What people and the agent said to each other, and how it ended. An index has this list
+ * (migrations/sqlite/0009_conversations.sql).
+ */
+export const CONVERSATION_TYPES = [
+  "task.submitted",
+  "task.state",
+  "message",
+  "message.status",
+  "question",
+  "answer",
+  "verify",
+  "push",
+  "pull_request",
+] as const satisfies readonly EventType[];
+
 export type EventData = Readonly<Record<string, unknown>>;
 
 /**

@@ -12,6 +12,7 @@ import type { Diff, DiffFile, RepositoryFile } from "../core/ports/repositories.
 const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;
 const PATCH_BYTES = 256 * 1024;
+const FILE_PATCH_BYTES = 2 * 2 ** 20;
 const WHOLE_PATCH_BYTES = 10 * 2 ** 20;
 /**
  * A text of nothing but line ends takes fifty times its size in memory to compare: larger files
@@ -66,6 +67,19 @@ export async function readDiff(git: Git, cwd: string, base: string, head: string
     return { ...file, patch: file.binary || own.includes(undefined) ? null : own.join("") };
   });
   return { base, head, files, truncated: truncated || raw.truncated || counts.truncated || all.length > FILES_LIMIT };
+}
+
+/** The patch of one file of the difference; null when it is larger than 2 MiB. */
+export async function readFilePatch(
+  git: Git,
+  cwd: string,
+  range: { readonly base: string; readonly head: string },
+  { path, oldPath }: Pick<DiffFile, "path" | "oldPath">,
+): Promise<string | null> {
+  const paths = oldPath === null ? [path] : [oldPath, path];
+  const args = [...PLAIN, "--end-of-options", range.base, range.head, "--", ...paths];
+  const { text, truncated } = await compare(git, cwd, args, FILE_PATCH_BYTES, ["--literal-pathspecs"]);
+  return truncated ? null : text;
 }
 
 /**

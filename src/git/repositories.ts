@@ -4,7 +4,7 @@ import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
-import { readDiff, readFileAt, readPatch } from "./read.ts";
+import { readDiff, readFileAt, readFilePatch, readPatch } from "./read.ts";
 import { DEFAULT_GUARD, type GuardRules } from "../core/values/push-guard.ts";
 import { openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
@@ -68,6 +68,11 @@ export function openRepositories({
     return tasks.path(taskId);
   }
 
+  async function readCachedDiff(taskId: string, base: string, head: string): Promise<Diff> {
+    const cwd = validateRange(taskId, base, head);
+    return await comparisons.get(`diff ${taskId} ${base} ${head}`, () => readDiff(git, cwd, base, head), sizeOfDiff);
+  }
+
   function distrust(kind: IncompleteRepository["kind"], name: string): void {
     const paths = kind === "mirror" ? [name] : tasks.distrust(name);
     for (const path of paths) mirrors.distrust(basename(path, ".git"));
@@ -98,9 +103,15 @@ export function openRepositories({
     leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: tasks.path(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
-    async diff(taskId, base, head) {
-      const cwd = validateRange(taskId, base, head);
-      return await comparisons.get(`diff ${taskId} ${base} ${head}`, () => readDiff(git, cwd, base, head), sizeOfDiff);
+    diff: readCachedDiff,
+    async diffFile(taskId, base, head, path) {
+      const file = (await readCachedDiff(taskId, base, head)).files.find((changed) => changed.path === path);
+      if (file === undefined) throw new SlipwayError("not_found", "The task did not change a file of that name.");
+      if (file.patch !== null || file.binary) return file;
+      const cwd = tasks.path(taskId);
+      const read = async (): Promise<string> => (await readFilePatch(git, cwd, { base, head }, file)) ?? "";
+      const patch = await comparisons.get(`file ${taskId} ${base} ${head} ${path}`, read, (text) => text.length);
+      return { ...file, patch: patch === "" ? null : patch };
     },
     async patch(taskId, base, head) {
       const cwd = validateRange(taskId, base, head);

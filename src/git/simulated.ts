@@ -3,6 +3,7 @@
  * benches.
  */
 import { createHash } from "node:crypto";
+import { SlipwayError } from "../core/error.ts";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
 import type { Diff, Repositories, RepositoryProbe } from "../core/ports/repositories.ts";
 import type { Finding } from "../core/values/push-guard.ts";
@@ -152,6 +153,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       refs.set(`delivered ${branch}`, sha);
     },
     diff: (_taskId, base, head): Promise<Diff> => Promise.resolve({ base, head, files: [], truncated: false }),
+    diffFile: () => Promise.reject(new SlipwayError("not_found", "A simulated change has no files.")),
     patch: () => Promise.resolve(""),
     list: () => Promise.resolve([...tasks.keys()]),
     size: () => Promise.resolve(0),

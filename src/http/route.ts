@@ -6,7 +6,8 @@ import type { ErrorCode } from "../core/error.ts";
 import { scopeOf, type Access } from "../core/roles.ts";
 import type { EgressService } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
-import type { Store } from "../core/ports/store.ts";
+import type { Direction, Store } from "../core/ports/store.ts";
+import type { Before } from "../core/protocol/rest.ts";
 import type { People } from "../auth/people.ts";
 import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
@@ -169,6 +170,20 @@ export const listQuerySchema = z.strictObject({
   cursor: z.string().max(64).optional().describe("`next` of the page before."),
 });
 
+export const bySeq = ({ seq }: { readonly seq: number }): string => String(seq);
+
+/** The seq of a cursor. A cursor that is no seq gives an empty page. */
+const parseSeq = (cursor = "0"): number => (/^\d{1,15}$/.test(cursor) ? Number(cursor) : Number.MAX_SAFE_INTEGER);
+
+/** A page of a list of one task, read from either end. */
+export function readPage<T>(
+  read: (seq: number, limit: number, direction: Direction) => Promise<Page<T>>,
+  { after, cursor, before, limit }: { after?: number; cursor?: string | undefined; before?: Before; limit: number },
+): Promise<Page<T>> {
+  if (before === undefined) return read(after ?? parseSeq(cursor), limit, "up");
+  return read(before === "latest" ? Number.MAX_SAFE_INTEGER : before, limit, "down");
+}
+
 /** The cursor of the next page; null at the end. */
 export function nextCursor<T>({ items, more }: Page<T>, getKey: (item: T) => string): string | null {
   const last = items.at(-1);
@@ -194,7 +209,12 @@ export function pageOfList<T>(
 /** Path parameters: a value of another form is 404 before the handler runs (rule S2). */
 const ID = /^[a-z]{1,10}_[0-9A-Za-z]{26}$/;
 const FREE_ID = /^[\w-]{1,64}$/;
-const SHAPES: Readonly<Record<string, RegExp>> = { mid: FREE_ID, name: ARTIFACT_NAME, provider: FREE_ID };
+const SHAPES: Readonly<Record<string, RegExp>> = {
+  mid: FREE_ID,
+  seq: /^\d{1,15}$/,
+  name: ARTIFACT_NAME,
+  provider: FREE_ID,
+};
 
 export function areParamsValid(params: Readonly<Record<string, string>>): boolean {
   return Object.entries(params).every(([name, value]) => (SHAPES[name] ?? ID).test(value));

@@ -169,3 +169,91 @@ export function pagesContract(get: () => Store): void {
     );
   });
 }
+
+const question: Move = { type: "question", data: { id: "q1", question: "Which?", options: null }, workerSeq: 99 };
+const said = (i: number): Move => ({
+  type: "message",
+  data: { id: `m${i}`, role: "assistant", content: [{ type: "text", text: `${i}` }] },
+  workerSeq: i,
+});
+
+/** Lists with filters, and lists that are read from the end. */
+export function listsContract(get: () => Store): void {
+  const [here, there] = ["https://x.example/a", "https://x.example/b"];
+  const add = (userId: string, repo: string, threadId = nextId("thread")): Promise<Task> =>
+    create(get(), { userId, threadId, spec: { repo } });
+
+  it("[V8] tasks are found by repository with each other filter, and counted by state", async () => {
+    const found: Task[] = [];
+    for (const userId of ["user_a", "user_b"])
+      for (const repo of [here, `${here}.git`, there]) {
+        found.push(await add(userId, repo));
+        found.push(await move(get(), await add(userId, repo), claim, ready, question));
+        found.push(await move(get(), await add(userId, repo), claim, ready));
+      }
+    const isHere = ({ spec }: Task): boolean => spec.repo.startsWith(here);
+    const isAsking = ({ snapshot }: Task): boolean => snapshot.context.question !== null;
+    for (const userId of [null, "user_a"]) {
+      const own = found.filter((task) => userId === null || task.userId === userId).toReversed();
+      const read = async (query: object) =>
+        (await get().tasks({ userId, limit: 200, ...query })).items.map(({ id }) => id);
+      const idsOf = (tasks: readonly Task[]): string[] => tasks.map(({ id }) => id);
+      expect(await read({ repo: here })).toEqual(idsOf(own.filter(isHere)));
+      expect(await read({ repo: `${there}.git` })).toEqual(idsOf(own.filter((task) => !isHere(task))));
+      expect(await read({ asking: true })).toEqual(idsOf(own.filter(isAsking)));
+      expect(await read({ asking: true, repo: here, states: ["running", "queued"] })).toEqual(
+        idsOf(own.filter((task) => isAsking(task) && isHere(task))),
+      );
+      const third = own.filter(isHere)[2];
+      expect(await read({ repo: here, before: third?.id, limit: 2 })).toEqual(idsOf(own.filter(isHere).slice(3, 5)));
+      expect(await read({ repo: here, text: "FIX", states: ["queued"] })).toHaveLength(own.filter(isHere).length / 3);
+      for (const repo of [undefined, here]) {
+        const counted = own.filter((task) => repo === undefined || isHere(task)).length / 3;
+        const tally = await get().tally({ userId, ...(repo === undefined ? {} : { repo }) });
+        expect([tally.byState.queued, tally.byState.running, tally.asking]).toEqual([counted, 2 * counted, counted]);
+      }
+    }
+  });
+
+  it("[V8] events, messages and tool calls are read from the end too", async () => {
+    const moves = [1, 2, 3].flatMap((i): Move[] => [
+      { ...said(2 * i) },
+      { type: "tool.started", data: { id: `t${i}`, name: "bash", input: {} }, workerSeq: 2 * i + 1 },
+    ]);
+    const task = await move(get(), await create(get()), claim, ready, ...moves);
+    const end = Number.MAX_SAFE_INTEGER;
+    const seqs = async (read: Promise<Page<{ seq: number }>>): Promise<[number[], boolean]> => {
+      const { items, more } = await read;
+      return [items.map(({ seq }) => seq), more];
+    };
+    expect(await seqs(get().events(task.id, end, 3, "down"))).toEqual([[9, 8, 7], true]);
+    expect(await seqs(get().events(task.id, 3, 9, "down"))).toEqual([[2, 1], false]);
+    expect(await seqs(get().messages(task.id, end, 2, "down"))).toEqual([[8, 6], true]);
+    expect(await seqs(get().toolCalls(task.id, 9, 2, "down"))).toEqual([[7, 5], false]);
+    expect(await get().toolCall(task.id, 7)).toMatchObject({ id: "t2", seq: 7 });
+    expect(await get().toolCall(task.id, 8)).toBeNull();
+  });
+
+  it("[V8] the conversation of a thread is read over its tasks, from either end", async () => {
+    const first = await move(get(), await add("user_a", here, "thread_x"), claim, ready, notice("n"), said(1));
+    const second = await move(get(), await add("user_a", here, "thread_x"), claim, ready, said(1), question);
+    await add("user_b", here, "thread_x");
+    await add("user_a", here, "thread_y");
+    const places: string[] = [first, first, first, first, second, second, second, second, second].map(({ id }) => id);
+    const query = { userId: "user_a", threadId: "thread_x" };
+    for (const direction of ["up", "down"] as const) {
+      const found: TaskEvent[] = [];
+      const read = async (last: TaskEvent | null): Promise<Page<TaskEvent>> => {
+        const from = last === null ? {} : { from: { taskId: last.taskId, seq: last.seq } };
+        return await get().conversation({ ...query, ...from, direction, limit: 2 });
+      };
+      for await (const event of every(read)) found.push(event);
+      const inOrder = direction === "up" ? found : found.toReversed();
+      expect(inOrder.map(({ taskId }) => taskId)).toEqual(places);
+      expect(inOrder.map(({ type }) => type)).not.toContain("notice");
+      expect(inOrder.at(-1)?.type).toBe("question");
+    }
+    const ofAll = await get().conversation({ ...query, userId: null, direction: "up", limit: 100 });
+    expect([ofAll.items.length, ofAll.more]).toEqual([10, false]);
+  });
+}

@@ -9,7 +9,7 @@ import { TASK_STATES, type Task } from "../../src/core/task.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
 import { notificationsContract } from "./notifications.ts";
-import { pagesContract } from "./pages.ts";
+import { listsContract, pagesContract } from "./pages.ts";
 import { projectionContract } from "./projections.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, createCommit, create, move, newTask, notice, ready, stopped, T0 } from "./tasks.ts";
@@ -43,6 +43,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("projections of the log", () => projectionContract(get));
     describe("reads", () => readSuite(get));
     describe("pages", () => pagesContract(get));
+    describe("lists", () => listsContract(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
     describe("transcripts", () => transcriptContract(get));

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
 import { resolvePin } from "../../src/git/host-pinning.ts";
@@ -39,14 +39,10 @@ function commitInto(path: string, ref: string, files: Readonly<Record<string, st
       git("fetch", "-q", path, "HEAD");
     }
     git("checkout", "-q", "FETCH_HEAD");
-    for (const [name, content] of Object.entries(files))
-      execFileSync("sh", [
-        "-c",
-        'mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"',
-        "sh",
-        join(work, name),
-        content,
-      ]);
+    for (const [name, content] of Object.entries(files)) {
+      mkdirSync(dirname(join(work, name)), { recursive: true });
+      writeFileSync(join(work, name), content);
+    }
     git("add", "-A");
     git("commit", "-q", "--allow-empty", "-m", `change ${ref}`);
     git("push", "-q", "--force", path, `HEAD:${ref}`);
@@ -159,6 +155,25 @@ describe("the simulated adapter", () => {
       "no failure",
     );
   });
+});
+
+it("[V8] one file of a change has its patch also where all patches together are too large", async () => {
+  const { server, repos } = await open();
+  const lines = (word: string): string => `${word}\n`.repeat(30_000);
+  server.commitOn("app", "main", { "a*.txt": "1\n", "big.txt": lines("one"), "old.txt": lines("same") });
+  const { baseSha } = await prepare();
+  const files = { "a*.txt": "2\n", "big.txt": lines("two"), "huge.txt": lines("x".repeat(100)), "z.txt": "z\n" };
+  const head = commitInto(repos.path("task_a1"), WORK_REF, files);
+  const from = server.git("app", "rev-parse", "main");
+  expect([baseSha, (await repos.diff("task_a1", from, head)).truncated]).toEqual([from, true]);
+  const read = (path: string) => repos.diffFile("task_a1", from, head, path);
+  expect((await read("z.txt")).patch).toMatch(/^diff --git a\/z.txt[\s\S]*\+z\n$/);
+  expect((await read("a*.txt")).patch).toMatch(/-1\n\+2\n$/);
+  const big = await read("big.txt");
+  expect([big.additions, big.patch?.split("\n+two").length]).toEqual([30_000, 30_001]);
+  expect(await read("huge.txt")).toMatchObject({ additions: 30_000, patch: null });
+  await expect(read("old.txt")).rejects.toMatchObject({ code: "not_found" });
+  await expect(read("../app")).rejects.toMatchObject({ code: "not_found" });
 });
 
 describe("fetching", () => {

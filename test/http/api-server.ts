@@ -112,6 +112,10 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
       agents: ["scripted", "anthropic"],
       model: "claude-sonnet-5-5",
       models: ["claude-sonnet-*"],
+      prices: {
+        "claude-sonnet-5-5": [{ input: 3, output: 15, cacheWrite5m: 3.75, cacheRead: 0.3 }],
+        "claude-opus-5": [{ input: 5, output: 25, cacheWrite5m: 6.25, cacheRead: 0.5 }],
+      },
     },
   });
   const { clock } = harness;

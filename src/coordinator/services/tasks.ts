@@ -9,7 +9,7 @@ import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
-import type { MessageRow, RecentRepository, Store } from "../../core/ports/store.ts";
+import type { MessageRow, Store } from "../../core/ports/store.ts";
 import type { UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
@@ -17,7 +17,7 @@ import type { Capabilities } from "../../core/protocol/config.ts";
 import type { CheckRequest, RepositoryCheck } from "../../core/protocol/repositories.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from "../../core/protocol/rest.ts";
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
-import type { Repositories, Diff } from "../../core/ports/repositories.ts";
+import type { Repositories, Diff, DiffFile } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import {
@@ -29,6 +29,7 @@ import {
 } from "./tasks/attachments.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
+import { findRecentRepositories, type UsedRepository } from "./tasks/recent-repositories.ts";
 import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/repository-checker.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
@@ -43,9 +44,6 @@ export interface TaskServiceDeps extends ServerOptions, OwnDeps {
   readonly ids: Ids;
   readonly policy: Policy;
 }
-
-/** Tasks that count for the repositories that a person used last. */
-const RECENT_AMONG = 500;
 
 export function createTaskService(deps: TaskServiceDeps): TaskService {
   return new OwnedTaskService(deps);
@@ -72,14 +70,8 @@ class OwnedTaskService implements TaskService {
     return this.#checker.check(person, request);
   }
 
-  async recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]> {
-    const { store } = this.#deps;
-    const found = (await store.recentRepositories(person.userId, RECENT_AMONG)).slice(0, limit);
-    const used = found.map(async ({ repo, tasks, taskId }): Promise<UsedRepository[]> => {
-      const last = await store.task(taskId);
-      return last === null ? [] : [{ repo, tasks, last }];
-    });
-    return (await Promise.all(used)).flat();
+  recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]> {
+    return findRecentRepositories(this.#deps.store, person.userId, limit);
   }
 
   async submit(
@@ -209,6 +201,11 @@ class OwnedTaskService implements TaskService {
     return await this.#deps.repos.diff(taskId, base, head);
   }
 
+  async diffFile(person: Identity, taskId: string, path: string): Promise<DiffFile> {
+    const { base, head } = await this.#savedRange(person, taskId);
+    return await this.#deps.repos.diffFile(taskId, base, head, path);
+  }
+
   async patch(person: Identity, taskId: string): Promise<string> {
     const { base, head } = await this.#savedRange(person, taskId);
     return await this.#deps.repos.patch(taskId, base, head);
@@ -310,11 +307,6 @@ function toMessageRow(event: TaskEvent): MessageRow {
   };
 }
 
-/** A repository that a person submitted tasks to. */
-export interface UsedRepository extends Pick<RecentRepository, "repo" | "tasks"> {
-  readonly last: Task;
-}
-
 export interface TaskService {
   readonly attachments: AttachmentService;
   /** What a submission may ask for; the same for all users. */
@@ -376,6 +368,8 @@ export interface TaskService {
    * work.
    */
   diff(person: Identity, taskId: string): Promise<Diff>;
+  /** One file of it, by its new path; `not_found` when it did not change. */
+  diffFile(person: Identity, taskId: string, path: string): Promise<DiffFile>;
   patch(person: Identity, taskId: string): Promise<string>;
   /**
    * Its pull request as the forge has it now, or the reason why that is not known; `not_found`

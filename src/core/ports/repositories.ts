@@ -218,6 +218,11 @@ export interface Repositories {
    */
   diff(taskId: string, base: string, head: string): Promise<Diff>;
   /**
+   * One changed file by its new path, its patch up to 2 MiB (`null` above). @throws SlipwayError
+   * `not_found` when it did not change, or is not among the first 3,000 files.
+   */
+  diffFile(taskId: string, base: string, head: string, path: string): Promise<DiffFile>;
+  /**
    * The same changes as one patch for `git apply`. @throws SlipwayError `payload_too_large` above
    * 10 MiB.
    */

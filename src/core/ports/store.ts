@@ -56,12 +56,45 @@ export interface TaskQuery {
   readonly userId: string | null;
   readonly states?: readonly TaskState[];
   readonly threadId?: string;
+  /** Only tasks of this repository, whether its address ends in `.git` or not. */
+  readonly repo?: string;
+  /** True = only tasks that wait for a person's answer. */
+  readonly asking?: true;
   /** Case-insensitive substring of title, prompt or repository. */
   readonly text?: string;
   /** 1..200. */
   readonly limit: number;
   /** Only tasks whose id sorts before this one; the order is newest first. */
   readonly before?: string;
+}
+
+/** `down` = what has a smaller seq than the given one, newest first. */
+export type Direction = "up" | "down";
+
+/** Of what a page of a thread's conversation begins after; null = at the beginning. */
+export interface ConversationPlace {
+  readonly taskId: string;
+  readonly seq: number;
+}
+
+export interface ConversationQuery {
+  /** Null = tasks of all owners (operators). */
+  readonly userId: string | null;
+  readonly threadId: string;
+  /** Absent = from the beginning; with `down`, from the end. */
+  readonly from?: ConversationPlace;
+  readonly direction: Direction;
+  readonly limit: number;
+}
+
+/** Tasks of one owner (null = of all), also of one repository only. */
+export type TallyQuery = Pick<TaskQuery, "userId" | "repo">;
+
+/** How many tasks there are. */
+export interface Tally {
+  readonly byState: Readonly<Record<TaskState, number>>;
+  /** Of these, those that wait for a person's answer. */
+  readonly asking: number;
 }
 
 /** A repository that a person submitted tasks to. */
@@ -140,12 +173,15 @@ export interface Store extends Transcripts {
 
   task(id: string): Promise<Task | null>;
   tasks(query: TaskQuery): Promise<Page<Task>>;
+  tally(query: TallyQuery): Promise<Tally>;
   /** Of the person's newest `among` tasks: their repositories, the last used first. */
   recentRepositories(userId: string, among: number): Promise<RecentRepository[]>;
   /** Tasks of one owner (null = of all) with a rev above `afterRev`, oldest change first. */
   changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
-  /** Events with a seq above `afterSeq`, in order. */
-  events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
+  /** Events with a seq above `seq`, in order. */
+  events(taskId: string, seq: number, limit: number, direction?: Direction): Promise<Page<TaskEvent>>;
+  /** The events of a thread's tasks whose type is in CONVERSATION_TYPES, by task and seq. */
+  conversation(query: ConversationQuery): Promise<Page<TaskEvent>>;
   /**
    * The same events, their data as JSON text that was not parsed. A page is bounded by the bytes of
    * that text.
@@ -153,14 +189,16 @@ export interface Store extends Transcripts {
   eventRows(taskId: string, afterSeq: number, limit: number): Promise<Page<EventRow>>;
   /** The events without those that workers sent. */
   eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
-  /** Messages with a seq above `afterSeq`, in order. */
-  messages(taskId: string, afterSeq: number, limit: number): Promise<Page<MessageRow>>;
+  /** Messages with a seq above `seq`, in order. */
+  messages(taskId: string, seq: number, limit: number, direction?: Direction): Promise<Page<MessageRow>>;
   /** The user's message with this id, else the assistant's first one. */
   message(taskId: string, messageId: string): Promise<MessageRow | null>;
   /** The user's messages with the status `queued`, in order. */
   queuedMessages(taskId: string): Promise<MessageRow[]>;
-  /** Tool calls with a seq above `afterSeq`, in order. */
-  toolCalls(taskId: string, afterSeq: number, limit: number): Promise<Page<ToolCallRow>>;
+  /** Tool calls with a seq above `seq`, in order. */
+  toolCalls(taskId: string, seq: number, limit: number, direction?: Direction): Promise<Page<ToolCallRow>>;
+  /** The tool call that began with the event of this seq. */
+  toolCall(taskId: string, seq: number): Promise<ToolCallRow | null>;
   /** In order of their numbers. */
   attempts(taskId: string): Promise<AttemptRow[]>;
   /**

@@ -1,6 +1,14 @@
-/** What a server offers: the options of a submission. */
+/** What a server offers: the options of a submission, its bounds, and the server itself. */
 import { z } from "zod";
 import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES } from "../task.ts";
+
+const priceSchema = z.strictObject({
+  upToPromptTokens: z.int().nullable().describe("Largest prompt of this band, in tokens; null = any."),
+  input: z.number().describe("US dollars per million tokens, like the others."),
+  output: z.number(),
+  cacheWrite: z.number(),
+  cacheRead: z.number(),
+});
 
 /** The options of a submission on this server. */
 export const capabilitiesSchema = z.strictObject({
@@ -23,5 +31,38 @@ export const capabilitiesSchema = z.strictObject({
     })
     .nullable()
     .describe("Null = this server takes no attachments."),
+  images: z
+    .array(z.string())
+    .nullable()
+    .describe("Images that may be chosen, names or prefixes followed by `*`; null = the sandbox has no images."),
+  prices: z
+    .record(z.string(), z.array(priceSchema))
+    .describe("By model, in bands of ascending size: what the server charges against budgets."),
+  defaults: z
+    .strictObject({
+      maxAttempts: z.int(),
+      minutes: z.number().describe("Of working time; waiting for an answer does not count."),
+    })
+    .describe("Of submissions that do not say. The first agent and egress policy, and `model`, are defaults too."),
+  limits: z
+    .strictObject({
+      memoryMb: z.int(),
+      cpus: z.number(),
+      diskMb: z.int(),
+      maxAttempts: z.int(),
+      promptLength: z.int().describe("UTF-16 units."),
+      messageLength: z.int().describe("UTF-16 units."),
+      bodyBytes: z.int().describe("Of the JSON of a request."),
+    })
+    .describe("The most that a request may ask for."),
 });
 export type Capabilities = z.infer<typeof capabilitiesSchema>;
+
+export const FEATURES = ["pull_requests", "images", "models", "web_push", "egress_lists"] as const;
+
+export const configSchema = capabilitiesSchema.extend({
+  version: z.string().describe("Of the server."),
+  serverTime: z.iso.datetime().describe("When the answer was made: a client measures how its own clock differs."),
+  features: z.array(z.enum(FEATURES)).describe("What this server has and another may lack."),
+});
+export type ServerConfig = z.infer<typeof configSchema>;

@@ -3,7 +3,8 @@ import { z } from "zod";
 import { messageBlockSchema } from "../event.ts";
 import { TASK_STATES } from "../task.ts";
 import { artifactSchema } from "../values/artifact.ts";
-import { toolInputSchema } from "./events.ts";
+import { eventSchema, toolInputSchema } from "./events.ts";
+import { taskSchema } from "./rest.ts";
 
 const time = z.iso.datetime();
 
@@ -83,3 +84,11 @@ export const machineSchema = z.strictObject({
 });
 /** An artifact as the wire shows it. */
 export const artifactRowSchema = artifactSchema.extend({ at: time });
+/** A part of what was said in the tasks of a thread. */
+export const conversationSchema = z.strictObject({
+  tasks: z
+    .array(taskSchema)
+    .describe("The tasks of these events; the prompt of each is the first thing that was said."),
+  items: z.array(eventSchema).describe("Of all tasks: submissions, messages, questions, answers, checks, and ends."),
+  next: z.string().nullable(),
+});

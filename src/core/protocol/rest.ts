@@ -19,6 +19,7 @@ import {
 } from "./task-parts.ts";
 
 export const PROMPT_LIMIT = 64 * 1024;
+export const MOST_ATTEMPTS = 10;
 /** Largest JSON body of a person's request, in bytes. */
 export const BODY_LIMIT = 256 * 1024;
 
@@ -108,7 +109,7 @@ export const submitSchema = z.strictObject({
     .optional()
     .describe("Commands that check the work; absent = the repository's setting."),
   priority: z.int().min(-10).max(10).optional().describe("Larger values are claimed first."),
-  maxAttempts: z.int().min(1).max(10).optional(),
+  maxAttempts: z.int().min(1).max(MOST_ATTEMPTS).optional(),
   /** False = begin also when the upstream would refuse the push. */
   checkPush: z.boolean().optional(),
   attachments: attachmentIdsSchema.optional().describe("Ids of uploads: POST /v1/attachments."),
@@ -153,6 +154,8 @@ export type AnswerRequest = z.infer<typeof answerSchema>;
 export const idempotencyKeySchema = z.string().regex(/^[\x21-\x7e]{1,255}$/);
 
 const integer = z.coerce.number().int();
+const repositoryFilter = z.string().min(1).max(2_000).optional();
+const ownerFilter = z.string().max(64).optional();
 export const taskQuerySchema = z.strictObject({
   state: z
     .string()
@@ -161,13 +164,48 @@ export const taskQuerySchema = z.strictObject({
     .optional()
     .describe(`Only tasks in these states, separated by commas: ${TASK_STATES.join(", ")}.`),
   thread: z.string().max(64).optional().describe("Only tasks of this thread."),
+  repository: repositoryFilter.describe("Only tasks of the repository with this address."),
+  owner: ownerFilter.describe("Only tasks of the person with this id; for operators."),
+  needs: z.literal("me").optional().describe("`me` = only tasks of the caller that wait for an answer."),
   q: z.string().max(200).optional().describe("Only tasks whose title, prompt or repository contains this text."),
   limit: integer.min(1).max(200).default(50).describe("Most items of the page."),
   cursor: z.string().max(64).optional().describe("`next` of the page before."),
 });
+/** `latest` = from the end. */
+const beforeSchema = z
+  .union([z.literal("latest"), integer.min(1).max(Number.MAX_SAFE_INTEGER)])
+  .optional()
+  .describe("Newest first: only what has a smaller seq; `latest` = from the end. `next` is the next `before`.");
+export type Before = z.infer<typeof beforeSchema>;
 export const eventQuerySchema = z.strictObject({
   after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0).describe("Only events with a greater seq."),
+  before: beforeSchema,
   limit: integer.min(1).max(1_000).default(500).describe("Most items of the page."),
+});
+/** The query of lists of one task that are read from either end. */
+export const historyQuerySchema = z.strictObject({
+  limit: integer.min(1).max(1_000).default(200).describe("Most items of the page."),
+  cursor: z.string().max(64).optional().describe("`next` of the page before."),
+  before: beforeSchema,
+});
+const place = z
+  .string()
+  .regex(/^task_[0-9A-Za-z]{26}\.\d{1,15}$/, "is not a cursor of this list")
+  .optional();
+export const conversationQuerySchema = z.strictObject({
+  after: place.describe("`next` of the page before, in order."),
+  before: z
+    .union([z.literal("latest"), place])
+    .optional()
+    .describe("Newest first, as the list of events: `latest`, then `next` of the page before."),
+  limit: integer.min(1).max(1_000).default(200).describe("Most items of the page."),
+});
+export const countsQuerySchema = z.strictObject({
+  repository: repositoryFilter.describe("Only tasks of the repository with this address."),
+  owner: ownerFilter.describe("Only tasks of the person with this id; for operators."),
+});
+export const diffFileQuerySchema = z.strictObject({
+  path: z.string().min(1).max(4_096).describe("The path of the file after the change."),
 });
 export const diffQuerySchema = z.strictObject({
   format: z.enum(["json", "patch"]).default("json").describe("patch = one text for git apply."),
@@ -305,6 +343,16 @@ export const overviewSchema = z.strictObject({
   }),
 });
 export type Overview = z.infer<typeof overviewSchema>;
+
+/** How many tasks there are, by whose move it is. */
+export const countsSchema = z.strictObject({
+  needs: z.int().describe("They wait for an answer."),
+  running: z.int().describe("Claimed, and not waiting for an answer."),
+  waiting: z.int().describe("Queued, or between two attempts."),
+  done: z.int(),
+  failed: z.int(),
+  cancelled: z.int(),
+});
 
 export function pageSchema<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), next: z.string().nullable() });

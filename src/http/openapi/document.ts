@@ -85,6 +85,7 @@ function toProblemResponse(codes: readonly ErrorCode[]): Json {
 const PATH_PARAMETERS: Readonly<Record<string, string>> = {
   id: "The id, for example of a task: `task_` and 26 characters.",
   mid: "The id of the message.",
+  seq: "The seq of an event.",
   name: "The name of the artifact.",
   provider: "The id of the provider, as `GET /v1/auth/providers` lists it.",
 };

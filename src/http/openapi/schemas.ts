@@ -8,7 +8,7 @@ import { z } from "zod";
 import { contentBlockSchema, messageBlockSchema } from "../../core/event.ts";
 import { attachmentSchema } from "../../core/values/attachment.ts";
 import { failureSchema } from "../../core/failure.ts";
-import { capabilitiesSchema } from "../../core/protocol/config.ts";
+import { configSchema } from "../../core/protocol/config.ts";
 import { EVENT_SCHEMAS, eventSchema, toolInputSchema } from "../../core/protocol/events.ts";
 import {
   artifactRowSchema,
@@ -21,6 +21,7 @@ import {
   toolCallSchema,
 } from "../../core/protocol/history.ts";
 import {
+  countsSchema,
   credentialSchema,
   garbageReportSchema,
   meSchema,
@@ -66,7 +67,8 @@ const ANSWERS = {
   PullRequest: pullRequestSchema,
   Machine: machineSchema,
   Overview: overviewSchema,
-  Capabilities: capabilitiesSchema,
+  Capabilities: configSchema,
+  Counts: countsSchema,
   RepositoryCheck: repositoryCheckSchema,
   RecentRepository: recentRepositorySchema,
   Failure: failureSchema,

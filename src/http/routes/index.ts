@@ -13,7 +13,8 @@ import { notificationRoutes } from "./notifications.ts";
 import type { Route } from "../route.ts";
 import { pullRequestRoutes } from "./pull-requests.ts";
 import { repositoryRoutes } from "./repositories.ts";
-import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
+import { historyRoutes } from "./history.ts";
+import { messageRoutes, taskRoutes } from "./tasks.ts";
 
 const own: readonly Route[] = [
   ...authRoutes,

@@ -1,11 +1,22 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
-import type { EventRow, TaskEvent } from "../../core/event.ts";
+import { CONVERSATION_TYPES, type EventRow, type TaskEvent } from "../../core/event.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { pageOf, type Page } from "../../core/lib/pagination.ts";
-import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core/ports/store.ts";
+import type {
+  Commit,
+  ConversationPlace,
+  ConversationQuery,
+  CreateResult,
+  Direction,
+  NewTask,
+  Store,
+  Tally,
+  TallyQuery,
+  TaskQuery,
+} from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { memoryAccounts } from "./accounts.ts";
@@ -33,6 +44,14 @@ const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T>
   pageOf(items, limit, sizeOf, (item) => item);
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
   a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
+
+const plainAddress = (repo: string): string => repo.replace(/\.git$/, "");
+const isRepository = ({ spec }: Task, repo: string): boolean => plainAddress(spec.repo) === plainAddress(repo);
+const isAsking = ({ state, snapshot }: Task): boolean =>
+  (state === "running" || state === "pushing") && snapshot.context.question !== null;
+/** What has a smaller seq, the newest first. */
+const before = <T extends { readonly seq: number }>(items: readonly T[], seq: number): T[] =>
+  items.filter((item) => item.seq < seq).toReversed();
 
 const keyOf = ({ userId, idempotency }: NewTask): string | null =>
   idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
@@ -128,7 +147,7 @@ class MemoryStore implements Store {
     return this.#entries.get(id)?.task ?? null;
   }
 
-  async tasks({ userId, states, threadId, text, limit, before }: TaskQuery): Promise<Page<Task>> {
+  async tasks({ userId, states, threadId, repo, asking, text, limit, before }: TaskQuery): Promise<Page<Task>> {
     const needle = text?.toLowerCase();
     const found = [...this.#entries.values()]
       .filter(
@@ -136,12 +155,37 @@ class MemoryStore implements Store {
           (userId === null || task.userId === userId) &&
           (states === undefined || states.includes(task.state)) &&
           (threadId === undefined || task.threadId === threadId) &&
+          (repo === undefined || isRepository(task, repo)) &&
+          (asking !== true || isAsking(task)) &&
           (before === undefined || task.id < before) &&
           (needle === undefined || search.includes(needle)),
       )
       .map(({ task }) => task)
       .toSorted((a, b) => byId(b, a));
     return pageFrom(found, limit);
+  }
+
+  async tally({ userId, repo }: TallyQuery): Promise<Tally> {
+    const found = [...this.#entries.values()]
+      .map(({ task }) => task)
+      .filter(
+        (task) => (userId === null || task.userId === userId) && (repo === undefined || isRepository(task, repo)),
+      );
+    const count = (state: TaskState): number => found.filter((task) => task.state === state).length;
+    const byState = Object.fromEntries(TASK_STATES.map((state) => [state, count(state)]));
+    return { byState: byState as Record<TaskState, number>, asking: found.filter(isAsking).length };
+  }
+
+  async conversation({ userId, threadId, from, direction, limit }: ConversationQuery): Promise<Page<TaskEvent>> {
+    const placeOf = ({ taskId, seq }: ConversationPlace): string => `${taskId} ${String(seq).padStart(16, "0")}`;
+    const isWanted = (event: TaskEvent): boolean =>
+      (CONVERSATION_TYPES as readonly string[]).includes(event.type) &&
+      (from === undefined || (direction === "up" ? placeOf(event) > placeOf(from) : placeOf(event) < placeOf(from)));
+    const found = [...this.#entries.values()]
+      .filter(({ task }) => task.threadId === threadId && (userId === null || task.userId === userId))
+      .toSorted((a, b) => byId(a.task, b.task))
+      .flatMap(({ log }) => log.filter(isWanted));
+    return pageFrom(direction === "up" ? found : found.toReversed(), limit);
   }
 
   async recentRepositories(userId: string, among: number) {
@@ -158,7 +202,8 @@ class MemoryStore implements Store {
     return pageFrom(found, limit);
   }
 
-  async events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
+  async events(taskId: string, afterSeq: number, limit: number, direction?: Direction): Promise<Page<TaskEvent>> {
+    if (direction === "down") return pageFrom(before(this.#entries.get(taskId)?.log ?? [], afterSeq), limit);
     // The log has no gaps: event n is at index n - 1.
     const from = Math.max(0, afterSeq);
     return pageFrom(this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [], limit);
@@ -181,7 +226,8 @@ class MemoryStore implements Store {
     return pageFrom(found, limit);
   }
 
-  async messages(taskId: string, afterSeq: number, limit: number) {
+  async messages(taskId: string, afterSeq: number, limit: number, direction?: Direction) {
+    if (direction === "down") return pageFrom(before(this.#entries.get(taskId)?.lists.messages ?? [], afterSeq), limit);
     const found = this.#entries.get(taskId)?.lists.messages.filter(({ seq }) => seq > afterSeq) ?? [];
     return pageFrom(found, limit);
   }
@@ -194,7 +240,13 @@ class MemoryStore implements Store {
     return this.#entries.get(taskId)?.lists.queued() ?? [];
   }
 
-  async toolCalls(taskId: string, afterSeq: number, limit: number) {
+  async toolCall(taskId: string, seq: number) {
+    return this.#entries.get(taskId)?.lists.toolCalls.find((row) => row.seq === seq) ?? null;
+  }
+
+  async toolCalls(taskId: string, afterSeq: number, limit: number, direction?: Direction) {
+    if (direction === "down")
+      return pageFrom(before(this.#entries.get(taskId)?.lists.toolCalls ?? [], afterSeq), limit);
     const found = this.#entries.get(taskId)?.lists.toolCalls.filter(({ seq }) => seq > afterSeq) ?? [];
     return pageFrom(found, limit);
   }

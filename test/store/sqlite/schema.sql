@@ -30,6 +30,9 @@ CREATE INDEX sessions_previous ON sessions (previous_hash) WHERE previous_hash I
 
 CREATE INDEX sessions_user ON sessions (user_id);
 
+CREATE INDEX task_events_said ON task_events (task_id, seq)
+WHERE type IN ('task.submitted', 'task.state', 'message', 'message.status', 'question', 'answer', 'verify', 'push', 'pull_request');
+
 CREATE UNIQUE INDEX task_events_worker ON task_events (task_id, attempt, worker_seq) WHERE worker_seq IS NOT NULL;
 
 CREATE INDEX task_specs_repo ON task_specs (repo, task_id);
@@ -59,6 +62,8 @@ CREATE INDEX tasks_user ON tasks (user_id, id);
 CREATE INDEX tasks_user_open ON tasks (user_id, id) WHERE state NOT IN ('done', 'failed', 'cancelled');
 
 CREATE INDEX tasks_user_rev ON tasks (user_id, rev);
+
+CREATE INDEX tasks_user_state ON tasks (user_id, state);
 
 CREATE INDEX tokens_user ON tokens (user_id, created_at);
 

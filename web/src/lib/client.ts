@@ -1,6 +1,7 @@
 /** The SDK with the session of this browser, and the cache of REST answers. */
 import { QueryClient } from "@tanstack/react-query";
-import { SlipwayClient, type ClientOptions } from "../../../src/client/client.ts";
+import { SlipwayClient } from "../../../src/client/client.ts";
+import type { ClientOptions } from "../../../src/client/options.ts";
 import { SlipwayProblem } from "../../../src/client/problem.ts";
 import { observeServerTime } from "./server-time.ts";
 import { tokens } from "./session.ts";

@@ -14,12 +14,23 @@ import {
   type Egress,
   type Limits,
   type MaxLimits,
+  type Policy,
   type PullRequestMode,
   type TaskSpec,
 } from "../../../core/task.ts";
 import type { Capabilities } from "../../../core/protocol/config.ts";
-import type { SubmitRequest } from "../../../core/protocol/rest.ts";
+import { TEXT_LIMIT } from "../../../core/event.ts";
+import { BODY_LIMIT, MOST_ATTEMPTS, PROMPT_LIMIT, type SubmitRequest } from "../../../core/protocol/rest.ts";
 import type { Forge, PullRequestOptions } from "../../../core/ports/repositories.ts";
+
+/** US dollars per million tokens, for prompts up to a size. */
+export interface PriceOfTokens {
+  readonly upToPromptTokens?: number | undefined;
+  readonly input: number;
+  readonly output: number;
+  readonly cacheWrite5m: number;
+  readonly cacheRead: number;
+}
 
 export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly forges: readonly Forge[];
@@ -36,6 +47,8 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
    * Absent = any.
    */
   readonly knownModels?: readonly string[];
+  /** Prices by model; absent = none are known. */
+  readonly prices?: Readonly<Record<string, readonly PriceOfTokens[]>>;
   /** Egress policies that the sandbox can enforce; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
@@ -49,9 +62,10 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
 const MAX_ATTEMPTS = 3;
 
 export function describeCapabilities(
-  { agents, model, models, egress, ...rest }: ServerOptions,
+  options: ServerOptions & { readonly policy: Policy },
   attachments: AttachmentLimits | null,
 ): Capabilities {
+  const { agents, model, models, egress, images, maxLimits, policy, ...rest } = options;
   const forges = rest.forges.map(({ name, host }) => ({ name, host }));
   return {
     agents: [...agents],
@@ -61,7 +75,29 @@ export function describeCapabilities(
     egress: [...egress],
     pullRequests: { default: rest.pullRequest ?? "none", forges },
     attachments: attachments && { ...attachments, count: MAX_ATTACHMENTS },
+    images: images && [...images],
+    prices: findPrices(options),
+    defaults: { maxAttempts: MAX_ATTEMPTS, minutes: policy.wallMs / 60_000 },
+    limits: {
+      ...maxLimits,
+      maxAttempts: MOST_ATTEMPTS,
+      promptLength: PROMPT_LIMIT,
+      messageLength: TEXT_LIMIT,
+      bodyBytes: BODY_LIMIT,
+    },
   };
+}
+
+/** The prices of the models that tasks may use. */
+function findPrices({ models, prices = {} }: ServerOptions): Capabilities["prices"] {
+  const offered = Object.entries(prices).filter(([name]) => matchesPattern(models, name));
+  const bands = offered.map(([name, list]) => {
+    const shown = list.map(({ upToPromptTokens = null, input, output, cacheWrite5m, cacheRead }) => {
+      return { upToPromptTokens, input, output, cacheWrite: cacheWrite5m, cacheRead };
+    });
+    return [name, shown] as const;
+  });
+  return Object.fromEntries(bands);
 }
 
 function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {

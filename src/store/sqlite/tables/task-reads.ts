@@ -1,9 +1,16 @@
 /** Reads of the store. Any connection to the database works, a read-only one as well. */
 import { setImmediate } from "node:timers/promises";
-import type { Connection } from "../driver.ts";
+import type { Connection, Statement } from "../driver.ts";
 import type { EventRow, TaskEvent } from "../../../core/event.ts";
 import { PageBuilder, pageOf, type Page } from "../../../core/lib/pagination.ts";
-import type { AttemptRow, MessageRow, RecentRepository, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
+import type {
+  AttemptRow,
+  Direction,
+  MessageRow,
+  RecentRepository,
+  TaskQuery,
+  ToolCallRow,
+} from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
 import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
 import type { ExplainUnreadable } from "../../unreadable.ts";
@@ -11,6 +18,8 @@ import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
 import { NOT_ASIDE, SetAsideTasks } from "./set-aside.ts";
 import { taskSearch } from "./task-search.ts";
+import { taskTally } from "./task-tally.ts";
+import { threadReads } from "./thread-reads.ts";
 import { transcriptReads } from "./transcripts.ts";
 
 export type Reads = ReturnType<typeof sqliteReads>;
@@ -76,6 +85,8 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
       toRecentRepositories(usedRepositories.iterate(userId, among)),
     setting: (key: string): string | null => setting.get(key) ?? null,
     ...logReads(db),
+    ...threadReads(db),
+    tally: taskTally(db),
     ...transcriptReads(db),
     setAside: () => aside.list(),
     ...openReads(db, aside),
@@ -89,10 +100,17 @@ const SEARCHED = 5_000;
 const eventSize = ({ data }: rows.EventRecord): number => data.length;
 const callSize = ({ input, output }: rows.ToolCallRecord): number => input.length + (output?.length ?? 0);
 
+const messageSize = ({ content }: rows.MessageRecord): number => content.length;
+
+function bothWays<R>(db: Connection, select: string): Record<Direction, Statement<[string, number, number], R>> {
+  return {
+    up: db.prepare(`${select} WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`),
+    down: db.prepare(`${select} WHERE task_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`),
+  };
+}
+
 function logReads(db: Connection) {
-  const events = db.prepare<[string, number, number], rows.EventRecord>(
-    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
-  );
+  const events = bothWays<rows.EventRecord>(db, "SELECT * FROM task_events");
   const eventRows = db.prepare<[string, number, number], rows.EventTextRecord>(
     `SELECT ${rows.EVENT_COLUMNS} FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`,
   );
@@ -100,22 +118,21 @@ function logReads(db: Connection) {
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND seq <= ? AND worker_seq IS NULL ORDER BY seq",
   );
   const lastSeq = db.prepare<[string], number>("SELECT max(seq) FROM task_events WHERE task_id = ?").pluck();
-  const messages = db.prepare<[string, number, number], rows.MessageRecord>(
-    "SELECT * FROM messages WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
-  );
+  const messages = bothWays<rows.MessageRecord>(db, "SELECT * FROM messages");
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
   );
   const queued = db.prepare<[string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND status = 'queued' ORDER BY seq",
   );
-  const toolCalls = db.prepare<[string, number, number], rows.ToolCallRecord>(
-    "SELECT * FROM tool_calls WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+  const toolCalls = bothWays<rows.ToolCallRecord>(db, "SELECT * FROM tool_calls");
+  const toolCall = db.prepare<[string, number], rows.ToolCallRecord>(
+    "SELECT * FROM tool_calls WHERE task_id = ? AND seq = ?",
   );
   const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
   return {
-    events: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
-      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toReadableEvent),
+    events: (taskId: string, seq: number, limit: number, direction: Direction = "up"): Page<TaskEvent> =>
+      pageOf(events[direction].iterate(taskId, seq, limit + 1), limit, eventSize, rows.toReadableEvent),
     eventRows: (taskId: string, afterSeq: number, limit: number): Page<EventRow> =>
       pageOf(eventRows.iterate(taskId, afterSeq, limit + 1), limit, (row) => row.data_bytes, rows.toEventRow),
     /** Most events are a worker's, and no index knows the others: they are searched in parts. */
@@ -128,14 +145,18 @@ function logReads(db: Connection) {
       }
     },
     queuedMessages: (taskId: string): MessageRow[] => queued.all(taskId).map(rows.toMessageRow),
-    messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
-      pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.toMessageRow),
+    messages: (taskId: string, seq: number, limit: number, direction: Direction = "up"): Page<MessageRow> =>
+      pageOf(messages[direction].iterate(taskId, seq, limit + 1), limit, messageSize, rows.toMessageRow),
     message(taskId: string, messageId: string): MessageRow | null {
       const row = message.get(taskId, messageId);
       return row === undefined ? null : rows.toMessageRow(row);
     },
-    toolCalls: (taskId: string, afterSeq: number, limit: number): Page<ToolCallRow> =>
-      pageOf(toolCalls.iterate(taskId, afterSeq, limit + 1), limit, callSize, rows.toToolCallRow),
+    toolCalls: (taskId: string, seq: number, limit: number, direction: Direction = "up"): Page<ToolCallRow> =>
+      pageOf(toolCalls[direction].iterate(taskId, seq, limit + 1), limit, callSize, rows.toToolCallRow),
+    toolCall(taskId: string, seq: number): ToolCallRow | null {
+      const row = toolCall.get(taskId, seq);
+      return row === undefined ? null : rows.toToolCallRow(row);
+    },
     attempts: (taskId: string): AttemptRow[] => attempts.all(taskId).map(rows.toAttemptRow),
   };
 }

@@ -8,6 +8,16 @@ import type { TaskQuery } from "../../../core/ports/store.ts";
 import { OPEN_STATES, type TaskState } from "../../../core/task.ts";
 import { STATE_COLUMNS, type StateRow } from "./rows.ts";
 
+/** The two forms of a repository's address. */
+export function addressesOf(repo: string): [string, string] {
+  const plain = repo.replace(/\.git$/, "");
+  return [plain, `${plain}.git`];
+}
+
+/** True of a row `t` that waits for a person's answer. Questions are open in these states only. */
+export const ASKING =
+  "(t.state IN ('running', 'pushing') AND json_extract(t.snapshot, '$.context.question') IS NOT NULL)";
+
 const getSize = ({ snapshot }: StateRow): number => snapshot.length;
 const isOpen = (state: TaskState): boolean => (OPEN_STATES as readonly TaskState[]).includes(state);
 
@@ -23,19 +33,36 @@ export function taskSearch(db: Connection): (query: TaskQuery) => Page<StateRow>
   }
 
   return (query) => {
-    const { userId, threadId, states, limit } = query;
-    if (userId !== null || threadId !== undefined || states === undefined) return page(query);
+    const { userId, threadId, repo } = query;
+    const states = query.asking === true ? (query.states ?? OPEN_STATES).filter(canAsk) : query.states;
+    const found = { ...query, ...(states === undefined ? {} : { states }) };
+    if (repo !== undefined)
+      return merge(
+        addressesOf(repo).map((address) => page({ ...found, repo: address })),
+        query,
+      );
+    if (userId !== null || threadId !== undefined || states === undefined) return page(found);
     // Without an owner the index is by state: read the newest of each state, then merge.
-    const pages = [...new Set(states)].map((state) => page({ ...query, states: [state] }));
-    const rows = pages.flatMap(({ items }) => items).toSorted((a, b) => (a.id < b.id ? 1 : -1));
-    // If the page of one state is full, the merged page is full as well, so no task of that state
-    // is skipped.
-    const { items, more } = pageOf(rows, limit, getSize, (row) => row);
-    return { items, more: more || pages.some((statePage) => statePage.more) };
+    return merge(
+      [...new Set(states)].map((state) => page({ ...found, states: [state] })),
+      query,
+    );
   };
 }
 
-function compose({ userId, states, threadId, text, limit, before }: TaskQuery): { sql: string; values: unknown[] } {
+const canAsk = (state: TaskState): boolean => state === "running" || state === "pushing";
+
+/** The newest of several lists, each of which was read up to the same limit. */
+function merge(pages: readonly Page<StateRow>[], { limit }: TaskQuery): Page<StateRow> {
+  const rows = pages.flatMap(({ items }) => items).toSorted((a, b) => (a.id < b.id ? 1 : -1));
+  // If the page of one list is full, the merged page is full as well, so no task of that list is
+  // skipped.
+  const { items, more } = pageOf(rows, limit, getSize, (row) => row);
+  return { items, more: more || pages.some((page) => page.more) };
+}
+
+function compose(query: TaskQuery): { sql: string; values: unknown[] } {
+  const { userId, states, threadId, repo, asking, text, limit, before } = query;
   const where: string[] = [];
   const values: unknown[] = [];
   const filter = (sql: string, value: unknown): void => {
@@ -45,19 +72,28 @@ function compose({ userId, states, threadId, text, limit, before }: TaskQuery): 
   const open = states?.every(isOpen) ?? false;
   if (userId !== null) filter("t.user_id = ?", userId);
   if (threadId !== undefined) filter("t.thread_id = ?", threadId);
-  if (before !== undefined) filter("t.id < ?", before);
+  // The order is that of the outer table, so its index gives it.
+  const id = repo === undefined ? "t.id" : "s.task_id";
+  if (repo !== undefined) filter("s.repo = ?", repo);
+  if (before !== undefined) filter(`${id} < ?`, before);
+  if (asking === true) where.push(ASKING);
   if (states?.length === 1) filter("t.state = ?", states[0]);
   else if (states !== undefined) filter("t.state IN (SELECT value FROM json_each(?))", JSON.stringify(states));
   if (text !== undefined) filter("instr(s.search, ?) > 0", text.toLowerCase());
   // SQLite uses a partial index only if the query repeats its condition literally.
   if (open) where.push("t.state NOT IN ('done', 'failed', 'cancelled')");
+  if (repo !== undefined) {
+    const from = "task_specs AS s INDEXED BY task_specs_repo CROSS JOIN tasks AS t ON t.id = s.task_id";
+    return toStatement(from, where, id, [...values, limit + 1]);
+  }
   const index = indexFor({ user: userId !== null, thread: threadId !== undefined, state: states?.length === 1, open });
   const specs = text === undefined ? "" : "CROSS JOIN task_specs AS s ON s.task_id = t.id";
+  return toStatement(`tasks AS t ${index} ${specs}`, where, id, [...values, limit + 1]);
+}
+
+function toStatement(from: string, where: readonly string[], id: string, values: unknown[]) {
   const filters = where.length === 0 ? "" : `WHERE ${where.join(" AND ")}`;
-  return {
-    sql: `SELECT ${STATE_COLUMNS} FROM tasks AS t ${index} ${specs} ${filters} ORDER BY t.id DESC LIMIT ?`,
-    values: [...values, limit + 1],
-  };
+  return { sql: `SELECT ${STATE_COLUMNS} FROM ${from} ${filters} ORDER BY ${id} DESC LIMIT ?`, values };
 }
 
 function indexFor(given: { user: boolean; thread: boolean; state: boolean; open: boolean }): string {

@@ -162,6 +162,9 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     file: async () => ({ kind: "absent" }),
     has: async (taskId, sha) => holds(taskId, sha),
     diff: async (_taskId, base, head) => ({ base, head, files: [], truncated: false }),
+    diffFile: async () => {
+      throw new SlipwayError("not_found");
+    },
     patch: async () => {
       throw new SlipwayError("not_found");
     },
