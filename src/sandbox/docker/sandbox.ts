@@ -149,7 +149,9 @@ class DockerSandbox implements Sandbox {
 
   async hardeningChecks(signal?: AbortSignal): Promise<readonly HardeningCheck[]> {
     const facts = await withTaskFailures(this.#engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
-    return [...checkHost(facts, await this.#transport.kind()), diskHardeningCheck(await this.#disks.bound())];
+    const { Components } = await withTaskFailures(this.#engine.call((docker) => docker.version(), signal));
+    const runc = Components?.find(({ Name }) => Name === "runc")?.Version ?? null;
+    return [...checkHost(facts, await this.#transport.kind(), runc), diskHardeningCheck(await this.#disks.bound())];
   }
 
   storage(): Promise<string | null> {

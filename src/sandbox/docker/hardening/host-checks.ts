@@ -25,7 +25,11 @@ const full = (name: string, detail: string): HardeningCheck => ({ name, state: "
 const degraded = (name: string, detail: string): HardeningCheck => ({ name, state: "degraded", detail });
 
 /** One result per mechanism. `doctor --json` exposes the names, so they do not change. */
-export function checkHost(facts: EngineFacts, transport: TransportKind): HardeningCheck[] {
+export function checkHost(
+  facts: EngineFacts,
+  transport: TransportKind,
+  runcVersion: string | null = null,
+): HardeningCheck[] {
   const options = (facts.SecurityOptions ?? []).map((option) => option.split(",")[0]?.replace("name=", "") ?? "");
   const version = facts.ServerVersion ?? "";
   return [
@@ -33,6 +37,7 @@ export function checkHost(facts: EngineFacts, transport: TransportKind): Hardeni
       "engine",
       `Docker ${version || "of an unknown version"}, ${facts.OperatingSystem ?? "?"}, kernel ${facts.KernelVersion ?? "?"}`,
     ),
+    checkRuntime(runcVersion),
     checkSeccomp(version, options),
     options.includes("apparmor") || options.includes("selinux")
       ? full("access control", options.includes("apparmor") ? "AppArmor" : "SELinux")
@@ -56,6 +61,24 @@ export function checkHost(facts: EngineFacts, transport: TransportKind): Hardeni
           'ends all workers, and their tasks are retried; "live-restore": true in the engine\'s daemon.json keeps them running',
         ),
   ];
+}
+
+/** Older ones let a container out; distributions correct them and keep the number. */
+const SAFE_RUNC = [1, 1, 12] as const;
+
+function checkRuntime(version: string | null): HardeningCheck {
+  const parts = /^(\d+)\.(\d+)\.(\d+)/
+    .exec(version ?? "")
+    ?.slice(1)
+    .map(Number);
+  if (version === null || parts === undefined) return full("container runtime", "not runc, or of an unknown version");
+  const differing = SAFE_RUNC.findIndex((number, i) => parts[i] !== number);
+  const isOld = differing !== -1 && (parts[differing] ?? 0) < (SAFE_RUNC[differing] ?? 0);
+  if (!isOld) return full("container runtime", `runc ${version}`);
+  return degraded(
+    "container runtime",
+    `runc ${version} is older than ${SAFE_RUNC.join(".")}, which keeps containers in (CVE-2024-21626): update it, unless your distribution has corrected this one`,
+  );
 }
 
 function checkSeccomp(version: string, options: readonly string[]): HardeningCheck {
