@@ -125,6 +125,11 @@ export const FAILURE_TABLE = {
   ),
   model_auth: row("terminal", "The model provider refused the key.", "Set a valid model key on the server."),
   model_quota: row("terminal", "The model account has no quota left.", "Raise the account's limit, then retry."),
+  program_auth: row(
+    "terminal",
+    "The agent's program has no login.",
+    "Give the program its model in the image or by the gateway (docs/agents.md), or choose another agent.",
+  ),
   refused: row("terminal", "The model refused the task.", "Rephrase the prompt."),
   agent_stuck: row(
     "terminal",
@@ -228,6 +233,7 @@ export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
   "disk_full",
   "model_auth",
   "model_quota",
+  "program_auth",
   "model_overloaded",
   "repo_unreachable",
   "repo_incomplete",

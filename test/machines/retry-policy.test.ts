@@ -41,6 +41,8 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "image_not_allowed",
     "model_auth",
     "model_quota",
+    "program_auth",
+    "set_aside",
     "refused",
     "agent_stuck",
     "deadline_exceeded",

@@ -75,6 +75,7 @@ export class Rig {
         [WORKER_ENV.attempt]: String(this.workerApi.attempt),
         [WORKER_ENV.workspace]: this.workspace,
         [WORKER_ENV.state]: this.state,
+        HOME: join(this.dir, `home-${this.workerApi.attempt}`),
         ...env,
       },
       stdio: ["ignore", "ignore", "pipe"],

@@ -6,26 +6,23 @@
  *    everything that it started.
  * E2 Its environment holds the gateway's address and, as the API key, the attempt's token, which is
  *    valid for nothing else.
- * E3 A message that steers cancels the turn and starts the next one, because the protocol has no
- *    other way to deliver it.
+ * E3 A message that steers is put into the running turn where the program offers that. Otherwise,
+ *    and for a message that interrupts, the turn is cancelled and the message starts the next one.
+ * E4 A later attempt continues the program's own session where the program and the saved files
+ *    permit it; else a new one begins with a summary.
  */
+import { homedir } from "node:os";
 import { Readable, Writable } from "node:stream";
-import {
-  client,
-  methods,
-  ndJsonStream,
-  PROTOCOL_VERSION,
-  type ClientConnection,
-  type McpServer,
-  type PromptResponse,
-} from "@agentclientprotocol/sdk";
+import { client, methods, ndJsonStream, type ClientConnection, type PromptResponse } from "@agentclientprotocol/sdk";
 import { errorMessage } from "../../../src/core/error.ts";
 import { truncate } from "../../lib/text.ts";
+import { commandEnvironment } from "../../tools/shell/environment.ts";
 import { Program } from "../../tools/shell/program.ts";
 import { AgentFailure, type Agent, type AgentContext, type AgentResult, type ReceivedMessage } from "../agent.ts";
 import { ProgramConversation } from "../programs/conversation.ts";
 import { AcpEventMapper } from "../programs/event-mapper.ts";
-import { firstPrompt } from "../programs/prompts.ts";
+import { firstPrompt, messagePrompt, resumedPrompt } from "../programs/prompts.ts";
+import { ProgramState } from "../programs/state.ts";
 import {
   askForBudget,
   CURSOR,
@@ -36,10 +33,15 @@ import {
   type TurnEnd,
 } from "../programs/turns.ts";
 import { answerElicitation, grantPermission } from "./requests.ts";
+import { isAuthError, NotResumed, openSession, type OpenSession } from "./session.ts";
 
 const START_MS = 60_000;
 /** The time that a program has to end a cancelled turn. */
 const CANCEL_MS = 2_000;
+/** The time that a program has to take a message into its turn. */
+const STEER_MS = 5_000;
+/** The request of programs that take messages into the running turn; no part of version 1. */
+const STEER_METHOD = "_session/steering";
 /** The interval between checks for messages during a turn. */
 const MESSAGE_POLL_MS = 500;
 /** The time from the end of the connection to the end of the program. */
@@ -52,45 +54,71 @@ export interface AcpAgentOptions {
 }
 
 /** The command comes with the task (`program`); bash runs it in the checkout. */
-export function createAcpAgent({ root, env }: AcpAgentOptions): Agent {
+export function createAcpAgent(options: AcpAgentOptions): Agent {
   return {
     async run(context) {
       const settings = context.spec.program;
       if (settings?.protocol !== "acp") throw new AgentFailure("agent_error", "No command was given for this agent.");
-      const program = await Program.start({
-        command: "/bin/bash",
-        args: ["--norc", "-c", settings.command],
-        cwd: root,
-        env: { ...env, ...modelEnvironment(context) },
-      });
-      const run = new AcpRun(context, program, root);
+      const { root } = options;
+      const home = commandEnvironment()["HOME"] ?? homedir();
+      const conversation = new ProgramConversation(context);
+      const state = new ProgramState({ context, conversation, root, home, paths: settings.state });
+      const parts: RunParts = { ...options, context, conversation, state, mode: settings.mode ?? null };
+      const earlier = await state.restore();
+      if (earlier === null) return await runProgram(settings.command, parts, null);
       try {
-        return await run.execute();
-      } finally {
-        await run.close();
-        await program.close();
+        return await runProgram(settings.command, parts, earlier);
+      } catch (error) {
+        if (!(error instanceof NotResumed)) throw error;
+        const text = `The program does not continue its earlier conversation (${error.message}). It begins a new one and is given what was done.`;
+        context.emit("notice", { level: "info", code: "session_new", text });
+        await state.discard();
+        return await runProgram(settings.command, parts, null);
       }
     },
   };
 }
 
+interface RunParts extends AcpAgentOptions {
+  readonly context: AgentContext;
+  readonly conversation: ProgramConversation;
+  readonly state: ProgramState;
+  readonly mode: string | null;
+}
+
+async function runProgram(command: string, parts: RunParts, earlier: string | null): Promise<AgentResult> {
+  const { root, env, context } = parts;
+  const program = await Program.start({
+    command: "/bin/bash",
+    args: ["--norc", "-c", command],
+    cwd: root,
+    env: { ...env, ...modelEnvironment(context) },
+  });
+  const run = new AcpRun(parts, program);
+  try {
+    return await run.execute(earlier);
+  } finally {
+    await run.close();
+    await program.close();
+  }
+}
+
 class AcpRun {
+  readonly #parts: RunParts;
   readonly #context: AgentContext;
   readonly #program: Program;
-  readonly #root: string;
   readonly #events: AcpEventMapper;
-  readonly #conversation: ProgramConversation;
   readonly #connection: ClientConnection;
   /** Rejects when the program ends. */
   readonly #programEnd: Promise<never>;
-  #sessionId: string | null = null;
+  #session: OpenSession | null = null;
 
-  constructor(context: AgentContext, program: Program, root: string) {
+  constructor(parts: RunParts, program: Program) {
+    const { context, conversation } = parts;
+    this.#parts = parts;
     this.#context = context;
     this.#program = program;
-    this.#root = root;
-    this.#conversation = new ProgramConversation(context);
-    const events = new AcpEventMapper(context, this.#conversation);
+    const events = new AcpEventMapper(context, conversation);
     this.#events = events;
     this.#programEnd = program.ended.then((reason) => {
       throw this.#createFailure(`The agent's program has ended: ${reason}.`);
@@ -111,72 +139,44 @@ class AcpRun {
     this.#connection.closed.catch(() => undefined);
   }
 
-  async execute(): Promise<AgentResult> {
-    await this.#openSession();
-    const [context, conversation] = [this.#context, this.#conversation];
+  /** @throws NotResumed when the program cannot continue the session. */
+  async execute(earlier: string | null): Promise<AgentResult> {
+    const { context, conversation } = this.#parts;
+    const { agent } = this.#connection;
+    const inTime = <T>(response: Promise<T>): Promise<T> => this.#withStartTimeout(response);
+    this.#session = await openSession({ ...this.#parts, agent, events: this.#events, inTime }, earlier);
+    context.mark(CURSOR);
     const verified = await runTurns({
       context,
       conversation,
-      first: firstPrompt(context, conversation),
-      runTurn: (prompt) => context.alive("The agent's program", () => this.#runTurn(prompt)),
+      first: earlier === null ? firstPrompt(context, conversation) : resumedPrompt(context, conversation),
+      runTurn: async (prompt) => {
+        try {
+          return await context.alive("The agent's program", () => this.#runTurn(prompt));
+        } finally {
+          this.#events.endTurn();
+        }
+      },
+      save: async () => await this.#saveState("now"),
     });
     return await toResult(context, { summary: this.#events.lastMessage, isReport: true, verified });
   }
 
+  async #saveState(mode: "due" | "now"): Promise<void> {
+    if (this.#session?.canResume === true) await this.#parts.state.save(this.#session.sessionId, mode);
+  }
+
   /** Sends a cancel request when the agent was stopped; does not wait for its effect. */
   async close(): Promise<void> {
-    if (this.#sessionId !== null && this.#context.signal.aborted) await this.#sendCancel().catch(() => undefined);
+    if (this.#session !== null && this.#context.signal.aborted) await this.#sendCancel().catch(() => undefined);
     this.#events.endTurn();
     this.#connection.close();
-  }
-
-  async #openSession(): Promise<void> {
-    const { agent } = this.#connection;
-    const initialized = await this.#withStartTimeout(
-      agent.request(methods.agent.initialize, {
-        protocolVersion: PROTOCOL_VERSION,
-        clientInfo: { name: "slipway", version: "1" },
-        clientCapabilities: {
-          fs: { readTextFile: false, writeTextFile: false },
-          terminal: false,
-          elicitation: { form: {} },
-        },
-      }),
-    );
-    if (initialized.protocolVersion !== PROTOCOL_VERSION)
-      throw new AgentFailure(
-        "agent_error",
-        `The agent's program speaks version ${initialized.protocolVersion} of the protocol; version ${PROTOCOL_VERSION} is required.`,
-      );
-    const mcpServers = this.#toMcpServers(initialized.agentCapabilities?.mcpCapabilities?.http === true);
-    const session = await this.#withStartTimeout(
-      agent.request(methods.agent.session.new, { cwd: this.#root, mcpServers }),
-    );
-    this.#sessionId = session.sessionId;
-    this.#context.mark(CURSOR);
-  }
-
-  /** The task's MCP servers in the protocol's form; the program starts them itself. */
-  #toMcpServers(supportsHttp: boolean): McpServer[] {
-    const toPairs = (record: Readonly<Record<string, string>> = {}) =>
-      Object.entries(record).map(([name, value]) => ({ name, value }));
-    return Object.entries(this.#context.spec.mcpServers ?? {}).flatMap(([name, server]): McpServer[] => {
-      if ("command" in server)
-        return [{ name, command: server.command, args: server.args ?? [], env: toPairs(server.env) }];
-      if (supportsHttp) return [{ type: "http", name, url: server.url, headers: toPairs(server.headers) }];
-      this.#events.notice(
-        "warning",
-        "mcp_problem",
-        `The agent's program does not support MCP servers over HTTP; "${name}" is left out.`,
-      );
-      return [];
-    });
   }
 
   /** Runs one turn until it ends or a message that steers arrives (E3). */
   async #runTurn(text: string): Promise<TurnEnd> {
     const { signal } = this.#context;
-    const sessionId = this.#sessionId ?? "";
+    const { sessionId = "" } = this.#session ?? {};
     let [ended, isCancelled] = [false, false];
     this.#events.beginTurn();
     const response = this.#connection.agent
@@ -189,9 +189,13 @@ class AcpRun {
     while (!ended && messages.length === 0) {
       await Promise.race([response.catch(() => undefined), this.#programEnd, this.#context.sleep(MESSAGE_POLL_MS)]);
       signal.throwIfAborted();
-      if (!ended) messages.push(...(await this.#context.receiveMessages("step")));
-      if (!ended && messages.length === 0 && this.#events.takeToolEnded()) {
-        await this.#conversation.save();
+      if (ended) continue;
+      const canSteer = this.#session?.canSteer === true && !this.#context.isInterrupted;
+      const received = await this.#context.receiveMessages("step");
+      if (received.length > 0 && !(canSteer && (await this.#steer(received)))) messages.push(...received);
+      if (messages.length === 0 && this.#events.takeToolEnded()) {
+        await this.#parts.conversation.save();
+        await this.#saveState("due");
         await this.#context.checkpoint(CURSOR, "due");
       }
     }
@@ -201,6 +205,25 @@ class AcpRun {
     }
     const end = isCancelled ? null : await response;
     return end === null || messages.length > 0 ? { kind: "interrupted", messages } : end;
+  }
+
+  /** @returns false when the program did not take the messages into its turn. */
+  async #steer(messages: readonly ReceivedMessage[]): Promise<boolean> {
+    const { conversation, context } = this.#parts;
+    const prompt = [{ type: "text", text: messagePrompt(messages) }];
+    const params = {
+      sessionId: this.#session?.sessionId ?? "",
+      prompt,
+      _meta: { steering: { idleBehavior: "promptRequired" } },
+    };
+    const answer = this.#connection.agent
+      .request<{ readonly outcome?: unknown }>(STEER_METHOD, params)
+      .catch(() => ({ outcome: "failed" }));
+    const { outcome } = await Promise.race([answer, context.sleep(STEER_MS).then(() => ({ outcome: "late" }))]);
+    if (outcome !== "injected") return false;
+    for (const { id, text } of messages) conversation.add("person", text, id);
+    await conversation.save();
+    return true;
   }
 
   /** Updates that arrived before the response are handled before the turn ends. */
@@ -217,7 +240,7 @@ class AcpRun {
   }
 
   async #sendCancel(): Promise<void> {
-    await this.#connection.agent.notify(methods.agent.session.cancel, { sessionId: this.#sessionId ?? "" });
+    await this.#connection.agent.notify(methods.agent.session.cancel, { sessionId: this.#session?.sessionId ?? "" });
   }
 
   /** @throws AgentFailure when the turn does not end in time. */
@@ -241,6 +264,7 @@ class AcpRun {
     await this.#throwIfProgramEnded();
     const text = truncate(errorMessage(error), 2_000);
     if (isBudgetRefusal(this.#context, text)) return await askForBudget(this.#context, text);
+    if (isAuthError(error)) throw new AgentFailure("program_auth", text, this.#program.errors || null);
     throw this.#createFailure(`The agent's program gave up: ${text}`);
   }
 

@@ -13,6 +13,9 @@ const MESSAGE_LIMIT = 32 * 1024;
 const DELTA_LIMIT = 16_000;
 const OUTPUT_LIMIT = 16 * 1024;
 const MAX_OPEN_CALLS = 200;
+/** The wait for the rest of a call's input, and for an input at all, ms. */
+const QUIET_MS = 300;
+const LATE_INPUT_MS = 1_500;
 
 type BlockType = "text" | "thinking";
 
@@ -21,6 +24,9 @@ interface Call {
   readonly startedAt: number;
   /** `tool.started` was emitted. */
   announced: boolean;
+  isRunning: boolean;
+  /** Until it is announced with what is known. */
+  timer: NodeJS.Timeout | undefined;
   name: string | null;
   title: string | null;
   input: unknown;
@@ -40,6 +46,7 @@ export class AcpEventMapper {
   /** The cost of the session that was reported so far. */
   #usd = 0;
   #toolEnded = false;
+  #isMuted = false;
 
   /** @param conversation gets what the program says and does. */
   constructor(context: AgentContext, conversation: ProgramConversation) {
@@ -68,9 +75,17 @@ export class AcpEventMapper {
     return toolEnded;
   }
 
+  /** Updates are left out while it is muted: a program repeats its conversation. */
+  mute(isMuted: boolean): void {
+    this.#isMuted = isMuted;
+  }
+
   update(update: SessionUpdate): void {
+    if (this.#isMuted) return;
     switch (update.sessionUpdate) {
       case "agent_message_chunk":
+        if (isMakersNote(update))
+          return this.notice("info", "acp_notice", update.content.type === "text" ? update.content.text : "");
         return this.#addChunk(
           "text",
           update.messageId ?? null,
@@ -154,17 +169,30 @@ export class AcpEventMapper {
     this.flushMessage();
     const call = this.#calls.get(update.toolCallId) ?? this.#openCall(update.toolCallId);
     if (call === null) return;
+    // The first title of some programs is the name of the tool.
+    const nameInTitle = call.title === null && /^[\w-]{1,40}$/.test(update.title ?? "") ? update.title : null;
+    call.name = update.name ?? call.name ?? nameInTitle ?? update.kind ?? null;
     if (update.title) call.title = update.title;
-    call.name = update.name ?? call.name ?? update.kind ?? null;
     if (!isEmpty(update.rawInput)) call.input = update.rawInput;
     if (update.locations?.length) call.paths = update.locations.map(({ path }) => path);
     call.output = readOutput(update) || call.output;
+    call.isRunning ||= update.status === "in_progress";
     const over = update.status === "completed" || update.status === "failed";
-    // Some programs announce a call before they send its input.
-    if (call.input !== null || over || update.status === "in_progress") this.#announceCall(call);
-    if (!over) return;
+    if (!over) return this.#announceSoon(call);
     this.#calls.delete(update.toolCallId);
     this.#finishCall(call, call.output, update.status === "completed" ? 0 : 1);
+  }
+
+  /**
+   * The command and the title of a call may follow its first update. A call that runs is announced
+   * with what is known after a moment; one that waits is announced once its input is known.
+   */
+  #announceSoon(call: Call): void {
+    clearTimeout(call.timer);
+    if (call.announced) return;
+    if (call.isRunning && call.input !== null) return this.#announceCall(call);
+    if (!call.isRunning && call.input === null) return;
+    call.timer = setTimeout(() => this.#announceCall(call), call.input === null ? LATE_INPUT_MS : QUIET_MS);
   }
 
   #openCall(key: string): Call | null {
@@ -174,6 +202,8 @@ export class AcpEventMapper {
       id,
       startedAt: performance.now(),
       announced: false,
+      isRunning: false,
+      timer: undefined,
       name: null,
       title: null,
       input: null,
@@ -185,6 +215,7 @@ export class AcpEventMapper {
   }
 
   #announceCall(call: Call): void {
+    clearTimeout(call.timer);
     if (call.announced) return;
     call.announced = true;
     const { id, title, input, paths } = call;
@@ -246,8 +277,16 @@ function describeCall(call: Call, exitCode: number | null): string {
 
 const readName = ({ name }: Call): string => stripHidden(name ?? "tool").text;
 
+/** The folder alone says nothing. */
 function isEmpty(input: unknown): boolean {
-  return input === undefined || input === null || (typeof input === "object" && Object.keys(input).length === 0);
+  if (typeof input !== "object") return input === undefined;
+  return input === null || Object.keys(input).every((key) => key === "cwd");
+}
+
+/** What the program's maker tells its users, such as news about billing. */
+function isMakersNote({ _meta }: { readonly _meta?: Readonly<Record<string, unknown>> | null }): boolean {
+  const meta = _meta?.["claudeCode"];
+  return typeof meta === "object" && meta !== null && "kind" in meta && meta.kind === "informational";
 }
 
 function readOutput({ content, rawOutput }: ToolCallUpdate): string {

@@ -40,6 +40,13 @@ export function firstPrompt(
     .join("\n\n");
 }
 
+/** The first prompt of an attempt whose program continues its own conversation. */
+export function resumedPrompt({ spec, notes }: AgentContext, conversation: ProgramConversation): string {
+  const unknown = spec.delivered.filter(({ id }) => !conversation.hasMessage(id)).map(({ text }) => text);
+  const task = conversation.isOwn ? [INTERRUPTED] : [spec.prompt, CONTINUED];
+  return [...task, ...describeNotes(notes), ...unknown].join("\n\n");
+}
+
 const describeNotes = (notes: readonly string[]): string[] => notes.map((note) => `[Slipway] ${note}`);
 
 export function messagePrompt(messages: readonly ReceivedMessage[]): string {

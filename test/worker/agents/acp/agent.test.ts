@@ -3,13 +3,15 @@
  * SDK, with the real broker and checkout.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { Rig, type Running } from "../../rig.ts";
-import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
+import { WORKER_ENV, type WorkerSpec } from "../../../../src/core/protocol/worker.ts";
 
-const PROGRAM = `exec ${JSON.stringify(process.execPath)} ${JSON.stringify(join(import.meta.dirname, "program.mjs"))}`;
+/** Other runs on the machine may have such programs too. */
+const OWN = `run-${process.pid}`;
+const PROGRAM = `exec ${JSON.stringify(process.execPath)} ${JSON.stringify(join(import.meta.dirname, "program.mjs"))} ${OWN}`;
 
 let rig: Rig;
 beforeEach(async () => {
@@ -86,6 +88,20 @@ it("[O6] a call that is announced before its input is known is emitted once, wit
   expect(rig.workerApi.of("tool.finished").map(({ data }) => data["output"])).toEqual(["a.txt"]);
 });
 
+it("[O6] a call whose command and title come later is emitted once, with them and the tool's name", async () => {
+  await run(["begin npm test", "begin npm run build@700"]);
+  expect(rig.workerApi.of("tool.started").map(({ data }) => [data["name"], data["input"]])).toEqual([
+    ["bash", { title: "npm test", command: "npm test", cwd: expect.any(String) }],
+    ["bash", { title: "npm run build", command: "npm run build", cwd: expect.any(String) }],
+  ]);
+});
+
+it("[O6] what the program's maker tells its users is a notice", async () => {
+  await run(["note We change our prices.", "say Done with the parser."]);
+  expect(blocks()).toEqual(["text: Done with the parser."]);
+  expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toContain("We change our prices.");
+});
+
 it("[O6] permissions are granted and reported", async () => {
   await run(["permit"]);
   expect(blocks()).toEqual(["text: permission: yes"]);
@@ -141,8 +157,94 @@ it("[O6] a steering message interrupts the turn and starts the next one; a follo
   expect(await rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "b.txt", "c.txt", "d.txt"]);
 });
 
+it("[O6] a message is put into the running turn where the program offers that, unless it interrupts", async () => {
+  const program = { protocol: "acp" as const, command: `${PROGRAM} steer` };
+  const running = await start(["write b.txt=1", "injected", "wait 60000"], { program });
+  await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
+  rig.workerApi.command({ type: "message", messageId: "m1", text: "Look at c.txt", mode: "steer" });
+  await rig.workerApi.until(() => rig.workerApi.deltas.some(({ text }) => text === "steered: Look at c.txt"));
+  rig.workerApi.command({ type: "message", messageId: "m2", text: "say stopped", mode: "steer", interrupt: true });
+  expect(await running.exit).toBe(0);
+  expect(prompts()).toHaveLength(2);
+  expect(prompts()[1]).toContain("say stopped");
+  expect(rig.workerApi.of("message.status").map(({ data }) => data["id"])).toEqual(["m1", "m2"]);
+});
+
+const state = ["memory"];
+/** Each attempt has the same folder, as in a container. */
+const runAt = async (lines: readonly string[], spec: Partial<WorkerSpec>): Promise<number | null> => {
+  const folder = join(rig.dir, "workspace");
+  rmSync(folder, { recursive: true, force: true });
+  use(lines, spec);
+  return await rig.run(null, { [WORKER_ENV.workspace]: folder });
+};
+const RESUMING: [string, string][] = [
+  ["session/resume", "resume"],
+  ["session/load, whose repetition is left out", "load"],
+];
+it.each(RESUMING)("[O12] a later attempt continues the program's own conversation with %s", async (_, word) => {
+  const program = { protocol: "acp" as const, command: `${PROGRAM} ${word}`, state };
+  await runAt(["say one", "write b.txt=1", "die"], { program });
+  expect(rig.workerApi.of("failed")).toHaveLength(1);
+  rig.workerApi.next();
+  const delivered = [{ id: "m1", text: "Mind the tests." }];
+  expect(await runAt(["recall"], { program, delivered, notes: [] })).toBe(0);
+  const [, second = ""] = prompts();
+  expect(second).toMatch(/^An earlier attempt at this task was interrupted[^]*Mind the tests\.$/m);
+  expect(second).not.toContain("done so far");
+  expect(blocks().join()).not.toContain("replayed");
+});
+
+it("[O12] a conversation that cannot be continued begins again, with what was done", async () => {
+  const program = { protocol: "acp" as const, command: `${PROGRAM} resume`, state };
+  await runAt(["torn", "say I look at the parser", "write b.txt=1", "die"], { program });
+  rig.workerApi.next();
+  expect(await runAt(["say two"], { program })).toBe(0);
+  expect(prompts()[1]).toMatch(/^say two[^]*\[agent\] I look at the parser\n\[action\] edit: Write b\.txt \(done\)/);
+  expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toContainEqual(
+    expect.stringContaining("no conversation: torn). It begins a new one"),
+  );
+});
+
+it("[O12] without saved files, or without the ability, nothing is tried", async () => {
+  await runAt(["say one", "die"], { program: { protocol: "acp", command: `${PROGRAM} resume`, state: [] } });
+  rig.workerApi.next();
+  expect(await runAt(["say two"], { program: { protocol: "acp", command: PROGRAM, state } })).toBe(0);
+  expect(prompts()[1]).toContain("[agent] one");
+  expect(rig.workerApi.of("notice")).toEqual([]);
+});
+
+it("[O6] mode, model and effort are set where they are offered; else people are told", async () => {
+  const command = `${PROGRAM} options`;
+  const spec = { model: "claude-b", effort: "max" as const };
+  await run(["chosen"], { program: { protocol: "acp", command }, ...spec });
+  expect(blocks()).toEqual(['text: {"mode":"bypassPermissions","model":"maker/claude-b","effort":"max"}']);
+  expect(rig.workerApi.of("notice")).toEqual([]);
+  rig.workerApi.next();
+  const other = { model: "claude-c", effort: "high" as const };
+  await run(["chosen"], { program: { protocol: "acp", command, mode: "plan" }, ...other });
+  expect(blocks().at(-1)).toBe('text: {"mode":"plan","model":"maker/claude-a","effort":"low"}');
+  expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toEqual([
+    'The program has no model "claude-c": it offers maker/claude-a, maker/claude-b, and works with its own.',
+    'The program has no effort "high": it offers low, max, and works with its own.',
+  ]);
+  rig.workerApi.next();
+  await run(["chosen"], { program: { protocol: "acp", command: `${PROGRAM} modes` } });
+  expect(blocks().at(-1)).toContain('"mode":"bypassPermissions"');
+});
+
+it("[O6] a program without a login ends the task with the ways that it offers; a key of its environment is used", async () => {
+  await run(["say x"], { program: { protocol: "acp", command: `${PROGRAM} login` } });
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({
+    code: "program_auth",
+    message: expect.stringContaining("It offers: Log in (Opens a browser)."),
+  });
+  rig.workerApi.next();
+  expect(await run(["say x"], { program: { protocol: "acp", command: `${PROGRAM} key` } })).toBe(0);
+  expect(blocks()).toEqual(["text: x"]);
+});
+
 it("[O6] cancelled, it stops in time, its work is saved and its processes have ended", async () => {
-  // A number of this process: other runs on the machine may have such a daemon too.
   const seconds = `77.${process.pid}`;
   const running = await start([`daemon ${seconds}`, "stubborn", "write b.txt=1", "wait 60000"]);
   await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
@@ -151,7 +253,7 @@ it("[O6] cancelled, it stops in time, its work is saved and its processes have e
   expect(await running.exit).toBe(0);
   expect(performance.now() - begun).toBeLessThan(15_000);
   expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-  expect([alive(`sleep ${seconds}`), alive("acp/program\\.mjs")]).toEqual([false, false]);
+  expect([alive(`sleep ${seconds}`), alive(`program.mjs ${OWN}`)]).toEqual([false, false]);
 });
 
 it("[O6] failing checks are sent back to the program", async () => {
@@ -201,7 +303,7 @@ it.each([
   expect(failed?.["message"]).toMatch(new RegExp(message));
   if (evidence !== null) expect(failed?.["evidence"]).toContain(evidence);
   if (lines[0] !== "say x") expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-  expect(alive("acp/program\\.mjs")).toBe(false);
+  expect(alive(`program.mjs ${OWN}`)).toBe(false);
 });
 
 it("the program gets the task's MCP servers and the repository's instructions", async () => {

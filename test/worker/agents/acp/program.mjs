@@ -1,18 +1,55 @@
 /**
  * A real agent program that speaks the Agent Client Protocol. Each line of the prompt is one
- * action; it works on real files.
+ * action; it works on real files. Its abilities are words of its command line: `load`, `resume`
+ * (it keeps its conversation in its home), `steer`, `options`, `modes`, `login` (it has none),
+ * `key` (its login needs a key), `old`.
  */
 import { spawn } from "node:child_process";
-import { writeFileSync, appendFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { once } from "node:events";
 import { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { agent, methods, ndJsonStream } from "@agentclientprotocol/sdk";
+import { agent, methods, ndJsonStream, RequestError } from "@agentclientprotocol/sdk";
 
 let cancelled = false;
 let asked = 0;
 let stubborn = false;
 const cwd = process.cwd();
+const can = (word) => process.argv.includes(word);
+const memory = join(process.env.HOME ?? "/", "memory", "s1.jsonl");
+const steered = [];
+let loggedIn = !can("login") && !can("key");
+const options = {
+  mode: { category: "mode", values: ["ask", "bypassPermissions", "plan"] },
+  model: { category: "model", values: ["maker/claude-a", "maker/claude-b"] },
+  effort: { category: "thought_level", values: ["low", "max"] },
+};
+const chosen = { mode: "ask", model: "maker/claude-a", effort: "low" };
+const offer = () => ({
+  ...(can("options") && {
+    configOptions: Object.entries(options).map(([id, { category, values }]) => ({
+      id,
+      name: id,
+      category,
+      type: "select",
+      currentValue: chosen[id],
+      options: values.map((value) => ({ value, name: value })),
+    })),
+  }),
+  ...(can("modes") && {
+    modes: { currentModeId: chosen.mode, availableModes: options.mode.values.map((id) => ({ id, name: id })) },
+  }),
+});
+function recall(sessionId) {
+  try {
+    const lines = readFileSync(memory, "utf8").trim().split("\n");
+    if (sessionId !== "s1" || lines[0] === "torn") throw new Error("torn");
+    return lines;
+  } catch (error) {
+    throw new RequestError(-32603, `no conversation: ${error.message}`);
+  }
+}
 const text = (words) => ({ type: "text", text: words });
 
 function acts(client, sessionId) {
@@ -64,6 +101,32 @@ function acts(client, sessionId) {
         rawInput: { command: "ls -l" },
       });
       await tell({ sessionUpdate: "tool_call_update", toolCallId: "c5", status: "completed", rawOutput: "a.txt" });
+    },
+    begin: async (line) => {
+      const [command, waitMs = "0"] = line.split("@");
+      const call = { toolCallId: "c6", kind: "execute" };
+      await tell({ ...call, sessionUpdate: "tool_call", title: "bash", status: "pending", rawInput: { cwd } });
+      await sleep(Number(waitMs));
+      await tell({
+        ...call,
+        sessionUpdate: "tool_call_update",
+        status: "in_progress",
+        title: command,
+        rawInput: { command, cwd },
+      });
+      await tell({ ...call, sessionUpdate: "tool_call_update", status: "completed", rawOutput: "ok" });
+    },
+    note: async (words) =>
+      await tell({
+        sessionUpdate: "agent_message_chunk",
+        content: text(words),
+        _meta: { claudeCode: { kind: "informational" } },
+      }),
+    chosen: async () => await say(JSON.stringify(chosen)),
+    recall: async () => await say(`I know: ${recall("s1").join(" | ")}`),
+    injected: async () => {
+      while (steered.length === 0) await sleep(20);
+      await say(`steered: ${steered.join()}`);
     },
     fail: async () =>
       await tell({
@@ -165,12 +228,50 @@ function acts(client, sessionId) {
 
 agent({ name: "test" })
   .onRequest(methods.agent.initialize, () => ({
-    protocolVersion: process.argv[2] === "old" ? 7 : 1,
-    agentCapabilities: { loadSession: false },
+    protocolVersion: can("old") ? 7 : 1,
+    agentCapabilities: { loadSession: can("load"), ...(can("resume") && { sessionCapabilities: { resume: {} } }) },
+    authMethods: can("key")
+      ? [{ id: "maker-api-key", name: "Use an API key" }]
+      : [{ id: "web", name: "Log in", description: "Opens a browser" }],
+    ...(can("steer") && { _meta: { steering: { supported: true } } }),
   }))
+  .onRequest(methods.agent.authenticate, ({ params }) => {
+    if (params.methodId !== "maker-api-key") throw RequestError.authRequired();
+    loggedIn = true;
+    return {};
+  })
+  .onRequest(methods.agent.session.load, async ({ params, client }) => {
+    for (const line of recall(params.sessionId))
+      await client.notify(methods.client.session.update, {
+        sessionId: params.sessionId,
+        update: { sessionUpdate: "agent_message_chunk", content: text(`replayed ${line}`) },
+      });
+    return offer();
+  })
+  .onRequest(methods.agent.session.resume, ({ params }) => {
+    recall(params.sessionId);
+    return offer();
+  })
+  .onRequest(methods.agent.session.setConfigOption, ({ params }) => {
+    chosen[params.configId] = params.value;
+    return offer();
+  })
+  .onRequest(methods.agent.session.setMode, ({ params }) => {
+    chosen.mode = params.modeId;
+    return {};
+  })
+  .onRequest(
+    "_session/steering",
+    (params) => params,
+    ({ params }) => {
+      steered.push(params.prompt[0].text);
+      return { outcome: "injected" };
+    },
+  )
   .onRequest(methods.agent.session.new, ({ params }) => {
+    if (!loggedIn) throw RequestError.authRequired();
     if (params.mcpServers.length > 0) appendFileSync("mcp.json", JSON.stringify(params.mcpServers));
-    return { sessionId: "s1" };
+    return { sessionId: "s1", ...offer() };
   })
   .onNotification(methods.agent.session.cancel, () => {
     cancelled = true;
@@ -180,14 +281,18 @@ agent({ name: "test" })
     asked += 1;
     const prompt = params.prompt.map((block) => block.text).join("\n");
     appendFileSync(`${cwd}/../prompts.txt`, `--- ${asked}\n${prompt}\n`);
-    const can = acts(client, params.sessionId);
+    if (can("load") || can("resume")) {
+      mkdirSync(join(memory, ".."), { recursive: true });
+      appendFileSync(memory, `${prompt.split("\n")[0]}\n`);
+    }
+    const act = acts(client, params.sessionId);
     const [script = ""] = prompt.split("\n\n");
-    if (asked > 1 && prompt.includes("checks do not pass")) await can.write("a.txt=fixed");
+    if (asked > 1 && prompt.includes("checks do not pass")) await act.write("a.txt=fixed");
     for (const line of script.split("\n")) {
       const [, name = "", rest = ""] = /^(\w+) ?(.*)$/.exec(line) ?? [];
       if (cancelled) return { stopReason: "cancelled" };
       if (name === "stop" && asked < 3) return { stopReason: rest };
-      if (Object.hasOwn(can, name)) await can[name](rest);
+      if (Object.hasOwn(act, name)) await act[name](rest);
     }
     return { stopReason: cancelled ? "cancelled" : "end_turn" };
   })
