@@ -10,6 +10,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
+import { buildSdk } from "./sdk.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const stamp = join(root, "dist", ".built");
@@ -106,6 +107,8 @@ export async function build() {
     "tsconfig.build.json",
     "package.json",
     "scripts/build.mjs",
+    "scripts/sdk.mjs",
+    "docs/sdk",
   ];
   const wanted = Math.max(...sources.map((name) => newest(join(root, name))));
   if (existsSync(stamp) && statSync(stamp).mtimeMs >= wanted) return false;
@@ -147,6 +150,7 @@ export async function build() {
     // Native modules, and modules that read files beside themselves.
     external: ["better-sqlite3", "better-sqlite3-napi", "@node-rs/argon2", "dockerode"],
   });
+  await buildSdk(root);
   await buildWebApp(from("dist", "web"));
   // esbuild's service process otherwise lives as long as this one, which may become the server.
   await stop();

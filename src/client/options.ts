@@ -10,7 +10,7 @@ export interface ClientOptions {
   /**
    * A personal access token. Without one, `login` or `sessions` give a session that renews itself.
    */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Keeps the session between runs; without it the session lives as long as this object. */
   readonly sessions?: SessionStore;
   /** Replaces `token` and `sessions`: access tokens come from here. */

@@ -19,9 +19,14 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-function abortReason(signal: AbortSignal | undefined): Error {
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw abortReason(signal);
+}
+
+/** React Native has no DOMException, and its signals have no reason. */
+export function abortReason(signal: AbortSignal | undefined): Error {
   const reason: unknown = signal?.reason;
-  return reason instanceof Error ? reason : new DOMException("The wait was aborted.", "AbortError");
+  return reason instanceof Error ? reason : Object.assign(new Error("It was aborted."), { name: "AbortError" });
 }
 
 /**

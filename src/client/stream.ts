@@ -1,4 +1,5 @@
 /** One WebSocket connection with one subscription, as an async iterable of its frames. */
+import { abortReason, throwIfAborted } from "./retry.ts";
 import { CLOSE_CODES } from "../core/protocol/stream-constants.ts";
 import type { ServerFrame } from "../core/protocol/stream.ts";
 
@@ -33,11 +34,13 @@ export class StreamEnd extends Error {
 /** The server rejected the subscription; reconnecting does not help. */
 export class TopicRejected extends Error {
   readonly code: string;
+  readonly topic: string;
 
-  constructor(code: string) {
+  constructor(code: string, topic: string) {
     super(`the server refuses the subscription: ${code}`);
     this.name = "TopicRefused";
     this.code = code;
+    this.topic = topic;
   }
 }
 
@@ -64,7 +67,7 @@ export interface StreamRequest {
  */
 export async function* openStream(request: StreamRequest): AsyncGenerator<TopicFrame, void, undefined> {
   const { signal, quietMs } = request;
-  signal?.throwIfAborted();
+  throwIfAborted(signal);
   const inbox: TopicFrame[] = [];
   const ending: { reason: Error | null } = { reason: null };
   let wake: (() => void) | null = null;
@@ -80,8 +83,7 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
     notifyConsumer();
   };
   const socket = new request.Socket(request.url, [request.protocol]);
-  const abort = (): void =>
-    finish(signal?.reason instanceof Error ? signal.reason : new DOMException("The watch was aborted.", "AbortError"));
+  const abort = (): void => finish(abortReason(signal));
   const send = (frame: object): void => socket.send(JSON.stringify(frame));
 
   socket.addEventListener("open", () => send({ type: "auth", token: request.token }));
@@ -97,7 +99,7 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
         opened = true;
         return;
       case "error":
-        if (frame.topic === request.topic) finish(new TopicRejected(frame.code));
+        if (frame.topic === request.topic) finish(new TopicRejected(frame.code, request.topic));
         return;
       case "pong":
         return;

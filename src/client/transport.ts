@@ -7,7 +7,7 @@
  */
 import { readProblem, SlipwayProblem } from "./problem.ts";
 import type { KeyedCallOptions, LoginAnswer, Session, SessionStore } from "./types.ts";
-import { backoffDelay, sleep } from "./retry.ts";
+import { backoffDelay, sleep, throwIfAborted } from "./retry.ts";
 
 export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 
@@ -23,7 +23,7 @@ export interface TokenProvider {
 
 export interface TransportOptions {
   readonly baseUrl: string;
-  readonly token?: string;
+  readonly token?: string | undefined;
   readonly sessions?: SessionStore;
   /** Replaces `token` and `sessions`. */
   readonly tokens?: TokenProvider;
@@ -185,7 +185,7 @@ export class Transport {
         method: call.method,
         headers,
         ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
-        signal: call.signal === undefined ? timeout.signal : AbortSignal.any([call.signal, timeout.signal]),
+        signal: call.signal === undefined ? timeout.signal : withTimeout(call.signal, timeout),
       });
       const { status, headers: received } = response;
       const isSuccess = status >= 200 && status <= 299;
@@ -193,7 +193,7 @@ export class Transport {
         ? { status, headers: received, body: await read(response) }
         : { status, headers: received, text: await response.text() };
     } catch (cause) {
-      call.signal?.throwIfAborted();
+      throwIfAborted(call.signal);
       const problem = timeout.signal.aborted ? `did not answer within ${timeoutMs / 1_000} s` : "cannot be reached";
       throw new SlipwayProblem("unreachable", 0, `The server at ${this.baseUrl} ${problem}.`, { cause });
     } finally {
@@ -231,18 +231,30 @@ function isWorthRepeating({ status, code }: SlipwayProblem): boolean {
   return status === 429 || status >= 500 || code === "unreachable";
 }
 
+/** A signal that is aborted by either. */
+function withTimeout(signal: AbortSignal, timeout: AbortController): AbortSignal {
+  if ("any" in AbortSignal) return AbortSignal.any([signal, timeout.signal]);
+  // React Native.
+  if (signal.aborted) timeout.abort();
+  signal.addEventListener("abort", () => timeout.abort(), { once: true });
+  return timeout.signal;
+}
+
 /**
  * `crypto.randomUUID` is missing on pages without https, where the server may well be used in a
  * home network.
  */
 function newKey(): string {
-  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  const bytes = new Uint8Array(16);
+  // React Native has no crypto of its own. A key must differ from the person's other keys only.
+  if ("crypto" in globalThis) globalThis.crypto.getRandomValues(bytes);
+  else bytes.forEach((_, i) => (bytes[i] = Math.floor(Math.random() * 256)));
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function getAddress(baseUrl: string, call: Call): string {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(call.query ?? {})) if (value !== undefined) query.set(name, String(value));
-  const text = query.toString();
+  // React Native's URLSearchParams sets nothing.
+  const pairs = Object.entries(call.query ?? {}).filter(([, value]) => value !== undefined);
+  const text = pairs.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&");
   return `${baseUrl}${call.path}${text === "" ? "" : `?${text}`}`;
 }

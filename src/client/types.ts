@@ -91,7 +91,7 @@ export interface ConversationQuery {
 export interface CountsQuery {
   /** The address of a repository. */
   readonly repository?: string;
-  /** The id of a person; for operators. */
+  /** The id of a person, for operators; `me` = yours. */
   readonly owner?: string;
 }
 

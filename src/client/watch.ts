@@ -14,7 +14,7 @@ import { SlipwayProblem } from "./problem.ts";
 import { openStream, StreamEnd, TopicRejected, type WebSocketConstructor, type TopicFrame } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
-import { backoffDelay, sleep } from "./retry.ts";
+import { backoffDelay, sleep, throwIfAborted } from "./retry.ts";
 import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream-constants.ts";
 
 export interface WatchOptions {
@@ -34,8 +34,15 @@ export type ConnectionState =
   | { readonly kind: "lost"; readonly retryInMs: number };
 
 export interface WatchTasksOptions extends Pick<WatchOptions, "signal" | "onConnection"> {
+  /** The tasks of all people, for operators; by default yours. */
+  readonly all?: boolean;
   /** The cursor of an earlier watch; null or absent = all tasks, then their changes. */
   readonly after?: number | null;
+  /**
+   * Called with the cursor after the tasks before it were taken: keep it, and give it as `after` to
+   * go on from there.
+   */
+  readonly onCursor?: (cursor: number) => void;
 }
 
 export interface WatchTiming {
@@ -148,12 +155,15 @@ async function* fetchEvents(
   }
 }
 
-/** Tasks in their newest form, each time one changes. Never ends by itself. */
+/**
+ * Tasks in their newest form, in the order of their changes. Never ends by itself. A form that is
+ * older than one that was yielded is left out, so a task never goes back.
+ */
 export async function* watchTasks(
   deps: WatchDeps,
   options: WatchTasksOptions = {},
 ): AsyncGenerator<WireTask, void, undefined> {
-  const { signal } = options;
+  const { signal, all = false, onCursor } = options;
   let after = options.after ?? null;
   const seen = new Map<string, string>();
   /** False for a form of the task that was already yielded, from the stream or by polling. */
@@ -165,19 +175,20 @@ export async function* watchTasks(
     return true;
   };
   yield* follow(deps, options, {
-    name: "tasks",
+    name: all ? "tasks:all" : "tasks",
     after: () => after,
     async *onFrame(frame) {
       if (frame.type === "subscribed") after = frame.after ?? after;
       if (frame.type !== "events") return;
       after = frame.cursor;
       yield* (frame.items as readonly WireTask[]).filter(fresh);
+      onCursor?.(frame.cursor);
     },
     async *poll() {
       const answer = await deps.transport.send({
         method: "GET",
         path: "/v1/tasks",
-        query: { limit: 200 },
+        query: { limit: 200, ...(all ? {} : { owner: "me" }) },
         retries: 0,
         signal,
       });
@@ -199,7 +210,7 @@ async function* follow<T>(
   let pollForMs = timing.pollForMs / 8;
   let refused: string | null = null;
   while (!topic.done()) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     if (Socket === null || failures >= timing.patience) {
       yield* pollFor(deps, options, topic, Socket === null ? Number.POSITIVE_INFINITY : pollForMs);
       pollForMs = Math.min(timing.pollForMs, pollForMs * 2);
@@ -267,12 +278,9 @@ function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): numb
     return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
   }
   if (thrown instanceof TopicRejected) {
-    const status = thrown.code === "not_found" ? 404 : 409;
-    throw new SlipwayProblem(
-      thrown.code,
-      status,
-      thrown.code === "not_found" ? "There is no such task." : thrown.message,
-    );
+    if (thrown.code !== "not_found") throw new SlipwayProblem(thrown.code, 409, thrown.message);
+    if (thrown.topic.startsWith("task:")) throw new SlipwayProblem(thrown.code, 404, "There is no such task.");
+    throw new SlipwayProblem("forbidden", 403, "Only operators watch the tasks of all people.");
   }
   if (thrown instanceof SlipwayProblem && isTransient(thrown))
     return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);

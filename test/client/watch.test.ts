@@ -228,6 +228,47 @@ describe("watch", () => {
 });
 
 describe("watchTasks", () => {
+  it("[F1] operators watch the tasks of all people, in the order of changes, and go on from a cursor", async () => {
+    const subscribed: unknown[] = [];
+    const live: Live = (socket, frame) => {
+      if (frame["type"] === "auth") return sendFrame(socket, { type: "ready" });
+      if (frame["type"] !== "subscribe") return;
+      const { topic, after } = frame;
+      subscribed.push([topic, after]);
+      sendFrame(socket, { type: "subscribed", topic, after });
+      const changes = [
+        { id: "task_b", seq: 4 },
+        { id: "task_a", seq: 9 },
+        { id: "task_b", seq: 3 },
+        { id: "task_b", seq: 5 },
+      ];
+      sendFrame(socket, { type: "events", topic, items: changes.slice(0, 3), cursor: 21 });
+      sendFrame(socket, { type: "events", topic, items: changes.slice(3), cursor: 22 });
+    };
+    const client = await open(http, live);
+    const found: (string | number)[] = [];
+    const options = { all: true, after: 7, onCursor: (cursor: number) => void found.push(cursor) };
+    for await (const { id, seq } of client.watchTasks(options)) {
+      found.push(`${id} ${seq}`);
+      if (seq === 5) break;
+    }
+    expect(found).toEqual(["task_b 4", "task_a 9", 21, "task_b 5"]);
+    expect(subscribed).toEqual([["tasks:all", 7]]);
+  });
+
+  it("a person who may not watch the tasks of all people is told so", async () => {
+    const live: Live = (socket, frame) => {
+      if (frame["type"] === "auth") return sendFrame(socket, { type: "ready" });
+      sendFrame(socket, { type: "error", code: "not_found", topic: frame["topic"] });
+    };
+    const client = await open(http, live);
+    const watching = client.watchTasks({ all: true })[Symbol.asyncIterator]().next();
+    await expect(watching).rejects.toMatchObject({
+      code: "forbidden",
+      message: expect.stringContaining("operators") as string,
+    });
+  });
+
   const task = (id: string, seq: number): object => ({ id, seq, state: "running", wait: null });
 
   it("goes on after the cursor and gives each form of a task once", async () => {

@@ -29,8 +29,6 @@ const checkProblemSchema = z.strictObject({
   message: z.string().describe("What is wrong and what to do, for people."),
   said: z.string().nullable().describe("The host's own words."),
 });
-export type CheckProblem = z.infer<typeof checkProblemSchema>;
-
 export const repositoryCheckSchema = z.strictObject({
   repo: z.string().describe("The address as a task would have it."),
   name: z.string().describe("The path of the address: owner/name."),
@@ -45,6 +43,7 @@ export const repositoryCheckSchema = z.strictObject({
   problems: z.array(checkProblemSchema).describe("Empty = a task can begin and push."),
 });
 export type RepositoryCheck = z.infer<typeof repositoryCheckSchema>;
+export type CheckProblem = RepositoryCheck["problems"][number];
 
 export const recentRepositorySchema = z.strictObject({
   repo: z.string(),

@@ -165,7 +165,7 @@ export const taskQuerySchema = z.strictObject({
     .describe(`Only tasks in these states, separated by commas: ${TASK_STATES.join(", ")}.`),
   thread: z.string().max(64).optional().describe("Only tasks of this thread."),
   repository: repositoryFilter.describe("Only tasks of the repository with this address."),
-  owner: ownerFilter.describe("Only tasks of the person with this id; for operators."),
+  owner: ownerFilter.describe("Only tasks of the person with this id, for operators; `me` = the caller."),
   needs: z.literal("me").optional().describe("`me` = only tasks of the caller that wait for an answer."),
   q: z.string().max(200).optional().describe("Only tasks whose title, prompt or repository contains this text."),
   limit: integer.min(1).max(200).default(50).describe("Most items of the page."),
@@ -176,12 +176,12 @@ const beforeSchema = z
   .union([z.literal("latest"), integer.min(1).max(Number.MAX_SAFE_INTEGER)])
   .optional()
   .describe("Newest first: only what has a smaller seq; `latest` = from the end. `next` is the next `before`.");
-export type Before = z.infer<typeof beforeSchema>;
 export const eventQuerySchema = z.strictObject({
   after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0).describe("Only events with a greater seq."),
   before: beforeSchema,
   limit: integer.min(1).max(1_000).default(500).describe("Most items of the page."),
 });
+export type Before = z.infer<typeof eventQuerySchema>["before"];
 /** The query of lists of one task that are read from either end. */
 export const historyQuerySchema = z.strictObject({
   limit: integer.min(1).max(1_000).default(200).describe("Most items of the page."),
@@ -202,7 +202,7 @@ export const conversationQuerySchema = z.strictObject({
 });
 export const countsQuerySchema = z.strictObject({
   repository: repositoryFilter.describe("Only tasks of the repository with this address."),
-  owner: ownerFilter.describe("Only tasks of the person with this id; for operators."),
+  owner: ownerFilter.describe("Only tasks of the person with this id, for operators; `me` = the caller."),
 });
 export const diffFileQuerySchema = z.strictObject({
   path: z.string().min(1).max(4_096).describe("The path of the file after the change."),

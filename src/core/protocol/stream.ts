@@ -75,8 +75,8 @@ export const serverFrameSchema = z.discriminatedUnion("type", [
   frames.pong,
 ]);
 
-interface EventsFrame extends Omit<z.infer<typeof frames.events>, "items"> {
+type Frame = z.infer<typeof serverFrameSchema>;
+interface EventsFrame extends Omit<Extract<Frame, { type: "events" }>, "items"> {
   readonly items: readonly (WireEvent | WireTask)[];
 }
-type Frames = Omit<typeof frames, "events">;
-export type ServerFrame = Readonly<z.infer<Frames[keyof Frames]>> | Readonly<EventsFrame>;
+export type ServerFrame = Readonly<Exclude<Frame, { type: "events" }>> | Readonly<EventsFrame>;

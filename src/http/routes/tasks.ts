@@ -59,6 +59,7 @@ async function listTasks(deps: ApiDeps, identity: Identity, query: z.infer<typeo
 
 /** @returns whose tasks a caller asks for; null = those of all. */
 function readOwner({ userId, role }: Identity, owner: string | undefined): string | null {
+  if (owner === "me") return userId;
   if (role !== "user") return owner ?? null;
   if (owner !== undefined && owner !== userId)
     throw new SlipwayError("forbidden", "Tasks of other people are for operators. Leave `owner` out.");

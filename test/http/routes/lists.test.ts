@@ -79,6 +79,8 @@ describe("[V8] lists of tasks", () => {
       items: [{ owner: { id: bob.userId } }],
     });
     expect((await get<Listed<WireTask>>(`/v1/tasks?repository=${REPO}`, LOCAL_TOKEN)).items).toHaveLength(4);
+    expect(ids(await get("/v1/tasks?owner=me", LOCAL_TOKEN))).toEqual([]);
+    expect(ids(await get("/v1/tasks?owner=me"))).toEqual(ids(await get("/v1/tasks")));
     const foreign = await api.call("GET", `/v1/tasks?owner=${bob.userId}`, { token: alice.accessToken });
     expect([foreign.status, foreign.body.code]).toEqual([403, "forbidden"]);
   });
