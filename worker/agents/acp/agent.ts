@@ -44,6 +44,8 @@ const STEER_MS = 5_000;
 const STEER_METHOD = "_session/steering";
 /** The interval between checks for messages during a turn. */
 const MESSAGE_POLL_MS = 500;
+/** Between two saves while nothing ends. */
+const SAVE_MS = 5_000;
 /** The time from the end of the connection to the end of the program. */
 const EXIT_MS = 3_000;
 
@@ -177,7 +179,7 @@ class AcpRun {
   async #runTurn(text: string): Promise<TurnEnd> {
     const { signal } = this.#context;
     const { sessionId = "" } = this.#session ?? {};
-    let [ended, isCancelled] = [false, false];
+    let [ended, isCancelled, saveAt] = [false, false, performance.now() + SAVE_MS];
     this.#events.beginTurn();
     const response = this.#connection.agent
       .request(methods.agent.session.prompt, { sessionId, prompt: [{ type: "text", text }] })
@@ -193,11 +195,14 @@ class AcpRun {
       const canSteer = this.#session?.canSteer === true && !this.#context.isInterrupted;
       const received = await this.#context.receiveMessages("step");
       if (received.length > 0 && !(canSteer && (await this.#steer(received)))) messages.push(...received);
-      if (messages.length === 0 && this.#events.takeToolEnded()) {
-        await this.#parts.conversation.save();
-        await this.#saveState("due");
-        await this.#context.checkpoint(CURSOR, "due");
-      }
+      if (messages.length > 0) continue;
+      // While a tool runs too: the program may be killed in the middle of it. The files are saved
+      // first, so that the program does not remember what they lack.
+      if (!this.#events.takeToolEnded() && performance.now() < saveAt) continue;
+      await this.#parts.conversation.save();
+      await this.#context.checkpoint(CURSOR, "due");
+      await this.#saveState("due");
+      saveAt = performance.now() + SAVE_MS;
     }
     if (!ended) {
       isCancelled = true;
