@@ -83,3 +83,23 @@ it("a number that is no option of the question is refused, and the question stay
   expect((await server.task(asking)).question).not.toBeNull();
   expect((await slipway("answer", "last", "2")).code).toBe(0);
 });
+
+it("inspect tells a person's view: the thread, and no alarm for a question that was just asked", async () => {
+  const { out } = await slipway("inspect", asking);
+  expect(out).toMatch(/^thread +thread_/m);
+  expect(out).not.toMatch(/^(?:accepts|stuck) /m);
+  const ofThread = await slipway("tasks", "--thread", asking.slice(-8));
+  expect([ofThread.code, ofThread.out]).toEqual([0, expect.stringContaining(asking)]);
+});
+
+it("what is not there is named, with the command that lists", async () => {
+  const token = await slipway("token", "remove", "nope");
+  expect([token.code, token.err]).toEqual([1, 'slipway: There is no token "nope". `slipway token list` lists them.\n']);
+  const credential = await slipway("credential", "remove", "nope");
+  expect(credential.err).toContain('There is no credential "nope". `slipway credential list`');
+});
+
+it("a model for the scripted agent is refused instead of ignored", async () => {
+  const refused = await slipway("submit", "https://example.org/a.git", "x", "--agent", "scripted", "--model", "gpt-5");
+  expect([refused.code, refused.err]).toEqual([2, expect.stringContaining('"scripted" uses no model')]);
+});

@@ -47,16 +47,17 @@ export function tasksCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("tasks")))
     .description("List tasks, newest first")
     .option("--state <list>", `only these states, comma-separated: ${TASK_STATES.join(", ")}`, states)
-    .option("--thread <id>", "only tasks of this thread")
+    .option("--thread <id>", "only tasks of this thread: its id, or a task of it")
     .option("--search <text>", "only tasks with this text in title, prompt or repository")
     .option("--limit <number>", "how many to list", parseWholeNumber, 20)
     .option("--cursor <id>", "continue after the `next` of an earlier list")
     .action(async (options: TasksOptions) => {
       const { state, thread, search, limit, cursor } = options;
-      const page = await openClient(io, options).tasks({
+      const server = openClient(io, options);
+      const page = await server.tasks({
         limit,
         ...(state === undefined ? {} : { state }),
-        ...(thread === undefined ? {} : { thread }),
+        ...(thread === undefined ? {} : { thread: await findThreadId(server, thread) }),
         ...(search === undefined ? {} : { q: search }),
         ...(cursor === undefined ? {} : { cursor }),
       });
@@ -70,6 +71,11 @@ export function tasksCommand(program: Command, io: Io): void {
       print(io, formatTable(["ID", "STATE", "AGE", "TITLE", "REPOSITORY"], page.items.map(taskRow)));
       if (page.next !== null) io.err.write(`More: --cursor ${page.next}\n`);
     });
+}
+
+async function findThreadId(server: SlipwayClient, text: string): Promise<string> {
+  if (text.startsWith("thread_")) return text;
+  return (await server.task(await findTaskId(server, text))).threadId;
 }
 
 function taskRow(task: WireTask): string[] {
@@ -144,9 +150,10 @@ function formatChecks({ passed, failed, running, failing }: NonNullable<PullRequ
 function overview(task: WireTask, machine: Machine | null, pullRequest: string | null): string[] {
   const rows: [string, string | null][] = [
     ["task", task.id],
+    ["thread", task.threadId],
     ["title", stripControls(task.title)],
     ["state", task.phase === null ? task.state : `${task.state} (${stripControls(task.phase)})`],
-    ["waits for", task.wait === null ? null : formatWait(task.wait)],
+    ["waits", task.wait === null ? null : formatWait(task.wait)],
     ["attempt", `${task.attempt} (at most ${task.maxAttempts})`],
     ["repository", stripControls(task.repo)],
     ["base", task.base === null ? null : `${stripControls(task.base)} ${task.baseSha?.slice(0, 10) ?? ""}`.trimEnd()],
@@ -169,7 +176,6 @@ function overview(task: WireTask, machine: Machine | null, pullRequest: string |
     ["deadline", task.dueAt],
     ["settled", task.settledAt],
     ["container", machine?.container ?? null],
-    ["accepts", machine === null || machine.can.length === 0 ? null : machine.can.join(", ")],
     [
       "stuck",
       machine === null || machine.stuck === null

@@ -271,7 +271,8 @@ export function progressBar(completed: number, total: number): string {
 /** The current activity on one line of at most `width` characters. */
 export function statusLine(progress: Progress, now: number, width: number): string {
   const { state, since, doing, todo, usage } = progress;
-  const parts = [`${state} ${formatDuration(now - since)}`];
+  // Until the first event nothing is known.
+  const parts = [since === 0 ? "connecting" : `${state} ${formatDuration(now - since)}`];
   if (doing !== null) parts.push(`${doing.what} ${formatDuration(now - doing.since)}`);
   if (todo !== null) parts.push(`${progressBar(todo.completed, todo.total)} ${todo.completed}/${todo.total}`);
   if (usage.tokens > 0) parts.push(formatUsage(usage));

@@ -47,7 +47,10 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
       const silentMs = seen === null ? 0 : clock.monotonic() - seen;
       if (silentMs > deps.livenessMs / 2)
         return { reason: "the worker gives no sign of life", since: Math.round(now - silentMs) };
-      if (c.question !== null) return { reason: "it waits for an answer", since: c.question.askedAt };
+      if (c.question !== null)
+        return now - c.question.askedAt > QUIET_MS
+          ? { reason: "it waits for an answer", since: c.question.askedAt }
+          : null;
       if (now - c.activeAt > QUIET_MS)
         return { reason: "the worker has reported nothing for a while", since: c.activeAt };
     }

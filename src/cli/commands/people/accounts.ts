@@ -98,8 +98,10 @@ export function credentialCommands(program: Command, io: Io): void {
     .argument("<id>", "its id or its host")
     .action(async (which: string, options: ServerOptions) => {
       const server = openClient(io, options);
-      const { items } = await server.credentials({ limit: 200 });
-      await server.deleteCredential(items.find((item) => item.host === which.toLowerCase())?.id ?? which);
+      const { items, next } = await server.credentials({ limit: 200 });
+      const found = items.find((item) => item.id === which || item.host === which.toLowerCase());
+      if (found === undefined && next === null) throw notListed("credential", which, `${io.command} credential list`);
+      await server.deleteCredential(found?.id ?? which);
       print(io, "Removed.");
     });
 }
@@ -141,9 +143,16 @@ export function tokenCommands(program: Command, io: Io): void {
     });
   client(group.command("remove"))
     .description("Revoke a token")
-    .argument("<id>", "its id")
-    .action(async (id: string, options: ServerOptions) => {
-      await openClient(io, options).deleteToken(id);
+    .argument("<id>", "its id or its name")
+    .action(async (which: string, options: ServerOptions) => {
+      const server = openClient(io, options);
+      const { items, next } = await server.tokens({ limit: 200 });
+      const found = items.filter((item) => item.id === which || item.name === which);
+      const [only] = found;
+      if (only === undefined && next === null) throw notListed("token", which, `${io.command} token list`);
+      if (found.length > 1)
+        throw new CliExit(EXIT.usage, `Several tokens are called "${stripControls(which)}": give the id.`);
+      await server.deleteToken(only?.id ?? which);
       print(io, "Removed.");
     });
 }
@@ -180,6 +189,10 @@ export function userCommands(program: Command, io: Io): void {
       );
     });
   peopleCommands(group, io);
+}
+
+function notListed(what: string, which: string, command: string): CliExit {
+  return new CliExit(EXIT.failed, `There is no ${what} "${stripControls(which)}". \`${command}\` lists them.`);
 }
 
 function parseScopes(text: string): Scope[] {

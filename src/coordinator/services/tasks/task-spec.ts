@@ -110,6 +110,8 @@ function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<Task
     const key = needsKey ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
     throw new SlipwayError("agent_unavailable", `This server offers: ${agents.join(", ")}.${key}`);
   }
+  if (agent === "scripted" && request.model !== undefined && request.model !== null)
+    throw new SlipwayError("model_unavailable", 'The agent "scripted" uses no model: leave the model out.');
   const wanted = request.model ?? (hasModel ? options.model : null);
   const model = wanted !== null && hasModel ? resolveModel(options, wanted) : wanted;
   if (request.script !== undefined && agent !== "scripted") {
