@@ -4,6 +4,7 @@
  */
 import { agentFigures, type AgentFigures } from "./suites/agent.ts";
 import { boot, type Boot } from "./suites/boot.ts";
+import { browserFigures, whyNoBrowser, type BrowserFigures } from "./suites/browser.ts";
 import { fanout, type FanoutResult } from "./suites/fanout.ts";
 import { hubRates, type HubRates } from "./suites/hub.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
@@ -21,7 +22,7 @@ interface Row {
 
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
- * hub.
+ * hub, `-- browser` the web app.
  */
 const only = process.argv[2];
 
@@ -35,6 +36,7 @@ const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`
 async function measure() {
   if (only === "agent") return agentRows(await agentFigures());
   if (only === "hub") return hubRows(await hubFigures());
+  if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
   const missing = await whyNoDocker();
   const provisioned = missing ?? (say("tasks in containers"), await provision());
   if (only === "docker") return toRows(provisioned);
@@ -54,10 +56,13 @@ async function measure() {
   const recovered = await recovery();
   say("turns of a model");
   const turned = await agentFigures();
+  say("the web app in a browser");
+  const browsed = whyNoBrowser() ?? (await browserFigures());
   return [
     ...rows({ started, recorded, lived, waited, fanned, recovered }),
     ...hubRows(caughtUp),
     ...agentRows(turned),
+    ...browserRows(browsed),
     ...toRows(provisioned),
   ];
 }
@@ -95,6 +100,35 @@ function agentRows({ turn, firstPiece, streams, admission }: AgentFigures): Row[
     },
   ];
 }
+
+/** @param found the figures, or why there are none. */
+function browserRows(found: BrowserFigures | string): Row[] {
+  const row = (what: string, ours: string, aim: string): Row => ({ what, ours, floor: "-", ratio: "-", aim });
+  if (typeof found === "string") return [row("the web app in a browser", `skipped: ${found}`, "-")];
+  const { screens, longLog, streaming, output, diff } = found;
+  return [
+    ...screens.flatMap(({ screen, scripts, paintMs, usableMs, shift }) => [
+      row(`${screen}: scripts on an empty cache, gzip`, `${(scripts / 1_000).toFixed(1)} kB`, "<= 150 kB"),
+      row(
+        `${screen}: first paint / usable, 4x CPU throttle, slow 4G, p50`,
+        `${ms(paintMs)} / ${ms(usableMs)}`,
+        "<= 1.5 s",
+      ),
+      row(`${screen}: layout shift`, shift.toFixed(3), "0"),
+    ]),
+    row(`a log of ${n(longLog.events)} events opened, p50`, ms(longLog.ms), "< 1 s"),
+    row(
+      `longest task of the page while ${n(streaming.events)} events stream / layout shift`,
+      `${ms(streaming.longestMs)} / ${streaming.shift.toFixed(3)}`,
+      "<= 50 ms / 0",
+    ),
+    row(`a tool output of ${n(output.bytes)} bytes shown / longest task`, pair(output), "-"),
+    row(`a change of ${n(diff.files)} files opened / longest task`, pair(diff), "-"),
+  ];
+}
+
+const pair = (figure: { readonly ms: number; readonly longestMs: number }): string =>
+  `${ms(figure.ms)} / ${ms(figure.longestMs)}`;
 
 /** @param found the figures, or why there are none. */
 function toRows(found: Provision | string): Row[] {

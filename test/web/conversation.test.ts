@@ -1,7 +1,9 @@
 /** The fold of events into a conversation, and the parts of the page that need no browser. */
 import { describe, expect, it } from "vitest";
 import type { WireEvent } from "../../src/core/protocol/events.ts";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { ConversationFold, toSections } from "../../web/src/lib/log/conversation.ts";
+import { collectWaits, forecastStart } from "../../web/src/lib/tasks/forecast.ts";
 import { parsePatch } from "../../web/src/lib/patch.ts";
 
 type Part = Partial<Omit<WireEvent, "data">> & Pick<WireEvent, "type"> & { readonly data?: Record<string, unknown> };
@@ -146,5 +148,64 @@ describe("a patch", () => {
       { text: "lock(tx, ", isChanged: true },
       { text: "code);", isChanged: false },
     ]);
+  });
+});
+
+describe("the proof of a stop", () => {
+  const stopping: Part[] = [
+    { type: "checkpoint", data: { sha: "a".repeat(40), cursor: null, files: 1, additions: 4, deletions: 2 } },
+    ...tool("t1").slice(0, 1),
+    { type: "task.state", to: "cancelling", data: { reason: "cancel", force: false, by: "user_1" } },
+  ];
+  const ended: Part[] = [
+    {
+      type: "tool.finished",
+      from: "cancelling",
+      to: "cancelling",
+      data: { id: "t1", name: "bash", output: "", exitCode: null, ms: 1, truncated: false },
+    },
+    { type: "task.state", from: "cancelling", to: "cancelled", data: { reason: "stopped" } },
+  ];
+
+  it("[W6] says who asked, what ended, what is saved, and that the container is gone; no stage is ahead of the log", () => {
+    expect(foldAll(stopping).stop).toEqual({
+      askedAt: 2_000,
+      by: "user_1",
+      isForced: false,
+      attempt: 1,
+      ended: null,
+      goneAt: null,
+    });
+    const { stop, saved } = foldAll([...stopping, ...ended]);
+    expect(stop).toMatchObject({ ended: { count: 1, at: 3_000 }, goneAt: 4_000 });
+    expect(saved).toMatchObject({ additions: 4, deletions: 2, at: 0 });
+    expect(foldAll(ended).stop).toBeNull();
+  });
+
+  it("a stop that is asked for again without time to save is forced", () => {
+    const again: Part = {
+      type: "task.state",
+      from: "cancelling",
+      to: "cancelling",
+      data: { reason: "cancel", force: true },
+    };
+    expect(foldAll([...stopping, again]).stop).toMatchObject({ askedAt: 2_000, by: "user_1", isForced: true });
+  });
+});
+
+describe("the forecast of a waiting task", () => {
+  const at = (minute: number): string => new Date(minute * 60_000).toISOString();
+  const ran = (wait: number): WireTask =>
+    ({ state: "done", attempt: 1, createdAt: at(0), startedAt: at(wait) }) as unknown as WireTask;
+  const waiting = { state: "queued", attempt: 0, createdAt: at(100), startedAt: null } as unknown as WireTask;
+  const now = 101 * 60_000;
+
+  it("is the middle one of the waits here, less what it waited; nothing with few of them, nothing when it is late", () => {
+    const waits = collectWaits([ran(1), ran(9), ran(4), ran(3), ran(30), ran(0), waiting], now);
+    expect(waits.map((ms) => ms / 60_000)).toEqual([1, 3, 4, 9, 30]);
+    expect(forecastStart(waiting, waits, now)).toBe("usually starts in 3 min");
+    expect(forecastStart(waiting, waits, now + 165_000)).toBe("usually starts within a minute");
+    expect(forecastStart(waiting, waits, now + 240_000)).toBe("");
+    expect(forecastStart(waiting, waits.slice(1), now)).toBe("");
   });
 });

@@ -101,15 +101,20 @@ const newTaskRoute = createRoute({
   path: "/new",
   component: lazyRouteComponent(() => import("./screens/new-task.tsx"), "NewTask"),
 });
+const loadTask = () => import("./screens/task/task-screen.tsx");
+const loadConversation = () => import("./screens/task/conversation-view.tsx");
+// The router loads a screen when the session is known; the link of a task needs no such wait.
+if (location.pathname.startsWith("/tasks/")) void Promise.allSettled([loadTask(), loadConversation()]);
+
 const taskRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/tasks/$id",
-  component: lazyRouteComponent(() => import("./screens/task/task-screen.tsx"), "TaskScreen"),
+  component: lazyRouteComponent(loadTask, "TaskScreen"),
 });
 const conversationRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/",
-  component: lazyRouteComponent(() => import("./screens/task/conversation-view.tsx"), "ConversationView"),
+  component: lazyRouteComponent(loadConversation, "ConversationView"),
 });
 const changesRoute = createRoute({
   getParentRoute: () => taskRoute,

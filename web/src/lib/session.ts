@@ -30,8 +30,8 @@ const LOCK = "slipway-session";
 /** The person, while the browser may have the cookie, which scripts cannot see. */
 const HINT = "slipway.session";
 const TIMEOUT_MS = 30_000;
-/** A start does not wait longer for the server when it knows the person, ms. */
-const PATIENCE_MS = 2_500;
+/** A start that knows the person shows what is kept after so long without an answer, ms. */
+const PATIENCE_MS = 400;
 let accessToken: string | null = null;
 let starting: Promise<void> | null = null;
 

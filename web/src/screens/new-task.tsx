@@ -205,8 +205,8 @@ function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: stri
           onChange={(event) => setRepo(event.target.value)}
         />
       </div>
-      {recent.length > 0 && (
-        <div className="chips" role="group" aria-label="Recent repositories">
+      {(recent.length > 0 || used.isPending) && (
+        <div className="chips recent" role="group" aria-label="Recent repositories">
           {recent.map((url) => (
             <button key={url} className="chip" type="button" aria-pressed={url === repo} onClick={() => setRepo(url)}>
               {formatRepo(url)}

@@ -1,6 +1,8 @@
 /** Tasks in groups by whose move it is. */
-import { useState } from "react";
+import { useMemo, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { serverNow } from "../../lib/server-time.ts";
+import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { getGroup, type Group } from "../../lib/tasks/task-view.ts";
 import { Icon } from "../icon.tsx";
 import { QuickAnswer } from "./quick-answer.tsx";
@@ -21,6 +23,7 @@ interface TaskGroupsProps {
 }
 
 export function TaskGroups({ tasks, now }: TaskGroupsProps) {
+  const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
   return GROUPS.map(([group, title]) => (
     <InboxGroup
       key={group}
@@ -28,6 +31,7 @@ export function TaskGroups({ tasks, now }: TaskGroupsProps) {
       title={title}
       tasks={tasks.filter((task) => getGroup(task, now) === group)}
       now={now}
+      waits={waits}
     />
   ));
 }
@@ -37,11 +41,13 @@ function InboxGroup({
   title,
   tasks,
   now,
+  waits,
 }: {
   group: Group;
   title: string;
   tasks: readonly WireTask[];
   now: number;
+  waits: readonly number[];
 }) {
   const [limit, setLimit] = useState(EARLIER_SHOWN);
   if (tasks.length === 0) return null;
@@ -52,7 +58,7 @@ function InboxGroup({
       </h2>
       <ul className="rows">
         {tasks.slice(0, limit).map((task) => (
-          <TaskRow key={task.id} task={task} now={now}>
+          <TaskRow key={task.id} task={task} now={now} forecast={forecastStart(task, waits, now)}>
             {group === "needs" && <QuickAnswer task={task} />}
           </TaskRow>
         ))}

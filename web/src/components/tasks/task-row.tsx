@@ -10,6 +10,8 @@ import { Mini } from "../lifecycle/mini.tsx";
 interface RowProps {
   readonly task: WireTask;
   readonly now: number;
+  /** Of a waiting task: when it usually starts. */
+  readonly forecast?: string;
   readonly children?: ReactNode;
 }
 
@@ -21,9 +23,10 @@ function getAge(task: WireTask, now: number): string {
   return formatAge(Date.parse(task.question?.askedAt ?? task.createdAt), now);
 }
 
-export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) {
+export const TaskRow = memo(function TaskRow({ task, now, forecast = "", children }: RowProps) {
   const appearance = getAppearance(task);
-  const { word, rest } = describeStep(task);
+  const { word, rest: step } = describeStep(task);
+  const rest = [step, forecast].filter(Boolean).join(", ");
   const cost = describeCost(task);
   // A row that this device kept from an earlier version has neither.
   const todo = (task.todo?.total ?? 0) > 0 ? task.todo : null;

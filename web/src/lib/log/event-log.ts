@@ -1,7 +1,8 @@
 /**
  * The event log of a task in this page: watched through the SDK, folded into a conversation.
  *
- * E1 Subscribers are notified at most once per frame, so that 2,000 events cost a few renders.
+ * E1 Subscribers are notified at most once per frame, so that 2,000 events cost a few renders; less
+ *    often while a long log comes in.
  * E2 A log stays for a while after its last reader left: going back shows it at once, and the watch
  *    continues after the last event.
  * E3 What was seen is kept on the device: a log begins with that, with and without a network.
@@ -24,6 +25,9 @@ export interface LogView {
 
 const KEEP_MS = 5 * 60_000;
 const RATE_HIDDEN_MS = 1_000;
+/** More events than this since the last notification are a log that comes in. */
+const BULK_EVENTS = 200;
+const RATE_BULK_MS = 150;
 /** New events are kept in batches: after this many, or this time. */
 const KEEP_EVENTS = 500;
 const KEEP_AFTER_MS = 400;
@@ -39,6 +43,7 @@ class EventLog {
   #view: LogView;
   #stop: AbortController | null = null;
   #isScheduled = false;
+  #isBulk = false;
   #expiry: ReturnType<typeof setTimeout> | undefined;
   #unkept: WireEvent[] = [];
   #keeping: ReturnType<typeof setTimeout> | undefined;
@@ -130,11 +135,13 @@ class EventLog {
     this.#isScheduled = true;
     const publish = (): void => {
       this.#isScheduled = false;
+      this.#isBulk = this.#seq - this.#view.seq > BULK_EVENTS;
       this.#view = this.#build();
       for (const listener of this.#listeners) listener();
     };
-    if (document.visibilityState === "visible") requestAnimationFrame(publish);
-    else setTimeout(publish, RATE_HIDDEN_MS);
+    if (document.visibilityState !== "visible") setTimeout(publish, RATE_HIDDEN_MS);
+    else if (this.#isBulk) setTimeout(publish, RATE_BULK_MS);
+    else requestAnimationFrame(publish);
   }
 
   #build(): LogView {

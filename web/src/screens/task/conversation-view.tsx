@@ -13,6 +13,7 @@ import { BlockView, ToolRow } from "./blocks.tsx";
 import { Composer } from "./composer.tsx";
 import { ResultCards } from "./result-cards.tsx";
 import { StopCard } from "./stop-card.tsx";
+import { ThreadFold } from "./thread-fold.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
 export function ConversationView() {
@@ -26,18 +27,19 @@ export function ConversationView() {
     <>
       <section className="talk" aria-label="Conversation">
         {ended && <ResultCards />}
+        <ThreadFold />
         <article className="said">
           <p className="who">
             <b>Prompt</b> <span>{formatClock(Date.parse(task.createdAt))}</span>
           </p>
           <p className="read prompt">{task.prompt}</p>
         </article>
-        <WindowVirtualizer ref={list} bufferSize={800}>
-          {sections.map((section, i) => (
+        <WindowVirtualizer ref={list} bufferSize={800} data={sections}>
+          {(section, i) => (
             <div key={section.key} className="talk-item">
               <SectionView section={section} isLast={i === sections.length - 1 && !ended} />
             </div>
-          ))}
+          )}
         </WindowVirtualizer>
         {log.streaming !== null && (
           <div className="read" aria-live="off">

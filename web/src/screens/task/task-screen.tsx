@@ -1,7 +1,7 @@
 /** The frame of a task: title, state, lifecycle and tabs; the views are its children. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useMatch, useParams } from "@tanstack/react-router";
-import { createContext, useContext, useEffect, useState } from "react";
+import { createContext, useContext, useEffect, useMemo, useState } from "react";
 import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Chart } from "../../components/lifecycle/chart.tsx";
@@ -16,8 +16,9 @@ import { client } from "../../lib/client.ts";
 import { usePresence } from "../../lib/device/presence.ts";
 import { useEventLog, type LogView } from "../../lib/log/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
-import { useNow } from "../../lib/server-time.ts";
+import { serverNow, useNow } from "../../lib/server-time.ts";
 import { getTask, putTask, useTaskList } from "../../lib/tasks/task-list.ts";
+import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
 import { NotFound } from "../not-found.tsx";
 import { StopButton } from "./stop-button.tsx";
@@ -126,6 +127,9 @@ function StateSection({ task, log, now }: TaskView) {
   const isConversation = useMatch({ from: "/private/tasks/$id/", shouldThrow: false }) !== undefined;
   const appearance = getAppearance(task);
   const { word } = describeStep(task);
+  const { tasks } = useTaskList();
+  const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
+  const forecast = forecastStart(task, waits, now);
   const { spans } = log.conversation;
   const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
   const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
@@ -137,7 +141,7 @@ function StateSection({ task, log, now }: TaskView) {
         <span role="status" aria-label="Task state">
           <StatePill appearance={appearance} word={task.state} />
         </span>
-        <span className="detail">{describeDetail(task)}</span>
+        <span className="detail">{describeDetail(task, forecast)}</span>
         {!isSettled(task) && <StopButton task={task} />}
       </div>
       {isConversation && (
@@ -165,11 +169,12 @@ function StateSection({ task, log, now }: TaskView) {
 }
 
 /** What the slip does not say: the attempt, the reason of a wait, or whose move it is. */
-function describeDetail(task: WireTask): string {
+function describeDetail(task: WireTask, forecast: string): string {
   const appearance = getAppearance(task);
   if (isSettled(task)) return "";
   if (appearance === "awaiting" || appearance === "parked") return "waits for an answer";
-  if (appearance === "queued" || appearance === "retrying") return describeStep(task).rest;
+  if (appearance === "queued" || appearance === "retrying")
+    return [describeStep(task).rest, forecast].filter(Boolean).join(", ");
   return `attempt ${Math.max(1, task.attempt)} of ${task.maxAttempts}`;
 }
 

@@ -1,7 +1,7 @@
 /** The account: appearance, access tokens, git credentials, people. */
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useIsFetching, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import type { Me } from "../../../../src/client/types.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
@@ -19,10 +19,15 @@ import { People } from "./people.tsx";
 import { Sessions } from "./sessions.tsx";
 import { Tokens } from "./tokens.tsx";
 
+/** Longest wait for all lists; and for how long none is asked for when they are complete, ms. */
+const LISTS_MS = 2_000;
+const TOGETHER_MS = 50;
+
 export function You() {
   const state = useStore(session);
   const refusal = describeLoginProblem(useSearch({ from: "/private/you" }).problem);
   const [theme, setTheme] = useState<Theme>(readTheme);
+  const isReady = useSettled();
   if (state.kind !== "active") return null;
   const { user } = state;
   return (
@@ -56,6 +61,8 @@ export function You() {
               }}
             />
           </section>
+        </div>
+        <div className="stack" hidden={!isReady}>
           <Sessions />
           <Identities />
           <Credentials />
@@ -65,6 +72,18 @@ export function You() {
       </main>
     </div>
   );
+}
+
+/** The lists appear together, so that none moves another; after a while those that are there. */
+function useSettled(): boolean {
+  const isFetching = useIsFetching() > 0;
+  const [isSettled, setSettled] = useState(false);
+  useEffect(() => {
+    if (isSettled) return undefined;
+    const timer = setTimeout(() => setSettled(true), isFetching ? LISTS_MS : TOGETHER_MS);
+    return () => clearTimeout(timer);
+  }, [isFetching, isSettled]);
+  return isSettled;
 }
 
 function Account({ user }: { user: Me }) {
