@@ -91,7 +91,8 @@ export async function browserFigures(): Promise<BrowserFigures> {
     await browser?.close();
     await server.end("SIGKILL");
     upstream.close();
-    rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+    // Workers of killed tasks may still write for a moment.
+    rmSync(dir, { recursive: true, force: true, maxRetries: 30 });
   }
 }
 
