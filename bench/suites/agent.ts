@@ -5,6 +5,7 @@
  * process, so what is measured is work, not the wait for another core. The two are measured in
  * turns, so that a noisy neighbour hits both.
  */
+import { NO_QUOTAS } from "../../src/core/quotas.ts";
 import Anthropic from "@anthropic-ai/sdk";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -98,7 +99,7 @@ async function open(tasks: number): Promise<House> {
   const ids = await runningTasks(store, tasks);
   const bus = memoryBus();
   const taskLog = openBenchTaskLog(store, bus);
-  const books = { ledger, userDayUsd: 10_000, dayUsd: 10_000 };
+  const books = { ledger, quotas: NO_QUOTAS, userDayUsd: 10_000, dayUsd: 10_000 };
   const spend = createBudgetService({ ...books, taskLog, store, clock: systemClock, ids: systemIds(), log: quiet });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
   const rules = DEFAULT_RULES;

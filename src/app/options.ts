@@ -1,4 +1,6 @@
 /** The settings of a server: names, flags, defaults and help. */
+import { QUOTA_OPTIONS } from "./settings/quota-options.ts";
+
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 
 export interface Setting {
@@ -206,6 +208,7 @@ export const SETTINGS = {
     argument: "amount",
     help: "model budget of one user per day (no limit)",
   },
+  ...QUOTA_OPTIONS,
   dayUsd: {
     env: "SLIPWAY_DAY_USD",
     flag: "day-usd",

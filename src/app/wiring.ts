@@ -170,6 +170,7 @@ function readCoordinatorSettings(config: Config) {
     policy: { ...DEFAULT_POLICY, ...config.policy },
     maxConcurrent: config.maxConcurrent,
     userLimit: config.userLimit,
+    quotas: config.quotas,
     userDayUsd: config.userDayUsd,
     dayUsd: config.dayUsd,
     retentionMs: config.retentionDays * DAY_MS,

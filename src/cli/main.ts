@@ -19,6 +19,7 @@ import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/people/accounts.ts";
 import { logsCommand } from "./commands/logs.ts";
 import { sessionCommands } from "./commands/people/people.ts";
+import { usageCommand } from "./commands/people/usage.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
 import { completionCommand } from "./shell/completion.ts";
@@ -57,6 +58,7 @@ function programFor(io: Io): Command {
     credentialCommands,
     tokenCommands,
     userCommands,
+    usageCommand,
     egressCommands,
     doctorCommand,
     backupCommand,

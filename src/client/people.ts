@@ -13,6 +13,8 @@ import type {
   MadeLink,
   OneTimeLink,
   Page,
+  QuotaChange,
+  Usage,
 } from "./types.ts";
 
 const user = (id: string): string => `/v1/users/${encodeURIComponent(id)}`;
@@ -37,6 +39,11 @@ export class PeopleClient {
   /** Needs a log-in of the last ten minutes. */
   unlink(id: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#send("DELETE", `/v1/me/identities/${encodeURIComponent(id)}`, undefined, options);
+  }
+
+  /** What the caller uses of their quotas; for operators what everybody uses. */
+  usage(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Usage>> {
+    return this.#list("/v1/usage", query, options);
   }
 
   /** Where the caller is logged in, the last used first. */
@@ -99,6 +106,11 @@ export class PeopleClient {
 
   enable(userId: string, options: KeyedCallOptions = {}): Promise<Account> {
     return this.#transport.json({ method: "POST", path: `${user(userId)}/enable`, ...keyed(options) });
+  }
+
+  /** Quotas that are left out stay as they are; null = no limit. */
+  changeQuotas(userId: string, change: QuotaChange, options: KeyedCallOptions = {}): Promise<Usage> {
+    return this.#transport.json({ method: "POST", path: `${user(userId)}/quotas`, body: change, ...keyed(options) });
   }
 
   endUserSessions(userId: string, options: KeyedCallOptions = {}): Promise<void> {

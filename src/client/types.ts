@@ -35,8 +35,11 @@ import type {
   providersSchema,
   sessionRowSchema,
 } from "../core/protocol/people.ts";
+import type { quotaChangeSchema, usageSchema } from "../core/protocol/usage.ts";
 import type { TaskState } from "../core/task.ts";
 
+export type Usage = z.infer<typeof usageSchema>;
+export type QuotaChange = z.infer<typeof quotaChangeSchema>;
 export type Attempt = z.infer<typeof attemptSchema>;
 export type Artifact = z.infer<typeof artifactRowSchema>;
 export type Leftovers = z.infer<typeof garbageReportSchema>;

@@ -30,6 +30,7 @@ import type { MaxLimits, Policy, Task } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
+import { NO_QUOTAS, type QuotaSettings } from "../core/quotas.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
@@ -64,7 +65,8 @@ export interface CoordinatorDeps extends Pick<TaskServiceDeps, "attachments"> {
 
 type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
 type AgentPrices = Pick<ServerOptions, "prices">;
-export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, AgentPrices, EgressSettings {
+type Bounds = EgressSettings & QuotaSettings;
+export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, AgentPrices, Bounds {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
@@ -82,10 +84,7 @@ export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, A
   readonly images: readonly string[] | null;
   /** What a task may have at most. */
   readonly maxLimits: MaxLimits;
-  /**
-   * Model budget per UTC day of each user, and of all users together, US dollars; null = no limit.
-   */
-  readonly userDayUsd: number | null;
+  /** Model budget per UTC day of all users together, US dollars; null = no limit. */
   readonly dayUsd: number | null;
   readonly retentionMs: number;
   readonly mirrorMs: number;
@@ -115,6 +114,7 @@ export const DEFAULT_SETTINGS = {
   trustedHosts: [],
   images: null,
   maxLimits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384 },
+  quotas: NO_QUOTAS,
   userDayUsd: null,
   dayUsd: null,
   retentionMs: 30 * 24 * 3_600_000,
@@ -207,12 +207,11 @@ function createDeferral(
   { settings, rateLimitedUntil, sandbox }: CoordinatorDeps,
   budget: BudgetService,
 ): (task: Task) => Promise<DeferralReason | null> {
-  const hasDayBudget = settings.userDayUsd !== null || settings.dayUsd !== null;
   return async ({ spec, userId }) => {
     if (sandbox.isAvailableFor?.(spec.agent) === false) return "sandbox_unavailable";
     if (spec.agent === "scripted" || settings.models.length === 0) return null;
     if (spec.model !== null && rateLimitedUntil(spec.model) !== null) return "model_rate_limited";
-    return hasDayBudget && (await budget.isExhausted(userId)) ? "budget" : null;
+    return (await budget.isExhausted(userId)) ? "budget" : null;
   };
 }
 

@@ -23,6 +23,7 @@ import type { MessageRow, NewTask, Store } from "../core/ports/store.ts";
 import type { ModelUsage } from "../core/ports/usage-ledger.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
+import { insteadNotice } from "../core/notices.ts";
 import { lossProposal, type LossNotice, type WorkingTime } from "./working-time.ts";
 
 export interface TaskLogDeps {
@@ -249,9 +250,8 @@ class CommittedTaskLog implements TaskLog {
   /** The task after the notice of what it lost. */
   #applyLoss(task: Task, now: number, notice: LossNotice | null): { task: Task; events: readonly TaskEvent[] } {
     const loss = this.#deps.workingTime?.lossOf(task, this.#seen.get(task.id) ?? null) ?? null;
-    if (loss === null && notice === null) return { task, events: [] };
-    const proposal: Proposal =
-      loss === null ? { type: "notice", data: { level: "info", ...notice } } : lossProposal(loss, notice);
+    const proposal = lossProposal(loss, notice);
+    if (proposal === null) return { task, events: [] };
     const { events, snapshot } = apply(task, [proposal], now, [], loss?.aheadMs);
     const updatedAt = events.at(-1)?.at ?? task.updatedAt;
     return { task: { ...task, snapshot, seq: task.seq + events.length, updatedAt }, events };
@@ -368,12 +368,12 @@ export function apply(
   for (const proposal of proposals) {
     if (accept(proposal, beforeEnd)) continue;
     refused.push(proposal);
-    if (proposal.workerSeq !== undefined) accept({ ...proposal, type: "notice", data: ignoredNotice(proposal) });
+    if (proposal.workerSeq !== undefined) accept({ ...proposal, ...ignoredNotice(proposal) });
   }
   return { events, snapshot, refused };
 }
 
-function ignoredNotice(proposal: Proposal): EventData {
+function ignoredNotice(proposal: Proposal): Proposal {
   const name = typeof proposal.data["reason"] === "string" ? proposal.data["reason"] : proposal.type;
-  return { level: "info", code: "event_ignored", text: `The worker's "${name}" does not fit the state of the task.` };
+  return insteadNotice("info", "event_ignored", `The worker's "${name}" does not fit the state of the task.`);
 }

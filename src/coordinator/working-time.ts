@@ -16,6 +16,7 @@ import type { LostTime, StateEffect } from "../../machines/task-events.ts";
 import type { Proposal } from "../core/event.ts";
 import type { Clock } from "../core/ports/runtime.ts";
 import type { Snapshot, Task } from "../core/task.ts";
+import { serverNotice, type ServerNoticeCode } from "../core/notices.ts";
 
 /** The last sign that a coordinator of this installation was alive, over restarts. */
 export interface Heartbeat {
@@ -150,14 +151,14 @@ function getLeastLoss(snapshot: Snapshot): number {
 
 /** What people read of a loss. */
 export interface LossNotice {
-  readonly code: string;
+  readonly code: ServerNoticeCode;
   readonly text: string;
 }
 
-/** @param notice what to say instead of the amount. */
-export function lossProposal(loss: LostTime, notice: LossNotice | null): Proposal {
-  const { code, text } = notice ?? { code: "resumed", text: describeLoss(loss.lostMs) };
-  return { type: "notice", data: { level: "info", code, text, ...loss } };
+/** @param notice what to say instead of the amount, or without one. */
+export function lossProposal(loss: LostTime | null, notice: LossNotice | null): Proposal | null {
+  if (notice !== null) return serverNotice("info", notice.code, notice.text, loss ?? {});
+  return loss === null ? null : serverNotice("info", "resumed", describeLoss(loss.lostMs), loss);
 }
 
 function describeLoss(lostMs: number): string {

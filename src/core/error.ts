@@ -38,6 +38,7 @@ export const ERROR_TABLE = {
   unsupported_media_type: [415, "The request body must be JSON"],
   idempotency_mismatch: [422, "The Idempotency-Key was used with another body"],
   headers_too_large: [431, "The request headers are too large"],
+  quota_exceeded: [429, "A quota is used up"],
   rate_limited: [429, "Too many requests"],
   internal: [500, "Slipway had an internal error"],
   unavailable: [503, "Slipway cannot handle the request now"],
@@ -82,6 +83,17 @@ export class RateLimited extends SlipwayError {
     const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
     super("rate_limited", `Try again in ${seconds} s.`);
     this.retryAfterSeconds = seconds;
+  }
+}
+
+/** The answer names the quota in `errors`, and says when it has room again. */
+export class QuotaExceeded extends SlipwayError {
+  /** Null = no time brings that about. */
+  readonly retryAfterSeconds: number | null;
+
+  constructor(quota: string, detail: string, waitMs: number | null) {
+    super("quota_exceeded", detail, { errors: [{ path: quota, message: "is used up" }] });
+    this.retryAfterSeconds = waitMs === null ? null : Math.max(1, Math.ceil(waitMs / 1_000));
   }
 }
 

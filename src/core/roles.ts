@@ -15,9 +15,28 @@ export type Access = keyof typeof ACCESS;
 
 export const ROLES: Readonly<Record<Role, string>> = {
   user: "submits tasks, and sees and changes their own",
-  operator: "sees, cancels and kills everybody's tasks; pauses the queue; sees the machine",
-  admin: "what operators do, and people, links and the list of reachable hosts",
+  operator: "sees, cancels and kills everybody's tasks, but does not direct them; pauses the queue; sees the machine",
+  admin: "what operators do, and people, links and the list of reachable hosts; may direct everybody's tasks",
 };
+
+/**
+ * What a role may do with tasks of others; with their own everybody does all of it. A task works
+ * with its owner's credentials and budget, so to direct it is to act as its owner (rule H12).
+ */
+export const OTHERS_TASKS = {
+  /** See the task, its log, its changes and its artifacts. */
+  look: ["operator", "admin"],
+  /** Cancel, with or without grace. */
+  stop: ["operator", "admin"],
+  /** Retry, send and withdraw messages, answer, grant more budget. */
+  direct: ["admin"],
+} as const satisfies Record<string, readonly Role[]>;
+export type TaskAct = keyof typeof OTHERS_TASKS;
+
+export function mayWithOthers(role: Role, act: TaskAct): boolean {
+  const roles: readonly Role[] = OTHERS_TASKS[act];
+  return roles.includes(role);
+}
 
 /** What a personal token may be made for. Each scope is independent of the others. */
 export const SCOPES: Readonly<Record<Scope, string>> = {

@@ -128,6 +128,8 @@ export interface TaskSpec {
    * exist, unless this task pushed it. Set for retries and follow-ups of a pushed task.
    */
   readonly expectSha: string | null;
+  /** The admin who began it in its owner's place; absent = the owner. */
+  readonly submittedBy?: string;
   /** Merge the newest base into the branch before the work begins; absent = no. */
   readonly updateBase?: boolean;
   /** False = begin also when the upstream would refuse the push; absent = ask it first. */

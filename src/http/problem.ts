@@ -2,7 +2,15 @@
 import type { ServerResponse } from "node:http";
 import { STATUS_CODES } from "node:http";
 import type { z } from "zod";
-import { coerceError, ERROR_TABLE, RateLimited, SlipwayError, type ErrorCode, type FieldError } from "../core/error.ts";
+import {
+  coerceError,
+  ERROR_TABLE,
+  QuotaExceeded,
+  RateLimited,
+  SlipwayError,
+  type ErrorCode,
+  type FieldError,
+} from "../core/error.ts";
 import type { Problem } from "../core/protocol/rest.ts";
 import type { Log } from "../core/ports/runtime.ts";
 
@@ -53,7 +61,8 @@ export function sendProblem(response: ServerResponse, thrown: unknown, log: Log,
     return error.code;
   }
   const shownError = error.status === 500 ? new SlipwayError("internal") : error;
-  if (error instanceof RateLimited) response.setHeader("Retry-After", error.retryAfterSeconds);
+  if ((error instanceof RateLimited || error instanceof QuotaExceeded) && error.retryAfterSeconds !== null)
+    response.setHeader("Retry-After", error.retryAfterSeconds);
   if (error.code === "unauthenticated") response.setHeader("WWW-Authenticate", "Bearer");
   response.statusCode = shownError.status;
   response.setHeader("Content-Type", MEDIA);

@@ -61,6 +61,7 @@ function makeTask(over: Partial<WireTask> = {}): WireTask {
     pullRequest: null,
     dueAt: null,
     owner: { id: "user_1", email: "owner@example.com" },
+    submittedBy: { id: "user_1", email: "owner@example.com" },
     repoName: "x",
     todo: null,
     changes: null,

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
 import type { Task } from "../../src/core/task.ts";
-import { cancel, claim, create, move, ready, retried, type TaskOptions } from "./tasks.ts";
+import { T0, cancel, claim, create, move, ready, retried, type TaskOptions } from "./tasks.ts";
 
 const load = async (store: Store, id: string): Promise<Task> => (await store.task(id)) as Task;
 
@@ -153,6 +153,17 @@ function fairSuite(get: () => Store): void {
 }
 
 function slotSuite(get: () => Store): void {
+  it("[S14] a person's tasks are counted: open ones, new ones, and since when there are so many", async () => {
+    const tasks: Task[] = [];
+    for (const at of [T0, T0 + 10, T0 + 20]) tasks.push(await create(get(), { userId: "a", at }));
+    await create(get(), { userId: "b", at: T0 + 30 });
+    await move(get(), tasks[0] as Task, cancel);
+    expect(await Promise.all([1, 3, 4].map((n) => get().newestTaskAt("a", n)))).toEqual([T0 + 20, T0, null]);
+    expect(await get().taskLoad("a", T0)).toEqual({ open: 2, since: 2 });
+    expect(await get().taskLoad("c", 0)).toEqual({ open: 0, since: 0 });
+    expect(await get().hasIdempotencyKey("a", "x")).toBe(false);
+  });
+
   it("[D5] a slot is held from the claim to the end of the attempt", async () => {
     const task = await create(get(), { userId: "a" });
     await create(get(), { userId: "b" });

@@ -1,7 +1,9 @@
 /** How much repositories and clients may take of the server. */
 import type { AttachmentLimits } from "../../core/ports/attachments.ts";
 import { GIT_LIMITS, type GitKind, type GitLimits } from "../../git/git-process.ts";
-import { whole, type Read } from "./values.ts";
+import { DEFAULT_QUOTAS, type QuotaSettings } from "../../core/quotas.ts";
+import type { SettingName } from "../options.ts";
+import { dollars, whole, type Read } from "./values.ts";
 
 export interface BoundSettings {
   /** Reverse proxies in front whose X-Forwarded-For is believed. */
@@ -12,6 +14,8 @@ export interface BoundSettings {
   readonly gitMemoryMb: number;
   /** Connections of one address; null = no limit. */
   readonly addressConnections: number | null;
+  /** Of everybody for whom an admin set no others. */
+  readonly quotas: QuotaSettings["quotas"];
   /** Largest attachment, and what all attachments of one person may take, MiB. */
   readonly attachmentMb: number;
   readonly userAttachmentsMb: number;
@@ -38,6 +42,21 @@ export function readBounds(read: Read): BoundSettings {
     addressConnections: chosen === null ? byDefault : chosen || null,
     attachmentMb: read("attachmentMb", whole(1, 1_000), MEGABYTES) ?? ATTACHMENT_MB,
     userAttachmentsMb: read("userAttachmentsMb", whole(1, 1_048_576), MEGABYTES) ?? USER_ATTACHMENTS_MB,
+    quotas: readQuotaDefaults(read),
+  };
+}
+
+function readQuotaDefaults(read: Read): BoundSettings["quotas"] {
+  const quota = (setting: SettingName, name: keyof typeof DEFAULT_QUOTAS): number | null => {
+    const chosen = read(setting, whole(0, 1_000_000), "a whole number from 0 (no limit) to 1000000");
+    return chosen === null ? DEFAULT_QUOTAS[name] : chosen || null;
+  };
+  return {
+    tasksPerMinute: quota("userTasksPerMinute", "tasksPerMinute"),
+    tasksPerDay: quota("userTasksPerDay", "tasksPerDay"),
+    openTasks: quota("userOpenTasks", "openTasks"),
+    searchesPerMinute: quota("userSearchesPerMinute", "searchesPerMinute"),
+    monthUsd: read("userMonthUsd", dollars, "an amount of US dollars such as 200"),
   };
 }
 

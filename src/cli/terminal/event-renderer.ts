@@ -222,7 +222,8 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
     case "notice": {
       // A sign of life: the progress line shows the time already.
       if (text(data, "code") === "working") return [];
-      const line = truncate(stripControls(text(data, "text")), room * 2);
+      const said = text(data, "code") === "worker_notice" ? "the worker says: " : "";
+      const line = truncate(said + stripControls(text(data, "text")), room * 2);
       return [text(data, "level") === "info" ? paint.dim(line) : paint.yellow(`! ${line}`)];
     }
     case "verify": {

@@ -8,6 +8,7 @@ import type { Broker } from "../../core/ports/broker.ts";
 import type { Repositories } from "../../core/ports/repositories.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 import { sandboxName, type Limits, type MaxLimits, type Task } from "../../core/task.ts";
+import { serverNotice } from "../../core/notices.ts";
 import type { ParsedConfig } from "../services/repository-config.ts";
 import {
   NO_SETTINGS,
@@ -100,7 +101,7 @@ class Provisioning {
           stop,
         );
         baseSha = chosen.baseSha;
-        if (news !== null) this.#steps.add({ type: "notice", data: { level: "warning", ...news } });
+        if (news !== null) this.#steps.add(serverNotice("warning", news.code, news.text));
         const found = { base, baseSha, ...(start === null ? {} : { start }) };
         return { detail: `${base} at ${baseSha.slice(0, 8)}`, found };
       });

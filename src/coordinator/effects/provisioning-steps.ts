@@ -3,7 +3,11 @@ import { errorMessage } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { StartPoint, StepName, Task } from "../../core/task.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
+import { serverNotice } from "../../core/notices.ts";
 import type { Recorder } from "./recorder.ts";
+
+/** The steps that the coordinator takes; the worker takes the others. */
+type OwnStep = Extract<StepName, "mirror" | "image" | "container">;
 
 export interface StepResult {
   /** Shown to people. */
@@ -36,7 +40,7 @@ export class ProvisioningSteps {
    * Runs one step. When it throws, its start is recorded before the error is passed on, so that the
    * failure stands next to the step's name.
    */
-  async run(name: StepName, body: (progress: (text: string) => void) => Promise<StepResult>): Promise<void> {
+  async run(name: OwnStep, body: (progress: (text: string) => void) => Promise<StepResult>): Promise<void> {
     const { clock } = this.#deps;
     const startedAt = clock.now();
     const add = (status: "started" | "ended", rest: object): void =>
@@ -69,9 +73,9 @@ export class ProvisioningSteps {
     if (batch.length > 0) await this.#deps.recorder.record(this.#task, ...batch);
   }
 
-  #reportProgress(name: StepName, text: string): void {
-    const data = { level: "info", code: `step.${name}`, text: text.slice(0, PROGRESS_LENGTH) };
-    this.#deps.recorder.record(this.#task, { type: "notice", data }).catch((error: unknown) => this.#logLost(error));
+  #reportProgress(name: OwnStep, text: string): void {
+    const notice = serverNotice("info", `step.${name}`, text.slice(0, PROGRESS_LENGTH));
+    this.#deps.recorder.record(this.#task, notice).catch((error: unknown) => this.#logLost(error));
   }
 
   #logLost(error: unknown): void {

@@ -24,6 +24,7 @@ import { WORKER_EXIT } from "../../core/protocol/worker.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
+import { serverNotice } from "../../core/notices.ts";
 
 export interface SalvageDeps {
   readonly taskLog: TaskLog;
@@ -101,8 +102,9 @@ class Salvager {
     let [isReady, isUnsaved, endedInOrder] = [false, false, false];
     for await (const event of readLog(this.#deps.store, taskId)) {
       if (event.attempt !== attempt) continue;
-      if (event.type === "notice" && (event.data["code"] === CODE.kept || event.data["code"] === CODE.failed))
-        return "saved";
+      // Not the worker's own word for it: that would keep its work from being salvaged.
+      const isOwnNotice = event.type === "notice" && event.workerSeq === null;
+      if (isOwnNotice && (event.data["code"] === CODE.kept || event.data["code"] === CODE.failed)) return "saved";
       if (event.workerSeq !== null) endedInOrder = event.type === "question" || event.data["reason"] === "failed";
       if (event.data["reason"] === "ready") isReady = true;
       if (event.data["reason"] === "finished") return "saved";
@@ -146,12 +148,12 @@ class Salvager {
   async #recordNotice(
     taskId: string,
     attempt: number,
-    code: string,
+    code: (typeof CODE)[keyof typeof CODE],
     text: string,
     artifact: Artifact | null,
   ): Promise<void> {
     const level = artifact !== null && artifact.note === null ? "info" : "warning";
-    const data = { level, code, text, ...(artifact === null ? {} : { artifact }) };
-    await this.#deps.taskLog.record(taskId, () => [{ type: "notice", attempt, data }]);
+    const notice = serverNotice(level, code, text, artifact === null ? {} : { artifact });
+    await this.#deps.taskLog.record(taskId, () => [{ ...notice, attempt }]);
   }
 }

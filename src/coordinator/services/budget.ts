@@ -26,17 +26,16 @@ import type { Admission, ModelBudget } from "../../core/ports/broker.ts";
 import { assertMaySpend } from "./current-attempt.ts";
 import { BudgetAccounts, findExceeded, type Limit, type Refusal } from "./budget/accounts.ts";
 import { AdmissionQueue } from "./budget/admission-queue.ts";
+import type { QuotaSettings } from "../../core/quotas.ts";
 import { BudgetWarnings } from "./budget/warnings.ts";
 
-export interface BudgetDeps {
+export interface BudgetDeps extends QuotaSettings {
   readonly taskLog: TaskLog;
-  readonly store: Pick<Store, "task" | "eventsOfOthers">;
+  readonly store: Pick<Store, "task" | "eventsOfOthers" | "setting">;
   readonly ledger: UsageLedger;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
-  /** Budget per UTC day of each user, US dollars; null = no limit. */
-  readonly userDayUsd: number | null;
   /** Budget per UTC day of all users together, US dollars; null = no limit. */
   readonly dayUsd: number | null;
 }

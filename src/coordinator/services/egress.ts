@@ -30,6 +30,7 @@ import type { RepositoryConfig } from "./repository-config.ts";
 import { readRepositorySettings } from "./repository-settings.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import type { EgressApi } from "../../core/ports/broker.ts";
+import { serverNotice, type ServerNoticeCode } from "../../core/notices.ts";
 import { assertCurrentAttempt } from "./current-attempt.ts";
 
 export interface EgressSettings {
@@ -214,10 +215,10 @@ class EgressLists implements EgressService {
     this.#recordNotice(task.id, text, { level: "info", code: "egress_phase" });
   }
 
-  #recordNotice(taskId: string, text: string, kind = { level: "warning", code: "egress_refused" }): void {
+  #recordNotice(taskId: string, text: string, kind: NoticeKind = { level: "warning", code: "egress_refused" }): void {
     const { taskLog, log } = this.#deps;
     taskLog
-      .record(taskId, () => [{ type: "notice", data: { ...kind, text } }])
+      .record(taskId, () => [serverNotice(kind.level, kind.code, text)])
       .catch((error: unknown) =>
         log.error({ task: taskId, error: errorMessage(error) }, "a notice could not be recorded"),
       );
@@ -245,6 +246,11 @@ function resolveSetupEgress(
   if (setup.length === 0) return null;
   const widest = widerEgress(own, installation);
   return setupEgress === null ? widest : narrowerEgress(setupEgress, widest);
+}
+
+interface NoticeKind {
+  readonly level: "info" | "warning";
+  readonly code: ServerNoticeCode;
 }
 
 function toSettingKey(repo: string | null): string {

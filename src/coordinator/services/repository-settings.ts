@@ -17,6 +17,7 @@ import {
 } from "./repository-config.ts";
 import type { TaskSpec } from "../../core/task.ts";
 import type { WorkerSpec } from "../../core/protocol/worker.ts";
+import { serverNotice, type ServerNoticeCode } from "../../core/notices.ts";
 import type { Repositories } from "../../core/ports/repositories.ts";
 
 export const NO_SETTINGS: ParsedConfig = { config: NO_CONFIG, warnings: [] };
@@ -43,10 +44,8 @@ export async function readRepositorySettings(
 
 /** Notices about the file for people, recorded once per attempt. */
 export function settingsNotices({ config, warnings }: ParsedConfig, images: readonly string[] | null): Proposal[] {
-  const notice = (level: "info" | "warning", code: string, text: string): Proposal => ({
-    type: "notice",
-    data: { level, code, text: text.slice(0, 4_000) },
-  });
+  const notice = (level: "info" | "warning", code: ServerNoticeCode, text: string): Proposal =>
+    serverNotice(level, code, text.slice(0, 4_000));
   const notices = warnings.map(({ code, text }) => notice("warning", code, text));
   if (config.hosts.length > 0) {
     const text = `${REPOSITORY_CONFIG_FILE} asks for network access to ${config.hosts.join(", ")}. That alone opens nothing: an operator allows hosts for this installation (docs/operate.md), and the task's egress policy must use them.`;
@@ -66,7 +65,7 @@ export function settingsNotices({ config, warnings }: ParsedConfig, images: read
 
 export function commandsWithheldNotice(): Proposal {
   const text = `The commands of ${REPOSITORY_CONFIG_FILE} (setup, checks, tool servers) do not run, because this task runs without isolation. Install a Docker engine to run them.`;
-  return { type: "notice", data: { level: "warning", code: "commands_withheld", text } };
+  return serverNotice("warning", "commands_withheld", text);
 }
 
 /**

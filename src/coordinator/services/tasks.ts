@@ -1,16 +1,17 @@
 /**
  * What users do with tasks: submit, cancel, retry, send messages, answer questions, read the work.
- * A task of another user is `not_found`, except for operators (rule S2).
+ * A task of another user is `not_found`, except for operators (rule S2), who look and stop; who may
+ * direct it is in the table of src/core/roles.ts (rule H12).
  */
 import type { Artifacts } from "../../core/ports/artifacts.ts";
-import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../core/budget.ts";
-import { GUARD_OPTIONS, isGuardQuestion, readGuardAnswer } from "../../core/values/push-guard.ts";
-import type { TaskLog } from "../task-log.ts";
+import { isBudgetQuestion } from "../../core/budget.ts";
+import { isGuardQuestion } from "../../core/values/push-guard.ts";
+import type { TaskCreation, TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
-import type { UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type { Capabilities } from "../../core/protocol/config.ts";
@@ -19,6 +20,7 @@ import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from 
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff, DiffFile } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
+import type { TaskAct } from "../../core/roles.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import {
   attachmentsOf,
@@ -28,16 +30,19 @@ import {
   type AttachmentService,
 } from "./tasks/attachments.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
+import { parseBudgetDecision, parseGuardDecision } from "./tasks/decisions.ts";
+import { readPermitted } from "./tasks/permit.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
 import { findRecentRepositories, type UsedRepository } from "./tasks/recent-repositories.ts";
 import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/repository-checker.ts";
+import { PersonQuotas, type QuotaDeps } from "./tasks/quotas.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
-type OwnDeps = PullRequestReaderDeps & RepositoryCheckerDeps & Pick<AttachmentDeps, "attachments">;
+type OwnDeps = PullRequestReaderDeps & RepositoryCheckerDeps & QuotaDeps & Pick<AttachmentDeps, "attachments">;
 export interface TaskServiceDeps extends ServerOptions, OwnDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
-  readonly ledger: Pick<UsageLedger, "spentBy">;
+  readonly ledger: Pick<UsageLedger, "spentBy" | "spentSince">;
   readonly repos: Repositories;
   readonly artifacts: Artifacts;
   readonly clock: Clock;
@@ -54,10 +59,12 @@ class OwnedTaskService implements TaskService {
   readonly #pullRequests: PullRequestReader;
   readonly #checker: RepositoryChecker;
   readonly attachments: TaskAttachments;
+  readonly quotas: PersonQuotas;
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
     this.attachments = new TaskAttachments(deps);
+    this.quotas = new PersonQuotas(deps);
     this.#pullRequests = new PullRequestReader(deps);
     this.#checker = new RepositoryChecker(deps);
   }
@@ -79,12 +86,12 @@ class OwnedTaskService implements TaskService {
     request: SubmitRequest,
     key: string | null,
   ): Promise<{ task: Task; replayed: boolean }> {
-    const { taskLog, ids, policy } = this.#deps;
+    const { ids, policy } = this.#deps;
     const id = ids.next("task");
     const wanted = createTaskSpec(this.#deps, request, id);
     const given = await this.attachments.give(person, request.attachments ?? [], id);
     const spec = given.length === 0 ? wanted : { ...wanted, attachments: given };
-    return await this.attachments.create(taskLog, {
+    return await this.#begin({
       id,
       userId: person.userId,
       threadId: id.replace("task_", "thread_"),
@@ -97,14 +104,15 @@ class OwnedTaskService implements TaskService {
   }
 
   async task(person: Identity, taskId: string): Promise<Task> {
-    const task = await this.#deps.store.task(taskId);
-    if (task === null || (task.userId !== person.userId && person.role === "user"))
-      throw new SlipwayError("not_found", "There is no such task.");
-    return task;
+    return await this.#permit(person, taskId, "look");
+  }
+
+  #permit(person: Identity, taskId: string, act: TaskAct): Promise<Task> {
+    return readPermitted(this.#deps.store, person, taskId, act);
   }
 
   async cancel(person: Identity, taskId: string, force: boolean, key: string | null = null): Promise<Task> {
-    await this.task(person, taskId);
+    await this.#permit(person, taskId, "stop");
     const request = requestOf(person, "cancel", key);
     const { task, events } = await this.#deps.taskLog.record(taskId, () => [
       { type: "task.state", data: { reason: "cancel", force, by: person.userId, ...request } },
@@ -115,7 +123,7 @@ class OwnedTaskService implements TaskService {
   }
 
   async retry(person: Identity, taskId: string, request: RetryRequest, key: string | null = null): Promise<Task> {
-    const parent = await this.task(person, taskId);
+    const parent = await this.#permit(person, taskId, "direct");
     const plan = await planRetry(this.#deps.store, parent, request, this.#deps);
     const idempotency = key === null ? null : { key, fingerprint: digest(["retry", taskId, person.userId, request]) };
     return await this.#createChild(person, parent, plan, idempotency);
@@ -128,7 +136,7 @@ class OwnedTaskService implements TaskService {
     key: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }> {
     const { taskLog, store, ids } = this.#deps;
-    await this.task(person, taskId);
+    await this.#permit(person, taskId, "direct");
     const given = await this.attachments.give(person, request.attachments ?? [], taskId);
     // The id is derived from the key, so that a repeated request finds its own message.
     const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
@@ -156,7 +164,7 @@ class OwnedTaskService implements TaskService {
   }
 
   async withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
-    await this.task(person, taskId);
+    await this.#permit(person, taskId, "direct");
     const isQueued = async (): Promise<boolean> => {
       const row = await this.#deps.store.message(taskId, messageId);
       if (row === null || row.role !== "user") throw new SlipwayError("not_found", "There is no such message.");
@@ -182,7 +190,7 @@ class OwnedTaskService implements TaskService {
     { questionId, text }: AnswerRequest,
     key: string | null = null,
   ): Promise<Task> {
-    const { question } = (await this.task(person, taskId)).snapshot.context;
+    const { question } = (await this.#permit(person, taskId, "direct")).snapshot.context;
     const request = requestOf(person, `answer ${questionId}`, key);
     const guard = isGuardQuestion(questionId) ? parseGuardDecision(question?.options ?? [], text) : {};
     const spent = isBudgetQuestion(questionId) ? await this.#deps.ledger.spentBy(taskId) : null;
@@ -230,9 +238,16 @@ class OwnedTaskService implements TaskService {
   }
 
   async #createChild(person: Identity, parent: Task, plan: ChildPlan, idempotency: Idempotency | null): Promise<Task> {
-    const { taskLog, ids, policy } = this.#deps;
+    const { ids, policy } = this.#deps;
     const child = toChild(parent, plan, { id: ids.next("task"), policy, by: person.userId });
-    return (await this.attachments.create(taskLog, { ...child, idempotency })).task;
+    return (await this.#begin({ ...child, idempotency })).task;
+  }
+
+  /** Within the quotas of the owner, whoever begins it. @throws QuotaExceeded */
+  #begin(creation: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
+    const key = creation.idempotency?.key ?? null;
+    const begin = () => this.attachments.create(this.#deps.taskLog, creation);
+    return this.quotas.admit(creation.userId, key, begin);
   }
 
   async #wasAsked(taskId: string, questionId: string): Promise<boolean> {
@@ -277,23 +292,6 @@ function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRo
   return known;
 }
 
-function parseGuardDecision(offered: readonly string[], text: string): object {
-  const choice = readGuardAnswer(text, offered);
-  if (choice === "stop") return { decision: "stop" };
-  if (choice !== null) return { decision: "continue", choice };
-  throw new SlipwayError("invalid_request", `Answer ${offered.join(", ") || GUARD_OPTIONS.join(", ")}.`, {
-    errors: [{ path: "text", message: "must be one of the options" }],
-  });
-}
-
-function parseBudgetDecision(task: Task, questionId: string, text: string, spent: UsageTotal): BudgetDecision {
-  const decision = readBudgetAnswer(task, questionId, text, spent);
-  if (decision !== null) return decision;
-  throw new SlipwayError("invalid_request", "Answer continue, stop, or how much more to grant.", {
-    errors: [{ path: "text", message: "must be continue, stop or an amount" }],
-  });
-}
-
 function toMessageRow(event: TaskEvent): MessageRow {
   return {
     id: String(event.data["id"]),
@@ -309,6 +307,8 @@ function toMessageRow(event: TaskEvent): MessageRow {
 
 export interface TaskService {
   readonly attachments: AttachmentService;
+  /** Submit, retry and follow-ups throw QuotaExceeded when those of the owner are used up. */
+  readonly quotas: Pick<PersonQuotas, "noteSearch" | "usage" | "change">;
   /** What a submission may ask for; the same for all users. */
   capabilities(): Capabilities;
   /**

@@ -36,7 +36,7 @@ import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
-import { toProposal } from "./worker/events.ts";
+import { toProposal, type WorkerEventDeps } from "./worker/events.ts";
 
 export interface WorkerServiceDeps {
   readonly taskLog: TaskLog;
@@ -71,10 +71,10 @@ export interface WorkerService extends WorkerApi {
   lastSeen(taskId: string, attempt: number): number | null;
 }
 
-/** Time that a worker gets to save its work before the attempt's wall clock ends, ms. */
 /** Between two signs of life while a tool runs, ms, and how many fit into the limit of silence. */
 const SIGN_MS = 60_000;
 const SIGNS_PER_SILENCE = 3;
+/** Time that a worker gets to save its work before the attempt's wall clock ends, ms. */
 const WIND_DOWN_MS = 15_000;
 /** Each may cost seconds of a core. */
 const INSPECTIONS = 20;
@@ -100,6 +100,7 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
 
 class AttemptWorkerService implements WorkerService {
   readonly #deps: WorkerServiceDeps;
+  readonly #eventDeps: WorkerEventDeps;
   /** By task. */
   readonly #contacts = new Map<string, Contact>();
   /** By task: the calls of one attempt. */
@@ -107,6 +108,9 @@ class AttemptWorkerService implements WorkerService {
 
   constructor(deps: WorkerServiceDeps) {
     this.#deps = deps;
+    // Programs report the costs of subscriptions of their own.
+    const isProgram = ({ spec }: Task): boolean => Object.hasOwn(deps.programs, spec.agent);
+    this.#eventDeps = { ...deps, countsUsage: (task) => deps.models.length > 0 && !isProgram(task) };
     deps.taskLog.onCommit((task) => {
       if (holdsSlot(task.snapshot)) return;
       this.#contacts.delete(task.id);
@@ -168,7 +172,7 @@ class AttemptWorkerService implements WorkerService {
     const fresh = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
     if (fresh.length > 0) await this.#countBytes(task, attempt, bytes);
     const proposals = new Map<number, Proposal>();
-    for (const event of fresh) proposals.set(event.seq, await toProposal(this.#deps, task, attempt, event));
+    for (const event of fresh) proposals.set(event.seq, await toProposal(this.#eventDeps, task, attempt, event));
     const { task: after } = await taskLog.record(taskId, async (now): Promise<Proposal[]> => {
       this.#touch(now, attempt);
       const last = now.snapshot.context.workerSeq;
@@ -177,7 +181,7 @@ class AttemptWorkerService implements WorkerService {
       if (first !== undefined && first.seq !== last + 1) throw new SequenceGap(last);
       // A person may take a message back until this record.
       for (const event of unrecorded.filter(({ type }) => type === "message.status"))
-        proposals.set(event.seq, await toProposal(this.#deps, now, attempt, event));
+        proposals.set(event.seq, await toProposal(this.#eventDeps, now, attempt, event));
       return unrecorded.flatMap((event) => proposals.get(event.seq) ?? []);
     });
     // A batch that ended the attempt is acknowledged whole: none of it is needed again.

@@ -222,6 +222,12 @@ export interface Store extends Transcripts {
   threadAhead(taskId: string): Promise<string | null>;
   /** Number of queued tasks before this one in fair order; 0 = next. */
   position(taskId: string): Promise<number>;
+  /** When the user's n-th newest task was created, epoch ms; null when there are fewer. n >= 1. */
+  newestTaskAt(userId: string, n: number): Promise<number | null>;
+  /** Number of a user's tasks that are not settled, and that are newer than `since` (epoch ms). */
+  taskLoad(userId: string, since: number): Promise<{ readonly open: number; readonly since: number }>;
+  /** True when a task was created with this key. */
+  hasIdempotencyKey(userId: string, key: string): Promise<boolean>;
   /** Number of tasks that hold a slot, of one user or of all. */
   slotsHeld(userId?: string): Promise<number>;
   /** Number of tasks per state, and when the oldest open task was created (epoch ms). */

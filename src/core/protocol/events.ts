@@ -119,6 +119,7 @@ export const toolInputSchema = z
 
 /** Fields that only notices of the coordinator carry. */
 const noticeData = WORKER_DATA.notice.extend({
+  by: z.literal("server").optional().describe("The coordinator wrote it in place of an event of the worker."),
   kind: z.enum(["usd", "turns"]).optional().describe("budget_near: which budget is nearly used up."),
   limit: z.number().optional().describe("budget_near: the budget."),
   artifact: artifactSchema.nullable().optional().describe("The artifact that was kept; its `at` is epoch ms."),
@@ -176,10 +177,20 @@ export const EVENT_DATA = {
   pull_request: z.strictObject({ url: z.string(), number: z.int(), state: z.string() }),
 } as const satisfies Record<EventType, z.ZodType>;
 
+const authorSchema = z
+  .strictObject({
+    kind: z.enum(["server", "worker", "person"]),
+    id: z.string().optional().describe("person: their id."),
+  })
+  .describe(
+    "Who said it. What a worker says proves nothing: the agent and the commands that it runs can say anything in its name. Absent in old logs that do not tell.",
+  );
+
 const head = {
   taskId: z.string(),
   seq: z.int().describe("1, 2, 3, … per task, without gaps: the cursor of the log and of the stream."),
   at: time,
+  by: authorSchema.optional(),
   attempt: z.int().describe("The attempt during which it happened; 0 before the first."),
   from: z.enum(TASK_STATES).nullable().describe("The state before the event; null for the first event."),
   to: z.enum(TASK_STATES).describe("The state after the event."),

@@ -1,6 +1,6 @@
 /** Maps stored tasks and events to their wire form. */
 import { remainingBudget } from "../budget.ts";
-import type { EventRow, TaskEvent } from "../event.ts";
+import type { EventData, EventRow, EventType, TaskEvent } from "../event.ts";
 import type { Task, TaskSpec, Wait } from "../task.ts";
 import type { WireEvent } from "./events.ts";
 import type { WireTask } from "./rest.ts";
@@ -13,17 +13,49 @@ export function isoOrNull(at: number | null): string | null {
   return at === null ? null : toIsoTime(at);
 }
 
+type Author = NonNullable<WireEvent["by"]>;
+
+/** Events of these types name the person in `by`, unless the coordinator itself makes them. */
+const BY_PEOPLE: ReadonlySet<string> = new Set<EventType>([
+  "task.submitted",
+  "task.state",
+  "message",
+  "message.status",
+  "answer",
+]);
+/** Of these only people are the authors; old logs do not always say who. */
+const ONLY_BY_PEOPLE: ReadonlySet<string> = new Set<EventType>(["task.submitted", "message", "answer"]);
+
+/**
+ * Who said it; undefined when an old log does not tell.
+ * @param readData called only when the data decides.
+ */
+function authorOf(
+  { type, workerSeq }: Pick<TaskEvent, "type" | "workerSeq">,
+  readData: () => EventData,
+): Author | undefined {
+  if (workerSeq !== null) return { kind: type === "notice" && readData()["by"] === "server" ? "server" : "worker" };
+  if (!BY_PEOPLE.has(type)) return { kind: "server" };
+  const { by } = readData();
+  if (typeof by === "string") return { kind: "person", id: by };
+  return ONLY_BY_PEOPLE.has(type) ? undefined : { kind: "server" };
+}
+
 /** The data was checked, or made, before it was recorded: it has the form of its type. */
 export function toWireEvent(event: TaskEvent): WireEvent {
   const { taskId, seq, at, attempt, type, from, to, data } = event;
-  return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data } as WireEvent;
+  const by = authorOf(event, () => data);
+  const author = by === undefined ? {} : { by };
+  return { taskId, seq, at: toIsoTime(at), ...author, attempt, type, from, to, data } as WireEvent;
 }
 
 /**
  * The JSON of `toWireEvent` for the same event; the data is inserted as the text that is stored.
  */
-export function toWireEventJson({ taskId, seq, at, attempt, type, from, to, data }: EventRow): string {
-  const fields = JSON.stringify({ taskId, seq, at: toIsoTime(at), attempt, type, from, to });
+export function toWireEventJson(event: EventRow): string {
+  const { taskId, seq, at, attempt, type, from, to, data } = event;
+  const by = authorOf(event, () => JSON.parse(data) as EventData);
+  const fields = JSON.stringify({ taskId, seq, at: toIsoTime(at), by, attempt, type, from, to });
   return `${fields.slice(0, -1)},"data":${data}}`;
 }
 
@@ -31,6 +63,8 @@ export function toWireEventJson({ taskId, seq, at, attempt, type, from, to, data
 export function toRepoName(repo: string): string {
   return repo.replace(/^https?:\/\/[^/]+\//, "").replace(/\.git$/, "");
 }
+
+const toPerson = (id: string, emailOf: (userId: string) => string | null) => ({ id, email: emailOf(id) });
 
 /** The options of the submission, as they were after defaults. */
 function toSubmission({ base, budget, limits, egress, verify, priority, pullRequest, maxAttempts }: TaskSpec) {
@@ -40,9 +74,14 @@ function toSubmission({ base, budget, limits, egress, verify, priority, pullRequ
 /**
  * @param phase from machines/fold.ts.
  * @param wait why a queued task waits; null in other states.
- * @param email of the owner; null when there is no such account.
+ * @param emailOf the e-mail of a person by id; null when there is no such account.
  */
-export function toWireTask(task: Task, phase: string | null, wait: Wait | null, email: string | null = null): WireTask {
+export function toWireTask(
+  task: Task,
+  phase: string | null,
+  wait: Wait | null,
+  emailOf: (userId: string) => string | null = () => null,
+): WireTask {
   const { spec, snapshot, progress } = task;
   const c = snapshot.context;
   const budget = remainingBudget(task);
@@ -50,7 +89,8 @@ export function toWireTask(task: Task, phase: string | null, wait: Wait | null, 
     id: task.id,
     threadId: task.threadId,
     parentId: task.parentId,
-    owner: { id: task.userId, email },
+    owner: toPerson(task.userId, emailOf),
+    submittedBy: toPerson(spec.submittedBy ?? task.userId, emailOf),
     state: task.state,
     phase,
     attempt: c.attempt,

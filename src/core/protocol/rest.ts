@@ -227,7 +227,8 @@ export const taskSchema = z.strictObject({
   id: z.string(),
   threadId: z.string().describe("The thread: a task with its retries and follow-ups, on one branch."),
   parentId: z.string().nullable().describe("The task that this one continues."),
-  owner: ownerSchema,
+  owner: ownerSchema.describe("It works with their credentials and budget."),
+  submittedBy: ownerSchema.describe("Who began it: the owner, or an admin in their place."),
   state: z.enum(TASK_STATES),
   phase: z
     .string()

@@ -74,7 +74,7 @@ function toProblemResponse(codes: readonly ErrorCode[]): Json {
   const description = codes.map((code) => `\`${code}\`: ${ERROR_TABLE[code][1]}`).join("; ");
   const listed = { type: "object", properties: { code: { type: "string", enum: [...codes].toSorted() } } };
   const schema = { allOf: [{ $ref: address("Problem") }, listed] };
-  const retry = codes.includes("rate_limited") ? header("Retry-After") : {};
+  const retry = codes.includes("rate_limited") || codes.includes("quota_exceeded") ? header("Retry-After") : {};
   return {
     description,
     headers: { ...header("X-Request-Id"), ...retry },

@@ -8,6 +8,7 @@ import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
 import { linkRoutes, peopleRoutes } from "./people/people.ts";
+import { usageRoutes } from "./people/usage.ts";
 import { providerRoutes } from "./people/providers.ts";
 import { notificationRoutes } from "./notifications.ts";
 import type { Route } from "../route.ts";
@@ -26,6 +27,7 @@ const own: readonly Route[] = [
   ...userRoutes,
   ...peopleRoutes,
   ...linkRoutes,
+  ...usageRoutes,
   ...capabilityRoutes,
   ...repositoryRoutes,
   ...attachmentRoutes,

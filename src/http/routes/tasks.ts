@@ -25,8 +25,10 @@ import { bySeq, EMPTY, isId, json, nextCursor, readPage, route, type ApiDeps } f
 /** Converts a task to its wire form, with its owner and the reason why a queued task waits. */
 export async function toTaskView(deps: Pick<ApiDeps, "operations" | "accounts">, task: Task): Promise<WireTask> {
   const wait = task.state === "queued" ? await deps.operations.wait(task) : null;
-  const owner = await deps.accounts.user(task.userId);
-  return toWireTask(task, phaseOf(task.snapshot), wait, owner?.email ?? null);
+  const emails = new Map<string, string | null>();
+  for (const id of new Set([task.userId, task.spec.submittedBy ?? task.userId]))
+    emails.set(id, (await deps.accounts.user(id))?.email ?? null);
+  return toWireTask(task, phaseOf(task.snapshot), wait, (id) => emails.get(id) ?? null);
 }
 
 type WireMessage = z.infer<typeof messageRowSchema>;
@@ -43,6 +45,7 @@ async function listTasks(deps: ApiDeps, identity: Identity, query: z.infer<typeo
       errors: [{ path: "cursor", message: "is not a cursor of this list" }],
     });
   }
+  if (q !== undefined) await deps.tasks.quotas.noteSearch(identity.userId);
   const found = await deps.store.tasks({
     userId: needs === "me" ? identity.userId : readOwner(identity, owner),
     limit,
@@ -101,6 +104,7 @@ export const taskRoutes = [
       "limits_unavailable",
       "forge_unavailable",
       "idempotency_mismatch",
+      "quota_exceeded",
     ],
     async handle({ deps, identity, body, idempotencyKey }) {
       const { task, replayed } = await deps.tasks.submit(identity, body, idempotencyKey);
@@ -120,6 +124,7 @@ export const taskRoutes = [
     summary: "Tasks, newest first",
     query: taskQuerySchema,
     answers: { 200: json(pageSchema(taskSchema)) },
+    problems: ["quota_exceeded"],
     async handle({ deps, identity, query }) {
       return { status: 200, body: await listTasks(deps, identity, query) };
     },
@@ -177,6 +182,7 @@ export const taskRoutes = [
       "limits_unavailable",
       "forge_unavailable",
       "invalid_branch",
+      "quota_exceeded",
     ],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const task = await deps.tasks.retry(identity, params["id"] ?? "", body, idempotencyKey);
@@ -194,7 +200,7 @@ export const messageRoutes = [
     summary: "Send the agent a message; on a settled task this creates a follow-up task",
     body: messageSchema,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
-    problems: ["not_found", "expired"],
+    problems: ["quota_exceeded", "not_found", "expired"],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const result = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
       if ("message" in result) return { status: 202, body: toWireMessage(result.message) };

@@ -331,11 +331,29 @@ class MemoryStore implements Store {
     return this.#queue.position(taskId);
   }
 
+  async newestTaskAt(userId: string, n: number): Promise<number | null> {
+    return this.#tasksOf(userId)[n - 1]?.createdAt ?? null;
+  }
+
+  async taskLoad(userId: string, since: number) {
+    const tasks = this.#tasksOf(userId);
+    const open = tasks.filter(({ state }) => !isSettledState(state)).length;
+    return { open, since: tasks.filter(({ createdAt }) => createdAt > since).length };
+  }
+
+  async hasIdempotencyKey(userId: string, key: string): Promise<boolean> {
+    return this.#keys.has(JSON.stringify([userId, key]));
+  }
+
+  /** Newest first. */
+  #tasksOf(userId: string): Task[] {
+    const tasks = [...this.#entries.values()].map(({ task }) => task);
+    return tasks.filter((task) => task.userId === userId).toSorted((a, b) => byId(b, a));
+  }
+
   async slotsHeld(userId?: string): Promise<number> {
-    let held = 0;
-    for (const { task, slot } of this.#open.values())
-      if (slot && (userId === undefined || task.userId === userId)) held++;
-    return held;
+    const held = [...this.#open.values()].filter(({ slot }) => slot);
+    return held.filter(({ task }) => userId === undefined || task.userId === userId).length;
   }
 
   async counts() {

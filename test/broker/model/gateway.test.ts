@@ -1,6 +1,7 @@
 /**
  * The model gateway between a worker and the fake model: a real coordinator and real HTTP.
  */
+import { NO_QUOTAS } from "../../../src/core/quotas.ts";
 import Anthropic from "@anthropic-ai/sdk";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -44,7 +45,7 @@ async function open(
   closers.push(() => fake.close());
   const { ledger } = harness;
   const { taskLog } = harness.coordinator;
-  const limits = { userDayUsd: options.userDayUsd ?? null, dayUsd: options.dayUsd ?? null };
+  const limits = { quotas: NO_QUOTAS, userDayUsd: options.userDayUsd ?? null, dayUsd: options.dayUsd ?? null };
   const workerApi = createBudgetService({
     taskLog,
     store: harness.store,

@@ -6,6 +6,8 @@ import { SequenceGap, SlipwayError } from "../../../src/core/error.ts";
 import type { WorkerAck, WorkerEvent } from "../../../src/core/protocol/worker.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { messageSchema } from "../../../src/core/protocol/rest.ts";
+import { toWireEvent } from "../../../src/core/protocol/mapping.ts";
+import { SERVER_NOTICES } from "../../../src/core/notices.ts";
 import { ALICE, openHarness, type Harness } from "../../support/coordinator/harness.ts";
 
 let harness: Harness;
@@ -67,6 +69,61 @@ it("[W2] a batch after a gap is refused as a whole, with the number to continue 
   expect(await recorded()).toEqual([1, 2]);
   expect((await send(3, 4, 5)).ack).toBe(5);
   expect(await recorded()).toEqual([1, 2, 3, 4, 5]);
+});
+
+it("[S15] a worker's notice cannot have a code of the coordinator, nor its event a step that the coordinator takes", async () => {
+  const { workerApi } = harness.coordinator;
+  const forged = SERVER_NOTICES.map(
+    (code) => ["notice", { level: "warning", code, text: "Run `slipway egress allow evil.example`." }] as const,
+  );
+  await harness.fakeWorkers.send(workerApi, id, ...forged, ["notice", { level: "info", code: "working", text: "…" }]);
+  await harness.fakeWorkers.send(workerApi, id, ["task.step", { name: "mirror", status: "ended", detail: null }]);
+  const { items } = await harness.store.events(id, 0, 1_000);
+  const said = items.map(toWireEvent).filter(({ type }) => type === "notice");
+  expect(said.map(({ data, by }) => `${by?.kind} ${String(data["code"])}`)).toEqual([
+    ...SERVER_NOTICES.map(() => "worker worker_notice"),
+    "worker working",
+    "server event_ignored",
+  ]);
+});
+
+it("[S15] every event says who said it", async () => {
+  const { tasks, workerApi } = harness.coordinator;
+  const { message } = (await tasks.message(ALICE, id, { text: "Use tabs." }, null)) as { message: { id: string } };
+  await harness.fakeWorkers.send(
+    workerApi,
+    id,
+    ["message.status", { id: message.id, status: "delivered" }],
+    ["question", { id: "q1", question: "Which?", options: null }],
+  );
+  await tasks.answer(ALICE, id, { questionId: "q1", text: "This." });
+  await tasks.cancel(ALICE, id, false);
+  await harness.until(id, "cancelled");
+  const log = (await harness.store.events(id, 0, 1_000)).items;
+  const said = log.map(toWireEvent).map(({ type, data, by }) => {
+    const what = String(data["reason"] ?? data["status"] ?? "");
+    return `${type} ${what}: ${by?.kind ?? "?"} ${by?.id ?? ""}`.replaceAll("  ", " ").trim();
+  });
+  const person = `person ${ALICE.userId}`;
+  const expected = [
+    `task.submitted : ${person}`,
+    "task.state claimed: server",
+    "task.step ended: server",
+    "task.state ready: worker",
+    `message queued: ${person}`,
+    "message.status delivered: worker",
+    "question : worker",
+    `answer : ${person}`,
+    `task.state cancel: ${person}`,
+    "task.state stopped: server",
+  ];
+  expect(said).toEqual(expect.arrayContaining(expected.map((line) => line.replaceAll("  ", " "))));
+});
+
+it("[S15] an old log that does not tell leaves open who said it", () => {
+  const old = { taskId: id, seq: 1, at: 0, attempt: 0, from: null, to: "queued", workerSeq: null } as const;
+  expect(toWireEvent({ ...old, type: "task.submitted", data: {} })).not.toHaveProperty("by");
+  expect(toWireEvent({ ...old, type: "push", data: {} }).by).toEqual({ kind: "server" });
 });
 
 it("an attempt that sends more than 128 MiB of events ends; resent batches do not count", async () => {

@@ -5,9 +5,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Role, Scope } from "../../../src/core/ports/accounts.ts";
-import { ACCESS, ALL_SCOPES, ROLES, SCOPES, scopeOf } from "../../../src/core/roles.ts";
+import { ACCESS, ALL_SCOPES, OTHERS_TASKS, ROLES, SCOPES, scopeOf, type TaskAct } from "../../../src/core/roles.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
-import { openApiServer, type ApiServer } from "../api-server.ts";
+import { openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
 interface Caller {
   readonly name: string;
@@ -26,9 +26,11 @@ const callers: Caller[] = [
 ];
 
 let api: ApiServer;
+let owner: string;
 const tokens = new Map<string, string>();
 beforeAll(async () => {
   api = await openApiServer();
+  owner = (await api.person("owner@example.com")).accessToken;
   for (const { name, role, scopes } of callers) {
     if (role === null) continue;
     const email = `${name.replaceAll(/\W+/g, "-")}@example.com`;
@@ -79,6 +81,50 @@ describe("[H6] who may make which call", () => {
       }
     },
   );
+
+  describe("[H12] what they may do with a task of somebody else", () => {
+    /** The calls of each act. */
+    const CALLS: Record<TaskAct, readonly (readonly [path: string, body: object | null])[]> = {
+      look: ["", "/events", "/messages", "/machine"].map((path) => [path, null] as const),
+      direct: [
+        ["/retry", {}],
+        ["/messages", { text: "Do it as I say." }],
+        ["/answer", { questionId: "q1", text: "100" }],
+      ],
+      stop: [["/cancel", {}]],
+    };
+    it.each(Object.entries(CALLS).flatMap(([act, calls]) => calls.map((row) => [act as TaskAct, ...row] as const)))(
+      "%s: %s",
+      async (act, path, body) => {
+        for (const role of roles) {
+          const task = { repo: REPO, prompt: "x" };
+          const mine = await api.call("POST", "/v1/tasks", { token: owner, body: task });
+          const url = `/v1/tasks/${mine.body.id}${path}`;
+          const token = tokens.get(role) ?? "";
+          const answer = await api.call(body === null ? "GET" : "POST", url, { token, ...(body && { body }) });
+          const may = (OTHERS_TASKS[act] as readonly Role[]).includes(role);
+          const refused = (OTHERS_TASKS.look as readonly Role[]).includes(role) ? 403 : 404;
+          // Nobody asked, or the task is open: who may is told so.
+          if (may)
+            expect(answer.text).toMatch(path === "/answer" ? /no such question/ : /"seq"|"items"|"state"|task_open/);
+          else expect(answer.status, `${role}: ${answer.text}`).toBe(refused);
+        }
+      },
+    );
+
+    it("the head of a task that an admin began for its owner says so, and every task that the owner begins says the owner", async () => {
+      const { body } = await api.call("POST", "/v1/tasks", { token: owner, body: { repo: REPO, prompt: "x" } });
+      await api.call("POST", `/v1/tasks/${body.id}/cancel`, { token: owner });
+      await api.harness.until(body.id, "cancelled");
+      const retry = { token: tokens.get("admin") ?? "", body: {} };
+      const { body: theirs } = await api.call("POST", `/v1/tasks/${body.id}/retry`, retry);
+      expect([theirs.owner.email, theirs.submittedBy.email]).toEqual(["owner@example.com", "admin@example.com"]);
+      await api.call("POST", `/v1/tasks/${theirs.id}/cancel`, { token: owner });
+      await api.harness.until(theirs.id, "cancelled");
+      const { body: mine } = await api.call("POST", `/v1/tasks/${theirs.id}/retry`, { token: owner, body: {} });
+      expect(mine.submittedBy).toEqual(mine.owner);
+    });
+  });
 
   it("no token makes a call about a person's own keys, whatever its scopes", () => {
     const own = ROUTES.filter(

@@ -95,6 +95,15 @@ describe("[W6] salvage", () => {
       expect(await harness.store.slotsHeld()).toBe(0);
     });
 
+  it("[S15] a worker that says it was salvaged already is salvaged all the same", async () => {
+    await open();
+    const id = await running({ maxAttempts: 1 });
+    await send(id, ["notice", { level: "info", code: "salvaged", text: "It is safe." }], toolStarts);
+    crash(id);
+    await gone(id);
+    expect([(await kept(id)).length, await readNotices(id)]).toEqual([1, ["worker_notice", "salvaged"]]);
+  });
+
   it("a worker that ended in order with a checkpoint after its last tool is not salvaged", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });

@@ -18,6 +18,7 @@ import {
 } from "../../io.ts";
 import { openSessionFile, sessionFilePath } from "../../session-file.ts";
 import { rememberContext } from "../../shell/contexts.ts";
+import { quotaCommand } from "./usage.ts";
 import { peopleCommands } from "./people.ts";
 import { stripControls, formatTable } from "../../terminal/text.ts";
 
@@ -189,6 +190,7 @@ export function userCommands(program: Command, io: Io): void {
       );
     });
   peopleCommands(group, io);
+  quotaCommand(group, io);
 }
 
 function notListed(what: string, which: string, command: string): CliExit {

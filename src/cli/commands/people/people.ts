@@ -24,7 +24,7 @@ const roleWords = Object.entries(ROLES)
   .map(([role, text]) => `${role}: ${text}`)
   .join(". ");
 
-async function findUser(server: SlipwayClient, which: string): Promise<Account> {
+export async function findUser(server: SlipwayClient, which: string): Promise<Account> {
   const { items } = await server.users({ limit: 1_000 });
   const found = items.find(({ id, email }) => id === which || email === which.toLowerCase());
   if (found !== undefined) return found;

@@ -5,6 +5,7 @@
  */
 import type { Repositories } from "../../../core/ports/repositories.ts";
 import type { Task } from "../../../core/task.ts";
+import { serverNotice } from "../../../core/notices.ts";
 import { describeFindings, guardQuestion } from "../../../core/values/push-guard.ts";
 import type { Recorder } from "../recorder.ts";
 
@@ -27,7 +28,7 @@ export async function passGuard(
   const told = findings.filter(({ holds }) => !holds);
   if (told.length > 0 && guard === undefined && pushTries === 0) {
     const text = `In what is pushed there is also:\n${describeFindings(told)}`;
-    await recorder.record(task, { type: "notice", data: { level: "info", code: "guard_told", text } });
+    await recorder.record(task, serverNotice("info", "guard_told", text));
   }
   if (held.length === 0) return head;
   const question = guardQuestion(head, held);

@@ -5,7 +5,9 @@
 import { formatLimit, remainingBudget, type BudgetKind } from "../../../core/budget.ts";
 import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
 import type { Clock } from "../../../core/ports/runtime.ts";
+import type { Store } from "../../../core/ports/store.ts";
 import type { Task } from "../../../core/task.ts";
+import { readQuotas, startOfDay, startOfMonth, type QuotaSettings } from "../../../core/quotas.ts";
 
 export interface Account {
   /** Of the requests that have ended. */
@@ -42,14 +44,12 @@ export interface Refusal {
   readonly why: string;
 }
 
-export interface BudgetAccountsDeps {
+export interface BudgetAccountsDeps extends QuotaSettings {
   readonly ledger: UsageLedger;
+  readonly store: Pick<Store, "setting">;
   readonly clock: Clock;
-  readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
 }
-
-const DAY_MS = 24 * 3_600_000;
 
 export class BudgetAccounts {
   readonly #deps: BudgetAccountsDeps;
@@ -68,11 +68,19 @@ export class BudgetAccounts {
   }
 
   async dayLimits(userId: string): Promise<Limit[]> {
-    const { userDayUsd, dayUsd } = this.#deps;
-    const [user, all] = [await this.#today(userId), await this.#today(null)];
-    return [
-      { scope: "day", name: "Your budget for today", account: user, usd: userDayUsd, requests: null },
+    const { dayUsd, store, clock } = this.#deps;
+    const own = await readQuotas(store, this.#deps, userId);
+    const [day, month] = [startOfDay(clock.now()), startOfMonth(clock.now())];
+    const [user, all] = [await this.#since("day", day, userId), await this.#since("day", day, null)];
+    const limits: Limit[] = [
+      { scope: "day", name: "Your budget for today", account: user, usd: own.dayUsd, requests: null },
       { scope: "day", name: "This server's budget for today", account: all, usd: dayUsd, requests: null },
+    ];
+    if (own.monthUsd === null) return limits;
+    const account = await this.#since("month", month, userId);
+    return [
+      ...limits,
+      { scope: "day", name: "Your budget for this month", account, usd: own.monthUsd, requests: null },
     ];
   }
 
@@ -81,11 +89,10 @@ export class BudgetAccounts {
   }
 
   /** @param userId null = all users together. */
-  #today(userId: string | null): Promise<Account> {
-    const day = Math.floor(this.#deps.clock.now() / DAY_MS);
+  #since(period: "day" | "month", since: number, userId: string | null): Promise<Account> {
     for (const key of this.#accounts.keys())
-      if (key.startsWith("day ") && !key.startsWith(`day ${day} `)) this.#accounts.delete(key);
-    return this.#account(`day ${day} ${userId ?? ""}`, () => this.#deps.ledger.spentSince(day * DAY_MS, userId));
+      if (key.startsWith(`${period} `) && !key.startsWith(`${period} ${since} `)) this.#accounts.delete(key);
+    return this.#account(`${period} ${since} ${userId ?? ""}`, () => this.#deps.ledger.spentSince(since, userId));
   }
 
   #account(key: string, read: () => Promise<UsageTotal>): Promise<Account> {

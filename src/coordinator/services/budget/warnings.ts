@@ -5,6 +5,7 @@
 import { formatLimit } from "../../../core/budget.ts";
 import type { Proposal } from "../../../core/event.ts";
 import type { Store } from "../../../core/ports/store.ts";
+import { serverNotice } from "../../../core/notices.ts";
 import { readLogWithoutWorker } from "../../read-lists.ts";
 import type { Limit } from "./accounts.ts";
 
@@ -37,7 +38,7 @@ export class BudgetWarnings {
       if (given.has(key)) return [];
       given.add(key);
       const text = `${formatLimit(kind, used)} of the budget of ${formatLimit(kind, limit)} are used.`;
-      return [{ type: "notice", data: { level: "warning", code: CODE, text, kind, limit } }];
+      return [serverNotice("warning", CODE, text, { kind, limit })];
     });
   }
 

@@ -49,12 +49,13 @@ export function toSubmittedData(spec: TaskSpec, policy: Policy, by: string): Eve
 /** The new task of a plan. @param by the user whose request it is. */
 export function toChild(
   parent: Task,
-  { spec, data }: ChildPlan,
+  { spec: { submittedBy: _, ...planned }, data }: ChildPlan,
   { id, policy, by }: { readonly id: string; readonly policy: Policy; readonly by: string },
 ) {
+  const spec: TaskSpec = { ...planned, ...(by === parent.userId ? {} : { submittedBy: by }) };
   return {
     id,
-    // The thread keeps its owner, also when an operator retries it.
+    // The thread keeps its owner, also when an admin retries it.
     userId: parent.userId,
     threadId: parent.threadId,
     parentId: parent.id,

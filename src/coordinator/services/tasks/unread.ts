@@ -7,6 +7,7 @@ import type { Proposal } from "../../../core/event.ts";
 import type { MessageRow, Store } from "../../../core/ports/store.ts";
 import type { Ids } from "../../../core/ports/runtime.ts";
 import type { Policy, Task } from "../../../core/task.ts";
+import { serverNotice } from "../../../core/notices.ts";
 import type { PlanUnread, TaskCreation } from "../../task-log.ts";
 import { attachmentsOf, TaskAttachments, type AttachmentDeps } from "./attachments.ts";
 import { planFollowUp, toChild } from "./child-tasks.ts";
@@ -34,7 +35,7 @@ function toUndelivered({ state }: Task, unread: readonly MessageRow[]): Proposal
   const text = `${many} not delivered: the task ended as ${state} first. Sent again, a message begins a follow-up task.`;
   return [
     ...unread.map(({ id }) => toStatus(id, { status: "undelivered" })),
-    { type: "notice", data: { level: "warning", code: "messages_undelivered", text } },
+    serverNotice("warning", "messages_undelivered", text),
   ];
 }
 

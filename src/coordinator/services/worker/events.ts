@@ -10,13 +10,19 @@ import { WORK_REF, type Repositories } from "../../../core/ports/repositories.ts
 import type { Ids } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { WorkerEvent } from "../../../core/protocol/worker.ts";
-import type { Task } from "../../../core/task.ts";
+import type { StepName, Task } from "../../../core/task.ts";
+import { FOREIGN_NOTICE, insteadNotice, isReservedNotice, type ServerNoticeCode } from "../../../core/notices.ts";
 
 export interface WorkerEventDeps {
   readonly store: Pick<Store, "message">;
   readonly repos: Pick<Repositories, "has" | "resolve">;
   readonly ids: Ids;
+  /** True when the model gateway counts what the task uses; its worker's figures do not count. */
+  countsUsage(task: Task): boolean;
 }
+
+/** Steps that the coordinator takes and reports. */
+const OWN_STEPS: ReadonlySet<string> = new Set(["mirror", "image", "container"] satisfies StepName[]);
 
 /** @throws SlipwayError `invalid_request` for data that does not fit the event's type. */
 export async function toProposal(
@@ -27,9 +33,8 @@ export async function toProposal(
 ): Promise<Proposal> {
   const data = parseData(event.type, event.data);
   const stamp = { attempt, workerSeq: event.seq };
-  const toNotice = (code: string, text: string): Proposal => ({
-    type: "notice",
-    data: { level: "warning", code, text },
+  const toNotice = (code: ServerNoticeCode, text: string): Proposal => ({
+    ...insteadNotice("warning", code, text),
     ...stamp,
   });
   switch (event.type) {
@@ -49,13 +54,21 @@ export async function toProposal(
       return { type: "message.status", data, ...stamp };
     }
     case "task.step":
+      if (!OWN_STEPS.has(String(data["name"]))) return { type: "task.step", data, ...stamp };
+      return toNotice("event_ignored", "The worker reported a step that the coordinator takes.");
+    case "notice": {
+      // People and programs act on the coordinator's codes (rule S15).
+      const code = isReservedNotice(String(data["code"])) ? FOREIGN_NOTICE : data["code"];
+      return { type: "notice", data: { ...data, code }, ...stamp };
+    }
+    case "usage":
+      if (!deps.countsUsage(task)) return { type: "usage", data, ...stamp };
+      return toNotice("usage_ignored", "The worker reported what it has used; the model gateway counts that itself.");
     case "message":
     case "tool.started":
     case "tool.finished":
     case "todo":
-    case "usage":
     case "question":
-    case "notice":
     case "verify":
       return { type: event.type, data, ...stamp };
   }

@@ -14,6 +14,7 @@ import type {
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
 import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
 import type { ExplainUnreadable } from "../../unreadable.ts";
+import { loadReads } from "./load-reads.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
 import { NOT_ASIDE, SetAsideTasks } from "./set-aside.ts";
@@ -91,6 +92,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
     setAside: () => aside.list(),
     ...openReads(db, aside),
     ...queueReads(db, aside),
+    ...loadReads(db),
   };
 }
 

@@ -1,4 +1,5 @@
 /** The agent behind the real gateway: budget, key and rate limit. */
+import { NO_QUOTAS } from "../../../../src/core/quotas.ts";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
@@ -46,7 +47,7 @@ async function open(scenario: Scenario, budget: Budget): Promise<GatewayFixture>
   const task = await harness.until(id, "running.working");
   const { ledger } = harness;
   const { taskLog } = harness.coordinator;
-  const limits = { userDayUsd: null, dayUsd: null };
+  const limits = { quotas: NO_QUOTAS, userDayUsd: null, dayUsd: null };
   const modelBudget = createBudgetService({
     taskLog,
     store: harness.store,
