@@ -66,8 +66,9 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await openForwarder(socketPath);
   const proxy = await openProxy(socketPath, token);
-  const env = { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) };
-  const tools = createTools(root, join(stateDir, "jobs"), env);
+  const attachmentDir = join(stateDir, "attachments");
+  const env = { [WORKER_ENV.attempt]: String(attempt), SLIPWAY_ATTACHMENTS: attachmentDir, ...proxyEnv(proxy.port) };
+  const tools = createTools(root, join(stateDir, "jobs"), env, attachmentDir);
   const programs = { root, stateDir, env };
   try {
     return await runAttempt({
@@ -80,6 +81,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
       tools,
+      attachmentDir,
       openMcp: async (servers, stop) =>
         await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
       agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: acpAgent(programs), exec: execAgent(programs) },

@@ -211,6 +211,7 @@ class AttemptRun {
     // The scripted agent does not read instructions.
     const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(commit, signal);
     this.#session = new Session(this.#options, { spec, transcript, instructions, deadline, signal });
+    await this.#session.fetchAttachments();
     if (spec.setup.length === 0) await this.#restore(spec, link.recovered.ready);
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was restarted; check what this call did before you repeat it]";

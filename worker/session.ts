@@ -14,6 +14,7 @@ import { SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
 import { stripHidden } from "./lib/hidden-characters.ts";
 import { describeFindings, type Finding } from "../src/core/values/push-guard.ts";
 import { sanitize } from "./lib/text.ts";
+import { AttachmentFolder, type Picture } from "./workspace/attachments.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
 import { toolSchemas } from "./tools/schemas.ts";
@@ -50,6 +51,8 @@ export interface WorkerParts {
   newId(prefix: string): string;
   /** The gateway, if the installation has one. */
   readonly model: NonNullable<AgentContext["model"]>;
+  /** The folder for attachments, outside of the checkout. */
+  readonly attachmentDir: string;
 }
 
 export interface SessionOptions {
@@ -75,6 +78,9 @@ export class Session implements AgentContext {
   readonly #deadline: Deadline;
   readonly #checkpointer: Checkpointer;
   readonly #directoryInstructions: Instructions;
+  readonly #attachments: AttachmentFolder;
+  readonly #received: Picture[] = [];
+  readonly #taken = new Set<string>();
   readonly #notes: string[];
   #hasReportedFindings = false;
   #toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
@@ -90,6 +96,7 @@ export class Session implements AgentContext {
     this.transcript = transcript;
     this.instructions = instructions.text;
     this.#directoryInstructions = instructions;
+    this.#attachments = new AttachmentFolder(parts.attachmentDir, parts.link);
     this.#notes = [...(spec.notes ?? [])];
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
@@ -118,6 +125,42 @@ export class Session implements AgentContext {
     // A restarted worker reads the note back from the journal, whose text is sanitized. Both
     // processes must give the agent the same note.
     this.#notes.push(sanitize(note));
+  }
+
+  /** Writes the attachments that exist, before the agent starts. */
+  async fetchAttachments(): Promise<void> {
+    const { attachments = [], earlierAttachments = [], delivered } = this.spec;
+    const all = [...attachments, ...delivered.flatMap((message) => message.attachments ?? []), ...earlierAttachments];
+    await this.#attachments.fetch(all, this.signal);
+  }
+
+  get attached(): string {
+    return this.#attachments.describe(this.spec.attachments ?? []);
+  }
+
+  get pictures(): readonly Picture[] {
+    return this.#attachments.picturesOf(this.spec.attachments ?? []);
+  }
+
+  get delivered(): readonly ReceivedMessage[] {
+    return this.spec.delivered.map((message) => this.#toReceived(message));
+  }
+
+  takePictures(): readonly Picture[] {
+    const known = [...this.pictures, ...this.delivered.flatMap(({ pictures = [] }) => pictures), ...this.#received];
+    const fresh = known.filter(({ id }, i) => !this.#taken.has(id) && known.findIndex((one) => one.id === id) === i);
+    for (const { id } of fresh) this.#taken.add(id);
+    return fresh;
+  }
+
+  pictureData(id: string): string | null {
+    return this.#attachments.data(id);
+  }
+
+  #toReceived({ id, text, attachments = [] }: WorkerSpec["delivered"][number]): ReceivedMessage {
+    const pictures = this.#attachments.picturesOf(attachments);
+    const words = [text, this.#attachments.describe(attachments)].filter((part) => part !== "").join("\n\n");
+    return { id, text: words, ...(pictures.length === 0 ? {} : { pictures }) };
   }
 
   newId(prefix: string): string {
@@ -213,15 +256,18 @@ export class Session implements AgentContext {
     const withdrawn = new Set(this.#takeWithdrawals());
     const delivered = commands.flatMap((command) =>
       command.type === "message" && !withdrawn.has(command.messageId)
-        ? [{ id: command.messageId, text: command.text }]
+        ? [{ id: command.messageId, text: command.text, attachments: command.attachments }]
         : [],
     );
     if (delivered.length === 0) return [];
+    for (const { attachments = [] } of delivered) await this.#attachments.fetch(attachments, this.signal);
     for (const { id } of delivered) this.emit("message.status", { id, status: "delivered" });
     await link.flush(this.signal);
     await link.catchUp(this.signal);
     for (const id of this.#takeWithdrawals()) withdrawn.add(id);
-    return delivered.filter(({ id }) => !withdrawn.has(id));
+    const messages = delivered.filter(({ id }) => !withdrawn.has(id)).map((message) => this.#toReceived(message));
+    this.#received.push(...messages.flatMap(({ pictures = [] }) => pictures));
+    return messages;
   }
 
   get isInterrupted(): boolean {

@@ -198,7 +198,7 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
   };
   const ids = systemIds();
   const session = new Session(
-    { ...parts, newId: (prefix) => ids.next(prefix) },
+    { ...parts, newId: (prefix) => ids.next(prefix), attachmentDir: join(stateDir, "attachments") },
     {
       spec,
       transcript: await openTranscript(link, spec.transcript, signal),

@@ -3,6 +3,8 @@
  * depth and parsed by its schema before WorkerApi receives it.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import type { z } from "zod";
 import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { WorkerApi } from "../core/ports/broker.ts";
@@ -52,6 +54,7 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
   "/worker/v1/commands": { GET: serveCommands },
   "/worker/v1/budget": { GET: serveBudget },
   "/worker/v1/inspect": { POST: serveInspect },
+  "/worker/v1/attachment": { GET: serveAttachment },
   "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
 };
 
@@ -94,6 +97,13 @@ async function serveInspect(call: WorkerCall): Promise<void> {
   );
   if (asked.attempt !== attempt) throw new SlipwayError("stale_attempt", "The request belongs to another attempt.");
   reply(response, 200, { findings: await workerApi.inspect(taskId, attempt, asked.sha, signal) });
+}
+
+async function serveAttachment({ workerApi, taskId, attempt, response, url, signal }: WorkerCall): Promise<void> {
+  const { attachment, content } = await workerApi.attachment(taskId, attempt, url.searchParams.get("id") ?? "");
+  const headers = { "content-type": "application/octet-stream", "content-length": attachment.bytes };
+  response.writeHead(200, { ...headers, "cache-control": "no-store" });
+  await pipeline(Readable.from(content), response, { signal });
 }
 
 /** One page. Stored records are JSON already and are inserted into the answer without parsing. */

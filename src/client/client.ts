@@ -17,7 +17,7 @@ import type { Scope } from "../core/ports/accounts.ts";
 import type { WebSocketConstructor } from "./stream.ts";
 import { PeopleClient } from "./people.ts";
 import { PushClient } from "./push.ts";
-import { RepositoriesClient } from "./repositories.ts";
+import { AttachmentsClient, RepositoriesClient } from "./repositories.ts";
 import { SlipwayProblem } from "./problem.ts";
 import { keyed, Transport, type Call } from "./transport.ts";
 import type { ClientOptions } from "./options.ts";
@@ -77,6 +77,7 @@ export class SlipwayClient {
   readonly push: PushClient;
   /** Before a task: can a repository be read, may its work be pushed, which were used last. */
   readonly repositories: RepositoriesClient;
+  readonly attachments: AttachmentsClient;
   readonly #transport: Transport;
   readonly #watching: WatchDeps;
 
@@ -85,6 +86,7 @@ export class SlipwayClient {
     this.people = new PeopleClient(this.#transport);
     this.push = new PushClient(this.#transport);
     this.repositories = new RepositoriesClient(this.#transport);
+    this.attachments = new AttachmentsClient(this.#transport);
     const found: unknown = Reflect.get(globalThis, "WebSocket");
     const Socket = options.WebSocket ?? (typeof found === "function" ? (found as WebSocketConstructor) : null);
     this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };

@@ -55,3 +55,4 @@ export type {
   RecentRepositoryRow,
   RepositoryCheck,
 } from "../core/protocol/repositories.ts";
+export type { Attachment } from "../core/values/attachment.ts";

@@ -1,7 +1,8 @@
-/** The calls about repositories before a task: `client.repositories`. */
+/** The calls before a task: `client.repositories` and `client.attachments`. */
 import type { CheckRequest, RecentRepositoryRow, RepositoryCheck } from "../core/protocol/repositories.ts";
-import type { Transport } from "./transport.ts";
-import type { CallOptions } from "./types.ts";
+import type { Attachment } from "../core/values/attachment.ts";
+import { keyed, type Transport } from "./transport.ts";
+import type { CallOptions, KeyedCallOptions } from "./types.ts";
 
 /** Longer than the server waits for a host. */
 const CHECK_MS = 60_000;
@@ -24,5 +25,30 @@ export class RepositoriesClient {
     const path = "/v1/repositories/recent";
     const call = { method: "GET", path, query: { ...query }, signal } as const;
     return (await this.#transport.json<{ items: RecentRepositoryRow[] }>(call)).items;
+  }
+}
+
+/** A large file on a slow line, ms. */
+const UPLOAD_MS = 10 * 60_000;
+
+export class AttachmentsClient {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /**
+   * Uploads a file; its id goes into `attachments` of a submission or a message. The same file
+   * again is the same attachment.
+   */
+  upload(name: string, content: Blob, options: KeyedCallOptions = {}): Promise<Attachment> {
+    const call = { method: "POST", path: "/v1/attachments", query: { name }, content } as const;
+    return this.#transport.json({ ...call, timeoutMs: UPLOAD_MS, ...keyed(options) });
+  }
+
+  /** The bytes as they come. */
+  content(id: string, { signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return this.#transport.stream({ method: "GET", path: `/v1/attachments/${encodeURIComponent(id)}`, signal });
   }
 }

@@ -39,6 +39,8 @@ export interface Call {
   readonly path: string;
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly body?: unknown;
+  /** Bytes in place of a JSON body. */
+  readonly content?: Blob;
   /** Made up when left out, except for reads. */
   readonly idempotencyKey?: string;
   /** Overrides `retries` of the transport. */
@@ -177,6 +179,7 @@ export class Transport {
     if (token !== null) headers["authorization"] = `Bearer ${token}`;
     if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     if (call.body !== undefined) headers["content-type"] = "application/json";
+    if (call.content !== undefined) headers["content-type"] = "application/octet-stream";
     const timeoutMs = call.timeoutMs ?? this.#options.timeoutMs ?? 30_000;
     const timeout = new AbortController();
     const timer = setTimeout(() => timeout.abort(), timeoutMs);
@@ -184,7 +187,7 @@ export class Transport {
       const response = await this.#fetch(getAddress(this.baseUrl, call), {
         method: call.method,
         headers,
-        ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+        ...toBody(call),
         signal: call.signal === undefined ? timeout.signal : withTimeout(call.signal, timeout),
       });
       const { status, headers: received } = response;
@@ -225,6 +228,11 @@ export class Transport {
       throw thrown;
     }
   }
+}
+
+function toBody({ body, content }: Call): { body?: string | Blob } {
+  if (content !== undefined) return { body: content };
+  return body === undefined ? {} : { body: JSON.stringify(body) };
 }
 
 function isWorthRepeating({ status, code }: SlipwayProblem): boolean {

@@ -2,6 +2,7 @@
  * The worker API in memory, for one task: accepts events by the rules of the real one (order,
  * duplicates, gaps, the fence).
  */
+import type { OpenedAttachment } from "../../src/core/ports/attachments.ts";
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
@@ -33,6 +34,7 @@ export class MemoryWorkerApi implements WorkerApi {
   standing: BudgetStanding = { state: "continue" };
   findings: readonly Finding[] = [];
   readonly inspected: string[] = [];
+  readonly attachments = new Map<string, OpenedAttachment>();
   attempt = 1;
   ack = 0;
   over = false;
@@ -51,6 +53,13 @@ export class MemoryWorkerApi implements WorkerApi {
   #check(taskId: string, attempt: number): void {
     this.requestTimes.push(Date.now());
     if (taskId !== this.taskId || attempt !== this.attempt || this.over) throw new SlipwayError("stale_attempt");
+  }
+
+  async attachment(taskId: string, attempt: number, id: string): Promise<OpenedAttachment> {
+    this.#check(taskId, attempt);
+    const found = this.attachments.get(id);
+    if (found === undefined) throw new SlipwayError("not_found");
+    return found;
   }
 
   async spec(taskId: string, attempt: number): Promise<WorkerSpec> {

@@ -65,6 +65,7 @@ async function runAgent(
         url: `${url}/git/repo.git`,
         authorization,
       }),
+      attachmentDir: join(stateDir, "attachments"),
       tools: createTools(root, join(stateDir, "jobs"), { PROBE_TOKEN: token }),
       agents: { probe: agent },
       openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),

@@ -3,6 +3,7 @@
  * time limits and the link to the coordinator.
  */
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import type { Picture } from "../workspace/attachments.ts";
 import type { CoordinatorLink } from "../connection/link.ts";
 import type { ToolInput, ToolResult } from "../tools/tool.ts";
 import type { Verified } from "../workspace/verify.ts";
@@ -21,7 +22,10 @@ export interface AgentResult {
 /** A message of a person, on its way to the agent. */
 export interface ReceivedMessage {
   readonly id: string;
+  /** With the names of its attachments. */
   readonly text: string;
+  /** What the model can be shown; absent = nothing. */
+  readonly pictures?: readonly Picture[];
 }
 
 /**
@@ -61,6 +65,16 @@ export interface AgentContext {
    * attempt: the next one may have other notes or none.
    */
   readonly notes: readonly string[];
+  /** The attachments of the prompt: what the agent is told, empty = there are none. */
+  readonly attached: string;
+  /** The pictures among them. */
+  readonly pictures: readonly Picture[];
+  /** What an earlier process received (`spec.delivered`), as `receiveMessages` has it. */
+  readonly delivered: readonly ReceivedMessage[];
+  /** The pictures of the prompt and of received messages that no earlier call returned. */
+  takePictures(): readonly Picture[];
+  /** The content of a picture, base64; null when it is no longer there. */
+  pictureData(id: string): string | null;
   /**
    * The agent's position when the work was last saved; null = from the start. Opaque to the
    * harness.

@@ -1,5 +1,8 @@
-/** JSON requests over the broker's unix socket. */
-import { Agent, request as httpRequest } from "node:http";
+/** Requests over the broker's unix socket. */
+import { createWriteStream } from "node:fs";
+import { rename, rm } from "node:fs/promises";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { pipeline } from "node:stream/promises";
 
 export interface BrokerResponse {
   readonly status: number;
@@ -59,6 +62,31 @@ export class BrokerSocket {
     });
   }
 
+  /**
+   * Writes the body of a response with the status 200 to a file, whole or not at all.
+   * @returns the status. Rejects when there is no complete response, or with the system's error.
+   */
+  async download({ path, timeoutMs, signal }: Omit<BrokerRequest, "method" | "body">, file: string): Promise<number> {
+    const within = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const headers = { authorization: `Bearer ${this.#token}` };
+      const options = { socketPath: this.#path, path, headers, agent: this.#agent, signal: within };
+      httpRequest(options, resolve).on("error", reject).end();
+    });
+    if (response.statusCode !== 200) {
+      response.resume();
+      return response.statusCode ?? 0;
+    }
+    const draft = `${file}.part`;
+    try {
+      await pipeline(response, createWriteStream(draft, { mode: 0o600 }), { signal: within });
+      await rename(draft, file);
+    } finally {
+      await rm(draft, { force: true });
+    }
+    return 200;
+  }
+
   close(): void {
     this.#agent.destroy();
   }
@@ -76,4 +104,10 @@ function parseJson(text: string): unknown {
 export function isDisconnected(thrown: unknown): boolean {
   const code = thrown instanceof Error && "code" in thrown ? thrown.code : null;
   return code === "ECONNREFUSED" || code === "ENOENT" || code === "ECONNRESET" || code === "EPIPE";
+}
+
+/** True when a file could not be written: another request would not help. */
+export function isOfDisk(thrown: unknown): boolean {
+  const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
+  return ["ENOSPC", "EDQUOT", "EACCES", "EROFS", "EISDIR", "ENOTDIR", "EMFILE"].includes(code);
 }

@@ -31,7 +31,7 @@ import type { Journal } from "./journal.ts";
 import { Absence } from "./absence.ts";
 import { Inbox, RecordRejected, StaleAttempt, type CoordinatorLink, type RecoveredState } from "./link.ts";
 import { Outbox } from "./outbox.ts";
-import { BrokerSocket, isDisconnected, type BrokerRequest, type BrokerResponse } from "./broker-socket.ts";
+import { BrokerSocket, isDisconnected, isOfDisk, type BrokerRequest, type BrokerResponse } from "./broker-socket.ts";
 import { truncate, fitToSchema, type WorkerData } from "../lib/text.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 
@@ -40,6 +40,8 @@ const HEARTBEAT_MS = 20_000;
 const INSPECT_MS = 180_000;
 /** Longer than any attempt: a silenced link sends no heartbeat. */
 const NEVER_MS = 2 ** 30;
+/** Longest time of one attachment, ms. */
+const DOWNLOAD_MS = 5 * 60_000;
 /** Text is collected for this long before it is sent. */
 const DELTA_MS = 40;
 const RESPONSE_MS = 30_000;
@@ -176,6 +178,24 @@ export class HttpLink implements CoordinatorLink {
     const body = JSON.stringify({ attempt: this.#attempt, sha });
     const request = { method: "POST", path: "/worker/v1/inspect", body, timeoutMs: INSPECT_MS, signal } as const;
     return (await this.#requestUntilOk(request, workerFindingsSchema)).findings;
+  }
+
+  async download(id: string, path: string, signal: AbortSignal): Promise<boolean> {
+    const stop = AbortSignal.any([signal, this.#over.signal, this.#closed.signal]);
+    const address = `/worker/v1/attachment?id=${encodeURIComponent(id)}`;
+    for (let delay = FIRST_RETRY_MS; ; delay *= 2) {
+      try {
+        const status = await this.#socket.download({ path: address, timeoutMs: DOWNLOAD_MS, signal: stop }, path);
+        if (status === 200 || status === 404) return status === 200;
+        if (status === 410) this.#over.abort(new StaleAttempt());
+      } catch (thrown) {
+        stop.throwIfAborted();
+        if (isOfDisk(thrown)) throw thrown;
+      }
+      await this.#clock.sleep(Math.min(delay, LAST_RETRY_MS), stop).catch(() => {
+        throw stop.reason;
+      });
+    }
   }
 
   silence(): void {

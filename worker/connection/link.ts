@@ -74,6 +74,11 @@ export interface CoordinatorLink {
   append(n: number, json: string, signal: AbortSignal): Promise<void>;
   /** What the guard finds in a commit that was pushed to the task repository. */
   inspect(sha: string, signal: AbortSignal): Promise<readonly Finding[]>;
+  /**
+   * Writes an attachment of the task to a file, which is there whole or not at all. @returns false
+   * when the task has no such attachment. Rejects with the system's error when writing fails.
+   */
+  download(id: string, path: string, signal: AbortSignal): Promise<boolean>;
   /** The state of the budget after the gateway refused a request for it. */
   budget(signal: AbortSignal): Promise<BudgetStanding>;
   /** Stops the heartbeat and the poll for commands. Emitted events are still sent. */

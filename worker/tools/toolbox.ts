@@ -53,8 +53,15 @@ export interface Toolbox extends ToolRunner {
 /**
  * @param logDir a directory outside the workspace, for the logs of commands.
  * @param env added to the environment of commands.
+ * @param attachmentDir a directory whose files may be read too.
  */
-export function createTools(root: string, logDir: string, env: Readonly<Record<string, string>> = {}): Toolbox {
+export function createTools(
+  root: string,
+  logDir: string,
+  env: Readonly<Record<string, string>> = {},
+  attachmentDir: string | null = null,
+): Toolbox {
+  const besides = attachmentDir === null ? [logDir] : [logDir, attachmentDir];
   const logs = new Logs(logDir);
   const bash = new Bash(root, logs, env);
   const jobs = new Jobs(logs, env);
@@ -71,7 +78,7 @@ export function createTools(root: string, logDir: string, env: Readonly<Record<s
       },
     ],
     ["job", async (input, signal, watch) => await runJobAction(jobs, input, signal, watch)],
-    ["read", async (input) => await read(root, logDir, seen, input)],
+    ["read", async (input) => await read(root, besides, seen, input)],
     ["edit", async (input) => await edit(root, seen, input)],
     ["write", async (input) => await write(root, seen, input)],
     ["grep", async (input, signal) => await grep(root, input, signal)],

@@ -3,6 +3,7 @@ import { Option, type Command } from "commander";
 import { PULL_REQUEST_MODES, RETRY_FROM, type PullRequestMode, type RetryFrom } from "../../core/task.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
+import { collectTexts, uploadFiles } from "../attach.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import { jsonOption, client, openClient, print, printJson, readText, type Io, type ReadOptions } from "../io.ts";
 import { stripControls } from "../terminal/text.ts";
@@ -88,6 +89,7 @@ function chooseAnswer(text: string, choices: readonly string[]): string {
 }
 
 interface MessageOptions extends ReadOptions {
+  readonly attach?: readonly string[];
   readonly followUp?: true;
   readonly updateBase?: true;
   readonly interrupt?: true;
@@ -103,10 +105,13 @@ export function messageCommand(program: Command, io: Io): void {
     )
     .option("--update-base", "of a follow-up task: merge the newest base into the branch first")
     .option("--interrupt", "end the command that runs now, and let the agent read the message at once")
+    .option("--attach <file>", "picture or other file for the agent (repeatable)", collectTexts)
     .action(async (given: string, text: string, options: MessageOptions) => {
       const server = openClient(io, options);
-      const answer = await server.message(await findTaskId(server, given), {
+      const id = await findTaskId(server, given);
+      const answer = await server.message(id, {
         text: await readText(io, text),
+        ...(await uploadFiles(server, options.attach)),
         mode: options.followUp ? "follow_up" : "steer",
         ...(options.updateBase ? { updateBase: true } : {}),
         ...(options.interrupt ? { interrupt: true } : {}),

@@ -14,6 +14,7 @@ import {
 import type { SubmitRequest } from "../../core/protocol/rest.ts";
 import type { SlipwayClient } from "../../client/client.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
+import { collectTexts, uploadFiles } from "../attach.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import {
   jsonOption,
@@ -46,10 +47,9 @@ interface SubmitOptions extends ReadOptions, LimitOptions {
   readonly maxAttempts?: number;
   readonly pushCheck: boolean;
   readonly idempotencyKey?: string;
+  readonly attach?: readonly string[];
   readonly watch?: true;
 }
-
-const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 
 export function submitCommand(program: Command, io: Io): void {
   addLimitOptions(jsonOption(client(program.command("submit"))))
@@ -66,7 +66,8 @@ export function submitCommand(program: Command, io: Io): void {
     .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
     .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
-    .option("--verify <command>", "command that runs after the agent (repeatable)", collect)
+    .option("--verify <command>", "command that runs after the agent (repeatable)", collectTexts)
+    .option("--attach <file>", "picture or other file for the agent (repeatable)", collectTexts)
     .option("--priority <number>", "-10 to 10; higher priorities go first", parseWholeNumber)
     .option("--max-attempts <number>", "1 to 10", parseWholeNumber)
     .option("--no-push-check", "begin also when the upstream would refuse the push; the work is kept as a diff")
@@ -74,7 +75,10 @@ export function submitCommand(program: Command, io: Io): void {
     .option("-w, --watch", "follow the task until it ends")
     .action(async (repo: string, prompt: string, options: SubmitOptions) => {
       const server = openClient(io, options);
-      const request = toRequest(repo, await readText(io, prompt), options);
+      const request = {
+        ...toRequest(repo, await readText(io, prompt), options),
+        ...(await uploadFiles(server, options.attach)),
+      };
       const task = await server.submit(
         request,
         options.idempotencyKey === undefined ? {} : { idempotencyKey: options.idempotencyKey },

@@ -4,7 +4,7 @@
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
-import { answerText, pollCommands, messageText } from "./worker/commands.ts";
+import { answerText, pollCommands, messageParts } from "./worker/commands.ts";
 import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
 import { BRANCH_NEWS } from "../effects/branch/start-point.ts";
@@ -35,6 +35,8 @@ import { identityOfEmail, type GitIdentity } from "../../core/values/git-identit
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
+import type { Attachments, OpenedAttachment } from "../../core/ports/attachments.ts";
+import { toWorkerFiles } from "./tasks/attachments.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
 import { toProposal, type WorkerEventDeps } from "./worker/events.ts";
 
@@ -62,6 +64,7 @@ export interface WorkerServiceDeps {
   readonly emailOf?: ((userId: string) => Promise<string | null>) | undefined;
   /** Agents that are programs in the worker's image. */
   readonly programs: AgentPrograms;
+  readonly attachments?: Attachments;
 }
 
 export interface WorkerService extends WorkerApi {
@@ -132,6 +135,7 @@ class AttemptWorkerService implements WorkerService {
       taskId,
       attempt,
       prompt: task.spec.prompt,
+      ...toWorkerFiles(task.spec),
       agent,
       model: task.spec.model,
       effort: task.spec.effort,
@@ -221,6 +225,14 @@ class AttemptWorkerService implements WorkerService {
 
   async budget(taskId: string, attempt: number): Promise<BudgetStanding> {
     return await this.#deps.standing(await this.#current(taskId, attempt));
+  }
+
+  async attachment(taskId: string, attempt: number, id: string): Promise<OpenedAttachment> {
+    await this.#current(taskId, attempt);
+    const { attachments } = this.#deps;
+    const found = (await attachments?.isGiven(id, taskId)) === true ? await attachments?.open(id) : null;
+    if (!found) throw new SlipwayError("not_found", "This task has no such attachment.");
+    return found;
   }
 
   async inspect(taskId: string, attempt: number, sha: string, signal: AbortSignal): Promise<readonly Finding[]> {
@@ -340,7 +352,7 @@ class AttemptWorkerService implements WorkerService {
   ): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter"> & { notes: string[]; by: string | null }> {
     const { store } = this.#deps;
     const answers: Record<string, string> = {};
-    const delivered: { id: string; text: string }[] = [];
+    const delivered: WorkerSpec["delivered"] = [];
     const notes: string[] = [];
     let commandsAfter = task.seq;
     let by: string | null = null;
@@ -351,7 +363,7 @@ class AttemptWorkerService implements WorkerService {
       if (isNews && attempt === task.snapshot.context.attempt) notes.push(String(data["text"]));
       const message = type === "message" ? await store.message(task.id, String(data["id"])) : null;
       if (message?.status === "queued") commandsAfter = Math.min(commandsAfter, seq - 1);
-      if (message?.status === "delivered") delivered.push({ id: message.id, text: messageText(message) });
+      if (message?.status === "delivered") delivered.push({ id: message.id, ...messageParts(message) });
       if (delivered.length > DELIVERED) delivered.shift();
     }
     return { answers, delivered, commandsAfter, notes, by };

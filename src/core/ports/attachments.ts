@@ -30,6 +30,12 @@ export interface StoredAttachment extends Attachment {
   readonly userId: string;
 }
 
+/** Leaving the iteration of `content` early closes the file. */
+export interface OpenedAttachment {
+  readonly attachment: StoredAttachment;
+  readonly content: AsyncIterable<Uint8Array>;
+}
+
 export interface AttachmentUsage {
   readonly id: string;
   readonly bytes: number;
@@ -54,10 +60,8 @@ export interface Attachments {
   receive(upload: Upload): Promise<Received>;
   /** Null for an unknown one. */
   find(id: string): Promise<StoredAttachment | null>;
-  /** Leaving the iteration of `content` early closes the file. */
-  open(
-    id: string,
-  ): Promise<{ readonly attachment: StoredAttachment; readonly content: AsyncIterable<Uint8Array> } | null>;
+  /** Null for an unknown one. */
+  open(id: string): Promise<OpenedAttachment | null>;
   /** Gives it to the task; durable when this resolves. @returns false when it is gone. */
   give(id: string, taskId: string): Promise<boolean>;
   isGiven(id: string, taskId: string): Promise<boolean>;

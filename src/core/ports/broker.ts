@@ -3,6 +3,7 @@ import type { BudgetStanding } from "../budget.ts";
 import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "../protocol/worker.ts";
 import type { Finding } from "../values/push-guard.ts";
+import type { OpenedAttachment } from "./attachments.ts";
 import type { StoredRecord } from "./transcripts.ts";
 import type { ModelUsage } from "./usage-ledger.ts";
 import type { EgressPolicy } from "../values/egress-policy.ts";
@@ -53,6 +54,8 @@ export interface WorkerApi extends TranscriptApi {
    * too many calls of one attempt: the push is looked at again in any case.
    */
   inspect(taskId: string, attempt: number, sha: string, signal: AbortSignal): Promise<readonly Finding[]>;
+  /** An attachment that the task was given. Throws SlipwayError `not_found` for any other. */
+  attachment(taskId: string, attempt: number, id: string): Promise<OpenedAttachment>;
   /**
    * Commands with an id above `after`, in order. Waits up to `waitMs` for the first one, then
    * returns an empty list.

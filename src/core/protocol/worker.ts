@@ -10,11 +10,13 @@
  * POST /worker/v1/transcript             -> { last }; 409 with `{last}` when `n` is not the next
  *                                           number, 413 when the transcript or record is too large
  * POST /worker/v1/inspect                -> { findings } of the guard before the push
+ * GET  /worker/v1/attachment?id=         -> the bytes of one of the task's attachments
  * GET  /worker/v1/budget                 -> WorkerBudget; requested after a 402 of the gateway
  *      /anthropic/v1/messages            -> the Messages API, through the coordinator
  *      /git/repo.git/...                 -> git smart HTTP on the task repository
  */
 import { z } from "zod";
+import { attachmentSchema } from "../values/attachment.ts";
 import { WORKER_EVENT_TYPES } from "../event.ts";
 import { agentProgramSchema } from "../values/agent-program.ts";
 import { findingSchema } from "../values/push-guard.ts";
@@ -106,6 +108,8 @@ export const workerCommandSchema = z.discriminatedUnion("type", [
     mode: z.enum(["steer", "follow_up"]),
     /** What runs ends now; its output so far is its result. */
     interrupt: z.literal(true).optional(),
+    /** Absent = none. */
+    attachments: z.array(attachmentSchema).optional(),
   }),
   z.strictObject({ id: z.int(), type: z.literal("withdraw"), messageId: z.string() }),
   z.strictObject({ id: z.int(), type: z.literal("answer"), questionId: z.string(), text: z.string() }),
@@ -129,6 +133,10 @@ export const workerSpecSchema = z.strictObject({
   taskId: z.string(),
   attempt: z.int().positive(),
   prompt: z.string(),
+  /** Given with the prompt; absent = none. */
+  attachments: z.array(attachmentSchema).optional(),
+  /** Given to earlier tasks of the thread; absent = none. */
+  earlierAttachments: z.array(attachmentSchema).optional(),
   /**
    * What the agent must know beside the prompt; absent = nothing. Never part of the prompt itself.
    */
@@ -182,7 +190,9 @@ export const workerSpecSchema = z.strictObject({
    * The last user messages that an earlier worker process received (at most DELIVERED), oldest
    * first. It may have exited before it stored them in the transcript.
    */
-  delivered: z.array(z.strictObject({ id: z.string(), text: z.string() })),
+  delivered: z.array(
+    z.strictObject({ id: z.string(), text: z.string(), attachments: z.array(attachmentSchema).optional() }),
+  ),
   /** Poll for commands after this id. Messages not yet delivered arrive as commands. */
   commandsAfter: z.int().min(0),
   /** Events of this attempt up to this seq are durable; a restarted worker continues from here. */

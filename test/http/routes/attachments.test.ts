@@ -189,6 +189,20 @@ describe("prompts and messages", () => {
     });
   });
 
+  it("[S3] a worker gets what its own task was given, while its attempt lasts", async () => {
+    const { workerApi } = api.harness.coordinator;
+    const [mine, other] = [await give("mine"), await give("other")];
+    const { id } = (await submit([mine])).body as WireTask;
+    await submit([other]);
+    await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+    const parts: Uint8Array[] = [];
+    for await (const part of (await workerApi.attachment(id, 1, mine)).content) parts.push(part);
+    expect(Buffer.concat(parts).toString()).toBe("content of mine");
+    for (const not of [other, "../x", `att_${"0".repeat(26)}`])
+      await expect(workerApi.attachment(id, 1, not)).rejects.toMatchObject({ code: "not_found" });
+    await expect(workerApi.attachment(id, 2, mine)).rejects.toMatchObject({ code: "stale_attempt" });
+  });
+
   it("[U4] retries and follow-ups have what the thread had, and a request sent again gives nothing", async () => {
     const [one, two, three] = [await give("1"), await give("2"), await give("3")];
     const headers = { "idempotency-key": "thread" };

@@ -13,7 +13,14 @@
  */
 import { homedir } from "node:os";
 import { Readable, Writable } from "node:stream";
-import { client, methods, ndJsonStream, type ClientConnection, type PromptResponse } from "@agentclientprotocol/sdk";
+import {
+  client,
+  methods,
+  ndJsonStream,
+  type ClientConnection,
+  type ContentBlock,
+  type PromptResponse,
+} from "@agentclientprotocol/sdk";
 import { errorMessage } from "../../../src/core/error.ts";
 import { truncate } from "../../lib/text.ts";
 import { commandEnvironment } from "../../tools/shell/environment.ts";
@@ -175,6 +182,15 @@ class AcpRun {
     this.#connection.close();
   }
 
+  /** What people attached, where the program says that it reads pictures; it has the files too. */
+  #takePictures(): ContentBlock[] {
+    if (this.#session?.showsPictures !== true) return [];
+    return this.#context.takePictures().flatMap(({ id, mediaType: mimeType }): ContentBlock[] => {
+      const data = this.#context.pictureData(id);
+      return data === null ? [] : [{ type: "image", data, mimeType }];
+    });
+  }
+
   /** Runs one turn until it ends or a message that steers arrives (E3). */
   async #runTurn(text: string): Promise<TurnEnd> {
     const { signal } = this.#context;
@@ -182,7 +198,7 @@ class AcpRun {
     let [ended, isCancelled, saveAt] = [false, false, performance.now() + SAVE_MS];
     this.#events.beginTurn();
     const response = this.#connection.agent
-      .request(methods.agent.session.prompt, { sessionId, prompt: [{ type: "text", text }] })
+      .request(methods.agent.session.prompt, { sessionId, prompt: [{ type: "text", text }, ...this.#takePictures()] })
       .then(({ stopReason }) => this.#toEnd(stopReason, isCancelled))
       .catch((error: unknown) => this.#handleError(error))
       .finally(() => (ended = true));

@@ -38,6 +38,8 @@ export interface OpenSession {
   readonly canSteer: boolean;
   /** Its conversation can be continued by a later process. */
   readonly canResume: boolean;
+  /** Pictures may be part of a prompt. */
+  readonly showsPictures: boolean;
 }
 
 /** The program cannot continue its earlier session. */
@@ -76,7 +78,8 @@ async function open(parts: SessionParts, earlier: string | null): Promise<OpenSe
       "agent_error",
       `The agent's program speaks version ${initialized.protocolVersion} of the protocol; version ${PROTOCOL_VERSION} is required.`,
     );
-  const { mcpCapabilities, sessionCapabilities, loadSession } = initialized.agentCapabilities ?? {};
+  const { mcpCapabilities, promptCapabilities, sessionCapabilities, loadSession } = initialized.agentCapabilities ?? {};
+  const showsPictures = promptCapabilities?.image === true;
   const can = { resume: (sessionCapabilities?.resume ?? null) !== null, load: loadSession === true };
   const mcpServers = toMcpServers(context, parts.events, mcpCapabilities?.http === true);
   const offer =
@@ -87,7 +90,7 @@ async function open(parts: SessionParts, earlier: string | null): Promise<OpenSe
   const steering = initialized._meta?.["steering"];
   const canSteer =
     typeof steering === "object" && steering !== null && "supported" in steering && steering.supported === true;
-  return { sessionId: offer.sessionId, canSteer, canResume: can.resume || can.load };
+  return { sessionId: offer.sessionId, canSteer, canResume: can.resume || can.load, showsPictures };
 }
 
 interface EarlierSession {

@@ -24,7 +24,7 @@ export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
       await start(context, log, settings, async () => await client.facts(model, context.signal));
       // A message is reported as delivered before it is recorded: an earlier process may have ended
       // between the two.
-      for (const message of context.spec.delivered) await log.appendMessage(message);
+      for (const message of context.delivered) await log.appendMessage(message);
       return await new Loop({ context, log, client, caller: new ModelCaller(context, settings), settings }).run();
     },
   };

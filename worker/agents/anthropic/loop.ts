@@ -14,6 +14,7 @@ import { learnSettings } from "./model/learned-settings.ts";
 import { runToolCalls } from "./tools/tool-calls.ts";
 import { compact, type LoopParts } from "./conversation/compaction.ts";
 import { withoutBlanks, type Conversation } from "./conversation/conversation.ts";
+import { createShowPicture } from "./model/pictures.ts";
 import { needsBeta, createRequest } from "./model/request.ts";
 import type { Begin, Block } from "./conversation/records.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -28,6 +29,8 @@ const MAX_CUT_OFF = 3;
 /** The share of turns or time after which the model is asked to come to an end. */
 const LOW_SHARE = 0.8;
 const TITLE_LIMIT = 72;
+/** Characters of a notice. */
+const NOTICE_LENGTH = 1_000;
 /** Characters of a failed check's output that the model gets. */
 const CHECK_TAIL = 3_000;
 const NO_BUDGET_FOR_SUMMARY = "The budget does not allow a summary of the conversation.";
@@ -119,7 +122,11 @@ export class Loop {
     const { context, log, client, caller } = this.#parts;
     const sent = log.conversation.messages();
     const { cutOff } = log.conversation;
-    const params = createRequest(this.#begin, sent, { taskId: context.spec.taskId, cutOff });
+    const params = createRequest(this.#begin, sent, {
+      taskId: context.spec.taskId,
+      cutOff,
+      show: createShowPicture(context, log.conversation),
+    });
     const betas = needsBeta(sent) ? "compact" : "plain";
     const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), "heeded");
     if (outcome.kind === "interrupted") return;
@@ -208,16 +215,31 @@ export class Loop {
       this.#notice("warning", "model_settings", `The model refused a setting of the request; it is changed. ${why}`);
       return await log.append(learned);
     }
+    if (isInvalid && (await this.#withholdPictures(why))) return;
     if (!isInvalid || !log.conversation.isInherited) throw new AgentFailure(code, why);
     const text = `The earlier conversation cannot be continued, so the agent begins again with the work so far. ${why}`;
     this.#notice("warning", "conversation_restarted", text);
     await this.#beginAgain(context.spec.model ?? this.#parts.settings.model);
   }
 
+  /** @returns true when the refusal is about pictures, or new ones may be its reason. */
+  async #withholdPictures(why: string): Promise<boolean> {
+    const { log } = this.#parts;
+    const { unsentPictures, pictures, unreadable } = log.conversation;
+    const suspects = (/image/i.test(why) ? pictures : unsentPictures).filter(({ id }) => !unreadable.has(id));
+    if (suspects.length === 0) return false;
+    const names = suspects.map(({ name }) => name).join(", ");
+    const text = `The model could not read what was attached (${names}); the agent has it as files. ${why}`;
+    this.#notice("warning", "picture_unreadable", text.slice(0, NOTICE_LENGTH));
+    await log.append({ kind: "unreadable", pictures: suspects.map(({ id }) => id) });
+    return true;
+  }
+
   async #beginAgain(model: string): Promise<void> {
     const { context, log, client, settings } = this.#parts;
     const [facts, soFar] = [await client.facts(model, context.signal), await describeWork(context, log)];
-    await log.append(createBegin(context, settings, { model, facts, delivered: null, soFar }));
+    const { pictures } = log.conversation;
+    await log.append(createBegin(context, settings, { model, facts, delivered: null, soFar, pictures }));
   }
 
   /** The fall-back model of the installation takes over, once. */

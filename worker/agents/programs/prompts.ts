@@ -21,7 +21,7 @@ const CONTINUED =
  * @param latest what has happened since; empty = nothing.
  */
 export function firstPrompt(
-  { spec, notes, cursor, instructions }: AgentContext,
+  { spec, notes, cursor, instructions, attached, delivered: received }: AgentContext,
   conversation: ProgramConversation,
   latest = "",
 ): string {
@@ -33,9 +33,20 @@ export function firstPrompt(
   const earlier = conversation.describe();
   const soFar = earlier === "" ? "" : `What was asked and done so far, oldest first:\n\n${earlier}`;
   const state = latest !== "" || !isContinued ? "" : conversation.isOwn || earlier === "" ? INTERRUPTED : CONTINUED;
-  const delivered = spec.delivered.map(({ text }) => text).join("\n\n");
+  const delivered = received.map(({ text }) => text).join("\n\n");
   const messages = delivered === "" ? "" : `Messages of people since the task was given:\n\n${delivered}`;
-  return [spec.prompt, ...describeNotes(notes), ...ENVIRONMENT, checks, state, soFar, messages, latest, instructions]
+  return [
+    spec.prompt,
+    attached,
+    ...describeNotes(notes),
+    ...ENVIRONMENT,
+    checks,
+    state,
+    soFar,
+    messages,
+    latest,
+    instructions,
+  ]
     .filter((text) => text !== "")
     .join("\n\n");
 }

@@ -19,12 +19,16 @@ const BINARY_CHECK_BYTES = 8_000;
 /**
  * Input: `path`, optional `start` and `end` (line numbers from 1, both included), optional `column`
  * (from 1): a page of the line `start`.
- * @param logDir the directory of the commands' logs, which may be read too.
+ * @param besides directories whose files may be read too: the commands' logs, attachments.
  */
-export async function read(root: string, logDir: string, seen: SeenFiles, input: ToolInput): Promise<ToolResult> {
+export async function read(
+  root: string,
+  besides: readonly string[],
+  seen: SeenFiles,
+  input: ToolInput,
+): Promise<ToolResult> {
   const shown = requireText(input, "path");
-  const path =
-    dirname(shown) === logDir ? await resolveInWorkspace(logDir, shown) : await resolveInWorkspace(root, shown);
+  const path = await resolveInWorkspace(besides.find((dir) => dirname(shown) === dir) ?? root, shown);
   if ((await stat(path).catch(() => null))?.isDirectory()) return await listDirectory(path);
   if ((await regularFileSize(path, shown)) > FILE_LIMIT)
     throw new ToolError(

@@ -8,6 +8,7 @@
  * F2 Each tool_use is followed by exactly one tool_result at the start of the next message.
  * F3 An assistant message does not end with thinking, and no text is blank.
  * F4 A provider-side summary (`compaction`) is signed and is the only block of the first message.
+ * F5 An image is a whole picture of its media type.
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
@@ -115,6 +116,25 @@ function findBadOrder(messages: readonly FakeMessage[]): string | null {
   return messages.at(-1)?.role === "assistant" ? "This model does not support assistant message prefill." : null;
 }
 
+const MAGIC: Readonly<Record<string, RegExp>> = {
+  "image/png": /^\x89PNG\r\n\x1a\n.*IEND.{4}$/s,
+  "image/jpeg": /^\xff\xd8\xff/,
+  "image/gif": /^GIF8/,
+  "image/webp": /^RIFF.{4}WEBP/s,
+};
+
+/** F5 */
+function findBadImage(messages: readonly FakeMessage[]): string | null {
+  for (const [i, message] of messages.entries())
+    for (const one of getBlocks(message)) {
+      if (one.type !== "image") continue;
+      const { media_type: type, data } = (one["source"] ?? {}) as { media_type?: string; data?: string };
+      const bytes = Buffer.from(data ?? "", "base64").toString("latin1");
+      if (MAGIC[type ?? ""]?.test(bytes) !== true) return `messages.${i}: Could not process image`;
+    }
+  return null;
+}
+
 const getIds = (message: FakeMessage | undefined, type: string, key: string): string[] =>
   message === undefined ? [] : getBlocks(message).flatMap((one) => (one.type === type ? [String(one[key])] : []));
 
@@ -161,6 +181,7 @@ export function findViolation(request: FakeRequest): string | null {
     findBadSummary(request.messages) ??
     findBadOrder(request.messages) ??
     findUnpairedTool(request.messages) ??
+    findBadImage(request.messages) ??
     findForeignThinking(request)
   );
 }

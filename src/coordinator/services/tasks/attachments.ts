@@ -159,6 +159,14 @@ export function withFiles(spec: TaskSpec, own: readonly Attachment[], earlier: r
   };
 }
 
+/** The parts of a worker's spec. */
+export function toWorkerFiles({ attachments, earlierAttachments }: TaskSpec) {
+  return {
+    ...(attachments === undefined ? {} : { attachments: [...attachments] }),
+    ...(earlierAttachments === undefined ? {} : { earlierAttachments: [...earlierAttachments] }),
+  };
+}
+
 /** A2: what a task has been given so far, oldest first, for one that continues it. */
 export async function readEarlier(
   store: Pick<Store, "eventsOfOthers">,

@@ -3,8 +3,10 @@
  * id is the seq of its event, so the poll is stateless (decision 005).
  */
 import type { EventData, TaskEvent } from "../../../core/event.ts";
+import type { Attachment } from "../../../core/values/attachment.ts";
 import type { MessageRow, Store } from "../../../core/ports/store.ts";
 import type { Task } from "../../../core/task.ts";
+import { attachmentsOf } from "../tasks/attachments.ts";
 import type { WorkerCommand } from "../../../core/protocol/worker.ts";
 import type { Bus, Clock } from "../../../core/ports/runtime.ts";
 
@@ -71,7 +73,7 @@ async function toCommand(store: Store, event: TaskEvent): Promise<WorkerCommand 
       id,
       type: "message",
       messageId: message.id,
-      text: messageText(message),
+      ...messageParts(message),
       mode: mode ?? "steer",
       ...interrupt,
     };
@@ -82,6 +84,12 @@ async function toCommand(store: Store, event: TaskEvent): Promise<WorkerCommand 
   if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling")
     return { id, type: "cancel", graceMs: 0 };
   return null;
+}
+
+/** What a worker gets of a message. */
+export function messageParts(message: Pick<MessageRow, "content">): { text: string; attachments?: Attachment[] } {
+  const attachments = attachmentsOf(message.content);
+  return { text: messageText(message), ...(attachments.length === 0 ? {} : { attachments }) };
 }
 
 /** The text of a user message. */

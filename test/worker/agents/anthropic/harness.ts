@@ -175,6 +175,7 @@ export interface AgentRunOptions {
   /** Null: the question stays open. */
   readonly answer?: (question: string) => string | null;
   readonly instructions?: string;
+  readonly pictures?: AgentContext["pictures"];
   readonly notes?: readonly string[];
   /** Every n-th `due` checkpoint is made (default 8); 0 = none. */
   readonly saveEach?: number;
@@ -211,6 +212,8 @@ export class AgentRun implements AgentContext {
   readonly toolSchemas = TOOLS;
   readonly instructions: string;
   readonly notes: readonly string[];
+  readonly attached: string;
+  readonly pictures: AgentContext["pictures"];
   readonly #options: AgentRunOptions;
   readonly #tools: ToolRunner;
   readonly #messages: (ReceivedMessage & { mode: "steer" | "follow_up"; interrupt: boolean })[] = [];
@@ -224,10 +227,24 @@ export class AgentRun implements AgentContext {
     this.model = options.model;
     this.instructions = options.instructions ?? "";
     this.notes = options.notes ?? [];
+    this.pictures = options.pictures ?? [];
+    this.attached = this.pictures.map(({ name }) => `- /attachments/${name}`).join("\n");
     this.transcript = new FileTranscript(fixture.file, fixture.attempt, kill ?? null);
     this.cursor = fixture.marked ?? fixture.checkpoint?.cursor ?? null;
     this.spec = { ...SPEC, attempt: fixture.attempt, answers: fixture.answers, ...spec };
     this.#tools = createTools(fixture.root, join(fixture.dir, "jobs"), { OUTSIDE: fixture.outside });
+  }
+
+  get delivered(): readonly ReceivedMessage[] {
+    return this.spec.delivered;
+  }
+
+  pictureData(id: string): string | null {
+    return id.startsWith("lost") ? null : Buffer.from(`content of ${id}`).toString("base64");
+  }
+
+  takePictures(): AgentContext["pictures"] {
+    return this.pictures;
   }
 
   async run(): Promise<AgentResult> {

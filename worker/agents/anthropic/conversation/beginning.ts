@@ -5,8 +5,9 @@ import { WORK_SO_FAR, NOTE } from "../messages.ts";
 import type { ModelFacts } from "../model/client.ts";
 import { firstMessage, getTools, systemPrompt } from "../model/request.ts";
 import type { LoopSettings } from "../settings.ts";
+import type { Picture } from "../../../workspace/attachments.ts";
+import { toPictures, type ConversationLog } from "./conversation-log.ts";
 import { formatLog } from "./compaction.ts";
-import type { ConversationLog } from "./conversation-log.ts";
 import type { Begin } from "./records.ts";
 
 /**
@@ -39,6 +40,8 @@ export interface Beginning {
   readonly delivered: string | null;
   /** What was done for this task in an earlier conversation; null = nothing. */
   readonly soFar: string | null;
+  /** Absent = those of the prompt. */
+  readonly pictures?: readonly Picture[];
 }
 
 export function createBegin(context: AgentContext, settings: LoopSettings, beginning: Beginning): Begin {
@@ -61,6 +64,7 @@ export function createBegin(context: AgentContext, settings: LoopSettings, begin
     system: systemPrompt(),
     tools: getTools(context),
     text: soFar === null ? text : `${text}\n\n${soFar}`,
+    ...toPictures(beginning.pictures ?? context.pictures),
     ...(context.notes.length === 0 ? {} : { notes: context.notes.map(NOTE) }),
     ...(soFar === null ? {} : { again: true }),
   };

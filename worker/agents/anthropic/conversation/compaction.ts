@@ -10,7 +10,8 @@ import { AgentFailure, type AgentContext } from "../../agent.ts";
 import type { Answer, ModelCaller } from "../model/call.ts";
 import type { ModelClient } from "../model/client.ts";
 import { withoutBlanks, type Conversation, type Message } from "./conversation.ts";
-import type { ConversationLog } from "./conversation-log.ts";
+import { toPictures, type ConversationLog } from "./conversation-log.ts";
+import { createShowPicture } from "../model/pictures.ts";
 import { needsBeta, createRequest } from "../model/request.ts";
 import type { Begin, Block } from "./records.ts";
 import type { LoopSettings } from "../settings.ts";
@@ -19,6 +20,8 @@ import { LOG_OF_WORK, NO_TOOLS_NOW, SUM_UP, SUMMED_UP } from "../messages.ts";
 /** Characters of the plain-text log, and of each of its entries. */
 const LOG_LIMIT = 200_000;
 const ENTRY_LIMIT = 4_000;
+/** Pictures that are shown again after a summary, the newest. */
+const KEPT_PICTURES = 8;
 
 export interface LoopParts {
   readonly context: AgentContext;
@@ -38,18 +41,25 @@ export async function compact(parts: LoopParts, begin: Begin): Promise<"done" | 
   const todo = conversation.todo === null ? null : JSON.stringify(conversation.todo);
   const { tokens, unsentTexts } = conversation;
   const first = firstText(conversation, begin);
+  // A summary in words does not replace what people showed.
+  const kept = toPictures(conversation.pictures.slice(-KEPT_PICTURES));
   if (settings.compaction === "provider") {
     const block = await requestProviderSummary(parts, begin);
     if (block === "budget") return "budget";
     if (block !== null) {
-      await log.append({ kind: "compacted", block, text: SUMMED_UP(first, null, todo, unsentTexts) });
+      await log.append({ kind: "compacted", block, text: SUMMED_UP(first, null, todo, unsentTexts), ...kept });
       reportCompaction(context, tokens);
       return "done";
     }
   }
   const summary = await requestSummaryTurn(parts, begin);
   if (summary === "budget") return "budget";
-  await log.append({ kind: "compacted", block: null, text: SUMMED_UP(first, summary.text, todo, unsentTexts) });
+  await log.append({
+    kind: "compacted",
+    block: null,
+    text: SUMMED_UP(first, summary.text, todo, unsentTexts),
+    ...kept,
+  });
   reportCompaction(context, tokens);
   return "done";
 }
@@ -77,7 +87,11 @@ async function requestProviderSummary(
   { context, log, client, caller }: LoopParts,
   begin: Begin,
 ): Promise<Block | "budget" | null> {
-  const params = createRequest(begin, log.conversation.messages(), { taskId: context.spec.taskId, marks: "read" });
+  const params = createRequest(begin, log.conversation.messages(), {
+    taskId: context.spec.taskId,
+    marks: "read",
+    show: createShowPicture(context, log.conversation),
+  });
   const outcome = await caller.attempt((signal) => client.compact(params, SUM_UP, signal));
   if (outcome.kind === "budget") return "budget";
   if (outcome.kind !== "answer") return null;
@@ -95,7 +109,11 @@ async function requestSummaryTurn(
 ): Promise<{ text: string } | "budget"> {
   const messages = log.conversation.messages();
   const request = async (asked: readonly Message[]): Promise<Answer | "unusable" | "budget"> => {
-    const params = createRequest(begin, asked, { taskId: context.spec.taskId, marks: "read" });
+    const params = createRequest(begin, asked, {
+      taskId: context.spec.taskId,
+      marks: "read",
+      show: createShowPicture(context, log.conversation),
+    });
     const betas = needsBeta(asked) ? "compact" : "plain";
     const outcome = await caller.attempt((signal) => client.stream(params, betas, signal));
     if (outcome.kind === "fatal" && !outcome.isInvalid) throw new AgentFailure(outcome.code, outcome.why);

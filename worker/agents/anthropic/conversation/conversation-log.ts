@@ -5,7 +5,12 @@
 import type { AgentContext, ReceivedMessage } from "../../agent.ts";
 import { Conversation } from "./conversation.ts";
 import { parseRecord, type ConversationRecord, type TextSource } from "./records.ts";
+import type { Picture } from "../../../workspace/attachments.ts";
 import { PERSON } from "../messages.ts";
+
+/** For a record, which has the field only where there are some. */
+export const toPictures = (pictures: readonly Picture[] = []): { pictures?: Picture[] } =>
+  pictures.length === 0 ? {} : { pictures: [...pictures] };
 
 export class ConversationLog {
   readonly conversation = new Conversation();
@@ -33,13 +38,19 @@ export class ConversationLog {
   }
 
   /** @param notes the notes that hold from here on; null = the same as before. */
-  async appendText(source: TextSource, text: string, notes: readonly string[] | null = null): Promise<void> {
-    await this.append({ kind: "told", source, text, ...(notes === null ? {} : { notes: [...notes] }) });
+  async appendText(
+    source: TextSource,
+    text: string,
+    notes: readonly string[] | null = null,
+    pictures: readonly Picture[] = [],
+  ): Promise<void> {
+    const more = { ...(notes === null ? {} : { notes: [...notes] }), ...toPictures(pictures) };
+    await this.append({ kind: "told", source, text, ...more });
   }
 
   /** Idempotent: a message that the conversation has already is ignored. */
-  async appendMessage({ id, text }: ReceivedMessage): Promise<void> {
+  async appendMessage({ id, text, pictures }: ReceivedMessage): Promise<void> {
     if (this.conversation.messageIds.has(id)) return;
-    await this.append({ kind: "told", source: "person", text: PERSON(text), message: id });
+    await this.append({ kind: "told", source: "person", text: PERSON(text), message: id, ...toPictures(pictures) });
   }
 }

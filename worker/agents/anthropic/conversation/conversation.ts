@@ -6,6 +6,7 @@
  * C2 The message after an answer holds the results of its calls in the order of the calls, then the
  *    texts that came after them.
  */
+import type { Picture } from "../../../workspace/attachments.ts";
 import type { Begin, Block, ConversationRecord, Result, TextRecord, TextSource } from "./records.ts";
 
 export interface Call {
@@ -48,6 +49,24 @@ function isUsable(content: readonly Block[]): boolean {
   return hasContent && content.at(-1)?.type.endsWith("thinking") !== true;
 }
 
+interface Text {
+  readonly source: TextSource | null;
+  readonly text: string;
+  /** Shown after the text. */
+  readonly pictures: readonly Picture[];
+}
+
+/**
+ * A picture in a message. The request has its content in place of the block, or a text where it has
+ * none (model/pictures.ts).
+ */
+export const PICTURE = "picture";
+
+const toBlocks = ({ text, pictures }: Text): Block[] => [
+  { type: "text", text },
+  ...pictures.map((picture) => ({ ...picture, type: PICTURE })),
+];
+
 export class Conversation {
   /** The number of records. */
   length = 0;
@@ -60,12 +79,16 @@ export class Conversation {
   readonly results = new Map<string, Result>();
   readonly started = new Set<string>();
   /** The texts since the last answer; those of a `begin` or a summary have no source. */
-  #texts: { readonly source: TextSource | null; readonly text: string }[] = [];
+  #texts: Text[] = [];
   #sent: Message[] = [];
   /** A part of what is sent was written by another attempt. */
   isInherited = false;
   /** The messages of people about the current task, as the model was sent them. */
   people: readonly string[] = [];
+  /** The pictures of the current task and of messages about it, each once. */
+  pictures: readonly Picture[] = [];
+  /** The ids of pictures that the model could not read. */
+  readonly unreadable = new Set<string>();
   /** The answers of this task; inherited ones do not count. */
   turns = 0;
   /** The last answer cannot be sent back and was dropped, and no text has followed it. */
@@ -97,6 +120,11 @@ export class Conversation {
     return this.#sent.every(({ role }) => role === "user");
   }
 
+  /** The pictures that were not answered yet. */
+  get unsentPictures(): readonly Picture[] {
+    return this.#texts.flatMap(({ pictures }) => pictures);
+  }
+
   /** The texts since the last answer, without the one that gave the task. */
   get unsentTexts(): readonly string[] {
     return this.#texts.flatMap(({ source, text }) => (source === null || source === "task" ? [] : [text]));
@@ -126,7 +154,8 @@ export class Conversation {
         this.task = record.text;
         if (record.again !== true) this.people = [];
         this.notes = record.notes ?? [];
-        this.#restart([], [record.text, ...this.notes]);
+        this.pictures = record.pictures ?? [];
+        this.#restart([], [record.text, ...this.notes], record.pictures);
         this.#resetCounters();
         this.warned.clear();
         return;
@@ -136,9 +165,15 @@ export class Conversation {
         return;
       }
       case "compacted":
-        this.#restart(record.block === null ? [] : [{ role: "assistant", content: [record.block] }], [record.text]);
+        this.#restart(
+          record.block === null ? [] : [{ role: "assistant", content: [record.block] }],
+          [record.text],
+          record.pictures,
+        );
         this.isInherited = record.block !== null && origin !== "own";
         return;
+      case "unreadable":
+        return record.pictures.forEach((id) => this.unreadable.add(id));
       case "turn":
         return this.#addTurn(record.content, record.stop, record.tokens, origin);
       case "call":
@@ -150,9 +185,9 @@ export class Conversation {
     }
   }
 
-  #restart(sent: Message[], texts: string[]): void {
+  #restart(sent: Message[], texts: string[], pictures: readonly Picture[] = []): void {
     this.#sent = sent;
-    this.#texts = texts.map((text) => ({ source: null, text }));
+    this.#texts = texts.map((text, i) => ({ source: null, text, pictures: i === 0 ? pictures : [] }));
     this.isInherited = false;
     this.calls = [];
     this.results.clear();
@@ -178,7 +213,7 @@ export class Conversation {
       const content = result.output === "" ? "(no output)" : result.output;
       return [{ type: "tool_result", tool_use_id: id, content, ...error }];
     });
-    return [...results, ...this.#texts.map(({ text }) => ({ type: "text", text }))];
+    return [...results, ...this.#texts.flatMap(toBlocks)];
   }
 
   #addTurn(content: readonly Block[], stop: string, tokens: number, origin: Origin): void {
@@ -209,10 +244,13 @@ export class Conversation {
     if (call.name === "todo" && result.status === "ok") this.todo = call.input["items"] ?? null;
   }
 
-  #addText({ source, text, message, notes }: TextRecord): void {
+  #addText({ source, text, message, notes, pictures = [] }: TextRecord): void {
     if (message !== undefined) this.messageIds.add(message);
     if (notes !== undefined) this.notes = notes;
-    this.#texts.push({ source, text });
+    const known = new Set(source === "task" ? [] : this.pictures.map(({ id }) => id));
+    const fresh = pictures.filter(({ id }) => !known.has(id));
+    this.pictures = source === "task" ? fresh : [...this.pictures, ...fresh];
+    this.#texts.push({ source, text, pictures: fresh });
     if (source === "person") this.people = [...this.people, text];
     this.isEmptyAnswer = false;
     if (source === "person" || source === "task") this.#resetCounters();

@@ -21,6 +21,9 @@ const toolSchema = z.strictObject({
 export const TEXT_SOURCES = ["task", "person", "nudge", "stuck", "limit", "verify", "resumed", "go_on"] as const;
 export type TextSource = (typeof TEXT_SOURCES)[number];
 
+/** A picture that the model is shown after a text. Its content is not in the transcript. */
+const pictures = z.array(z.strictObject({ id: z.string(), name: z.string(), mediaType: z.string() }));
+
 /** `budget`: for models that think only with a fixed number of tokens. */
 export const THINKING = ["summarized", "budget", "default"] as const;
 
@@ -38,6 +41,8 @@ const beginRecord = z.strictObject({
   system: z.string(),
   tools: z.array(toolSchema),
   text: z.string(),
+  /** Shown after `text`; absent = none. */
+  pictures: pictures.optional(),
   /** Texts after `text`, kept apart because a later attempt may withdraw them; absent = none. */
   notes: z.array(z.string()).optional(),
   /** The task that the last `begin` began is begun again, with a report of the work so far. */
@@ -67,6 +72,7 @@ const textRecord = z.strictObject({
   kind: z.literal("told"),
   source: z.enum(TEXT_SOURCES),
   text: z.string(),
+  pictures: pictures.optional(),
   /** The id of the message of a person; absent for other texts. */
   message: z.string().optional(),
   /** The notes that hold from here on; `text` announces them. Absent = the same as before. */
@@ -78,7 +84,15 @@ export type TextRecord = z.infer<typeof textRecord>;
  * Replaces everything before it. `block` is the provider's own summary, which is sent back
  * unchanged; null when `text` contains a summary that the model wrote in a turn.
  */
-const compactedRecord = z.strictObject({ kind: z.literal("compacted"), block: block.nullable(), text: z.string() });
+const compactedRecord = z.strictObject({
+  kind: z.literal("compacted"),
+  block: block.nullable(),
+  text: z.string(),
+  pictures: pictures.optional(),
+});
+
+/** The model could not read these pictures: from here on a text stands in their place. */
+const unreadableRecord = z.strictObject({ kind: z.literal("unreadable"), pictures: z.array(z.string()) });
 
 /** Settings of the requests that the model refused, replaced before its first answer. */
 const settingsRecord = z.strictObject({
@@ -98,6 +112,7 @@ export const recordSchema = z.discriminatedUnion("kind", [
   resultRecord,
   textRecord,
   compactedRecord,
+  unreadableRecord,
 ]);
 export type ConversationRecord = z.infer<typeof recordSchema>;
 

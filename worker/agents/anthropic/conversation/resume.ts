@@ -62,7 +62,8 @@ export async function repairConversation(context: AgentContext, log: Conversatio
   }
   const isSameTask = isTask(log.conversation.task, prompt) && log.conversation.finish === null;
   texts.unshift(isSameTask ? TAKEN_UP(prompt) : NEXT_TASK(prompt), ...(lost.length === 0 ? [] : [FILES(lost)]));
-  await log.appendText("task", texts.join("\n\n"), notes);
+  if (context.attached !== "") texts.push(context.attached);
+  await log.appendText("task", texts.join("\n\n"), notes, context.pictures);
 }
 
 /**

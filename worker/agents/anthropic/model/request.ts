@@ -13,6 +13,7 @@ import type { AgentContext } from "../../agent.ts";
 import type { Call, Conversation, Message } from "../conversation/conversation.ts";
 import type { Begin, Block } from "../conversation/records.ts";
 import { describeSandbox } from "../sandbox-facts.ts";
+import { showPictures, type ShowPicture } from "./pictures.ts";
 import { CONVERSATION_TOOLS } from "../tools/conversation-tools.ts";
 
 export type Params = Anthropic.MessageStreamParams;
@@ -80,6 +81,7 @@ export function firstMessage(context: AgentContext, now: number, delivered: stri
   const instructions = context.instructions.trim().slice(0, INSTRUCTIONS_LIMIT);
   return [
     `<task>\n${prompt}\n</task>`,
+    ...(context.attached === "" ? [] : [context.attached]),
     facts.join("\n"),
     ...(delivered === null ? [] : [`An earlier task in this repository delivered:\n\n${delivered}`]),
     ...(instructions === "" ? [] : [instructions]),
@@ -136,12 +138,14 @@ interface RequestOptions {
    * The answers before this one that were cut off: each doubles the room, up to the model's limit.
    */
   readonly cutOff?: number;
+  /** How pictures are shown. */
+  readonly show: ShowPicture;
 }
 
 export function createRequest(
   begin: Begin,
   messages: readonly Message[],
-  { taskId, marks = "write", cutOff = 0 }: RequestOptions,
+  { taskId, marks = "write", cutOff = 0, show }: RequestOptions,
 ): Params {
   const { model, maxTokens, maxOutput = maxTokens, effort, system, tools } = begin;
   return {
@@ -149,7 +153,7 @@ export function createRequest(
     max_tokens: Math.min(maxTokens * 2 ** cutOff, Math.max(maxTokens, maxOutput)),
     system: [{ type: "text", text: system, ...CACHE_MARK }],
     tools: tools as unknown as Anthropic.Tool[],
-    messages: withCacheMarks(messages, marks) as unknown as Anthropic.MessageParam[],
+    messages: withCacheMarks(showPictures(messages, show), marks) as unknown as Anthropic.MessageParam[],
     metadata: { user_id: taskId },
     ...toThinking(begin),
     ...(effort === null ? {} : { output_config: { effort } }),
