@@ -7,6 +7,8 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Capabilities } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
+import { AttachButtons, AttachList, takesFiles } from "../components/forms/attachments.tsx";
+import { useAttaching, type Attaching } from "../lib/attachments/attaching.ts";
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
 import { PreFlight, useRepositoryCheck } from "../components/forms/pre-flight.tsx";
@@ -24,6 +26,7 @@ const RECENT = 6;
 export function NewTask() {
   const [repo, setRepo] = useDraft("new.repo");
   const [prompt, setPrompt] = useDraft("new.prompt");
+  const attaching = useAttaching("new.files");
   const [options, setOptions] = useState<Options>({});
   const check = useRepositoryCheck(repo, options.base ?? "");
   const config = useQuery({
@@ -31,7 +34,7 @@ export function NewTask() {
     queryFn: ({ signal }) => client.offer({ signal }),
     staleTime: 60_000,
   });
-  const { submit, problem, isBusy } = useSubmit(repo, prompt, options, config.data);
+  const { submit, problem, isBusy } = useSubmit(repo, prompt, options, config.data, attaching);
 
   return (
     <main className="page bare new-task" id="main">
@@ -45,14 +48,19 @@ export function NewTask() {
       <form
         className="form"
         aria-label="New task"
+        {...takesFiles(attaching)}
         onSubmit={(event) => {
           event.preventDefault();
-          if (!isBusy) void submit();
+          if (!isBusy && !attaching.isBusy) void submit();
         }}
       >
         <RepositoryField repo={repo} setRepo={setRepo} />
         <PreFlight view={check} />
         <PromptField prompt={prompt} setPrompt={setPrompt} />
+        <AttachList attaching={attaching} />
+        <div className="chips">
+          <AttachButtons attaching={attaching} />
+        </div>
         {config.data !== undefined && (
           <OptionsFold
             config={config.data}
@@ -64,7 +72,7 @@ export function NewTask() {
         )}
         {problem !== null && <Problem text={problem} />}
         <div className="docked">
-          <button className="btn primary wide" type="submit" disabled={isBusy}>
+          <button className="btn primary wide" type="submit" disabled={isBusy || attaching.isBusy}>
             {isBusy ? "Sending…" : "Start task"}
           </button>
         </div>
@@ -96,7 +104,13 @@ function PromptField({ prompt, setPrompt }: { prompt: string; setPrompt: (prompt
 }
 
 /** Sends the draft through the outbox, once. */
-function useSubmit(repo: string, prompt: string, options: Options, config: Capabilities | undefined) {
+function useSubmit(
+  repo: string,
+  prompt: string,
+  options: Options,
+  config: Capabilities | undefined,
+  attaching: Attaching,
+) {
   const [problem, setProblem] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);
   const navigate = useNavigate();
@@ -107,9 +121,12 @@ function useSubmit(repo: string, prompt: string, options: Options, config: Capab
       // A mode that was chosen for another host does not count.
       const isForge = config !== undefined && hasForge(config, repo);
       noteSubmit();
-      const body = toRequest(repo, prompt, isForge ? options : { ...options, pullRequest: "" });
+      const wanted = isForge ? options : { ...options, pullRequest: "" };
+      const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
       const sent = await dispatch({ kind: "submit", body }, draftKey());
       for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
+      attaching.clear();
+      writeDraft("new.files", "");
       if (sent.kind === "waiting" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
       putTask(sent.receipt.task);
       await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });

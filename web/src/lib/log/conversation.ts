@@ -2,6 +2,7 @@
  * Folds the events of a task into the blocks of its conversation. Pure and incremental: one event
  * changes at most the blocks that it names.
  */
+import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import type { WireEvent, WireEventOf } from "../../../../src/core/protocol/events.ts";
 import { addToStop, type SavedWork, type StopProof } from "./stop-proof.ts";
 
@@ -26,6 +27,7 @@ export type Block =
       readonly at: number;
       readonly text: string;
       readonly id: string | null;
+      readonly attachments: readonly Attachment[];
     }
   | { readonly kind: "text"; readonly key: string; readonly at: number; readonly text: string }
   | { readonly kind: "thought"; readonly key: string; readonly at: number; readonly text: string }
@@ -246,10 +248,11 @@ export class ConversationFold {
 
   #addMessage({ seq, data }: WireEventOf<"message">, at: number): void {
     const isPerson = data.role === "user";
+    const attachments = data.content.flatMap((block) => ("mediaType" in block ? [block] : []));
     data.content.forEach((block, i) => {
       const key = `${seq}.${i}`;
       if (block.type === "attachment") return;
-      if (isPerson) this.#blocks.push({ kind: "person", key, at, text: block.text, id: data.id });
+      if (isPerson) this.#blocks.push({ kind: "person", key, at, text: block.text, id: data.id, attachments });
       else if (block.type === "thinking") this.#blocks.push({ kind: "thought", key, at, text: block.text });
       else if (block.text.trim() !== "") this.#blocks.push({ kind: "text", key, at, text: block.text });
     });

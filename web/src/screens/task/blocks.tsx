@@ -1,5 +1,6 @@
 /** One block of the conversation. */
 import { memo, useState } from "react";
+import { AttachedList } from "../../components/forms/attachments.tsx";
 import { Ansi } from "../../components/text/ansi.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
@@ -66,6 +67,7 @@ function PersonMessage({ block }: { block: Kind<"person"> }) {
         </span>
       </p>
       <p className="read prompt">{block.text}</p>
+      <AttachedList attachments={block.attachments} />
     </article>
   );
 }

@@ -1,6 +1,8 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
+import { AttachButtons, AttachList, takesFiles } from "../../components/forms/attachments.tsx";
+import { useAttaching } from "../../lib/attachments/attaching.ts";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { problemText } from "../../lib/client.ts";
@@ -24,6 +26,7 @@ const isTouch = (): boolean => matchMedia("(pointer: coarse)").matches;
 export function Composer() {
   const { task, log } = useTaskView();
   const [text, setText] = useDraft(`message.${task.id}`);
+  const attaching = useAttaching(`files.${task.id}`);
   const [mode, setMode] = useState<Mode>("steer");
   const [updateBase, setUpdateBase] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
@@ -36,9 +39,11 @@ export function Composer() {
     setBusy(true);
     setProblem(null);
     try {
-      const body = ended ? { text, updateBase } : { text, ...toRequest(mode) };
+      const how = ended ? { updateBase } : toRequest(mode);
+      const body = { text, ...how, ...attaching.request };
       const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
       setText("");
+      attaching.clear();
       // An interruption is asked for each time.
       if (mode === "interrupt") setMode("steer");
       if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
@@ -52,14 +57,16 @@ export function Composer() {
     }
   };
 
+  const canSend = text.trim() !== "" && !isBusy && !attaching.isBusy;
   return (
     <div className="dock">
       <form
         className="composer"
         aria-label="Write to the agent"
+        {...takesFiles(attaching)}
         onSubmit={(event) => {
           event.preventDefault();
-          if (text.trim() !== "" && !isBusy) void send();
+          if (canSend) void send();
         }}
       >
         <TodoBar todo={log.conversation.todo} />
@@ -68,6 +75,7 @@ export function Composer() {
             {problem} The text is kept.
           </p>
         )}
+        <AttachList attaching={attaching} />
         <label className="sr" htmlFor="message">
           Message
         </label>
@@ -84,6 +92,7 @@ export function Composer() {
           }}
         />
         <div className="composer-row">
+          <AttachButtons attaching={attaching} />
           {!ended && (
             <fieldset className="seg">
               <legend className="sr">When the agent reads it</legend>
@@ -92,18 +101,28 @@ export function Composer() {
               <ModeOption mode={mode} value="interrupt" label="Interrupt" onPick={setMode} />
             </fieldset>
           )}
-          {ended && (
-            <label className="grow note tick">
-              <input type="checkbox" checked={updateBase} onChange={(event) => setUpdateBase(event.target.checked)} />
-              <span>New task on the same branch; merge the newest {task.base ?? "base"} first</span>
-            </label>
-          )}
-          <button className="sendbtn" type="submit" aria-label="Send" disabled={text.trim() === "" || isBusy}>
+          {ended && <MergeTick base={task.base ?? "base"} isChecked={updateBase} onChange={setUpdateBase} />}
+          <button className="sendbtn" type="submit" aria-label="Send" disabled={!canSend}>
             <Icon name="send" />
           </button>
         </div>
       </form>
     </div>
+  );
+}
+
+interface MergeTickProps {
+  readonly base: string;
+  readonly isChecked: boolean;
+  readonly onChange: (isChecked: boolean) => void;
+}
+
+function MergeTick({ base, isChecked, onChange }: MergeTickProps) {
+  return (
+    <label className="grow note tick">
+      <input type="checkbox" checked={isChecked} onChange={(event) => onChange(event.target.checked)} />
+      <span>New task on the same branch; merge the newest {base} first</span>
+    </label>
   );
 }
 

@@ -1,4 +1,5 @@
 /** The conversation: what was asked, what the agent wrote and did, and the composer. */
+import { AttachedList } from "../../components/forms/attachments.tsx";
 import { useEffect, useMemo, useRef } from "react";
 import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
 import { PushOffer } from "../../components/device/push-offer.tsx";
@@ -33,6 +34,7 @@ export function ConversationView() {
             <b>Prompt</b> <span>{formatClock(Date.parse(task.createdAt))}</span>
           </p>
           <p className="read prompt">{task.prompt}</p>
+          <AttachedList attachments={task.attachments ?? []} />
         </article>
         <WindowVirtualizer ref={list} bufferSize={800} data={sections}>
           {(section, i) => (

@@ -1,0 +1,91 @@
+/**
+ * Attachments of a text that is being written: uploaded at once, kept with its draft on this device
+ * until it is sent.
+ */
+import { useCallback, useEffect, useRef, useState } from "react";
+import type { Attachment } from "../../../../src/core/values/attachment.ts";
+import { client, problemText } from "../client.ts";
+import { newKey } from "../device/outbox.ts";
+import { readDraft, writeDraft } from "../drafts.ts";
+import { shrinkPicture } from "./pictures.ts";
+
+/** Attachments of one text; the server refuses more. */
+export const MAX_ATTACHMENTS = 10;
+
+export interface Attached {
+  readonly key: string;
+  readonly name: string;
+  /** Null while it is sent, and when that failed. */
+  readonly attachment: Attachment | null;
+  /** Why it could not be sent. */
+  readonly problem: string | null;
+}
+
+export interface Attaching {
+  readonly items: readonly Attached[];
+  readonly isBusy: boolean;
+  /** The field of a request; none without attachments. */
+  readonly request: { readonly attachments?: string[] };
+  add(files: Iterable<File>): void;
+  remove(key: string): void;
+  /** After the text was sent. */
+  clear(): void;
+}
+
+function readKept(name: string): Attached[] {
+  try {
+    const kept = JSON.parse(readDraft(name) || "[]") as Attachment[];
+    return kept.map((attachment) => ({ key: attachment.id, name: attachment.name, attachment, problem: null }));
+  } catch {
+    return [];
+  }
+}
+
+/** @param draft the name of the draft that keeps them. */
+export function useAttaching(draft: string): Attaching {
+  const [items, setItems] = useState(() => readKept(draft));
+  /** Those that were removed while they were sent. */
+  const removed = useRef(new Set<string>());
+  useEffect(() => {
+    const kept = items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment]));
+    writeDraft(draft, kept.length === 0 ? "" : JSON.stringify(kept));
+  }, [draft, items]);
+
+  const add = useCallback((files: Iterable<File>) => {
+    const fresh = [...files].map((file) => ({ key: newKey(), file }));
+    setItems((before) => [
+      ...before,
+      ...fresh.map(({ key, file }) => ({ key, name: file.name, attachment: null, problem: null })),
+    ]);
+    const end = (key: string, change: Partial<Attached>): void =>
+      setItems((before) => before.map((item) => (item.key === key ? { ...item, ...change } : item)));
+    void (async () => {
+      // One after the other: a phone has one line, and people see the first one arrive.
+      for (const { key, file } of fresh) {
+        if (removed.current.has(key)) continue;
+        try {
+          const { name, content } = await shrinkPicture(file);
+          const attachment = await client.attachments.upload(name, content);
+          end(key, { attachment, name: attachment.name });
+        } catch (thrown) {
+          end(key, { problem: problemText(thrown) });
+        }
+      }
+    })();
+  }, []);
+
+  const remove = useCallback((key: string) => {
+    removed.current.add(key);
+    setItems((before) => before.filter((item) => item.key !== key));
+  }, []);
+
+  const ids = [...new Set(items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment.id])))];
+  return {
+    items,
+    isBusy: items.some(({ attachment, problem }) => attachment === null && problem === null),
+    request: ids.length === 0 ? {} : { attachments: ids },
+    add,
+    remove,
+    clear: useCallback(() => setItems([]), []),
+  };
+}
