@@ -117,6 +117,7 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly policy: Partial<Policy>;
   readonly allowedOrigins: readonly string[];
   readonly retentionDays: number;
+  readonly auditDays: number;
   readonly mirrorDays: number;
   /** Largest workspace that is salvaged, MiB before compression. */
   readonly salvageMb: number;
@@ -267,9 +268,10 @@ function readSetupEgress(read: Read, offered: Config["egress"]): Egress {
   return chosen;
 }
 
-function readRetention(read: Read): Pick<Config, "retentionDays" | "mirrorDays" | "salvageMb"> {
+function readRetention(read: Read): Pick<Config, "retentionDays" | "auditDays" | "mirrorDays" | "salvageMb"> {
   return {
     retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    auditDays: read("auditDays", whole(1, 36_500), "a number of days from 1 to 36500") ?? 400,
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
   };

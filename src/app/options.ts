@@ -345,6 +345,7 @@ export const SETTINGS = {
     argument: "days",
     help: "repositories and artifacts of settled tasks are kept this long (30)",
   },
+  auditDays: { env: "SLIPWAY_AUDIT_DAYS", flag: "audit-days", argument: "days", help: "age of audit rows (400)" },
   mirrorDays: {
     env: "SLIPWAY_MIRROR_DAYS",
     flag: "mirror-days",

@@ -14,6 +14,7 @@ import { People } from "../auth/people.ts";
 import { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import { openProvider } from "../auth/providers/open-provider.ts";
 import { openSessions, type Sessions } from "../auth/sessions.ts";
+import { keepAuditShort } from "./data-folder/audit-retention.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
@@ -192,6 +193,7 @@ function openStorage({ config, log, disposers, onStep }: StartContext, dir: stri
     onLocked: () => cleanMirrors(join(dir, "git", "mirrors")),
   });
   disposers.add(() => opened.store.close());
+  disposers.add(keepAuditShort({ audit: opened.audit, clock: systemClock, log, days: config.auditDays }));
   const [first, last] = [opened.migrated.at(0), opened.migrated.at(-1)];
   if (first !== undefined) log.info({}, `database: applied migrations ${first} to ${last}`);
   onStep("database");
@@ -231,7 +233,7 @@ function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, b
     logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
   };
 }
-type HttpParts = CoordinatorParts & Pick<SqliteStore, "notifications">;
+type HttpParts = CoordinatorParts & Pick<SqliteStore, "audit" | "notifications">;
 
 /** The API and the live stream. @returns the address that the server listens on. */
 async function openHttp(
@@ -256,6 +258,7 @@ async function openHttp(
     sessions,
     store,
     accounts: parts.accounts,
+    audit: parts.audit,
     vault: parts.vault,
     clock: systemClock,
     ids: parts.ids,

@@ -9,6 +9,7 @@
  */
 import { randomBytes } from "node:crypto";
 import PQueue from "p-queue";
+import type { Act } from "../core/ports/audit.ts";
 import type { Accounts, Link, Role, Session, User } from "../core/ports/accounts.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
@@ -53,16 +54,16 @@ export class People {
   }
 
   /** @returns false when the user has no such session. */
-  async endSession(userId: string, id: string): Promise<boolean> {
+  async endSession(userId: string, id: string, act?: Act): Promise<boolean> {
     const session = await this.#deps.accounts.session(id);
     if (session === null || session.userId !== userId) return false;
-    await this.#deps.accounts.revokeSession(id, this.#deps.clock.now());
+    await this.#deps.accounts.with(act).revokeSession(id, this.#deps.clock.now());
     return true;
   }
 
   /** @param except the session that stays; null = none. */
-  endSessions(userId: string, except: string | null): Promise<number> {
-    return this.#deps.accounts.revokeSessions(userId, this.#deps.clock.now(), except);
+  endSessions(userId: string, except: string | null, act?: Act): Promise<number> {
+    return this.#deps.accounts.with(act).revokeSessions(userId, this.#deps.clock.now(), except);
   }
 
   /**
@@ -70,7 +71,7 @@ export class People {
    * first with a log-in of the last ten minutes.
    * @throws SlipwayError `invalid_credentials` when `current` is wrong.
    */
-  async changePassword(caller: AuthenticatedCaller, current: string | null, next: string): Promise<void> {
+  async changePassword(caller: AuthenticatedCaller, current: string | null, next: string, act?: Act): Promise<void> {
     const { accounts, sessions } = this.#deps;
     const user = await this.#user(caller.userId);
     const stored = (await accounts.login(user.email))?.passwordHash ?? null;
@@ -78,7 +79,7 @@ export class People {
     else if (!(await sessions.passwords.matches(stored, current ?? "")))
       throw new SlipwayError("invalid_credentials", "The current password is wrong.");
     assertGoodPassword(next, user.email, "newPassword");
-    await accounts.changeUser(user.id, { passwordHash: await sessions.passwords.hash(next) });
+    await accounts.with(act).changeUser(user.id, { passwordHash: await sessions.passwords.hash(next) });
     await this.endSessions(user.id, caller.sessionId);
     this.#deps.log.info({ userId: user.id }, "a password was changed");
   }
@@ -87,7 +88,7 @@ export class People {
    * Removes an identity of the caller. @throws SlipwayError `not_found`, `fresh_login_required`,
    * and `conflict` when it is the only way to log in.
    */
-  async unlink(caller: AuthenticatedCaller, id: string): Promise<void> {
+  async unlink(caller: AuthenticatedCaller, id: string, act?: Act): Promise<void> {
     const { accounts, sessions } = this.#deps;
     await sessions.assertFresh(caller);
     const identities = await accounts.identities(caller.userId);
@@ -95,28 +96,28 @@ export class People {
     const login = await accounts.login((await this.#user(caller.userId)).email);
     if (identities.length === 1 && login?.passwordHash === null)
       throw new SlipwayError("conflict", "This is the only way to log in. Set a password first.");
-    await accounts.deleteIdentity(caller.userId, id);
+    await accounts.with(act).deleteIdentity(caller.userId, id);
   }
 
   // ---------------------------------------------------------------- others' accounts
 
-  setRole(by: string, userId: string, role: Role): Promise<User> {
+  setRole(by: string, userId: string, role: Role, act?: Act): Promise<User> {
     return this.#changes.add(async () => {
       const user = await this.#user(userId);
       if (role !== "admin") await this.#assertOtherAdmin(user);
-      await this.#deps.accounts.changeUser(userId, { role });
+      await this.#deps.accounts.with(act).changeUser(userId, { role });
       this.#deps.log.info({ by, userId, role }, "a role was changed");
       return { ...user, role };
     });
   }
 
   /** Disabling ends every session; tokens work again when the person is enabled. */
-  setDisabled(by: string, userId: string, isDisabled: boolean): Promise<User> {
+  setDisabled(by: string, userId: string, isDisabled: boolean, act?: Act): Promise<User> {
     return this.#changes.add(async () => {
       const user = await this.#user(userId);
       if (isDisabled) await this.#assertOtherAdmin(user);
       const disabledAt = isDisabled ? (user.disabledAt ?? this.#deps.clock.now()) : null;
-      await this.#deps.accounts.changeUser(userId, { disabledAt });
+      await this.#deps.accounts.with(act).changeUser(userId, { disabledAt });
       if (isDisabled) await this.endSessions(userId, null);
       this.#deps.log.info({ by, userId }, isDisabled ? "a person was disabled" : "a person was enabled");
       return { ...user, disabledAt };
@@ -140,22 +141,23 @@ export class People {
   // ---------------------------------------------------------------- links
 
   /** @param email null = the invited person chooses it. */
-  async invite(by: string, email: string | null, role: Role, ttlMs: number): Promise<MadeLink> {
+  async invite(by: string, email: string | null, role: Role, ttlMs: number, act?: Act): Promise<MadeLink> {
     if (email !== null && (await this.#deps.accounts.login(email)) !== null)
       throw new SlipwayError("conflict", "A user with this e-mail already exists.");
-    return this.#makeLink({ kind: "invitation", userId: null, email, role, madeBy: by }, ttlMs);
+    return this.#makeLink({ kind: "invitation", userId: null, email, role, madeBy: by }, ttlMs, act);
   }
 
   /** A link with which a person sets a new password; it does not need the old one. */
-  async makePasswordLink(by: string, userId: string): Promise<MadeLink> {
+  async makePasswordLink(by: string, userId: string, act?: Act): Promise<MadeLink> {
     const user = await this.#user(userId);
     const link = { kind: "password", userId, email: user.email, role: null, madeBy: by } as const;
-    return this.#makeLink(link, PASSWORD_LINK_MS);
+    return this.#makeLink(link, PASSWORD_LINK_MS, act);
   }
 
   async #makeLink(
     fields: Pick<Link, "kind" | "userId" | "email" | "role" | "madeBy">,
     ttlMs: number,
+    act?: Act,
   ): Promise<MadeLink> {
     const { accounts, clock, ids, log } = this.#deps;
     const now = clock.now();
@@ -165,7 +167,7 @@ export class People {
     const token = `lnk_${randomBytes(32).toString("base64url")}`;
     const times = { createdAt: now, expiresAt: now + ttlMs, usedAt: null };
     const link: Link = { id: ids.next("lnk"), hash: sha256(token), ...fields, ...times };
-    await accounts.createLink(link);
+    await accounts.with(act).createLink(link);
     log.info({ by: fields.madeBy, kind: fields.kind, role: fields.role, linkId: link.id }, "a one-time link was made");
     return { link, token };
   }
@@ -196,12 +198,15 @@ export class People {
     const passwordHash = await sessions.passwords.hash(password);
     const at = clock.now();
     if (link.kind === "password") {
-      if (!(await accounts.acceptPassword(link.id, at, passwordHash))) throw linkExpired();
+      const { act } = client;
+      if (act !== undefined) act.entry = { ...act.entry, actor: link.userId, target: link.userId };
+      if (!(await accounts.with(act).acceptPassword(link.id, at, passwordHash))) throw linkExpired();
       return sessions.begin(await this.#user(link.userId ?? ""), client);
     }
     const role = link.role ?? "user";
     const user: User = { id: ids.next("user"), email: address, role, createdAt: at, disabledAt: null };
-    if (!(await accounts.acceptInvitation(link.id, at, { ...user, passwordHash }))) throw linkExpired();
+    if (!(await accounts.with(client.act).acceptInvitation(link.id, at, { ...user, passwordHash })))
+      throw linkExpired();
     return sessions.begin(user, client);
   }
 }

@@ -8,6 +8,7 @@
  * A3 Roles and revocation are read from the store on every call: a JWT only identifies the session.
  */
 import PQueue from "p-queue";
+import type { Act } from "../core/ports/audit.ts";
 import type { AccessToken, Accounts, Role, Scope, Session, User, Identity } from "../core/ports/accounts.ts";
 import { assertGoodPassword } from "./password-rules.ts";
 import { Passwords } from "./passwords.ts";
@@ -48,6 +49,8 @@ export interface TokenGrant {
 export interface ClientInfo {
   readonly device: string;
   readonly address: string;
+  /** The row of the log-in in the audit log. */
+  readonly act?: Act;
 }
 const UNKNOWN_CLIENT: ClientInfo = { device: "", address: "" };
 
@@ -121,7 +124,7 @@ export class Sessions {
    * @param request names the request; sent again, it finds its user (rule R5).
    * @throws SlipwayError `conflict` when the e-mail is taken.
    */
-  async createUser(user: NewUser, request: string | null = null): Promise<User> {
+  async createUser(user: NewUser, request: string | null = null, act?: Act): Promise<User> {
     assertGoodPassword(user.password, user.email, "password");
     const passwordHash = await this.passwords.hash(user.password);
     const row: User = {
@@ -133,7 +136,7 @@ export class Sessions {
     };
     const made = request === null ? null : await this.#accounts.user(row.id);
     if (made?.email === row.email && made.role === row.role) return made;
-    await this.#accounts.createUser({ ...row, passwordHash });
+    await this.#accounts.with(act).createUser({ ...row, passwordHash });
     return row;
   }
 
@@ -163,11 +166,14 @@ export class Sessions {
   // ---------------------------------------------------------------- sessions
 
   /** @throws SlipwayError `invalid_credentials` when the e-mail or the password is wrong (A1). */
-  async login(email: string, password: string, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
+  async login(email: string, password: string, client: ClientInfo = UNKNOWN_CLIENT): Promise<TokenGrant> {
     const user = await this.#accounts.login(email.toLowerCase());
     const matches = await this.passwords.matches(user?.passwordHash ?? null, password);
-    if (!matches || user === null || user.disabledAt !== null || user.id === LOCAL_USER_ID)
+    if (!matches || user === null || user.disabledAt !== null || user.id === LOCAL_USER_ID) {
+      // Not the e-mail, in whose place people also type passwords.
+      if (client.act !== undefined) client.act.entry = { ...client.act.entry, target: user?.id ?? null };
       throw new SlipwayError("invalid_credentials");
+    }
     return this.begin(user, client);
   }
 
@@ -207,14 +213,14 @@ export class Sessions {
     throw unauthenticated();
   }
 
-  async logout(caller: AuthenticatedCaller): Promise<void> {
+  async logout(caller: AuthenticatedCaller, act?: Act): Promise<void> {
     if (caller.via !== "session" || caller.sessionId === null) {
       throw new SlipwayError(
         "forbidden",
         "Only a login session can log out. Revoke a personal token with DELETE /v1/tokens/{id}.",
       );
     }
-    await this.#accounts.revokeSession(caller.sessionId, this.#clock.now());
+    await this.#accounts.with(act).revokeSession(caller.sessionId, this.#clock.now());
   }
 
   /** The live session whose newest refresh token this is; it is not rotated. Null without one. */
@@ -226,7 +232,7 @@ export class Sessions {
   }
 
   /** Begins a session of a user who has proved who they are. */
-  async begin(user: User, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
+  async begin(user: User, client: ClientInfo = UNKNOWN_CLIENT): Promise<TokenGrant> {
     const now = this.#clock.now();
     const id = this.#ids.next("sess");
     const token = this.#signer.firstRefresh(id);
@@ -239,9 +245,10 @@ export class Sessions {
       createdAt: now,
       expiresAt: now + this.#options.refreshAbsoluteMs,
       revokedAt: null,
-      ...client,
+      device: client.device,
+      address: client.address,
     };
-    await this.#accounts.createSession(session);
+    await this.#accounts.with(client.act).createSession(session);
     return this.#grant(session, token);
   }
 
@@ -359,10 +366,14 @@ export class Sessions {
     ttlMs: number | null,
     key: string | null = null,
     scopes?: readonly Scope[],
+    act?: Act,
   ): Promise<{ row: AccessToken; token: string }> {
     if (caller.via === "token")
       throw new SlipwayError("forbidden", "A personal token cannot create another token. Log in first.");
-    return createPersonalToken(this.#options, { userId: caller.userId, name, ttlMs, key, scopes });
+    return createPersonalToken(
+      { ...this.#options, accounts: this.#accounts.with(act) },
+      { userId: caller.userId, name, ttlMs, key, scopes },
+    );
   }
 
   // ---------------------------------------------------------------- tickets

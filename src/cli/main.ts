@@ -16,6 +16,7 @@ import { artifactsCommand } from "./commands/artifacts.ts";
 import { gcCommand } from "./commands/gc.ts";
 import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
+import { auditCommand } from "./commands/people/audit.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/people/accounts.ts";
 import { logsCommand } from "./commands/logs.ts";
 import { sessionCommands } from "./commands/people/people.ts";
@@ -60,6 +61,7 @@ function programFor(io: Io): Command {
     userCommands,
     usageCommand,
     egressCommands,
+    auditCommand,
     doctorCommand,
     backupCommand,
     restoreCommand,

@@ -3,6 +3,8 @@ import type { Role } from "../core/ports/accounts.ts";
 import { keyed, type Call, type Transport } from "./transport.ts";
 import type {
   Account,
+  AuditRecord,
+  AuditReport,
   CallOptions,
   KeyedCallOptions,
   LinkInfo,
@@ -115,6 +117,19 @@ export class PeopleClient {
 
   endUserSessions(userId: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#send("DELETE", `${user(userId)}/sessions`, undefined, options);
+  }
+
+  /** Who did what, the newest first. */
+  audit(
+    query: { limit?: number; cursor?: string; actor?: string; action?: string; target?: string } = {},
+    options: CallOptions = {},
+  ): Promise<Page<AuditRecord>> {
+    return this.#list("/v1/audit", query, options);
+  }
+
+  /** Whether a row of the audit log was changed, removed or moved. */
+  checkAudit({ signal }: CallOptions = {}): Promise<AuditReport> {
+    return this.#transport.json({ method: "GET", path: "/v1/audit/check", signal });
   }
 
   #list<T>(path: string, query: ListQuery, { signal }: CallOptions): Promise<Page<T>> {

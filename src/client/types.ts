@@ -28,6 +28,8 @@ import type {
   WireTask,
 } from "../core/protocol/rest.ts";
 import type {
+  auditCheckSchema,
+  auditRowSchema,
   identitySchema,
   linkInfoSchema,
   linkSchema,
@@ -60,6 +62,8 @@ export type PullRequestView = z.infer<typeof pullRequestSchema>;
 export type ToolCall = z.infer<typeof toolCallSchema>;
 export type Account = z.infer<typeof userSchema>;
 
+export type AuditRecord = z.infer<typeof auditRowSchema>;
+export type AuditReport = z.infer<typeof auditCheckSchema>;
 export type LoginProviders = z.infer<typeof providersSchema>;
 export type LoginSession = z.infer<typeof sessionRowSchema>;
 export type LinkInfo = z.infer<typeof linkInfoSchema>;

@@ -32,6 +32,7 @@ import {
   type RouteReply,
   type Route,
 } from "./route.ts";
+import { AuditTrail, type AuditedCall } from "./server/audit-trail.ts";
 import { HEADER_COUNT } from "./server/server.ts";
 import { ROUTES } from "./routes/index.ts";
 import { allowOrigins } from "./transfer/cross-origin.ts";
@@ -62,6 +63,7 @@ export function createApp(deps: ApiDeps): Express {
   const app = express();
   const throttle = new LoginThrottle(deps.clock);
   const replies = new Replies(deps);
+  const trail = new AuditTrail(deps);
   const large = new LargeAnswers();
   app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", getTrustProxy(deps));
   app.enable("case sensitive routing").enable("strict routing");
@@ -72,7 +74,7 @@ export function createApp(deps: ApiDeps): Express {
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
     app[row.method](row.path, (request, response) =>
-      answer({ deps, throttle, replies, large, row, request, response }),
+      answer({ deps, throttle, replies, trail, large, row, request, response }),
     );
     methods.set(row.path, [
       ...(methods.get(row.path) ?? []),
@@ -153,6 +155,7 @@ interface Exchange {
   readonly deps: ApiDeps;
   readonly throttle: LoginThrottle;
   readonly replies: Replies;
+  readonly trail: AuditTrail;
   readonly large: LargeAnswers;
   readonly row: Route;
   readonly request: Request;
@@ -160,7 +163,7 @@ interface Exchange {
 }
 
 /** `userId` is empty for a call without authentication. */
-type KeyedCall = RouteCall<unknown, unknown> & { readonly userId: string };
+type KeyedCall = RouteCall<unknown, unknown> & { readonly userId: string; readonly audited: AuditedCall };
 
 async function answer(exchange: Exchange): Promise<void> {
   const call = await readCall(exchange);
@@ -193,12 +196,13 @@ function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { 
 }
 
 /** A call with an Idempotency-Key has one effect, however often it is sent (rule R5). */
-async function handleOnce({ row, request, replies }: Exchange, call: KeyedCall): Promise<RouteReply> {
+async function handleOnce({ row, request, replies, trail }: Exchange, call: KeyedCall): Promise<RouteReply> {
   const { idempotencyKey: key, userId, body } = call;
+  const run = (): Promise<RouteReply> => trail.run(call.audited, call.act, () => row.handle(call));
   try {
-    if (key === null || row.replay === "handler") return await row.handle(call);
+    if (key === null || row.replay === "handler") return await run();
     const endpoint = `${request.method} ${request.path}`;
-    return await replies.run({ userId, endpoint, key, body }, row.replay, () => row.handle(call));
+    return await replies.run({ userId, endpoint, key, body }, row.replay, run);
   } finally {
     // One that was sent again keeps nothing of its body.
     if (row.isUpload) await (body as Received).discard();
@@ -206,7 +210,7 @@ async function handleOnce({ row, request, replies }: Exchange, call: KeyedCall):
 }
 
 /** Authenticates the request and validates its input (H1). */
-async function readCall({ deps, throttle, row, request }: Exchange): Promise<KeyedCall> {
+async function readCall({ deps, throttle, trail, row, request }: Exchange): Promise<KeyedCall> {
   const ip = request.ip ?? "";
   const caller = await authorize(deps, row, request, ip);
   const params = request.params as Record<string, string>;
@@ -214,6 +218,7 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Key
   const query = parseInput(row.query, readQuery(request), "query");
   const idempotencyKey = isUnsafe(row) ? readIdempotencyKey(request) : null;
   const body = row.method === "post" ? await receiveBody(deps, row, request, { caller, query }) : undefined;
+  const audited = { row, caller, address: ip, params, query, body };
   return {
     deps,
     throttle,
@@ -221,6 +226,8 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Key
     query,
     body,
     idempotencyKey,
+    act: trail.begin(audited),
+    audited,
     userId: caller?.userId ?? "",
     ip,
     headers: request.headers,

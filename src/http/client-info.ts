@@ -22,8 +22,13 @@ const PROGRAMS: readonly (readonly [RegExp, string])[] = [
   [/Safari\//, "Safari"],
 ];
 
-export function readClientInfo({ headers, ip }: Pick<RouteCall<unknown, unknown>, "headers" | "ip">): ClientInfo {
-  return { device: describeDevice(headers["user-agent"] ?? ""), address: ip.replace(/^::ffff:(?=\d+\.)/, "") };
+export function readClientInfo({
+  headers,
+  ip,
+  act,
+}: Pick<RouteCall<unknown, unknown>, "headers" | "ip" | "act">): ClientInfo {
+  const address = ip.replace(/^::ffff:(?=\d+\.)/, "");
+  return { device: describeDevice(headers["user-agent"] ?? ""), address, ...(act === undefined ? {} : { act }) };
 }
 
 /** For example "Firefox on Linux". The text is a claim of the client and proves nothing. */

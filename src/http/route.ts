@@ -1,6 +1,7 @@
 /** A route is one row: express registers it, and the OpenAPI document is generated from it. */
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { z } from "zod";
+import type { Act, AuditLog } from "../core/ports/audit.ts";
 import type { Accounts, Identity, Scope } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
 import { scopeOf, type Access } from "../core/roles.ts";
@@ -50,6 +51,7 @@ export interface ApiDeps {
   readonly logins: ProviderLogins;
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly audit: AuditLog;
   readonly vault: Sealer;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -103,6 +105,8 @@ export interface RouteCall<B, Q> {
   readonly body: B;
   readonly query: Q;
   readonly idempotencyKey: string | null;
+  /** The row of this call in the audit log, to pass to the write that it tells about. */
+  readonly act: Act | undefined;
   readonly ip: string;
   readonly headers: IncomingHttpHeaders;
   /** True when the client used https, here or at a trusted proxy. */

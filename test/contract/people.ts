@@ -1,5 +1,7 @@
-/** The contract of identities at providers and of one-time links (rule M1). */
+/** The contract of identities at providers, of one-time links and of the audit log (rule M1). */
 import { expect, it } from "vitest";
+import { AuditCheck } from "../../src/core/lib/audit/chain.ts";
+import type { Act, AuditEntry, AuditLog } from "../../src/core/ports/audit.ts";
 import type { Accounts, Link, ProviderIdentity, User } from "../../src/core/ports/accounts.ts";
 
 const user = (id: string): User & { readonly passwordHash: string } => ({
@@ -113,5 +115,74 @@ export function linkSuite(get: () => Accounts): void {
     expect(await get().openSessions("u2")).toEqual([]);
     await get().createLink(link("l2"));
     expect(await get().acceptPassword("l2", 20, "x")).toBe(false);
+  });
+}
+
+const entry = (at: number, more: Partial<AuditEntry> = {}): AuditEntry => ({
+  at,
+  actor: "u1",
+  via: "session",
+  address: "192.0.2.1",
+  action: "changeRole",
+  target: null,
+  outcome: "ok",
+  detail: { role: "admin" },
+  ...more,
+});
+
+async function findFault(audit: AuditLog): Promise<string | null> {
+  const check = new AuditCheck(await audit.ends());
+  for (const row of await audit.rowsAfter(check.last, 1_000)) check.add(row);
+  return check.finish();
+}
+
+/** The contract of the audit log, and of the writes of accounts that carry a row of it. */
+export function auditSuite(get: () => { readonly accounts: Accounts; readonly audit: AuditLog }): void {
+  it("[M1] [H9] rows of the audit log are numbered, chained and listed newest first", async () => {
+    const { audit } = get();
+    expect(await findFault(audit)).toBeNull();
+    await Promise.all([1, 2, 3].map((at) => audit.append(entry(at, { target: `t${at}` }))));
+    await audit.append(entry(4, { actor: null, action: "login", outcome: "invalid_credentials", detail: {} }));
+    const rows = await audit.rows({ limit: 10 });
+    expect(rows.map(({ n, at }) => [n, at])).toEqual([4, 3, 2, 1].map((n) => [n, n]));
+    expect(rows[1]).toMatchObject(entry(3, { target: "t3" }));
+    expect((await audit.rows({ limit: 1, before: 3 })).map(({ n }) => n)).toEqual([2]);
+    expect((await audit.rows({ limit: 9, actor: "u1", target: "t2" })).map(({ n }) => n)).toEqual([2]);
+    expect((await audit.rows({ limit: 9, action: "login" })).map(({ n }) => n)).toEqual([4]);
+    expect((await audit.ends()).end).toEqual({ n: 4, hash: rows[0]?.hash });
+    expect(await findFault(audit)).toBeNull();
+  });
+
+  it("[M1] [H9] the row of an act is written with the change, once, and not without one", async () => {
+    const { accounts, audit } = get();
+    const act = (): Act => ({ entry: entry(9, { actor: null }), isWritten: false });
+    const made = act();
+    await accounts.with(made).createUser(user("u1"));
+    await accounts.with(made).changeUser("u1", { role: "operator" });
+    const [row, ...more] = await audit.rows({ limit: 9 });
+    expect([made.isWritten, row?.target, more.length]).toEqual([true, "u1", 0]);
+    const taken = act();
+    await expect(accounts.with(taken).createUser(user("u1"))).rejects.toMatchObject({ code: "conflict" });
+    const absent = act();
+    expect(await accounts.with(absent).deleteToken("u1", "none")).toBe(false);
+    expect([taken.isWritten, absent.isWritten, (await audit.rows({ limit: 9 })).length]).toEqual([false, false, 1]);
+    await accounts.with(absent).changeUser("u1", { role: "user" });
+    expect(await audit.rows({ limit: 9 })).toHaveLength(2);
+    expect(await findFault(audit)).toBeNull();
+  });
+
+  it("[M1] [H9] old rows are removed, and what stays is still a chain", async () => {
+    const { audit } = get();
+    for (const at of [1, 2, 3, 4]) await audit.append(entry(at));
+    expect(await audit.prune(3)).toBe(2);
+    expect(await audit.prune(3)).toBe(0);
+    expect((await audit.rows({ limit: 9 })).map(({ n }) => n)).toEqual([4, 3]);
+    expect((await audit.ends()).start.n).toBe(2);
+    await audit.append(entry(5));
+    expect(await findFault(audit)).toBeNull();
+    expect(await audit.prune(9)).toBe(3);
+    expect(await findFault(audit)).toBeNull();
+    await audit.append(entry(10));
+    expect((await audit.rows({ limit: 9 })).map(({ n }) => n)).toEqual([6]);
   });
 }

@@ -6,6 +6,8 @@ import type { Notifications } from "../../src/core/ports/notifications.ts";
 import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { TASK_STATES, type Task } from "../../src/core/task.ts";
+import type { AuditLog } from "../../src/core/ports/audit.ts";
+import { auditSuite } from "./people.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
 import { notificationsContract } from "./notifications.ts";
@@ -18,6 +20,7 @@ import { transcriptContract } from "./transcripts.ts";
 export interface Opened {
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly audit: AuditLog;
   readonly ledger: UsageLedger;
   readonly notifications: Notifications;
   /** Removes what `open` created; called after the store is closed. */
@@ -46,6 +49,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("lists", () => listsContract(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
+    auditSuite(() => opened);
     describe("transcripts", () => transcriptContract(get));
     describe("notifications", () => notificationsContract(() => opened.notifications));
     describe("usage ledger", () => ledgerContract(() => opened.ledger, get));

@@ -10,6 +10,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
+import type { AuditLog } from "../../src/core/ports/audit.ts";
 import type { Accounts, Role } from "../../src/core/ports/accounts.ts";
 import { createApp } from "../../src/http/app.ts";
 import { openMetrics } from "../../src/app/monitoring/metrics.ts";
@@ -65,6 +66,7 @@ export interface ApiServer {
   readonly clock: ManualClock;
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly audit: AuditLog;
   readonly sessions: Sessions;
   readonly people: People;
   readonly vault: Vault;
@@ -101,7 +103,7 @@ function createLog(lines: Line[]): Log {
 
 export async function openApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
-  const { store, accounts, notifications } = openSqliteStore({
+  const { store, accounts, audit, notifications } = openSqliteStore({
     dir,
     migrations: join(import.meta.dirname, "../../migrations/sqlite"),
   });
@@ -162,6 +164,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     sessions,
     store,
     accounts: options.wrapAccounts?.(accounts) ?? accounts,
+    audit,
     vault,
     clock,
     ids,
@@ -180,6 +183,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     clock,
     store,
     accounts,
+    audit,
     sessions,
     people,
     vault,

@@ -128,6 +128,8 @@ class DatabaseCheck implements DatabaseReport {
         EXPENDABLE.has(table) ? "orphans" : null,
       );
     for (const { taskId, detail } of this.#inspection.transcriptFaults()) this.#report("X1", taskId, detail, null);
+    const fault = this.#inspection.auditFault();
+    if (fault !== null) this.#report("H9", "-", fault, null);
     for (const id of this.#inspection.foreignKeys())
       this.#report("R5", id, "an idempotency key of another user leads to it", null);
   }

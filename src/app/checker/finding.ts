@@ -56,5 +56,6 @@ export const RULES = {
   M3: "each task has a machine version that this Slipway knows",
   M4: "lists and columns that repeat a log say what the log says",
   M5: "no two tasks share a revision",
+  H9: "the audit log is whole and in order",
   M6: "the file is whole, its schema is that of the migrations, and every row belongs to one that exists",
 } as const;

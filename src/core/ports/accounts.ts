@@ -3,6 +3,8 @@
  * as digests or sealed, never in clear. Every time is epoch ms.
  */
 
+import type { Act } from "./audit.ts";
+
 export type Role = "user" | "operator" | "admin";
 
 export interface User {
@@ -101,9 +103,12 @@ export interface Credential {
  * - `createUser`, `createSession`, `createToken`, `createIdentity`, `createLink` and
  *   `acceptInvitation` throw SlipwayError `conflict` when the id, hash, e-mail or identity is
  *   taken; nothing is written then.
+ * - `with(act)` is the same accounts, whose next write that changes something also adds the row of
+ *   the act to the audit log, in the same transaction.
  * - Deletes are idempotent and return whether the row existed. They match only rows of `userId`.
  */
 export interface Accounts {
+  with(act: Act | undefined): Accounts;
   /** @param identity stored in the same transaction. */
   createUser(user: User & PasswordHash, identity?: ProviderIdentity): Promise<void>;
   user(id: string): Promise<User | null>;

@@ -105,3 +105,30 @@ export const acceptLinkSchema = z.strictObject({
   email: z.email().max(254).optional(),
   password: passwordSchema,
 });
+
+/** A row of the audit log. Clients ignore fields of `detail` that they do not know. */
+export const auditRowSchema = z.strictObject({
+  n: z.int(),
+  at: time,
+  /** The id of the person; null = nobody that is known. */
+  actor: z.string().nullable(),
+  via: z.enum(["session", "token", "local", "none", "server"]),
+  address: z.string(),
+  action: z.string(),
+  target: z.string().nullable(),
+  outcome: z.string(),
+  detail: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+  hash: z.string(),
+});
+
+export const auditCheckSchema = z.strictObject({
+  ok: z.boolean(),
+  /** The first thing that does not fit. */
+  fault: z.string().nullable(),
+  rows: z.int(),
+  /** Rows up to this one were removed by the retention. */
+  start: z.int(),
+  end: z.int(),
+  /** Of the last row: keep it elsewhere, and a log that was cut or written anew is found. */
+  hash: z.string(),
+});

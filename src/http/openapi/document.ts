@@ -15,7 +15,7 @@ const TAGS: readonly (readonly [name: string, description: string, paths: RegExp
   [
     "Accounts",
     "Log in, tokens, git credentials, users.",
-    /^\/v1\/(auth|session|setup|sessions|me|tickets|tokens|links|cred|users)\b/,
+    /^\/v1\/(auth|session|setup|sessions|me|tickets|tokens|links|cred|users|audit|device)\b/,
   ],
   ["Notifications", "Devices that are told by Web Push, and how their notifications fared.", /^\/v1\/push\b/],
   ["Operations", "For operators.", /^\/v1\/ops\b/],

@@ -1,5 +1,6 @@
 /** The route table of the server. */
 import { attachmentRoutes } from "./attachments.ts";
+import { auditRoutes } from "./people/audit.ts";
 import { accountRoutes } from "./people/account.ts";
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./people/auth.ts";
 import { browserSessionRoutes } from "./people/browser-session.ts";
@@ -28,6 +29,7 @@ const own: readonly Route[] = [
   ...peopleRoutes,
   ...linkRoutes,
   ...usageRoutes,
+  ...auditRoutes,
   ...capabilityRoutes,
   ...repositoryRoutes,
   ...attachmentRoutes,

@@ -11,13 +11,23 @@ import type {
   Session,
   User,
 } from "../../core/ports/accounts.ts";
+import type { AuditLog } from "../../core/ports/audit.ts";
+import { auditedAccounts } from "./audit.ts";
 import { SlipwayError } from "../../core/error.ts";
 
 const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} already exists.`);
 
-export function memoryAccounts(): Accounts {
+export function memoryAccounts(audit: AuditLog): Accounts {
   const own = { ...sessions(), ...identities() };
-  return { ...own, ...users(own), ...tokens(), ...credentials(), ...replies() };
+  const accounts: Accounts = {
+    ...own,
+    ...users(own),
+    ...tokens(),
+    ...credentials(),
+    ...replies(),
+    with: (act) => auditedAccounts(accounts, audit, act),
+  };
+  return accounts;
 }
 
 const byAge = (a: { createdAt: number; id: string }, b: { createdAt: number; id: string }): number =>

@@ -1,6 +1,7 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
 import { CONVERSATION_TYPES, type EventRow, type TaskEvent } from "../../core/event.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
+import type { AuditLog } from "../../core/ports/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -19,6 +20,7 @@ import type {
 } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
+import { memoryAudit } from "./audit.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { MemoryNotifications } from "./notifications.ts";
 import { MemoryProjections } from "./projections.ts";
@@ -390,10 +392,12 @@ class MemoryStore implements Store {
 export function openMemoryStore(): {
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly audit: AuditLog;
   readonly ledger: UsageLedger;
   readonly notifications: Notifications;
 } {
   const ledger = new MemoryLedger();
+  const audit = memoryAudit();
   const notifications = new MemoryNotifications();
-  return { store: new MemoryStore(ledger), accounts: memoryAccounts(), ledger, notifications };
+  return { store: new MemoryStore(ledger), accounts: memoryAccounts(audit), audit, ledger, notifications };
 }

@@ -12,10 +12,12 @@ import Database, { type Connection } from "./driver.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
 import { crashpointFrom } from "../../core/lib/runtime/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
+import type { Act, AuditLog } from "../../core/ports/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
 import { NO_PROGRESS, type Task } from "../../core/task.ts";
+import { createAuditedRun, sqliteAudit } from "./accounts/audit.ts";
 import { sqliteAccounts } from "./accounts/accounts.ts";
 import { sqliteNotifications } from "./tables/notifications.ts";
 import { sqliteReplies } from "./accounts/replies.ts";
@@ -54,6 +56,7 @@ export interface SqliteOptions {
 export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly audit: AuditLog;
   readonly ledger: UsageLedger;
   readonly notifications: Notifications;
   /** Numbers of the migrations that this call applied. */
@@ -173,10 +176,22 @@ function assemble(
   };
   return {
     store,
-    accounts: { ...sqliteAccounts(db, groupCommit), ...sqliteReplies(db, groupCommit) },
+    accounts: openAccounts(db, groupCommit),
+    audit: sqliteAudit(db, groupCommit),
     ledger: sqliteLedger(db, groupCommit),
     notifications: sqliteNotifications(db, groupCommit),
   };
+}
+
+function openAccounts(db: Connection, groupCommit: GroupCommit): Accounts {
+  const accounts = sqliteAccounts(db);
+  const replies = sqliteReplies(db, groupCommit);
+  const plain: Accounts = { ...accounts((...call) => groupCommit.run(...call)), ...replies, with: withAct };
+  function withAct(act: Act | undefined): Accounts {
+    if (act === undefined || act.isWritten) return plain;
+    return { ...accounts(createAuditedRun(groupCommit, act)), ...replies, with: withAct };
+  }
+  return plain;
 }
 
 /**

@@ -140,6 +140,8 @@ async function fill(server: RealServer, repo: string): Promise<Tasks> {
   const cancelled = await submit(script({ say: "no" }));
   await call(`/${cancelled.id}/cancel`, {});
   await until(cancelled.id, "cancelled");
+  // Rows of the audit log.
+  for (const word of ["pause", "resume", "pause", "resume"]) await server.call("POST", `/v1/ops/queue/${word}`, {});
   const ids = { done, followUp, parked, failed, cancelled, running, queued };
   return Object.fromEntries(Object.entries(ids).map(([name, { id }]) => [name, id])) as unknown as Tasks;
 }

@@ -312,11 +312,30 @@ const LOST_PAGE = ddl(
   "PRAGMA writable_schema = OFF",
 );
 
+/** A row of the audit log that was changed, removed, moved, added, or cut from the end. */
+const AUDIT = [
+  ["a changed actor", "UPDATE audit SET actor = 'user_other' WHERE n = 2"],
+  ["a changed detail", "UPDATE audit SET detail = 'no JSON' WHERE n = 2"],
+  ["a row removed from the middle", "DELETE FROM audit WHERE n = 2"],
+  ["the first row removed", "DELETE FROM audit WHERE n = 1"],
+  ["the last row removed", "DELETE FROM audit WHERE n = (SELECT max(n) FROM audit)"],
+  [
+    "two rows that changed places",
+    "UPDATE audit SET n = CASE n WHEN 1 THEN -2 ELSE -1 END WHERE n IN (1, 2)",
+    "UPDATE audit SET n = -n WHERE n < 0",
+  ],
+  [
+    "a row that was added",
+    "INSERT INTO audit SELECT max(n) + 1, at, actor, via, address, action, target, outcome, detail, hash FROM audit",
+  ],
+].map(([name = "", ...lines]) => ddl("H9", name, false, ...lines));
+
 export const INJURIES: readonly Injury[] = [
   ...COLUMNS,
   ...LISTS,
   ...LOGS,
   ...OTHERS,
+  ...AUDIT,
   ...SCHEMA,
   { ...LOST_PAGE, isOfFile: true },
 ];

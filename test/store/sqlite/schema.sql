@@ -80,6 +80,27 @@ CREATE TABLE attempts (
   PRIMARY KEY (task_id, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE audit (
+  n       INTEGER PRIMARY KEY,
+  at      INTEGER NOT NULL,
+  actor   TEXT, -- no reference: rows outlive people
+  via     TEXT NOT NULL,
+  address TEXT NOT NULL,
+  action  TEXT NOT NULL,
+  target  TEXT,
+  outcome TEXT NOT NULL,
+  detail  TEXT NOT NULL,
+  hash    TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE audit_ends (
+  id         INTEGER PRIMARY KEY CHECK (id = 1),
+  start_n    INTEGER NOT NULL,
+  start_hash TEXT NOT NULL,
+  end_n      INTEGER NOT NULL,
+  end_hash   TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE credentials (
   id         TEXT PRIMARY KEY,
   user_id    TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -307,6 +328,15 @@ CREATE TABLE users (
   password_hash TEXT NOT NULL,
   created_at    INTEGER NOT NULL
 , disabled_at INTEGER) STRICT;
+
+CREATE TRIGGER audit_frozen BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+
+CREATE TRIGGER audit_grows BEFORE INSERT ON audit WHEN NEW.n <> (SELECT end_n FROM audit_ends) + 1
+BEGIN SELECT RAISE(ABORT, 'the audit log grows by one row at a time'); END;
+
+CREATE TRIGGER audit_kept BEFORE DELETE ON audit WHEN OLD.n > (SELECT start_n FROM audit_ends)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 
 CREATE TRIGGER tallies_delete AFTER DELETE ON tasks
 BEGIN UPDATE tallies SET tasks = tasks - 1 WHERE state = OLD.state; END;

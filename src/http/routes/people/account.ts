@@ -44,8 +44,8 @@ export const accountRoutes = [
     summary: "End one of my sessions; its sockets close within seconds",
     answers: { 204: EMPTY },
     problems: ["not_found"],
-    async handle({ deps, caller, params }) {
-      if (!(await deps.people.endSession(caller.userId, params["id"] ?? ""))) throw new SlipwayError("not_found");
+    async handle({ deps, caller, params, act }) {
+      if (!(await deps.people.endSession(caller.userId, params["id"] ?? "", act))) throw new SlipwayError("not_found");
       return { status: 204 };
     },
   }),
@@ -58,8 +58,8 @@ export const accountRoutes = [
     summary: "End all of my sessions",
     query: endSessionsSchema,
     answers: { 204: EMPTY },
-    async handle({ deps, caller, query }) {
-      await deps.people.endSessions(caller.userId, query.keep === "current" ? caller.sessionId : null);
+    async handle({ deps, caller, query, act }) {
+      await deps.people.endSessions(caller.userId, query.keep === "current" ? caller.sessionId : null, act);
       return { status: 204 };
     },
   }),
@@ -73,11 +73,11 @@ export const accountRoutes = [
     body: newPasswordSchema,
     answers: { 204: EMPTY },
     problems: ["invalid_credentials", "fresh_login_required", "rate_limited", "not_found"],
-    async handle({ deps, throttle, ip, caller, body }) {
+    async handle({ deps, throttle, ip, caller, body, act }) {
       const { currentPassword = null, newPassword } = body;
       // A stolen session must not guess the password faster than a stranger.
       await throttle.attempt("password", ip, caller.userId, () =>
-        deps.people.changePassword(caller, currentPassword, newPassword),
+        deps.people.changePassword(caller, currentPassword, newPassword, act),
       );
       return { status: 204 };
     },

@@ -106,8 +106,8 @@ export const authRoutes = [
     summary: "End this session",
     answers: { 204: EMPTY },
     problems: ["forbidden"],
-    async handle({ deps, caller }) {
-      await deps.sessions.logout(caller);
+    async handle({ deps, caller, act }) {
+      await deps.sessions.logout(caller, act);
       return { status: 204 };
     },
   }),
@@ -170,13 +170,14 @@ export const tokenRoutes = [
     body: newTokenSchema,
     answers: { 201: json(mintedTokenSchema) },
     problems: ["forbidden"],
-    async handle({ deps, caller, body, idempotencyKey }) {
+    async handle({ deps, caller, body, idempotencyKey, act }) {
       const { row, token } = await deps.sessions.createToken(
         caller,
         body.name,
         (body.expiresInDays ?? TOKEN_DAYS) * DAY,
         idempotencyKey,
         body.scopes,
+        act,
       );
       return { status: 201, body: { ...wireToken(row), token } };
     },
@@ -203,8 +204,8 @@ export const tokenRoutes = [
     summary: "Revoke a personal access token",
     answers: { 204: EMPTY },
     problems: ["not_found"],
-    async handle({ deps, caller, params }) {
-      return removed(await deps.accounts.deleteToken(caller.userId, params["id"] ?? ""));
+    async handle({ deps, caller, params, act }) {
+      return removed(await deps.accounts.with(act).deleteToken(caller.userId, params["id"] ?? ""));
     },
   }),
 ];
@@ -219,9 +220,9 @@ export const credentialRoutes = [
     summary: "Store a git credential for a host, replacing an existing one. The token is never returned",
     body: newCredentialSchema,
     answers: { 201: json(credentialSchema) },
-    async handle({ deps, caller, body }) {
+    async handle({ deps, caller, body, act }) {
       const credential = sealed(deps, caller, body);
-      await deps.accounts.putCredential(credential);
+      await deps.accounts.with(act).putCredential(credential);
       return { status: 201, body: wireCredential(credential) };
     },
   }),
@@ -251,8 +252,8 @@ export const credentialRoutes = [
     summary: "Delete a git credential",
     answers: { 204: EMPTY },
     problems: ["not_found"],
-    async handle({ deps, caller, params }) {
-      return removed(await deps.accounts.deleteCredential(caller.userId, params["id"] ?? ""));
+    async handle({ deps, caller, params, act }) {
+      return removed(await deps.accounts.with(act).deleteCredential(caller.userId, params["id"] ?? ""));
     },
   }),
 ];
@@ -268,9 +269,9 @@ export const userRoutes = [
     body: newUserSchema,
     answers: { 201: json(userSchema) },
     problems: ["conflict"],
-    async handle({ deps, caller, body, idempotencyKey }) {
+    async handle({ deps, caller, body, idempotencyKey, act }) {
       const request = idempotencyKey === null ? null : `${caller.userId} ${idempotencyKey}`;
-      return { status: 201, body: wireUser(await deps.sessions.createUser(body, request)) };
+      return { status: 201, body: wireUser(await deps.sessions.createUser(body, request, act)) };
     },
   }),
   route({

@@ -106,7 +106,7 @@ export const browserSessionRoutes = [
     problems: ["forbidden"],
     async handle(call) {
       rejectOtherSites(call);
-      await call.deps.sessions.logout(call.caller);
+      await call.deps.sessions.logout(call.caller, call.act);
       return { status: 204, headers: { "Set-Cookie": setCookie(call, "slipway", "", 0) } };
     },
   }),

@@ -69,8 +69,8 @@ export const peopleRoutes = [
     body: roleChangeSchema,
     answers: { 200: json(userSchema) },
     problems: ["not_found", "conflict"],
-    async handle({ deps, caller, params, body }) {
-      const user = await deps.people.setRole(caller.userId, params["id"] ?? "", body.role);
+    async handle({ deps, caller, params, body, act }) {
+      const user = await deps.people.setRole(caller.userId, params["id"] ?? "", body.role, act);
       return { status: 200, body: wireUser(user) };
     },
   }),
@@ -85,8 +85,8 @@ export const peopleRoutes = [
     answers: { 200: json(userSchema) },
     problems: ["not_found", "conflict"],
     async handle(call) {
-      const { deps, caller, params, body } = call;
-      const user = await deps.people.setDisabled(caller.userId, params["id"] ?? "", true);
+      const { deps, caller, params, body, act } = call;
+      const user = await deps.people.setDisabled(caller.userId, params["id"] ?? "", true, act);
       if (body.tasks === "cancel") await cancelTasks(call, user.id);
       return { status: 200, body: wireUser(user) };
     },
@@ -100,8 +100,9 @@ export const peopleRoutes = [
     summary: "Let a disabled person log in again; their tokens work again",
     answers: { 200: json(userSchema) },
     problems: ["not_found"],
-    async handle({ deps, caller, params }) {
-      return { status: 200, body: wireUser(await deps.people.setDisabled(caller.userId, params["id"] ?? "", false)) };
+    async handle({ deps, caller, params, act }) {
+      const user = await deps.people.setDisabled(caller.userId, params["id"] ?? "", false, act);
+      return { status: 200, body: wireUser(user) };
     },
   }),
   route({
@@ -112,8 +113,8 @@ export const peopleRoutes = [
     operation: "endUserSessions",
     summary: "End all sessions of a person",
     answers: { 204: EMPTY },
-    async handle({ deps, params }) {
-      await deps.people.endSessions(params["id"] ?? "", null);
+    async handle({ deps, params, act }) {
+      await deps.people.endSessions(params["id"] ?? "", null, act);
       return { status: 204 };
     },
   }),
@@ -126,8 +127,8 @@ export const peopleRoutes = [
     summary: "A one-time link with which a person sets a new password; only this response contains it",
     answers: { 201: json(madeLinkSchema) },
     problems: ["not_found", "conflict"],
-    async handle({ deps, caller, params }) {
-      const made = await deps.people.makePasswordLink(caller.userId, params["id"] ?? "");
+    async handle({ deps, caller, params, act }) {
+      const made = await deps.people.makePasswordLink(caller.userId, params["id"] ?? "", act);
       return { status: 201, body: wireMadeLink(deps, made) };
     },
   }),
@@ -144,11 +145,11 @@ export const linkRoutes = [
     body: newInvitationSchema,
     answers: { 201: json(madeLinkSchema) },
     problems: ["conflict"],
-    async handle({ deps, caller, body }) {
+    async handle({ deps, caller, body, act }) {
       const { email = null, role, days = INVITATION_DAYS } = body;
       return {
         status: 201,
-        body: wireMadeLink(deps, await deps.people.invite(caller.userId, email, role, days * DAY)),
+        body: wireMadeLink(deps, await deps.people.invite(caller.userId, email, role, days * DAY, act)),
       };
     },
   }),
@@ -175,8 +176,8 @@ export const linkRoutes = [
     summary: "Withdraw a link",
     answers: { 204: EMPTY },
     problems: ["not_found"],
-    async handle({ deps, params }) {
-      if (!(await deps.accounts.deleteLink(params["id"] ?? ""))) throw new SlipwayError("not_found");
+    async handle({ deps, params, act }) {
+      if (!(await deps.accounts.with(act).deleteLink(params["id"] ?? ""))) throw new SlipwayError("not_found");
       return { status: 204 };
     },
   }),

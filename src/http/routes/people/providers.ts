@@ -68,7 +68,11 @@ export const providerRoutes = [
       const outcome = await throttle.inTurn("provider", () =>
         deps.logins.finish(params["provider"] ?? "", query, cookie, readClientInfo(call)),
       );
-      if (outcome.kind === "refused") return redirect(refused(outcome.problem, outcome.isLink), [cleared]);
+      if (outcome.kind === "refused") {
+        const { act } = call;
+        if (act !== undefined) act.entry = { ...act.entry, outcome: outcome.problem };
+        return redirect(refused(outcome.problem, outcome.isLink), [cleared]);
+      }
       if (outcome.kind === "linked") return redirect(outcome.next, [cleared]);
       return redirect(`${outcome.next}${HAS_SESSION}`, [cleared, sessionCookie(call, outcome.grant)]);
     },
@@ -96,8 +100,8 @@ export const providerRoutes = [
     summary: "Unlink a provider. Needs a log-in of the last ten minutes",
     answers: { 204: EMPTY },
     problems: ["not_found", "forbidden", "fresh_login_required", "conflict"],
-    async handle({ deps, caller, params }) {
-      await deps.people.unlink(caller, params["id"] ?? "");
+    async handle({ deps, caller, params, act }) {
+      await deps.people.unlink(caller, params["id"] ?? "", act);
       return { status: 204 };
     },
   }),

@@ -209,7 +209,11 @@ export function accountWrites(db: Connection): AccountWrites {
   };
 }
 
-export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Omit<Accounts, "reply" | "putReply"> {
+type Run = GroupCommit["run"];
+
+/** @returns the accounts, by the way in which their writes run. */
+export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "reply" | "putReply" | "with"> {
+  const people = peopleReads(db);
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
@@ -227,14 +231,12 @@ export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Omit<A
   const credentialFor = db.prepare<[string, string], CredentialRow>(
     "SELECT * FROM credentials WHERE user_id = ? AND host = ?",
   );
-  return {
-    ...peopleReads(db, groupCommit),
-    createUser: (user, identity) =>
-      orConflict("A user with this e-mail", groupCommit.run("createUser", user, identity)),
-    changeUser: (id, change) => groupCommit.run("changeUser", id, change),
-    acceptInvitation: (id, at, user) =>
-      orConflict("A user with this e-mail", groupCommit.run("acceptInvitation", id, at, user)),
-    acceptPassword: (id, at, passwordHash) => groupCommit.run("acceptPassword", id, at, passwordHash),
+  return (run) => ({
+    ...people(run),
+    createUser: (user, identity) => orConflict("A user with this e-mail", run("createUser", user, identity)),
+    changeUser: (id, change) => run("changeUser", id, change),
+    acceptInvitation: (id, at, user) => orConflict("A user with this e-mail", run("acceptInvitation", id, at, user)),
+    acceptPassword: (id, at, passwordHash) => run("acceptPassword", id, at, passwordHash),
     user: async (id) => mapRow(userById.get(id), toUser),
     login: async (email) =>
       mapRow(userByEmail.get(email.toLowerCase()), (row) => ({
@@ -242,22 +244,21 @@ export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Omit<A
         passwordHash: row.password_hash === "" ? null : row.password_hash,
       })),
     users: async () => users.all().map(toUser),
-    createSession: (session) => orConflict("The session", groupCommit.run("createSession", session)),
+    createSession: (session) => orConflict("The session", run("createSession", session)),
     session: async (id) => mapRow(sessionById.get(id), toSession),
     openSessions: async (userId) => openSessions.all(userId).map(toSession),
     sessionByHash: async (hash) => mapRow(sessionByHash.get(hash) ?? byPrevious.get(hash), toSession),
-    rotateSession: (id, fromHash, toHash, at, address) =>
-      groupCommit.run("rotateSession", id, fromHash, toHash, at, address),
-    revokeSession: (id, at) => groupCommit.run("revokeSession", id, at),
-    revokeSessions: (userId, at, except) => groupCommit.run("revokeSessions", userId, at, except),
-    createToken: (token) => orConflict("The token", groupCommit.run("createToken", token)),
+    rotateSession: (id, fromHash, toHash, at, address) => run("rotateSession", id, fromHash, toHash, at, address),
+    revokeSession: (id, at) => run("revokeSession", id, at),
+    revokeSessions: (userId, at, except) => run("revokeSessions", userId, at, except),
+    createToken: (token) => orConflict("The token", run("createToken", token)),
     tokenByHash: async (hash) => mapRow(tokenByHash.get(hash), toToken),
     tokens: async (userId) => tokens.all(userId).map(toToken),
-    touchToken: (id, at) => groupCommit.run("touchToken", id, at),
-    deleteToken: (userId, id) => groupCommit.run("deleteToken", userId, id),
-    putCredential: (credential) => orConflict("The credential", groupCommit.run("putCredential", credential)),
+    touchToken: (id, at) => run("touchToken", id, at),
+    deleteToken: (userId, id) => run("deleteToken", userId, id),
+    putCredential: (credential) => orConflict("The credential", run("putCredential", credential)),
     credentials: async (userId) => credentials.all(userId).map(toCredential),
     credentialFor: async (userId, host) => mapRow(credentialFor.get(userId, host), toCredential),
-    deleteCredential: (userId, id) => groupCommit.run("deleteCredential", userId, id),
-  };
+    deleteCredential: (userId, id) => run("deleteCredential", userId, id),
+  });
 }

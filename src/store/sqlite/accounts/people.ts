@@ -108,7 +108,7 @@ export function peopleWrites(db: Connection): PeopleWrites {
 
 type PeopleReads = Pick<Accounts, keyof PeopleWrites | "identity" | "identities" | "linkByHash" | "openLinks">;
 
-export function peopleReads(db: Connection, groupCommit: GroupCommit): PeopleReads {
+export function peopleReads(db: Connection): (run: GroupCommit["run"]) => PeopleReads {
   const identity = db.prepare<[string, string], IdentityRow>(
     "SELECT * FROM identities WHERE issuer = ? AND subject = ?",
   );
@@ -117,15 +117,15 @@ export function peopleReads(db: Connection, groupCommit: GroupCommit): PeopleRea
   );
   const linkByHash = db.prepare<[string], LinkRow>("SELECT * FROM links WHERE hash = ?");
   const openLinks = db.prepare<[], LinkRow>("SELECT * FROM links WHERE used_at IS NULL ORDER BY created_at DESC, id");
-  return {
-    createIdentity: (row) => orConflict("This identity", groupCommit.run("createIdentity", row)),
+  return (run) => ({
+    createIdentity: (row) => orConflict("This identity", run("createIdentity", row)),
     identity: async (issuer, subject) => mapRow(identity.get(issuer, subject), toIdentity),
     identities: async (userId) => identities.all(userId).map(toIdentity),
-    touchIdentity: (id, at) => groupCommit.run("touchIdentity", id, at),
-    deleteIdentity: (userId, id) => groupCommit.run("deleteIdentity", userId, id),
-    createLink: (link) => orConflict("The link", groupCommit.run("createLink", link)),
+    touchIdentity: (id, at) => run("touchIdentity", id, at),
+    deleteIdentity: (userId, id) => run("deleteIdentity", userId, id),
+    createLink: (link) => orConflict("The link", run("createLink", link)),
     linkByHash: async (hash) => mapRow(linkByHash.get(hash), toLink),
     openLinks: async () => openLinks.all().map(toLink),
-    deleteLink: (id) => groupCommit.run("deleteLink", id),
-  };
+    deleteLink: (id) => run("deleteLink", id),
+  });
 }

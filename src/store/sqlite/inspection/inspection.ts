@@ -9,8 +9,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Connection, type Statement } from "../driver.ts";
+import { AuditCheck } from "../../../core/lib/audit/chain.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { pendingMigrations } from "../migrate.ts";
+import { toAuditEnds, toAuditRow, type AuditRecord } from "../accounts/audit.ts";
 import type { AttemptRecord, EventRecord, MessageRecord, ToolCallRecord } from "../tables/rows.ts";
 import { compareSchema, type SchemaDifference } from "./schema.ts";
 
@@ -223,6 +225,16 @@ export class Inspection {
       )
       .pluck()
       .all();
+  }
+
+  /** The first row of the audit log that does not fit its chain; null = all do. */
+  auditFault(): string | null {
+    const ends = this.#db.prepare<[], Parameters<typeof toAuditEnds>[0]>("SELECT * FROM audit_ends").get();
+    if (ends === undefined) return "the audit log has lost its ends";
+    const check = new AuditCheck(toAuditEnds(ends));
+    for (const row of this.#db.prepare<[], AuditRecord>("SELECT * FROM audit ORDER BY n").iterate())
+      if (!check.add(toAuditRow(row))) break;
+    return check.finish();
   }
 
   setting(key: string): string | null {

@@ -15,6 +15,7 @@ import type {
   UserChange,
 } from "../../../core/ports/accounts.ts";
 import type { Notification, NotificationProgress, PushDevice, Rung } from "../../../core/ports/notifications.ts";
+import type { AuditEntry } from "../../../core/ports/audit.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
@@ -79,8 +80,19 @@ export interface NotificationWrites {
   reachRung(id: string, rung: Rung, at: number): boolean;
 }
 
+export interface AuditWrites {
+  appendAudit(entry: AuditEntry): void;
+  /** @returns how many rows were removed; a further call removes more. */
+  pruneAudit(at: number): number;
+}
+
+type PlainWrites = TaskWrites & AccountWrites & ReplyWrites & LedgerWrites & NotificationWrites & AuditWrites;
+
 /** All writes of the store. */
-export type Writes = TaskWrites & AccountWrites & ReplyWrites & LedgerWrites & NotificationWrites;
+export interface Writes extends PlainWrites {
+  /** Another write, and the row of its act when it changed something. @returns its result. */
+  audited(entry: AuditEntry, call: readonly [name: string, ...args: unknown[]]): unknown;
+}
 
 /** One write: its name and arguments. */
 export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];

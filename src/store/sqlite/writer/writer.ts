@@ -12,6 +12,7 @@
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
+import { auditWrites } from "../accounts/audit.ts";
 import { accountWrites } from "../accounts/accounts.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
 import { notificationWrites } from "../tables/notifications.ts";
@@ -66,12 +67,19 @@ export function createWriter(
 ): Writer {
   const ledger = ledgerWrites(db);
   const tasks = taskWrites(db, ledger);
+  const audit = auditWrites(db);
   const writes: Writes = {
     ...tasks.writes,
+    ...audit,
     ...accountWrites(db),
     ...replyWrites(db),
     ...ledger,
     ...notificationWrites(db),
+    audited(entry, inner) {
+      const result = call(inner as WriteCall);
+      if (result !== false) audit.appendAudit(entry);
+      return result;
+    },
   };
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
