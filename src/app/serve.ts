@@ -10,6 +10,7 @@
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import pino from "pino";
+import { DeviceLogins } from "../auth/device-logins.ts";
 import { People } from "../auth/people.ts";
 import { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import { openProvider } from "../auth/providers/open-provider.ts";
@@ -229,6 +230,7 @@ function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, b
   const { config, accounts, sessions, vault, ids, log } = parts;
   const providers = config.providers.map((settings) => openProvider(settings, () => systemClock.now()));
   return {
+    devices: new DeviceLogins({ accounts, sessions, clock: systemClock }),
     people: new People({ accounts, sessions, clock: systemClock, ids, log }),
     logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
   };

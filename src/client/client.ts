@@ -30,6 +30,7 @@ import type {
   Conversation,
   ConversationQuery,
   CountsQuery,
+  DevicePoll,
   DiffFile,
   GitCredential,
   HistoryQuery,
@@ -119,6 +120,13 @@ export class SlipwayClient {
       authenticated: false,
       ...keyed(options),
     });
+  }
+
+  /** Whether it was approved; when done, this client is logged in. */
+  async pollDeviceLogin(deviceCode: string, options: CallOptions = {}): Promise<DevicePoll> {
+    const polled = await this.people.pollDevice(deviceCode, options);
+    if (polled.state === "done") await this.#transport.adopt(polled.session);
+    return polled;
   }
 
   /** Ends the session here and at the server. */

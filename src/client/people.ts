@@ -6,6 +6,8 @@ import type {
   AuditRecord,
   AuditReport,
   CallOptions,
+  DevicePoll,
+  DeviceStart,
   KeyedCallOptions,
   LinkInfo,
   LinkedIdentity,
@@ -17,6 +19,7 @@ import type {
   Page,
   QuotaChange,
   Usage,
+  PendingDevice,
 } from "./types.ts";
 
 const user = (id: string): string => `/v1/users/${encodeURIComponent(id)}`;
@@ -68,6 +71,27 @@ export class PeopleClient {
     options: KeyedCallOptions = {},
   ): Promise<void> {
     return this.#send("POST", "/v1/me/password", body, options);
+  }
+
+  /** Begins a log-in that a person approves in a browser: show them the code and the address. */
+  startDevice({ signal }: CallOptions = {}): Promise<DeviceStart> {
+    return this.#transport.json({ method: "POST", path: "/v1/device/start", authenticated: false, signal });
+  }
+
+  /** Whether it was approved. `client.pollDeviceLogin` also keeps the session. */
+  pollDevice(deviceCode: string, { signal }: CallOptions = {}): Promise<DevicePoll> {
+    const call = { method: "POST", path: "/v1/device/poll", body: { deviceCode }, authenticated: false } as const;
+    return this.#transport.json({ ...call, signal });
+  }
+
+  /** Which program shows this code and asks to be logged in. */
+  lookAtDevice(userCode: string, { signal }: CallOptions = {}): Promise<PendingDevice> {
+    return this.#transport.json({ method: "POST", path: "/v1/device/look", body: { userCode }, signal });
+  }
+
+  /** Lets the program act as the caller, or refuses it. */
+  decideDevice(userCode: string, allow: boolean, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("POST", "/v1/device/decide", { userCode, allow }, options);
   }
 
   /** What a one-time link is for. */

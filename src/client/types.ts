@@ -30,11 +30,14 @@ import type {
 import type {
   auditCheckSchema,
   auditRowSchema,
+  devicePollSchema,
+  deviceStartSchema,
   identitySchema,
   linkInfoSchema,
   linkSchema,
   madeLinkSchema,
   providersSchema,
+  pendingDeviceSchema,
   sessionRowSchema,
 } from "../core/protocol/people.ts";
 import type { quotaChangeSchema, usageSchema } from "../core/protocol/usage.ts";
@@ -64,6 +67,9 @@ export type Account = z.infer<typeof userSchema>;
 
 export type AuditRecord = z.infer<typeof auditRowSchema>;
 export type AuditReport = z.infer<typeof auditCheckSchema>;
+export type DeviceStart = z.infer<typeof deviceStartSchema>;
+export type DevicePoll = z.infer<typeof devicePollSchema>;
+export type PendingDevice = z.infer<typeof pendingDeviceSchema>;
 export type LoginProviders = z.infer<typeof providersSchema>;
 export type LoginSession = z.infer<typeof sessionRowSchema>;
 export type LinkInfo = z.infer<typeof linkInfoSchema>;

@@ -40,7 +40,7 @@ const MAX_KNOWN = 10_000;
 const MAX_WAITING = 500;
 
 /** Each kind has its own counts and its own queue. */
-export type AttemptKind = "login" | "refresh" | "setup" | "provider" | "password";
+export type AttemptKind = "login" | "refresh" | "setup" | "provider" | "password" | "device";
 
 export class LoginThrottle {
   readonly #clock: Clock;
@@ -58,6 +58,7 @@ export class LoginThrottle {
     setup: new PQueue({ concurrency: 1 }),
     provider: new PQueue({ concurrency: 8 }),
     password: new PQueue({ concurrency: 2 }),
+    device: new PQueue({ concurrency: 8 }),
   };
 
   constructor(clock: Clock) {

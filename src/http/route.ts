@@ -9,6 +9,7 @@ import type { EgressService } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
 import type { Direction, Store } from "../core/ports/store.ts";
 import type { Before } from "../core/protocol/rest.ts";
+import type { DeviceLogins } from "../auth/device-logins.ts";
 import type { People } from "../auth/people.ts";
 import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
@@ -48,6 +49,7 @@ export interface ApiDeps {
   readonly notifications: NotificationService;
   readonly sessions: Sessions;
   readonly people: People;
+  readonly devices: DeviceLogins;
   readonly logins: ProviderLogins;
   readonly store: Store;
   readonly accounts: Accounts;

@@ -19,6 +19,7 @@ import type { ApiDeps, Route } from "../../src/http/route.ts";
 import { createServer, type ServerLimits } from "../../src/http/server/server.ts";
 import { ROUTES } from "../../src/http/routes/index.ts";
 import type { Store } from "../../src/core/ports/store.ts";
+import { DeviceLogins } from "../../src/auth/device-logins.ts";
 import { People } from "../../src/auth/people.ts";
 import type { Provider } from "../../src/auth/providers/provider.ts";
 import { ProviderLogins } from "../../src/auth/providers/provider-logins.ts";
@@ -156,6 +157,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   taskLog.onCommit(metrics.onCommit);
   const deps: ApiDeps = {
     people,
+    devices: new DeviceLogins({ accounts, sessions, clock }),
     logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,
     operations: harness.coordinator.operations,

@@ -90,6 +90,11 @@ const joinRoute = createRoute({
   path: "/join",
   component: lazyRouteComponent(() => import("./screens/log-in/join.tsx"), "JoinScreen"),
 });
+const deviceRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/device",
+  component: lazyRouteComponent(() => import("./screens/log-in/device.tsx"), "DeviceScreen"),
+});
 const inboxRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/",
@@ -150,6 +155,7 @@ export const router = createRouter({
     joinRoute,
     privateRoute.addChildren([
       inboxRoute,
+      deviceRoute,
       newTaskRoute,
       taskRoute.addChildren([conversationRoute, changesRoute, machineRoute]),
       consoleRoute,

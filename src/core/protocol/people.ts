@@ -1,5 +1,6 @@
 /** The schemas of people, their sessions and their log-ins. */
 import { z } from "zod";
+import { sessionSchema } from "./rest.ts";
 
 const time = z.iso.datetime();
 
@@ -132,3 +133,26 @@ export const auditCheckSchema = z.strictObject({
   /** Of the last row: keep it elsewhere, and a log that was cut or written anew is found. */
   hash: z.string(),
 });
+
+export const deviceStartSchema = z.strictObject({
+  /** The secret of the program. */
+  deviceCode: z.string(),
+  /** What the program shows. */
+  userCode: z.string(),
+  verificationUrl: z.string(),
+  /** With the code in the fragment, for a QR. */
+  verificationUrlComplete: z.string(),
+  /** Seconds. */
+  expiresIn: z.int(),
+  /** Seconds between two polls. */
+  interval: z.int(),
+});
+export const deviceCodeSchema = z.strictObject({ deviceCode: z.string().min(1).max(200) });
+export const userCodeSchema = z.strictObject({ userCode: z.string().min(1).max(40) });
+export const deviceDecisionSchema = userCodeSchema.extend({ allow: z.boolean() });
+export const pendingDeviceSchema = z.strictObject({ device: z.string(), address: z.string(), startedAt: time });
+/** `interval` grows when the program asks too often. */
+export const devicePollSchema = z.discriminatedUnion("state", [
+  z.strictObject({ state: z.literal("pending"), interval: z.int() }),
+  z.strictObject({ state: z.literal("done"), session: sessionSchema }),
+]);

@@ -1,6 +1,7 @@
 /** The route table of the server. */
 import { attachmentRoutes } from "./attachments.ts";
 import { auditRoutes } from "./people/audit.ts";
+import { deviceRoutes } from "./people/device.ts";
 import { accountRoutes } from "./people/account.ts";
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./people/auth.ts";
 import { browserSessionRoutes } from "./people/browser-session.ts";
@@ -30,6 +31,7 @@ const own: readonly Route[] = [
   ...linkRoutes,
   ...usageRoutes,
   ...auditRoutes,
+  ...deviceRoutes,
   ...capabilityRoutes,
   ...repositoryRoutes,
   ...attachmentRoutes,

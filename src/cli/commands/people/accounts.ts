@@ -1,6 +1,7 @@
 /** Commands for accounts: login, logout, credential, token, users. */
-import { createInterface } from "node:readline/promises";
 import { Option, type Command } from "commander";
+import type { SlipwayClient } from "../../../client/client.ts";
+import type { Me } from "../../../client/types.ts";
 import type { Role, Scope } from "../../../core/ports/accounts.ts";
 import { ALL_SCOPES, ROLES, SCOPES } from "../../../core/roles.ts";
 import { connectSession, isOwnServer, type ServerOptions } from "../../connect.ts";
@@ -19,18 +20,21 @@ import {
 import { openSessionFile, sessionFilePath } from "../../session-file.ts";
 import { rememberContext } from "../../shell/contexts.ts";
 import { quotaCommand } from "./usage.ts";
+import { logInByCode } from "./device-login.ts";
 import { peopleCommands } from "./people.ts";
 import { stripControls, formatTable } from "../../terminal/text.ts";
 
 export function loginCommands(program: Command, io: Io): void {
   client(program.command("login"))
-    .description("Log in. The password is read from the terminal, standard input or SLIPWAY_PASSWORD")
+    .description(
+      "Log in: by a code that you approve in a browser, or with --email and the password from the terminal, standard input or SLIPWAY_PASSWORD",
+    )
+    .option("--code", "show a code to approve in a browser (the default without an e-mail)")
     .option("--email <email>", "e-mail address of the account (SLIPWAY_EMAIL)")
     .option("--name <name>", "how `slipway context` calls the server (its host)")
-    .action(async (options: ServerOptions & { readonly email?: string; readonly name?: string }) => {
+    .action(async (options: LoginOptions) => {
       const server = connectSession(options, io.env);
-      const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
-      const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
+      const user = await logIn(io, server, options);
       print(
         io,
         `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). The session is stored in ${sessionFilePath(io.env)}.`,
@@ -50,14 +54,18 @@ export function loginCommands(program: Command, io: Io): void {
     });
 }
 
-async function askEmail(io: Io): Promise<string> {
-  if (!io.in.isTTY) throw new CliExit(EXIT.usage, "Give --email or SLIPWAY_EMAIL.");
-  const lines = createInterface({ input: io.in, output: io.err });
-  try {
-    return (await lines.question("e-mail: ")).trim();
-  } finally {
-    lines.close();
-  }
+interface LoginOptions extends ServerOptions {
+  readonly email?: string;
+  readonly name?: string;
+  readonly code?: true;
+}
+
+/** In a terminal, without an e-mail: by a code, which works for every way to log in. */
+async function logIn(io: Io, server: SlipwayClient, options: LoginOptions): Promise<Me> {
+  const email = options.email ?? io.env["SLIPWAY_EMAIL"];
+  if (options.code || (email === undefined && io.in.isTTY)) return await logInByCode(io, server);
+  if (email === undefined) throw new CliExit(EXIT.usage, "Give --email or SLIPWAY_EMAIL, or --code.");
+  return (await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"))).user;
 }
 
 export function credentialCommands(program: Command, io: Io): void {
