@@ -300,8 +300,8 @@ export class Session implements AgentContext {
     return await this.#parts.workspace.commit(message, this.signal);
   }
 
-  async changes(): Promise<string> {
-    return this.#withoutToken(await readChanges(this.#parts.workspace.root, this.spec.baseSha, this.signal));
+  async changes(limit?: number): Promise<string> {
+    return this.#withoutToken(await readChanges(this.#parts.workspace.root, this.spec.baseSha, this.signal, limit));
   }
 
   async verify(): Promise<readonly Verified[]> {

@@ -83,6 +83,9 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly models: readonly string[];
   /** Continues a task when its own model declined; null = the task fails. */
   readonly fallbackModel: string | null;
+  /** Reviews changes of the built-in agent; null = none does. */
+  readonly reviewModel: string | null;
+  readonly review: (typeof REVIEW_MODES)[number];
   /**
    * The built-in agent summarizes conversations of so many tokens; null = by the model's window.
    */
@@ -212,12 +215,14 @@ function readAgent(read: Read, hasKey: boolean): string {
   return chosen ?? (hasKey ? "anthropic" : "scripted");
 }
 
-type ModelSettings = Pick<Config, "model" | "models" | "fallbackModel">;
+const REVIEW_MODES = ["on_request", "always"] as const;
+
+type ModelSettings = Pick<Config, "model" | "models" | "fallbackModel" | "reviewModel" | "review">;
 
 function readModels(read: Read, hasKey: boolean): ModelSettings {
   const name = z.string().regex(/^[\x21-\x7e]{1,100}$/);
   const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
-  const readOne = (setting: "model" | "fallbackModel"): string | null => {
+  const readOne = (setting: "model" | "fallbackModel" | "reviewModel"): string | null => {
     const one = read(setting, name, "the name of a model");
     if (one === null || matchesPattern(models, one)) return one;
     const variable = SETTINGS[setting].env;
@@ -227,13 +232,17 @@ function readModels(read: Read, hasKey: boolean): ModelSettings {
     );
   };
   const [chosen, fallbackModel] = [readOne("model"), readOne("fallbackModel")];
-  if (chosen !== null || !hasKey) return { model: chosen, models, fallbackModel };
+  const usual = hasKey && matchesPattern(models, DEFAULTS.reviewModel) ? DEFAULTS.reviewModel : null;
+  const reviewModel = readOne("reviewModel") ?? usual;
+  const review = read("review", z.enum(REVIEW_MODES), REVIEW_MODES.join(" or ")) ?? "on_request";
+  const rest = { models, fallbackModel, reviewModel, review };
+  if (chosen !== null || !hasKey) return { model: chosen, ...rest };
   const model = [DEFAULTS.model, ...models.filter((pattern) => !pattern.endsWith("*"))].find((name) =>
     matchesPattern(models, name),
   );
   if (model === undefined)
     throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
-  return { model, models, fallbackModel };
+  return { model, ...rest };
 }
 
 function readLimits(read: Read): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {

@@ -24,6 +24,7 @@ export const DEFAULTS = {
   warm: "1",
   workerTools: "full",
   model: "claude-sonnet-5-5",
+  reviewModel: "claude-haiku-5-5",
 } as const;
 export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
 /** Of pull requests, and of people's log-in with GitHub. */
@@ -189,6 +190,18 @@ export const SETTINGS = {
     flag: "fallback-model",
     argument: "name",
     help: "model that continues a task when its own declined (none: the task fails)",
+  },
+  reviewModel: {
+    env: "SLIPWAY_REVIEW_MODEL",
+    flag: "review-model",
+    argument: "name",
+    help: `model that reviews changes of the built-in agent (${DEFAULTS.reviewModel}, where it may be used)`,
+  },
+  review: {
+    env: "SLIPWAY_REVIEW",
+    flag: "review",
+    argument: "when",
+    help: "on_request or always (on_request)",
   },
   compactAt: {
     env: "SLIPWAY_COMPACT_AT",

@@ -167,6 +167,7 @@ function readCoordinatorSettings(config: Config) {
     prices: prices.models,
     ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
     ...(config.fallbackModel === null ? {} : { fallbackModel: config.fallbackModel }),
+    ...(config.reviewModel === null ? {} : { review: { model: config.reviewModel, mode: config.review } }),
     policy: { ...DEFAULT_POLICY, ...config.policy },
     maxConcurrent: config.maxConcurrent,
     userLimit: config.userLimit,

@@ -55,6 +55,7 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "push_forbidden",
     "branch_conflict",
     "push_held",
+    "set_aside",
     "queue_expired",
     "attempts_exhausted",
   ],

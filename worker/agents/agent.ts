@@ -125,10 +125,10 @@ export interface AgentContext {
    */
   readonly instructions: string;
   /**
-   * The changes since the base commit as a diff, new files by name; bounded. Empty = there are
-   * none.
+   * The changes since the base commit as a diff; bounded, by default to 30,000 characters. Empty =
+   * there are none.
    */
-  changes(): Promise<string>;
+  changes(limit?: number): Promise<string>;
   /** Runs the task's verify commands and emits an event for each. Empty = the task has none. */
   verify(): Promise<readonly Verified[]>;
   /**

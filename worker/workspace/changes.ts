@@ -1,35 +1,39 @@
-/** The work so far as text, for an agent that begins a new conversation in the middle of it. */
+/** The work so far as text: for an agent that begins again in the middle of it, and for a reviewer. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { errorMessage } from "../../src/core/error.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
 import { truncate } from "../lib/text.ts";
 import { git } from "./git.ts";
 
-/** Characters of the diff, and of the names of new files. */
+/** Characters of the diff. */
 const DIFF_LIMIT = 30_000;
-const NAMES_LIMIT = 4_000;
 const DIFF = ["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
 
-/** Empty when there are none. Rejects only with the signal's reason. */
-export async function readChanges(root: string, baseSha: string, signal: AbortSignal): Promise<string> {
-  const read = async (args: readonly string[]): Promise<string> => {
-    try {
-      return await git(args, { cwd: root, signal });
-    } catch (thrown) {
-      signal.throwIfAborted();
-      return `[not available: ${errorMessage(thrown)}]`;
-    }
-  };
-  const [stat, diff, added] = [
-    await read([...DIFF, "--stat", baseSha, "--"]),
-    await read([...DIFF, baseSha, "--"]),
-    await read(["ls-files", "--others", "--exclude-standard"]),
-  ];
-  const parts = [
-    stat,
-    diff.length > DIFF_LIMIT
-      ? `${truncate(diff, DIFF_LIMIT)}\n[... ${diff.length - DIFF_LIMIT} more characters ...]`
-      : diff,
-    added === "" ? "" : `New files that git does not track yet:\n${truncate(added, NAMES_LIMIT)}`,
-  ];
-  return stripHidden(parts.filter((part) => part !== "").join("\n\n")).text;
+/**
+ * A summary and the diff since the base, with new files that git does not ignore. The agent's index
+ * is not touched. Empty when there are none. Rejects only with the signal's reason.
+ */
+export async function readChanges(
+  root: string,
+  baseSha: string,
+  signal: AbortSignal,
+  limit: number = DIFF_LIMIT,
+): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), "slipway-changes-"));
+  const options = { cwd: root, signal, indexFile: join(dir, "index") };
+  try {
+    await git(["read-tree", "HEAD"], options);
+    await git(["add", "--all", "--intent-to-add"], options);
+    const stat = await git([...DIFF, "--stat", baseSha, "--"], options);
+    const diff = await git([...DIFF, baseSha, "--"], options);
+    const more = diff.length > limit ? `\n[... ${diff.length - limit} more characters ...]` : "";
+    return stripHidden([stat, truncate(diff, limit) + more].filter((part) => part !== "").join("\n\n")).text;
+  } catch (thrown) {
+    signal.throwIfAborted();
+    return `[not available: ${errorMessage(thrown)}]`;
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 }

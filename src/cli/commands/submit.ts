@@ -46,6 +46,7 @@ interface SubmitOptions extends ReadOptions, LimitOptions {
   readonly priority?: number;
   readonly maxAttempts?: number;
   readonly pushCheck: boolean;
+  readonly review?: true;
   readonly idempotencyKey?: string;
   readonly attach?: readonly string[];
   readonly watch?: true;
@@ -70,6 +71,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--attach <file>", "picture or other file for the agent (repeatable)", collectTexts)
     .option("--priority <number>", "-10 to 10; higher priorities go first", parseWholeNumber)
     .option("--max-attempts <number>", "1 to 10", parseWholeNumber)
+    .option("--review", "another model reviews the change, and may send it back once")
     .option("--no-push-check", "begin also when the upstream would refuse the push; the work is kept as a diff")
     .option("--idempotency-key <key>", "repeating a submission with the same key returns the same task")
     .option("-w, --watch", "follow the task until it ends")
@@ -103,6 +105,7 @@ function toRequest(repo: string, prompt: string, options: SubmitOptions): Submit
     prompt,
     ...withoutUndefined(given),
     ...(options.pushCheck ? {} : { checkPush: false }),
+    ...(options.review === undefined ? {} : { review: options.review }),
     ...(options.script === undefined ? {} : { script: readScript(options.script) }),
     ...(options.verify === undefined ? {} : { verify: [...options.verify] }),
     ...readLimitOptions(options),

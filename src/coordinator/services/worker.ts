@@ -144,6 +144,7 @@ class AttemptWorkerService implements WorkerService {
       ...(setupEgress === null ? {} : { setupEgress }),
       ...(compactAt === undefined ? {} : { compactAt }),
       ...(fallbackModel === undefined ? {} : { fallbackModel }),
+      ...(task.spec.reviewModel === undefined ? {} : { reviewModel: task.spec.reviewModel }),
       ...(program === undefined ? {} : { program }),
       script: task.spec.script === null ? null : [...task.spec.script],
       ...resolveCommands(task.spec, settings.config),

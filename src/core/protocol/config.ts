@@ -15,6 +15,7 @@ export const capabilitiesSchema = z.strictObject({
   agents: z.array(z.string()).min(1).describe("The default first."),
   model: z.string().nullable().describe("The default model; null when no agent has a model."),
   models: z.array(z.string()).describe("Names, or prefixes followed by `*`; empty when no agent has a model."),
+  reviewModel: z.string().nullable().describe("Reviews changes on request; null = no review is possible."),
   efforts: z.array(z.enum(EFFORTS)),
   egress: z.array(z.enum(EGRESS_POLICIES)).min(1).describe("The default first."),
   pullRequests: z.strictObject({

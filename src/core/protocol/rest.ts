@@ -113,6 +113,10 @@ export const submitSchema = z.strictObject({
   /** False = begin also when the upstream would refuse the push. */
   checkPush: z.boolean().optional(),
   attachments: attachmentIdsSchema.optional().describe("Ids of uploads: POST /v1/attachments."),
+  review: z
+    .boolean()
+    .optional()
+    .describe("True = another model reviews the change, and may send it back once; absent = as the server is set."),
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
 
@@ -126,6 +130,7 @@ export const retrySchema = z.strictObject({
   updateBase: z.boolean().optional(),
   /** False = begin also when the upstream would refuse the push. */
   checkPush: z.boolean().optional(),
+  review: z.boolean().optional().describe("By default as before."),
   /** By default as before; with `from: "push"` it opens one for work that is pushed. */
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
 });

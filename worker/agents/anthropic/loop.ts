@@ -19,6 +19,8 @@ import { needsBeta, createRequest } from "./model/request.ts";
 import type { Begin, Block } from "./conversation/records.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { detectLoop } from "./loop-detection.ts";
+import { requestReview } from "./review.ts";
+import type { Verified } from "../../workspace/verify.ts";
 import { readFinish } from "./tools/conversation-tools.ts";
 import * as messages from "./messages.ts";
 
@@ -128,7 +130,9 @@ export class Loop {
       show: createShowPicture(context, log.conversation),
     });
     const betas = needsBeta(sent) ? "compact" : "plain";
-    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), "heeded");
+    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), {
+      isInterruptible: true,
+    });
     if (outcome.kind === "interrupted") return;
     if (outcome.kind === "budget") return await this.#waitForBudget(outcome.why);
     if (outcome.kind === "fatal") return await this.#changeRequest(outcome);
@@ -276,7 +280,7 @@ export class Loop {
     this.#parts.context.emit("notice", { level, code, text });
   }
 
-  /** Runs the checks. @returns null when the model must continue. */
+  /** Runs the checks and the review. @returns null when the model must continue. */
   async #conclude(): Promise<AgentResult | null> {
     const { context, log } = this.#parts;
     const { conversation } = log;
@@ -294,12 +298,17 @@ export class Loop {
       return null;
     }
     if (await this.#receiveMessages("end")) return null;
-    const result = { ...this.#createResult(conversation), verified };
+    const review = failing.length === 0 ? await requestReview(this.#parts) : null;
+    if (await this.#receiveMessages("end")) return null;
+    if (review !== null && review.exitCode !== 0 && !conversation.wasSentBack) {
+      await log.appendText("review", messages.SENT_BACK(review.tail));
+      return null;
+    }
+    const checks = review === null ? verified : [...verified, review];
+    const result = { ...this.#createResult(conversation), verified: checks };
     await context.checkpoint(log.cursor, "now");
-    if (failing.length === 0) return result;
-    const commands = failing.map(({ command }) => `\`${command}\``).join(", ");
-    const open = `After ${MAX_REPAIRS} rounds of repair these checks still do not pass: ${commands}.`;
-    return { ...result, summary: `${result.summary}\n\n${open}` };
+    const open = [...describeFailing(failing), ...(review === null ? [] : describeObjection(review))];
+    return { ...result, summary: [result.summary, ...open].join("\n\n") };
   }
 
   /** From the `finish` call; without one, from the last answer (A3). */
@@ -320,6 +329,15 @@ export class Loop {
     return { title, summary: text === "" ? "The agent ended without a report about its work." : text };
   }
 }
+
+function describeFailing(failing: readonly Verified[]): string[] {
+  if (failing.length === 0) return [];
+  const commands = failing.map(({ command }) => `\`${command}\``).join(", ");
+  return [`After ${MAX_REPAIRS} rounds of repair these checks still do not pass: ${commands}.`];
+}
+
+const describeObjection = ({ exitCode, tail }: Verified): string[] =>
+  exitCode === 0 ? [] : [`The reviewer still objects:\n\n${tail}`];
 
 const formatTitle = (text: string): string =>
   (text.trim().split("\n")[0] ?? "").slice(0, TITLE_LIMIT).trim() || "Changes by the agent";

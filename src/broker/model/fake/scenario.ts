@@ -94,6 +94,8 @@ export const scenarioSchema = z.strictObject({
   compaction: z.enum(["offered", "refused"]).optional(),
   /** `calls_first`: asked for a summary in a turn, the model first calls a tool. */
   summary: z.enum(["calls_first"]).optional(),
+  /** The answers to requests for a review, the last one repeated; by default the change passes. */
+  reviews: z.array(turnSchema).min(1).max(20).optional(),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 

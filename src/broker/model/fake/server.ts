@@ -184,8 +184,27 @@ function isSummaryRequest({ compaction, messages: [...sent] }: FakeRequest): boo
   return compaction !== undefined || SUMMARY_WORDS.test(text);
 }
 
+/** The first words of a client that asks for a review of a change. */
+const REVIEWER_WORDS = /^You review one change to a git repository/;
+
+/** A review is no turn of the scenario; each has its own answer, and the last one is repeated. */
+function planReview({ reviews = [ACCEPTED] }: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
+  const reviewed = log.conversation(`${getConversationKey(request)} review`);
+  const index = reviewed.offset;
+  const turn = reviews[Math.min(index, reviews.length - 1)] ?? ACCEPTED;
+  const tried = reviewed.tries.get(index) ?? 0;
+  reviewed.tries.set(index, tried + 1);
+  const fault = getFault(turn, tried);
+  if (fault === null) reviewed.offset += 1;
+  return { turn, index, fault };
+}
+
+const ACCEPTED: Turn = { say: "ACCEPT\nThe change does what the task asks." };
+
 /** The requested turn and its fault, if any; counts the attempt. */
 function planTurn(scenario: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
+  if (typeof request.system === "string" && REVIEWER_WORDS.test(request.system))
+    return planReview(scenario, log, request);
   const conversation = log.conversation(getConversationKey(request));
   const asksForSummary = isSummaryRequest(request);
   // The call that was refused in place of a summary is no turn of the scenario.

@@ -10,7 +10,7 @@ import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.t
 import { isSettledState, type Checkpoint, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";
 import { readEarlier, withFiles } from "./attachments.ts";
-import { checkLimits, deriveTitle, resolvePullRequest, type ServerOptions } from "./task-spec.ts";
+import { checkLimits, deriveTitle, resolvePullRequest, resolveReview, type ServerOptions } from "./task-spec.ts";
 
 export interface ChildPlan {
   readonly spec: TaskSpec;
@@ -74,7 +74,7 @@ export async function planRetry(
   store: TaskReader,
   parent: Task,
   request: RetryRequest,
-  options: Pick<ServerOptions, "maxLimits" | "forges">,
+  options: Pick<ServerOptions, "maxLimits" | "forges" | "review">,
 ): Promise<ChildPlan> {
   if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
   assertSpec(parent);
@@ -102,8 +102,16 @@ export async function planRetry(
   };
   const changed = { prompt, budget, limits, pullRequest, from, expectSha, ...branchOptions };
   const earlier = await readEarlier(store, parent);
-  const spec = withFiles({ ...parent.spec, ...changed }, parent.spec.attachments ?? [], earlier);
+  const asBefore = withReview(parent.spec, request.review, options);
+  const spec = withFiles({ ...asBefore, ...changed }, parent.spec.attachments ?? [], earlier);
   return { spec, data: inheritedData(parent, from) };
+}
+
+/** @param wanted absent = as before. */
+function withReview(spec: TaskSpec, wanted: boolean | undefined, options: Pick<ServerOptions, "review">): TaskSpec {
+  if (wanted === undefined) return spec;
+  const { reviewModel: _, ...unreviewed } = spec;
+  return { ...unreviewed, ...resolveReview(options, spec.agent, wanted) };
 }
 
 /** @throws SlipwayError `expired`. */

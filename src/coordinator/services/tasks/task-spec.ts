@@ -49,6 +49,8 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly knownModels?: readonly string[];
   /** Prices by model; absent = none are known. */
   readonly prices?: Readonly<Record<string, readonly PriceOfTokens[]>>;
+  /** Reviews changes; absent = none does. `always`: also for tasks that do not ask for it. */
+  readonly review?: { readonly model: string; readonly mode: "on_request" | "always" };
   /** Egress policies that the sandbox can enforce; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
@@ -65,12 +67,13 @@ export function describeCapabilities(
   options: ServerOptions & { readonly policy: Policy },
   attachments: AttachmentLimits | null,
 ): Capabilities {
-  const { agents, model, models, egress, images, maxLimits, policy, ...rest } = options;
+  const { agents, model, models, egress, review, images, maxLimits, policy, ...rest } = options;
   const forges = rest.forges.map(({ name, host }) => ({ name, host }));
   return {
     agents: [...agents],
     model,
     models: [...models],
+    reviewModel: review?.model ?? null,
     efforts: [...EFFORTS],
     egress: [...egress],
     pullRequests: { default: rest.pullRequest ?? "none", forges },
@@ -136,6 +139,24 @@ function resolveModel({ models, knownModels: known }: ServerOptions, wanted: str
       ? `There is no model "${model}" with a price on this server.${hint} An operator adds a price with SLIPWAY_PRICES.`
       : `This server offers: ${models.join(", ")}.${hint} An operator allows more with SLIPWAY_MODELS.`,
   );
+}
+
+/**
+ * @param wanted absent = as the installation is set. @throws SlipwayError model_unavailable,
+ * agent_unavailable.
+ */
+export function resolveReview(
+  { review }: Pick<ServerOptions, "review">,
+  agent: string,
+  wanted: boolean | undefined,
+): Pick<TaskSpec, "reviewModel"> {
+  const canReview = (MODEL_AGENTS as readonly string[]).includes(agent);
+  if (wanted === false || (wanted === undefined && (review?.mode !== "always" || !canReview))) return {};
+  if (!canReview)
+    throw new SlipwayError("agent_unavailable", `A review needs one of these agents: ${MODEL_AGENTS.join(", ")}.`);
+  if (review === undefined)
+    throw new SlipwayError("model_unavailable", "No model reviews here: an operator sets SLIPWAY_REVIEW_MODEL.");
+  return { reviewModel: review.model };
 }
 
 function resolveEgress({ egress: offered }: ServerOptions, request: SubmitRequest): Egress {
@@ -223,6 +244,7 @@ export function createTaskSpec(options: ServerOptions, request: SubmitRequest, t
     from: "start",
     expectSha: null,
     ...(request.checkPush === undefined ? {} : { checkPush: request.checkPush }),
+    ...resolveReview(options, chosen.agent, request.review),
   };
 }
 

@@ -147,6 +147,10 @@ export class TaskFixture {
     writeFileSync(this.file, `${lines}\n`);
   }
 
+  records(): TranscriptRecord[] {
+    return readRecords(this.file);
+  }
+
   read(path: string): string {
     return readFileSync(join(this.root, path), "utf8");
   }
@@ -332,8 +336,8 @@ export class AgentRun implements AgentContext {
     return null;
   }
 
-  async changes(): Promise<string> {
-    return await readChanges(this.#options.fixture.root, "HEAD", this.signal);
+  async changes(limit?: number): Promise<string> {
+    return await readChanges(this.#options.fixture.root, "HEAD", this.signal, limit);
   }
 
   async verify(): ReturnType<AgentContext["verify"]> {

@@ -98,6 +98,8 @@ export class Conversation {
   /** Both count from the last message of a person. */
   nudges = 0;
   repairs = 0;
+  /** The reviewer has sent the work of the current task back. */
+  wasSentBack = false;
   trace: Trace[] = [];
   /** The texts of the warnings about limits that were sent. */
   readonly warned = new Set<string>();
@@ -258,7 +260,9 @@ export class Conversation {
       this.task = text;
       this.people = [];
       this.warned.clear();
+      this.wasSentBack = false;
     }
+    if (source === "review") this.wasSentBack = true;
     if (source === "nudge") this.nudges += 1;
     if (source === "verify") this.repairs += 1;
     if (source === "stuck") this.trace.push("nudge");

@@ -18,7 +18,17 @@ const toolSchema = z.strictObject({
 });
 
 /** The origins of a text that is sent to the model between its answers. */
-export const TEXT_SOURCES = ["task", "person", "nudge", "stuck", "limit", "verify", "resumed", "go_on"] as const;
+export const TEXT_SOURCES = [
+  "task",
+  "person",
+  "nudge",
+  "stuck",
+  "limit",
+  "verify",
+  "review",
+  "resumed",
+  "go_on",
+] as const;
 export type TextSource = (typeof TEXT_SOURCES)[number];
 
 /** A picture that the model is shown after a text. Its content is not in the transcript. */

@@ -38,6 +38,13 @@ export type Outcome =
   /** A refusal that a retry does not change. */
   | Extract<Fault, { kind: "fatal" }>;
 
+export interface CallOptions {
+  /** A person's interruption ends the answer; by default it does not. */
+  readonly isInterruptible?: boolean;
+  /** The answer is emitted while it arrives; by default it is. */
+  readonly isShown?: boolean;
+}
+
 const MAX_GARBLED = 3;
 
 export const countTokens = ({ usage }: Answer): number =>
@@ -58,16 +65,15 @@ export class ModelCaller {
   }
 
   /**
-   * A refusal that a retry does not change is an outcome. With `heeded`, a person's interruption
-   * ends the answer. @throws AgentFailure when it is too late
+   * A refusal that a retry does not change is an outcome. @throws AgentFailure when it is too late
    * for a retry; the signal's reason when aborted.
    */
-  async attempt(open: (signal: AbortSignal) => ModelStream, interrupts: "heeded" | "left" = "left"): Promise<Outcome> {
+  async attempt(open: (signal: AbortSignal) => ModelStream, options: CallOptions = {}): Promise<Outcome> {
     const { now, patienceMs } = this.#settings;
     let firstFailure: number | null = null;
     let garbled = 0;
     for (let tries = 1; ; tries += 1) {
-      const outcome = await this.#tryOnce(open, interrupts);
+      const outcome = await this.#tryOnce(open, options);
       if (outcome.kind !== "again" && outcome.kind !== "garbled") return outcome;
       firstFailure ??= now();
       if (outcome.kind === "garbled" && ++garbled >= MAX_GARBLED)
@@ -100,13 +106,13 @@ export class ModelCaller {
 
   async #tryOnce(
     open: (signal: AbortSignal) => ModelStream,
-    interrupts: "heeded" | "left",
+    { isInterruptible = false, isShown = true }: CallOptions,
   ): Promise<Outcome | Extract<Fault, { kind: "again" | "garbled" }>> {
     const { signal } = this.#context;
     signal.throwIfAborted();
     const idle = new AbortController();
     const interrupt = this.#context.watchInterrupt();
-    const stops = [signal, idle.signal, ...(interrupts === "heeded" ? [interrupt.signal] : [])];
+    const stops = [signal, idle.signal, ...(isInterruptible ? [interrupt.signal] : [])];
     let timer: NodeJS.Timeout | undefined;
     const restartTimer = (): void => {
       clearTimeout(timer);
@@ -118,14 +124,14 @@ export class ModelCaller {
       const stream = open(AbortSignal.any(stops));
       stream.onBytes(restartTimer);
       stream.on("streamEvent", (event) => {
-        if (event.type === "content_block_delta") this.#emitDelta(messageId, event.delta);
+        if (isShown && event.type === "content_block_delta") this.#emitDelta(messageId, event.delta);
       });
       const answer = answerSchema.safeParse(await stream.finalMessage());
       if (!answer.success) return { kind: "garbled", why: "The model's answer could not be read." };
       return { kind: "answer", answer: answer.data, messageId };
     } catch (thrown) {
       if (signal.aborted) throw signal.reason;
-      if (interrupts === "heeded" && interrupt.signal.aborted) return { kind: "interrupted" };
+      if (isInterruptible && interrupt.signal.aborted) return { kind: "interrupted" };
       if (idle.signal.aborted) {
         const why = `The model sent nothing for ${Math.round(this.#settings.idleMs / 1_000)} s.`;
         return { kind: "again", why, afterMs: null };
