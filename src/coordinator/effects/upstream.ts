@@ -24,14 +24,19 @@ export interface SourceDeps {
 }
 
 /**
- * The earlier task of the thread from whose repository this one takes the saved work: the nearest
- * that holds it. A parent that ended before its own repository was made holds nothing.
+ * The earlier task of the thread from whose repository this one takes the saved work, and what is
+ * known about the branch: the nearest that holds the work, or, where none is taken, that has a
+ * repository at all. A parent that ended before its own repository was made holds nothing.
  */
 export async function findSource({ store, repos }: SourceDeps, task: Task): Promise<string | null> {
   const { headSha, checkpoint, continues } = task.snapshot.context;
-  const sha = headSha ?? checkpoint?.sha ?? null;
+  const saved = headSha ?? checkpoint?.sha ?? null;
   const nearest = continues ?? task.parentId;
-  for (let id = nearest; id !== null && sha !== null; id = (await store.task(id))?.parentId ?? null)
-    if (await repos.has(id, sha)) return id;
+  for (let id = nearest; id !== null;) {
+    const earlier = await store.task(id);
+    const sha = saved ?? earlier?.snapshot.context.baseSha ?? null;
+    if (sha !== null && (await repos.has(id, sha))) return id;
+    id = earlier?.parentId ?? null;
+  }
   return nearest;
 }

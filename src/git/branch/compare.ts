@@ -68,14 +68,17 @@ export async function askToPush(
   }
 }
 
-/** This lineage has pushed the tip, and no commit of others would be lost with it. */
+/**
+ * This lineage has pushed the tip, and no commit of others would be lost with it. Both are known
+ * from the refs alone: without the repositories of the earlier tasks nothing is replaced.
+ */
 async function isReplaceable(
   branch: UpstreamBranch,
-  { baseSha, work, expect }: ComparisonRequest,
+  { baseSha, work }: ComparisonRequest,
   { tip, relation }: TipComparison,
 ): Promise<boolean> {
   if (tip === null) return false;
-  if (tip === expect || (await branch.isOfLineage(tip))) return !(await branch.losesOthers(tip, work ?? baseSha));
+  if (await branch.isOfLineage(tip)) return !(await branch.losesOthers(tip, work ?? baseSha));
   if (relation !== "behind") await branch.noteOthers(tip);
   return false;
 }

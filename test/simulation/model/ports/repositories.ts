@@ -76,7 +76,7 @@ class Transfers {
     const mine = work ?? baseSha;
     const begun = [...refs].flatMap(([ref, sha]) => (/^(?:parent )*pushed /.test(ref) ? [sha] : []));
     const pushed = expect ?? upstream.history(tip).find((sha) => begun.includes(sha)) ?? null;
-    const wasOurs = tip !== null && (tip === expect || begun.includes(tip));
+    const wasOurs = tip !== null && begun.includes(tip);
     if (tip !== null && !wasOurs && !upstream.holds(mine, tip)) refs.set(`others ${tip}`, tip);
     const isApart = upstream.holds(tip, mine) ? "ahead" : "apart";
     const relation = tip === null ? "absent" : upstream.holds(mine, tip) ? "behind" : isApart;
