@@ -123,7 +123,7 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     other: "two",
     effects: async () => (await api.harness.attachments.usage()).length,
   }),
-  "post /v1/repositories/check": async () => ({ body: { repo: REPO }, other: { repo: REPO, base: "other" } }),
+  "post /v1/repositories/check": async () => ({ body: { repo: REPO } }),
   "post /v1/tickets": async () => ({}),
   "post /v1/tokens": async () => ({
     body: { name: "one" },
