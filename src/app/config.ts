@@ -24,7 +24,8 @@ import {
   whole,
   type Read,
 } from "./settings/values.ts";
-import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
+import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, type Setting } from "./settings/defaults.ts";
+import { SETTINGS, type SettingName } from "./options.ts";
 import { readProviderSettings, type ProviderSettings } from "../auth/providers/settings.ts";
 import { SlipwayError } from "../core/error.ts";
 import { matchesPattern } from "../core/values/name-pattern.ts";

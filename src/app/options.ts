@@ -1,37 +1,6 @@
 /** The settings of a server: names, flags, defaults and help. */
-import { QUOTA_OPTIONS } from "./settings/quota-options.ts";
-
-export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
-
-export interface Setting {
-  readonly env: string;
-  /** Long flag without dashes. */
-  readonly flag: string;
-  readonly argument: string;
-  readonly help: string;
-  /** Its value is never repeated in a message. */
-  readonly secret?: true;
-  /** The name of an earlier version, accepted with a warning until the next minor version. */
-  readonly formerly?: { readonly env: string; readonly flag: string };
-}
-
-export const DEFAULTS = {
-  host: "127.0.0.1",
-  port: "7080",
-  dataDir: ".slipway",
-  sandbox: "docker",
-  maxConcurrent: "4",
-  warm: "1",
-  workerTools: "full",
-  model: "claude-sonnet-5-5",
-  reviewModel: "claude-haiku-5-5",
-} as const;
-export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
-/** Of pull requests, and of people's log-in with GitHub. */
-export const GITHUB = { url: "https://github.com", apiUrl: "https://api.github.com" } as const;
-/** Public forges that need no setting. */
-export const FORGES = "gitlab=https://gitlab.com,forgejo=https://codeberg.org";
-export const ANTHROPIC = "https://api.anthropic.com";
+import { DEFAULTS, DISK, GITHUB, LOG_LEVELS, type Setting } from "./settings/defaults.ts";
+import { MODEL_SETTINGS } from "./settings/model-settings.ts";
 
 /**
  * Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not
@@ -142,98 +111,7 @@ export const SETTINGS = {
     argument: "number",
     help: "slots that one user may hold (no limit)",
   },
-  agent: {
-    env: "SLIPWAY_AGENT",
-    flag: "agent",
-    argument: "name",
-    help: "agent of tasks that name none (anthropic with a key, else scripted)",
-  },
-  acpCommands: {
-    env: "SLIPWAY_ACP_COMMANDS",
-    flag: "acp-commands",
-    argument: "list",
-    help: "agent programs in the worker's image that speak the Agent Client Protocol: name=command, separated by ;",
-  },
-  agentsFile: {
-    env: "SLIPWAY_AGENTS_FILE",
-    flag: "agents-file",
-    argument: "file",
-    help: "JSON file with agent programs by name, those that only have a command line included (docs/agents.md)",
-  },
-  anthropicApiKey: {
-    env: "ANTHROPIC_API_KEY",
-    flag: "anthropic-api-key",
-    argument: "key",
-    help: "model key; better in the environment",
-    secret: true,
-  },
-  anthropicBaseUrl: {
-    env: "ANTHROPIC_BASE_URL",
-    flag: "anthropic-base-url",
-    argument: "url",
-    help: `model endpoint (${ANTHROPIC})`,
-  },
-  model: {
-    env: "SLIPWAY_MODEL",
-    flag: "model",
-    argument: "name",
-    help: `model of tasks that name none (${DEFAULTS.model}, or the first in the list)`,
-  },
-  models: {
-    env: "SLIPWAY_MODELS",
-    flag: "models",
-    argument: "list",
-    help: "models that tasks may use; name or beginning* (claude-*)",
-  },
-  fallbackModel: {
-    env: "SLIPWAY_FALLBACK_MODEL",
-    flag: "fallback-model",
-    argument: "name",
-    help: "model that continues a task when its own declined (none: the task fails)",
-  },
-  reviewModel: {
-    env: "SLIPWAY_REVIEW_MODEL",
-    flag: "review-model",
-    argument: "name",
-    help: `model that reviews changes of the built-in agent (${DEFAULTS.reviewModel}, where it may be used)`,
-  },
-  review: {
-    env: "SLIPWAY_REVIEW",
-    flag: "review",
-    argument: "when",
-    help: "on_request or always (on_request)",
-  },
-  compactAt: {
-    env: "SLIPWAY_COMPACT_AT",
-    flag: "compact-at",
-    argument: "tokens",
-    help: "size at which the built-in agent summarizes its conversation (60% of the window, at most 150000)",
-  },
-  modelBetas: {
-    env: "SLIPWAY_MODEL_BETAS",
-    flag: "model-betas",
-    argument: "list",
-    help: "further betas of the model API that programs may ask for; name or beginning* (none)",
-  },
-  userDayUsd: {
-    env: "SLIPWAY_USER_DAY_USD",
-    flag: "user-day-usd",
-    argument: "amount",
-    help: "model budget of one user per day (no limit)",
-  },
-  ...QUOTA_OPTIONS,
-  dayUsd: {
-    env: "SLIPWAY_DAY_USD",
-    flag: "day-usd",
-    argument: "amount",
-    help: "model budget of all users per day (no limit)",
-  },
-  pricesFile: {
-    env: "SLIPWAY_PRICES",
-    flag: "prices",
-    argument: "file",
-    help: "JSON table of model prices (built in)",
-  },
+  ...MODEL_SETTINGS,
   egress: {
     env: "SLIPWAY_EGRESS",
     flag: "egress",

@@ -6,7 +6,8 @@ import { describe, expect, it } from "vitest";
 import { findUnknownVariables } from "../../src/app/settings/unknown-variables.ts";
 import { readSource, sourceFiles } from "../project/source-files.ts";
 import { readConfig } from "../../src/app/config.ts";
-import { SETTINGS, type Setting } from "../../src/app/options.ts";
+import { SETTINGS } from "../../src/app/options.ts";
+import type { Setting } from "../../src/app/settings/defaults.ts";
 import { assertMayListen, isLoopback } from "../../src/app/listening.ts";
 import { SlipwayError } from "../../src/core/error.ts";
 

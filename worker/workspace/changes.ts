@@ -1,4 +1,4 @@
-/** The work so far as text: for an agent that begins again in the middle of it, and for a reviewer. */
+/** The work so far as text, for an agent that begins again in the middle of it, and a reviewer. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

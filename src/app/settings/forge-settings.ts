@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { PULL_REQUEST_MODES, type PullRequestMode } from "../../core/task.ts";
 import { FORGE_KINDS, parseForge, type ForgeAddress } from "../../git/forges/forge-address.ts";
-import { FORGES, GITHUB } from "../options.ts";
+import { FORGES, GITHUB } from "./defaults.ts";
 import { list, trimSlash, webUrl, type Read } from "./values.ts";
 
 export interface ForgeSettings {

@@ -3,7 +3,8 @@
  * without a word.
  */
 import leven from "leven";
-import { SETTINGS, type Setting } from "../options.ts";
+import { SETTINGS } from "../options.ts";
+import type { Setting } from "./defaults.ts";
 
 /** Variables of the command line, of log-ins and of the compose file. */
 const OTHERS = [

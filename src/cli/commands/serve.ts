@@ -2,7 +2,8 @@
 import { resolve } from "node:path";
 import { Option, type Command } from "commander";
 import { readConfig, type Config, type Flags } from "../../app/config.ts";
-import { SETTINGS, type Setting } from "../../app/options.ts";
+import { SETTINGS } from "../../app/options.ts";
+import type { Setting } from "../../app/settings/defaults.ts";
 import type { RunningServer } from "../../app/serve.ts";
 import { print, type Io } from "../io.ts";
 import { createPaint } from "../terminal/text.ts";
