@@ -42,7 +42,6 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "model_auth",
     "model_quota",
     "program_auth",
-    "set_aside",
     "refused",
     "agent_stuck",
     "deadline_exceeded",

@@ -20,6 +20,7 @@ import type {
 } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
+import { getDueAt, isAsking, isRepository, type Entry } from "./entry.ts";
 import { memoryAudit } from "./audit.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { MemoryNotifications } from "./notifications.ts";
@@ -30,16 +31,6 @@ import { MemoryLedger } from "./usage-ledger.ts";
 import { mergeProgress, projectProgress } from "../progress.ts";
 import { makeTask, searchableText, toRecentRepositories } from "../task-record.ts";
 
-interface Entry {
-  task: Task;
-  slot: boolean;
-  readonly search: string;
-  readonly log: TaskEvent[];
-  readonly lists: MemoryProjections;
-}
-
-const getDueAt = (entry: Entry): number | null =>
-  isSettledState(entry.task.state) ? null : entry.task.snapshot.context.dueAt;
 /** Characters that a database would store. */
 const sizeOf = (stored: object): number => JSON.stringify(stored).length;
 const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> =>
@@ -47,10 +38,6 @@ const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T>
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
   a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 
-const plainAddress = (repo: string): string => repo.replace(/\.git$/, "");
-const isRepository = ({ spec }: Task, repo: string): boolean => plainAddress(spec.repo) === plainAddress(repo);
-const isAsking = ({ state, snapshot }: Task): boolean =>
-  (state === "running" || state === "pushing") && snapshot.context.question !== null;
 /** What has a smaller seq, the newest first. */
 const before = <T extends { readonly seq: number }>(items: readonly T[], seq: number): T[] =>
   items.filter((item) => item.seq < seq).toReversed();
