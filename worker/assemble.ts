@@ -16,6 +16,7 @@ import { Journal } from "./connection/journal.ts";
 import { openMcp } from "./mcp/client.ts";
 import { openProxy, proxyEnv } from "./connection/proxy.ts";
 import { runAttempt } from "./run.ts";
+import { CommandVariables } from "./tools/shell/variables.ts";
 import { createTools } from "./tools/toolbox.ts";
 
 /** Loaded on demand: the model client is most of the code that a worker would load at its start. */
@@ -53,13 +54,15 @@ export interface WorkerSettings {
   readonly stateDir: string;
   /** An empty repository at `root` whose creation has been started already. */
   readonly repository?: Promise<PreparedRepository>;
+  /** The file of the worker's process; absent = it runs inside of another program. */
+  readonly workerFile?: string | undefined;
   /** Aborting it cancels the attempt; the work is saved first. */
   readonly signal: AbortSignal;
 }
 
 /** @returns the exit code: one of WORKER_EXIT, or the one that a scripted agent chose. */
 export async function runWorker(settings: WorkerSettings): Promise<number> {
-  const { socketPath, token, attempt, root, stateDir, signal } = settings;
+  const { socketPath, token, attempt, root, stateDir, workerFile, signal } = settings;
   mkdirSync(root, { recursive: true });
   const repository = settings.repository ?? prepareRepository(root, stateDir);
   const journal = new Journal(stateDir, attempt);
@@ -67,8 +70,11 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const forwarder = await openForwarder(socketPath);
   const proxy = await openProxy(socketPath, token);
   const attachmentDir = join(stateDir, "attachments");
-  const env = { [WORKER_ENV.attempt]: String(attempt), SLIPWAY_ATTACHMENTS: attachmentDir, ...proxyEnv(proxy.port) };
-  const tools = createTools(root, join(stateDir, "jobs"), env, attachmentDir);
+  const access = workerFile === undefined ? null : { socketPath, token, workerFile };
+  const own = { [WORKER_ENV.attempt]: String(attempt), SLIPWAY_ATTACHMENTS: attachmentDir };
+  const variables = new CommandVariables({ ...own, ...proxyEnv(proxy.port) }, access);
+  const { env } = variables;
+  const tools = createTools(root, join(stateDir, "jobs"), env, attachmentDir, (text) => variables.redact(text));
   const programs = { root, stateDir, env };
   try {
     return await runAttempt({
@@ -82,6 +88,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
       }),
       tools,
       attachmentDir,
+      variables,
       openMcp: async (servers, stop) =>
         await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
       agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: acpAgent(programs), exec: execAgent(programs) },

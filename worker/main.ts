@@ -2,7 +2,8 @@
  * The entry point of the worker process: runs one attempt, from the environment to an exit code.
  * SIGTERM and SIGINT cancel the attempt; its work is saved before the process exits.
  *
- * With the argument `relay` the process runs the relay of exec-tunnel.ts instead.
+ * With the argument `relay` the process runs the relay of exec-tunnel.ts instead, with `setup` one
+ * command of the setup.
  */
 import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/core/protocol/worker.ts";
 import { runWorker } from "./assemble.ts";
@@ -31,9 +32,23 @@ async function readAssignment(): Promise<Assignment | null> {
 
 const socketPath = readEnv(WORKER_ENV.socket);
 if (process.argv[2] === "relay") process.exit(await (await import("./connection/relay.ts")).runRelay(socketPath));
+if (process.argv[2] === "setup") {
+  const { runSetupShell } = await import("./workspace/setup-shell.ts");
+  process.exit(await runSetupShell(socketPath, readEnv(WORKER_ENV.token)));
+}
 const root = readEnv(WORKER_ENV.workspace);
 const stateDir = readEnv(WORKER_ENV.state);
 const repository = prepareRepository(root, stateDir);
 const assignment = await readAssignment();
 if (assignment === null) process.exit(WORKER_EXIT.reported);
-process.exit(await runWorker({ ...assignment, socketPath, root, stateDir, repository, signal: cancel.signal }));
+process.exit(
+  await runWorker({
+    ...assignment,
+    socketPath,
+    root,
+    stateDir,
+    repository,
+    workerFile: process.argv[1],
+    signal: cancel.signal,
+  }),
+);

@@ -16,6 +16,7 @@ import { retryUnreachable } from "./connection/retry.ts";
 import type { McpServers } from "../src/core/values/mcp-servers.ts";
 import type { McpClients } from "./mcp/client.ts";
 import { runSetup } from "./workspace/setup.ts";
+import type { CommandVariables } from "./tools/shell/variables.ts";
 import { openTranscript } from "./connection/transcript.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
 
@@ -26,6 +27,7 @@ const WIND_DOWN_MS = 8_000;
 
 export interface RunOptions extends WorkerParts {
   readonly agents: Readonly<Record<string, Agent>>;
+  readonly variables: CommandVariables;
   /** Starts the task's MCP servers. */
   openMcp(servers: McpServers, signal: AbortSignal): Promise<McpClients>;
   /** Aborting it cancels the attempt: the tools stop, the work is saved, the run ends. */
@@ -240,7 +242,7 @@ class AttemptRun {
     if (!link.recovered.ready) {
       const { setupEgress } = spec;
       this.#step("setup", "started", setupEgress === undefined ? null : `egress ${setupEgress}`);
-      failure = await runSetup(this.#options, spec.setup, this.#stop.signal);
+      failure = await runSetup(this.#options, spec, this.#stop.signal);
       this.#step("setup", "ended", failure === null ? null : "failed");
       link.emit("ready", {});
     }
@@ -249,6 +251,7 @@ class AttemptRun {
       await link.flush(this.#stop.signal);
       await this.#restore(spec, link.recovered.ready);
     }
+    this.#options.variables.enter(await link.variables(this.#stop.signal));
     if (failure !== null)
       this.#session?.addNote(
         `This repository's setup failed before you started. Fix it if the task needs it.\n${failure}`,
@@ -296,13 +299,11 @@ class AttemptRun {
   }
 
   async #commit(state: AttemptState): Promise<AttemptEvent> {
-    const { workspace } = this.#options;
+    const { workspace, variables } = this.#options;
     const signal = this.#stop.signal;
-    const sha = await retryUnreachable(
-      this.#options,
-      signal,
-      async () => await workspace.finalCommit(state.context, signal),
-    );
+    const { title, summary } = state.context;
+    const report = { title: variables.redact(title), summary: variables.redact(summary) };
+    const sha = await retryUnreachable(this.#options, signal, async () => await workspace.finalCommit(report, signal));
     return { type: "committed", sha };
   }
 

@@ -13,6 +13,7 @@ import { openBroker } from "../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
+import { AttemptVariables } from "../../src/coordinator/services/worker/variables.ts";
 import { createWorkerService } from "../../src/coordinator/services/worker.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
@@ -121,6 +122,7 @@ async function open(tasks: number): Promise<House> {
     abandonMs: 600_000,
     standing,
     setupEgress: async () => null,
+    variables: new AttemptVariables({ taskLog, sandbox: {} }),
     programs: {},
     sandbox: {},
     models: ["claude-opus-5-5"],

@@ -17,6 +17,7 @@ import { openProvider } from "../auth/providers/open-provider.ts";
 import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { keepAuditShort } from "./data-folder/audit-retention.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
+import { Variables } from "../auth/variables.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { explainUnreadable } from "../../machines/fold.ts";
@@ -152,7 +153,9 @@ async function start(context: StartContext): Promise<RunningServer> {
   const ids = systemIds(systemClock, heartbeat.last() ?? 0);
   const bus = memoryBus(log);
   disposers.add(() => bus.close());
-  const parts = { config, descriptors, dir, log, crashpoint, ...storage, sandbox, bus, disposers, heartbeat, ids };
+  const variables = new Variables({ ...storage, clock: systemClock, log, trustedHosts: config.trustedRepoHosts });
+  const open = { ...storage, variables, sandbox, bus, disposers, heartbeat, ids };
+  const parts = { config, descriptors, dir, log, crashpoint, ...open };
   const coordinator = await openCoordinator(parts);
   disposers.add(() => coordinator.close());
   onStep("coordinator");
@@ -262,6 +265,7 @@ async function openHttp(
     accounts: parts.accounts,
     audit: parts.audit,
     vault: parts.vault,
+    variables: parts.variables,
     clock: systemClock,
     ids: parts.ids,
     log,

@@ -9,6 +9,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { findWeakness } from "../auth/password-rules.ts";
 import type { Sessions } from "../auth/sessions.ts";
+import type { Variables } from "../auth/variables.ts";
 import { credentialContext, type Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
 import { serveGit } from "../broker/git-http.ts";
@@ -73,6 +74,7 @@ export interface CoordinatorParts {
   readonly ledger: UsageLedger;
   readonly key: Buffer;
   readonly vault: Vault;
+  readonly variables: Variables;
   readonly sandbox: Sandbox;
   readonly bus: Bus;
   readonly disposers: Disposers;
@@ -101,11 +103,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     bus,
     sandbox,
     repos,
-    artifacts: openArtifactFiles({
-      dir: join(dir, "artifacts"),
-      maxBytes: config.salvageMb * 2 ** 20,
-      now,
-    }),
+    artifacts: openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now }),
     attachments: openAttachmentFiles({ dir: join(dir, "attachments"), limits: toAttachmentLimits(config), now }),
     log,
     crashpoint,
@@ -115,6 +113,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     ids,
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
     emailOf: async (userId) => (await parts.accounts.user(userId))?.email ?? null,
+    variablesFor: (userId, repo) => parts.variables.open(userId, repo),
     authFor: (userId, repo) => findGitAuth(parts, userId, readHost(repo, trustedHosts)),
     broker: ({ worker, model, egress }) =>
       openBroker({

@@ -53,6 +53,7 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
   "/worker/v1/events": { POST: serveEvents },
   "/worker/v1/commands": { GET: serveCommands },
   "/worker/v1/budget": { GET: serveBudget },
+  "/worker/v1/variables": { GET: serveVariables },
   "/worker/v1/inspect": { POST: serveInspect },
   "/worker/v1/attachment": { GET: serveAttachment },
   "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
@@ -88,6 +89,10 @@ async function serveCommands({ workerApi, taskId, attempt, response, url, signal
 
 async function serveBudget({ workerApi, taskId, attempt, response }: WorkerCall): Promise<void> {
   reply(response, 200, await workerApi.budget(taskId, attempt));
+}
+
+async function serveVariables({ workerApi, taskId, attempt, response }: WorkerCall): Promise<void> {
+  reply(response, 200, await workerApi.variables(taskId, attempt));
 }
 
 async function serveInspect(call: WorkerCall): Promise<void> {

@@ -10,6 +10,7 @@ import { agentsCommand } from "./commands/agents.ts";
 import { demoCommand } from "./demo/demo.ts";
 import { backupCommand, restoreCommand } from "./commands/backup.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { variableCommands } from "./commands/people/variables.ts";
 import { egressCommands } from "./commands/egress.ts";
 import { EXIT, exitCodeFor } from "./exit.ts";
 import { artifactsCommand } from "./commands/artifacts.ts";
@@ -58,6 +59,7 @@ function programFor(io: Io): Command {
     sessionCommands,
     credentialCommands,
     tokenCommands,
+    variableCommands,
     userCommands,
     usageCommand,
     egressCommands,

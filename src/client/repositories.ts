@@ -1,11 +1,20 @@
-/** The calls before a task: `client.repositories` and `client.attachments`. */
-import type { CheckRequest, RecentRepositoryRow, RepositoryCheck } from "../core/protocol/repositories.ts";
+/** Repositories before a task, the variables of their commands, and attachments. */
+import type {
+  CheckRequest,
+  NewVariable,
+  RecentRepositoryRow,
+  RepositoryCheck,
+  RepositoryVariable,
+  VariableAddress,
+} from "../core/protocol/repositories.ts";
 import type { Attachment } from "../core/values/attachment.ts";
 import { keyed, type Transport } from "./transport.ts";
-import type { CallOptions, KeyedCallOptions } from "./types.ts";
+import type { CallOptions, KeyedCallOptions, ListQuery, Page } from "./types.ts";
 
 /** Longer than the server waits for a host. */
 const CHECK_MS = 60_000;
+
+const VARIABLES = "/v1/variables";
 
 export class RepositoriesClient {
   readonly #transport: Transport;
@@ -25,6 +34,23 @@ export class RepositoriesClient {
     const path = "/v1/repositories/recent";
     const call = { method: "GET", path, query: { ...query }, signal } as const;
     return (await this.#transport.json<{ items: RecentRepositoryRow[] }>(call)).items;
+  }
+
+  /** The caller's variables; the values of secrets are null. */
+  variables(
+    query: ListQuery & { repo?: string } = {},
+    { signal }: CallOptions = {},
+  ): Promise<Page<RepositoryVariable>> {
+    return this.#transport.json({ method: "GET", path: VARIABLES, query: { ...query }, signal });
+  }
+
+  /** Replaces the variable of the same name. */
+  putVariable(body: NewVariable, options: KeyedCallOptions = {}): Promise<RepositoryVariable> {
+    return this.#transport.json({ method: "POST", path: VARIABLES, body, ...keyed(options) });
+  }
+
+  async deleteVariable(address: VariableAddress, options: KeyedCallOptions = {}): Promise<void> {
+    await this.#transport.send({ method: "DELETE", path: VARIABLES, query: { ...address }, ...keyed(options) });
   }
 }
 

@@ -7,6 +7,7 @@ import { setMaxListeners } from "node:events";
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
+import { AttemptVariables, type VariablesDeps } from "./services/worker/variables.ts";
 import { createWorkerService, type WorkerService, type WorkerServiceDeps } from "./services/worker.ts";
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
@@ -35,7 +36,7 @@ import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
-export interface CoordinatorDeps extends Pick<TaskServiceDeps, "attachments"> {
+export interface CoordinatorDeps extends Pick<TaskServiceDeps, "attachments">, VariablesDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: Sandbox;
@@ -176,15 +177,16 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const taskLog = createTaskLog({ ...deps, workingTime, planUnread });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
-  const egress = createEgressService({ ...deps, ...settings, taskLog });
+  const variables = new AttemptVariables({ ...deps, taskLog });
+  const egress = createEgressService({ ...deps, ...settings, taskLog, variables });
   const setupEgress: WorkerServiceDeps["setupEgress"] = (task) => egress.setupEgress(task);
-  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing, setupEgress });
+  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing, setupEgress, variables });
   const broker = deps.broker({ worker: workerApi, model: budget, egress });
   const canDefer = settings.models.length > 0 || deps.sandbox.isAvailableFor !== undefined;
   const getDeferral = canDefer ? createDeferral(deps, budget) : null;
   const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
-  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
+  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage, variables });
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
   const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });

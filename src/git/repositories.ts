@@ -98,8 +98,10 @@ export function openRepositories({
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     compareBranch: ({ taskId, ...call }, signal) =>
       compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
-    inspect: (taskId, base, head, signal) =>
-      inspectChange(git, search, { cwd: validateRange(taskId, base, head), base, head, rules: guard }, signal),
+    inspect: (taskId, base, head, signal, secrets = []) => {
+      const cwd = validateRange(taskId, base, head);
+      return inspectChange(git, search, { cwd, base, head, rules: guard, secrets }, signal);
+    },
     leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: tasks.path(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),

@@ -10,6 +10,7 @@ import type { Page } from "../core/lib/pagination.ts";
 import type { Direction, Store } from "../core/ports/store.ts";
 import type { Before } from "../core/protocol/rest.ts";
 import type { DeviceLogins } from "../auth/device-logins.ts";
+import type { Variables } from "../auth/variables.ts";
 import type { People } from "../auth/people.ts";
 import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
@@ -50,6 +51,7 @@ export interface ApiDeps {
   readonly sessions: Sessions;
   readonly people: People;
   readonly devices: DeviceLogins;
+  readonly variables: Pick<Variables, "list" | "put" | "remove">;
   readonly logins: ProviderLogins;
   readonly store: Store;
   readonly accounts: Accounts;

@@ -1,6 +1,13 @@
 /** The contract suite of the accounts port (rule M1). */
 import { describe, expect, it } from "vitest";
-import type { AccessToken, Accounts, Credential, Reply, Session } from "../../src/core/ports/accounts.ts";
+import type {
+  AccessToken,
+  Accounts,
+  Credential,
+  Reply,
+  Session,
+  StoredVariable,
+} from "../../src/core/ports/accounts.ts";
 import { identitySuite, linkSuite } from "./people.ts";
 
 const newUser = (id: string, email = `${id}@example.org`) => ({
@@ -170,6 +177,36 @@ function secretSuite(get: () => Accounts): void {
     expect(await get().deleteCredential("u1", "c1")).toBe(false);
     expect(await get().deleteCredential("u1", "c3")).toBe(true);
     expect(await get().credentialFor("u1", "git.example")).toBeNull();
+  });
+
+  it("there is one variable per owner, repository and name, and a new one replaces it", async () => {
+    const variable = (userId: string, repo: string, name: string): StoredVariable => ({
+      userId,
+      repo: `https://git.example/${repo}`,
+      name,
+      sealed: `sealed ${name}`,
+      secret: true,
+      phase: "setup",
+      updatedAt: 10,
+    });
+    await get().createUser(newUser("u1"));
+    await get().createUser(newUser("u2"));
+    for (const [userId, repo, name] of [
+      ["u1", "b", "TOKEN"],
+      ["u1", "a", "TOKEN"],
+      ["u1", "b", "HOST"],
+      ["u2", "b", "TOKEN"],
+    ] as const)
+      await get().putVariable(variable(userId, repo, name));
+    const newer: StoredVariable = { ...variable("u1", "b", "TOKEN"), secret: false, phase: "agent", updatedAt: 11 };
+    await get().putVariable(newer);
+    const host = variable("u1", "b", "HOST");
+    expect(await get().variables("u1", "https://git.example/b")).toEqual([host, newer]);
+    expect(await get().variables("u1", null)).toEqual([variable("u1", "a", "TOKEN"), host, newer]);
+    expect(await get().deleteVariable("u2", host.repo, "HOST")).toBe(false);
+    expect(await get().deleteVariable("u1", host.repo, "HOST")).toBe(true);
+    expect(await get().deleteVariable("u1", host.repo, "HOST")).toBe(false);
+    expect(await get().variables("u2", null)).toEqual([variable("u2", "b", "TOKEN")]);
   });
 
   it("[R5] an answer is found by user, endpoint and key, replaced, and removed by age and number", async () => {

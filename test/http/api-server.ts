@@ -25,6 +25,7 @@ import type { Provider } from "../../src/auth/providers/provider.ts";
 import { ProviderLogins } from "../../src/auth/providers/provider-logins.ts";
 import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
+import { Variables } from "../../src/auth/variables.ts";
 import { openVault, type Vault } from "../../src/auth/vault.ts";
 import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
 import type { ManualClock } from "../support/manual-clock.ts";
@@ -168,6 +169,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     accounts: options.wrapAccounts?.(accounts) ?? accounts,
     audit,
     vault,
+    variables: new Variables({ accounts, vault, clock, log, trustedHosts: [] }),
     clock,
     ids,
     log,

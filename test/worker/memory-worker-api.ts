@@ -14,7 +14,14 @@ import {
   TranscriptMoved,
   type StoredRecord,
 } from "../../src/core/ports/transcripts.ts";
-import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/core/protocol/worker.ts";
+import type {
+  WorkerAck,
+  WorkerBatch,
+  WorkerCommand,
+  WorkerEvent,
+  WorkerSpec,
+  WorkerVariables,
+} from "../../src/core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 import type { Finding } from "../../src/core/values/push-guard.ts";
 import type { WorkerApi } from "../../src/core/ports/broker.ts";
@@ -35,6 +42,9 @@ export class MemoryWorkerApi implements WorkerApi {
   findings: readonly Finding[] = [];
   readonly inspected: string[] = [];
   readonly attachments = new Map<string, OpenedAttachment>();
+  /** Before the attempt is ready, and after that. */
+  setupVariables: WorkerVariables["variables"] = [];
+  agentVariables: WorkerVariables["variables"] = [];
   attempt = 1;
   ack = 0;
   over = false;
@@ -105,6 +115,12 @@ export class MemoryWorkerApi implements WorkerApi {
     if (result.kind === "elsewhere") throw new TranscriptMoved(result.last);
     if (result.kind === "full") throw new SlipwayError("transcript_full");
     this.#changed();
+  }
+
+  async variables(taskId: string, attempt: number): Promise<WorkerVariables> {
+    this.#check(taskId, attempt);
+    const isSetup = this.of("ready").every((event) => event.attempt !== attempt);
+    return { variables: isSetup ? this.setupVariables : this.agentVariables };
   }
 
   async inspect(taskId: string, attempt: number, sha: string): Promise<readonly Finding[]> {

@@ -15,6 +15,7 @@ import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { openMcp } from "../../worker/mcp/client.ts";
 import { runAttempt } from "../../worker/run.ts";
+import { CommandVariables } from "../../worker/tools/shell/variables.ts";
 import { createTools } from "../../worker/tools/toolbox.ts";
 import { Rig } from "./rig.ts";
 
@@ -68,6 +69,7 @@ async function runAgent(
       attachmentDir: join(stateDir, "attachments"),
       tools: createTools(root, join(stateDir, "jobs"), { PROBE_TOKEN: token }),
       agents: { probe: agent },
+      variables: new CommandVariables({}),
       openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),
       clock: systemClock,
       model: model ?? { baseURL: `${url}/anthropic`, token },

@@ -23,8 +23,10 @@ import {
   workerCommandSchema,
   workerSpecSchema,
   workerTranscriptSchema,
+  workerVariablesSchema,
   type WorkerSpec,
   type WorkerTranscript,
+  type WorkerVariables,
 } from "../../src/core/protocol/worker.ts";
 import { z } from "zod";
 import type { Journal } from "./journal.ts";
@@ -172,6 +174,11 @@ export class HttpLink implements CoordinatorLink {
   async budget(signal: AbortSignal): Promise<BudgetStanding> {
     const request = { method: "GET", path: "/worker/v1/budget", timeoutMs: RESPONSE_MS, signal } as const;
     return await this.#requestUntilOk(request, workerBudgetSchema);
+  }
+
+  async variables(signal: AbortSignal): Promise<WorkerVariables> {
+    const request = { method: "GET", path: "/worker/v1/variables", timeoutMs: RESPONSE_MS, signal } as const;
+    return await this.#requestUntilOk(request, workerVariablesSchema);
   }
 
   async inspect(sha: string, signal: AbortSignal): Promise<readonly Finding[]> {

@@ -1,7 +1,7 @@
 /** The worker's connection to its coordinator: events and text go out, commands come in. */
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import type { WorkerEventType } from "../../src/core/event.ts";
-import type { WorkerCommand, WorkerSpec, WorkerTranscript } from "../../src/core/protocol/worker.ts";
+import type { WorkerCommand, WorkerSpec, WorkerTranscript, WorkerVariables } from "../../src/core/protocol/worker.ts";
 import type { Finding } from "../../src/core/values/push-guard.ts";
 import type { WorkerData } from "../lib/text.ts";
 
@@ -79,6 +79,8 @@ export interface CoordinatorLink {
    * when the task has no such attachment. Rejects with the system's error when writing fails.
    */
   download(id: string, path: string, signal: AbortSignal): Promise<boolean>;
+  /** The variables of commands in the present phase. */
+  variables(signal: AbortSignal): Promise<WorkerVariables>;
   /** The state of the budget after the gateway refused a request for it. */
   budget(signal: AbortSignal): Promise<BudgetStanding>;
   /** Stops the heartbeat and the poll for commands. Emitted events are still sent. */

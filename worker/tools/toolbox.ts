@@ -52,18 +52,20 @@ export interface Toolbox extends ToolRunner {
 
 /**
  * @param logDir a directory outside the workspace, for the logs of commands.
- * @param env added to the environment of commands.
+ * @param env added to the environment of commands; read when one starts.
  * @param attachmentDir a directory whose files may be read too.
+ * @param redact removes secrets from what a tool says.
  */
 export function createTools(
   root: string,
   logDir: string,
   env: Readonly<Record<string, string>> = {},
   attachmentDir: string | null = null,
+  redact: (text: string) => string = (text) => text,
 ): Toolbox {
   const besides = attachmentDir === null ? [logDir] : [logDir, attachmentDir];
   const logs = new Logs(logDir);
-  const bash = new Bash(root, logs, env);
+  const bash = new Bash(root, logs, env, redact);
   const jobs = new Jobs(logs, env);
   const seen = new SeenFiles();
   const tools = new Map<string, Tool>([
@@ -98,8 +100,10 @@ export function createTools(
         if (tool === undefined)
           throw new ToolError(`There is no tool "${name}". The tools are: ${[...tools.keys()].join(", ")}.`);
         checkInputNames(name, input);
-        const result = await tool(input, ends, watch);
-        return { ...result, output: withoutHidden(result.output) };
+        const { onOutput } = watch;
+        const shown = onOutput === undefined ? {} : { onOutput: (lines: string) => onOutput(redact(lines)) };
+        const result = await tool(input, ends, { ...watch, ...shown });
+        return { ...result, output: redact(withoutHidden(result.output)) };
       } catch (thrown) {
         if (!signal.aborted && interrupt?.aborted)
           return { output: "[stopped: a person interrupted]", exitCode: null, truncated: false };

@@ -5,6 +5,8 @@
 import { isAbort } from "../../src/core/error.ts";
 import { SETUP_MINUTES, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import type { WorkerParts } from "../session.ts";
+import type { CommandVariables } from "../tools/shell/variables.ts";
+import type { ToolResult } from "../tools/tool.ts";
 
 /** Interval of progress notices, ms. */
 const NOTICE_MS = 60_000;
@@ -12,11 +14,11 @@ const TAIL = 3_000;
 
 /** @returns the failure message for the agent, or null. Rejects only when aborted. */
 export async function runSetup(
-  parts: WorkerParts,
-  commands: WorkerSpec["setup"],
+  parts: WorkerParts & { readonly variables: CommandVariables },
+  { setup: commands, setupVariables }: Pick<WorkerSpec, "setup" | "setupVariables">,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const { clock, link, tools } = parts;
+  const { clock, link, tools, variables } = parts;
   const endsAt = clock.now() + SETUP_MINUTES * 60_000;
   for (const [index, { command, timeoutMs }] of commands.entries()) {
     const id = parts.newId("tool");
@@ -24,8 +26,10 @@ export async function runSetup(
     link.emit("tool.started", { id, name: "setup", input: { command } });
     const ended = new AbortController();
     void emitProgress(parts, command, ended.signal);
-    const input = { command, timeoutMs: Math.max(1, Math.min(timeoutMs, endsAt - begun)), fromRoot: true };
-    const result = await tools.run("bash", input, signal).finally(() => ended.abort());
+    const limits = { timeoutMs: Math.max(1, Math.min(timeoutMs, endsAt - begun)), fromRoot: true };
+    const run = (script: string): Promise<ToolResult> => tools.run("bash", { command: script, ...limits }, signal);
+    const running = setupVariables === true ? variables.runInSetup(command, run) : run(command);
+    const result = await running.finally(() => ended.abort());
     link.emit("tool.finished", { id, name: "setup", ...result, ms: Math.max(0, clock.now() - begun) });
     if (result.exitCode === 0) continue;
     const left = commands.length - index - 1;

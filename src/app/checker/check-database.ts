@@ -38,6 +38,7 @@ export const EXPENDABLE: ReadonlySet<string> = new Set([
   "sessions",
   "tokens",
   "credentials",
+  "repository_variables",
 ]);
 
 /** @throws SqliteError when the file is not a database. */

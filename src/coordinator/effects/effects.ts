@@ -67,7 +67,7 @@ const EFFECTS: Readonly<Record<Exclude<StateEffect, "claim">, RunEffect>> = {
 export function createEffects(given: EffectDeps): Effect {
   const deps: RunDeps = {
     ...given,
-    recorder: new Recorder(given.taskLog, given.ids),
+    recorder: new Recorder(given.taskLog, given.ids, given.variables),
     clears: new PQueue({ concurrency: CLEARS }),
   };
   return async (task, signal, release) => {

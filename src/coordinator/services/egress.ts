@@ -32,6 +32,7 @@ import type { Log } from "../../core/ports/runtime.ts";
 import type { EgressApi } from "../../core/ports/broker.ts";
 import { serverNotice, type ServerNoticeCode } from "../../core/notices.ts";
 import { assertCurrentAttempt } from "./current-attempt.ts";
+import type { AttemptVariables } from "./worker/variables.ts";
 
 export interface EgressSettings {
   /** Policies that a task may have; the first is the default. */
@@ -45,6 +46,7 @@ export interface EgressDeps extends Pick<EgressSettings, "setupEgress"> {
   readonly repos: Pick<Repositories, "file">;
   readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
   readonly store: Pick<Store, "task" | "setting" | "setSetting">;
+  readonly variables: Pick<AttemptVariables, "redactNow">;
   readonly log: Log;
   /** Policies that a task may have. */
   readonly egress: readonly Egress[];
@@ -143,7 +145,9 @@ class EgressLists implements EgressService {
     );
   }
 
-  reportRefusal(taskId: string, attempt: number, endpoint: string, why: string): void {
+  reportRefusal(taskId: string, attempt: number, asked: string, reason: string): void {
+    // A command may have put a secret into the name.
+    const [endpoint = "", why = ""] = [asked, reason].map((text) => this.#deps.variables.redactNow(taskId, text));
     const reported = this.#reported.get(taskId) ?? new Set<string>();
     this.#reported.set(taskId, reported);
     const key = `${attempt} ${endpoint}`;

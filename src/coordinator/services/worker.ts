@@ -9,6 +9,7 @@ import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
 import { BRANCH_NEWS } from "../effects/branch/start-point.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
+import type { Redactor } from "../../core/lib/json/redaction.ts";
 import type { Proposal } from "../../core/event.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -28,6 +29,7 @@ import {
   type WorkerBatch,
   type WorkerCommand,
   type WorkerSpec,
+  type WorkerVariables,
 } from "../../core/protocol/worker.ts";
 import type { AgentPrograms } from "../../core/values/agent-program.ts";
 import type { Finding } from "../../core/values/push-guard.ts";
@@ -39,6 +41,7 @@ import type { Attachments, OpenedAttachment } from "../../core/ports/attachments
 import { toWorkerFiles } from "./tasks/attachments.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
 import { toProposal, type WorkerEventDeps } from "./worker/events.ts";
+import type { AttemptVariables } from "./worker/variables.ts";
 
 export interface WorkerServiceDeps {
   readonly taskLog: TaskLog;
@@ -46,6 +49,7 @@ export interface WorkerServiceDeps {
   readonly bus: Bus;
   readonly repos: Repositories;
   readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
+  readonly variables: AttemptVariables;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
@@ -97,6 +101,11 @@ interface Contact {
   readonly bytes: number;
 }
 
+/** Its type decides which fields an event has, so only what they hold is changed. */
+function redactEvent(redactor: Redactor, event: WorkerBatch["events"][number]): WorkerBatch["events"][number] {
+  return { ...event, data: redactor.redactValue(event.data) as Record<string, unknown> };
+}
+
 export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
   return new AttemptWorkerService(deps);
 }
@@ -142,6 +151,7 @@ class AttemptWorkerService implements WorkerService {
       gateway: models.length > 0 ? "open" : "none",
       egress: task.spec.egress,
       ...(setupEgress === null ? {} : { setupEgress }),
+      ...(setupEgress !== null && (await this.#deps.variables.hasAny(task)) ? { setupVariables: true } : {}),
       ...(compactAt === undefined ? {} : { compactAt }),
       ...(fallbackModel === undefined ? {} : { fallbackModel }),
       ...(task.spec.reviewModel === undefined ? {} : { reviewModel: task.spec.reviewModel }),
@@ -168,11 +178,23 @@ class AttemptWorkerService implements WorkerService {
     };
   }
 
+  async variables(taskId: string, attempt: number): Promise<WorkerVariables> {
+    return await this.#deps.variables.give(await this.#current(taskId, attempt));
+  }
+
   async accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck> {
-    const { taskLog, bus } = this.#deps;
-    const { attempt, events } = batch;
+    const { taskLog, bus, variables } = this.#deps;
+    const { attempt } = batch;
     const task = await this.#current(taskId, attempt);
-    for (const delta of batch.deltas ?? []) bus.publishDelta({ taskId, userId: task.userId, ...delta });
+    const redactor = await variables.redactor(task);
+    const events = redactor === null ? batch.events : batch.events.map((event) => redactEvent(redactor, event));
+    for (const { messageId, text } of batch.deltas ?? [])
+      bus.publishDelta({
+        taskId,
+        userId: task.userId,
+        messageId,
+        text: variables.redactDelta(taskId, messageId, text),
+      });
     if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
     const fresh = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
     if (fresh.length > 0) await this.#countBytes(task, attempt, bytes);
@@ -196,13 +218,14 @@ class AttemptWorkerService implements WorkerService {
   }
 
   async append(taskId: string, record: StoredRecord): Promise<void> {
-    await this.#current(taskId, record.attempt);
+    const redactor = await this.#deps.variables.redactor(await this.#current(taskId, record.attempt));
     if (Buffer.byteLength(record.json) > RECORD_BYTES)
       throw new SlipwayError(
         "payload_too_large",
         `A record holds at most ${RECORD_BYTES} bytes. Cut its content before it is written.`,
       );
-    const result = await this.#deps.store.appendRecord({ taskId, ...record });
+    const json = redactor === null ? record.json : JSON.stringify(redactor.redactValue(JSON.parse(record.json)));
+    const result = await this.#deps.store.appendRecord({ taskId, ...record, json });
     switch (result.kind) {
       case "appended":
       case "known":
@@ -237,14 +260,15 @@ class AttemptWorkerService implements WorkerService {
   }
 
   async inspect(taskId: string, attempt: number, sha: string, signal: AbortSignal): Promise<readonly Finding[]> {
-    const { repos } = this.#deps;
-    const { baseSha } = (await this.#current(taskId, attempt)).snapshot.context;
+    const { repos, variables } = this.#deps;
+    const task = await this.#current(taskId, attempt);
+    const { baseSha } = task.snapshot.context;
     const key = `${taskId} ${attempt}`;
     const calls = (this.#inspections.get(taskId)?.key === key ? this.#inspections.get(taskId)?.calls : 0) ?? 0;
     this.#inspections.set(taskId, { key, calls: calls + 1 });
     if (baseSha === null || calls >= INSPECTIONS || !(await repos.has(taskId, sha))) return [];
     try {
-      return await repos.inspect(taskId, baseSha, sha, signal);
+      return await repos.inspect(taskId, baseSha, sha, signal, await variables.secrets(task));
     } catch (error) {
       // The push is looked at again; the agent does not wait for that.
       if (signal.aborted) throw error;

@@ -4,6 +4,7 @@
  */
 
 import type { Act } from "./audit.ts";
+import type { VariablePhase } from "../protocol/repositories.ts";
 
 export type Role = "user" | "operator" | "admin";
 
@@ -96,6 +97,19 @@ export interface Credential {
   readonly createdAt: number;
 }
 
+/** A value for the commands of a person's tasks on a repository. */
+export interface StoredVariable {
+  readonly userId: string;
+  /** Canonical address without `.git`. */
+  readonly repo: string;
+  readonly name: string;
+  /** The value, encrypted by src/auth/vault.ts. */
+  readonly sealed: string;
+  readonly secret: boolean;
+  readonly phase: VariablePhase;
+  readonly updatedAt: number;
+}
+
 /**
  * Contract in test/contract/accounts.ts.
  * - Writes are durable when they resolve, like those of Store, and visible to every later read.
@@ -174,6 +188,12 @@ export interface Accounts {
   credentials(userId: string): Promise<Credential[]>;
   credentialFor(userId: string, host: string): Promise<Credential | null>;
   deleteCredential(userId: string, id: string): Promise<boolean>;
+
+  /** Inserts, or replaces the person's variable of that name for the repository. */
+  putVariable(variable: StoredVariable): Promise<void>;
+  /** Sorted by repository and name. @param repo null = of all repositories. */
+  variables(userId: string, repo: string | null): Promise<StoredVariable[]>;
+  deleteVariable(userId: string, repo: string, name: string): Promise<boolean>;
 
   reply(address: ReplyAddress): Promise<Reply | null>;
   /**

@@ -1,7 +1,7 @@
 /** The broker port and the callbacks that the coordinator implements for it. */
 import type { BudgetStanding } from "../budget.ts";
 import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
-import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "../protocol/worker.ts";
+import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec, WorkerVariables } from "../protocol/worker.ts";
 import type { Finding } from "../values/push-guard.ts";
 import type { OpenedAttachment } from "./attachments.ts";
 import type { StoredRecord } from "./transcripts.ts";
@@ -44,6 +44,8 @@ export interface WorkerApi extends TranscriptApi {
    * @param bytes size of the batch as JSON.
    */
   accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck>;
+  /** The variables of the attempt's commands in its present phase. */
+  variables(taskId: string, attempt: number): Promise<WorkerVariables>;
   /**
    * Called after the gateway refused a request because of the budget. When a question is due, it is
    * open before this resolves.

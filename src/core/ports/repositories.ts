@@ -1,7 +1,7 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { TaskFailure } from "../failure.ts";
 import type { GcMode, Garbage } from "../lib/garbage.ts";
-import type { Finding } from "../values/push-guard.ts";
+import type { Finding, KnownSecret } from "../values/push-guard.ts";
 import type { PullRequest, PullRequestMode } from "../task.ts";
 
 /**
@@ -185,8 +185,17 @@ export interface Repositories {
     },
     signal: AbortSignal,
   ): Promise<BranchComparison>;
-  /** What the guard (src/core/values/push-guard.ts) finds in the new commits up to `head`. */
-  inspect(taskId: string, base: string, head: string, signal: AbortSignal): Promise<Finding[]>;
+  /**
+   * What the guard (src/core/values/push-guard.ts) finds in the new commits up to `head`.
+   * @param secrets whose values, in a file, a name or a message, are findings under any rules.
+   */
+  inspect(
+    taskId: string,
+    base: string,
+    head: string,
+    signal: AbortSignal,
+    secrets?: readonly KnownSecret[],
+  ): Promise<Finding[]>;
   /**
    * The change without these files and folders, as one commit on what the upstream has. Gives the
    * same commit each time. @throws TaskFailure `push_held` when nothing would be left.

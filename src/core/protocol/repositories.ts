@@ -54,3 +54,99 @@ export const recentRepositorySchema = z.strictObject({
   usedAt: time.describe("When the last task was submitted."),
 });
 export type RecentRepositoryRow = z.infer<typeof recentRepositorySchema>;
+
+// ---------------------------------------------------------------- variables
+
+/**
+ * Variables of a repository: values that a person gives to the commands of their tasks there.
+ * Names that would change the loader, the shell, git or Slipway itself are not taken.
+ */
+export const VARIABLE_PHASES = ["setup", "agent"] as const;
+/** Which commands get it: those of the setup alone, or also those of the agent. */
+export type VariablePhase = (typeof VARIABLE_PHASES)[number];
+
+/** A variable with its value, as commands get it. */
+export interface Variable {
+  readonly name: string;
+  readonly value: string;
+  /** It is redacted wherever it shows up. */
+  readonly secret: boolean;
+  readonly phase: VariablePhase;
+}
+
+/** Variables of one repository, bytes of one value, and bytes of all values of a repository. */
+export const VARIABLES = 50;
+export const VARIABLE_BYTES = 16 * 1_024;
+export const VARIABLES_BYTES = 64 * 1_024;
+/** A shorter text stands in too many places to be redacted. */
+export const SECRET_LENGTH = 8;
+
+const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,99}$/;
+const RESERVED = new RegExp(
+  `^(?:${[
+    "SLIPWAY_.*|ANTHROPIC_.*|GIT_.*|LD_.*|DYLD_.*|MALLOC_.*|GLIBC_TUNABLES|GCONV_PATH|BASH.*|SHELLOPTS",
+    "PATH|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|SHLVL|_|IFS|ENV|CDPATH|GLOBIGNORE|PROMPT_COMMAND|PS[0-4]",
+    "NODE_OPTIONS|NODE_PATH|NODE_COMPILE_CACHE|(?:HTTPS?|ALL|NO|FTP)_PROXY|CI|PAGER|TERM|NO_COLOR",
+  ].join("|")})$`,
+  "i",
+);
+
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/** What is wrong with the name, as the end of a sentence; null = nothing. */
+export function explainVariableName(name: string): string | null {
+  if (!NAME.test(name)) return "must have letters, digits and _ only, no digit first, and 100 characters at most";
+  return RESERVED.test(name) ? "is set by Slipway or changes how programs start; choose another name" : null;
+}
+
+export const variableBytes = (value: string): number => new TextEncoder().encode(value).length;
+
+/** The same of a value. Never contains the value. */
+export function explainVariableValue(value: string, secret: boolean): string | null {
+  if (value.includes("\0") || LONE_SURROGATE.test(value)) return "must be text without NUL";
+  if (variableBytes(value) > VARIABLE_BYTES) return `must have at most ${VARIABLE_BYTES} bytes`;
+  if (secret && value.trim().length < SECRET_LENGTH)
+    return `must have at least ${SECRET_LENGTH} characters as a secret: a shorter one cannot be redacted`;
+  return null;
+}
+
+const variableNameSchema = z
+  .string()
+  .max(200)
+  .superRefine((name, context) => {
+    const problem = explainVariableName(name);
+    if (problem !== null) context.addIssue({ code: "custom", message: problem });
+  });
+
+const phase = z.enum(VARIABLE_PHASES).describe("setup = only before the agent begins; agent = also after that.");
+
+export const newVariableSchema = z
+  .strictObject({
+    repo: z.string().min(1).max(2_000).describe("The https address of the repository."),
+    name: variableNameSchema,
+    value: z.string().max(100_000),
+    secret: z.boolean().optional().describe("True unless it is said; a secret is never shown again."),
+    phase: phase.optional(),
+  })
+  .superRefine(({ value, secret = true }, context) => {
+    const problem = explainVariableValue(value, secret);
+    if (problem !== null) context.addIssue({ code: "custom", path: ["value"], message: problem });
+  });
+export type NewVariable = z.infer<typeof newVariableSchema>;
+
+export const variableSchema = z.strictObject({
+  repo: z.string(),
+  name: z.string(),
+  secret: z.boolean(),
+  phase,
+  /** Null for a secret. */
+  value: z.string().nullable(),
+  updatedAt: z.iso.datetime(),
+});
+export type RepositoryVariable = z.infer<typeof variableSchema>;
+
+export const variableAddressSchema = z.strictObject({
+  repo: z.string().min(1).max(2_000).describe("The address of the repository."),
+  name: z.string().max(200).describe("The name of the variable."),
+});
+export type VariableAddress = z.infer<typeof variableAddressSchema>;

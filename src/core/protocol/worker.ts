@@ -11,6 +11,7 @@
  *                                           number, 413 when the transcript or record is too large
  * POST /worker/v1/inspect                -> { findings } of the guard before the push
  * GET  /worker/v1/attachment?id=         -> the bytes of one of the task's attachments
+ * GET  /worker/v1/variables              -> WorkerVariables of the phase
  * GET  /worker/v1/budget                 -> WorkerBudget; requested after a 402 of the gateway
  *      /anthropic/v1/messages            -> the Messages API, through the coordinator
  *      /git/repo.git/...                 -> git smart HTTP on the task repository
@@ -117,6 +118,12 @@ export const workerCommandSchema = z.discriminatedUnion("type", [
 ]);
 export type WorkerCommand = z.infer<typeof workerCommandSchema>;
 
+/** Variables for commands; a secret is removed from their output before anybody reads it. */
+export const workerVariablesSchema = z.strictObject({
+  variables: z.array(z.strictObject({ name: z.string(), value: z.string(), secret: z.boolean() })),
+});
+export type WorkerVariables = z.infer<typeof workerVariablesSchema>;
+
 /** Asks what the guard finds in a commit that was pushed to `checkpointRef` or `workRef`. */
 export const inspectRequestSchema = z.strictObject({ attempt: z.int().positive(), sha: z.string().max(64) });
 export const workerFindingsSchema = z.strictObject({ findings: z.array(findingSchema) });
@@ -164,6 +171,8 @@ export const workerSpecSchema = z.strictObject({
   mcpServers: mcpServersSchema.optional(),
   /** The repository's setup commands, in order. */
   setup: z.array(z.strictObject({ command: z.string(), timeoutMs: z.number().positive() })),
+  /** The setup gets variables (`/worker/v1/variables`); absent = it gets none. */
+  setupVariables: z.literal(true).optional(),
   /** Commands that the worker runs after the agent. */
   verify: z.array(z.string()),
   budget: budgetSchema,

@@ -16,8 +16,16 @@ export const FINDING_KINDS = [
 ] as const;
 export type FindingKind = (typeof FINDING_KINDS)[number];
 
+/** The value of a secret variable: no rule lets it pass, and no person. */
+const VARIABLE = "variable";
+
+export interface KnownSecret {
+  readonly name: string;
+  readonly value: string;
+}
+
 export const findingSchema = z.strictObject({
-  kind: z.enum(FINDING_KINDS),
+  kind: z.enum([...FINDING_KINDS, VARIABLE]),
   /** Empty for a finding about the whole change. */
   path: z.string(),
   /** For people, without a full stop. */
@@ -45,6 +53,10 @@ export const DEFAULT_GUARD: GuardRules = {
   asks: FINDING_KINDS.filter((kind) => kind !== "lock_file"),
 };
 
+/** Whether a person may say to push it anyway. */
+export const isPushable = (findings: readonly Pick<Finding, "kind">[]): boolean =>
+  findings.every(({ kind }) => kind !== VARIABLE);
+
 /** Findings that are named in a text; more are counted. */
 const NAMED = 20;
 const TEXT_LENGTH = 3_500;
@@ -69,9 +81,10 @@ export type GuardChoice = "push" | "leave_out";
 /** The id depends on the commit and what was found: a decision holds for nothing else. */
 export function guardQuestion(sha: string, findings: readonly Finding[]) {
   // A change that is too large as a whole has no file to leave out.
-  const options = GUARD_OPTIONS.filter(
-    (option) => option !== "leave these out" || findings.every(({ path }) => path !== ""),
-  );
+  const options = GUARD_OPTIONS.filter((option) => {
+    if (option === "push anyway") return isPushable(findings);
+    return option === "stop" || findings.every(({ path }) => path !== "");
+  });
   return {
     id: `${PREFIX}${sha.slice(0, 16)}_${findings.length}`,
     question: `The push waits for you. In what would be pushed there is:\n${describeFindings(findings)}`,
@@ -82,7 +95,7 @@ export function guardQuestion(sha: string, findings: readonly Finding[]) {
 /** @returns null when the text is none of the options that are offered. */
 export function readGuardAnswer(text: string, offered: readonly string[]): GuardChoice | "stop" | null {
   const answer = text.trim().replace(/[.!]+$/, "");
-  if (/^(?:push(?: it)?(?: anyway)?|yes|y|ok)$/i.test(answer)) return "push";
+  if (/^(?:push(?: it)?(?: anyway)?|yes|y|ok)$/i.test(answer)) return offered.includes("push anyway") ? "push" : null;
   if (/^leave (?:(?:these|them|it) )?out$/i.test(answer))
     return offered.includes("leave these out") ? "leave_out" : null;
   return /^(?:stop|no|n)$/i.test(answer) ? "stop" : null;

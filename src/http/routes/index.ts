@@ -13,6 +13,7 @@ import { linkRoutes, peopleRoutes } from "./people/people.ts";
 import { usageRoutes } from "./people/usage.ts";
 import { providerRoutes } from "./people/providers.ts";
 import { notificationRoutes } from "./notifications.ts";
+import { variableRoutes } from "./people/variables.ts";
 import type { Route } from "../route.ts";
 import { pullRequestRoutes } from "./pull-requests.ts";
 import { repositoryRoutes } from "./repositories.ts";
@@ -26,6 +27,7 @@ const own: readonly Route[] = [
   ...accountRoutes,
   ...tokenRoutes,
   ...credentialRoutes,
+  ...variableRoutes,
   ...userRoutes,
   ...peopleRoutes,
   ...linkRoutes,

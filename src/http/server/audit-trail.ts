@@ -43,6 +43,8 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   revokeToken: always(),
   putCredential: always("host"),
   deleteCredential: always(),
+  putVariable: always("repo", "name", "secret", "phase"),
+  deleteVariable: always("repo", "name"),
   pollDeviceLogin: always(),
   decideDeviceLogin: always("allow"),
   createUser: always("role"),

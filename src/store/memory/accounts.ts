@@ -9,6 +9,7 @@ import type {
   Reply,
   ReplyAddress,
   Session,
+  StoredVariable,
   User,
 } from "../../core/ports/accounts.ts";
 import type { AuditLog } from "../../core/ports/audit.ts";
@@ -24,6 +25,7 @@ export function memoryAccounts(audit: AuditLog): Accounts {
     ...users(own),
     ...tokens(),
     ...credentials(),
+    ...variables(),
     ...replies(),
     with: (act) => auditedAccounts(accounts, audit, act),
   };
@@ -206,5 +208,19 @@ function credentials(): Pick<Accounts, "putCredential" | "credentials" | "creden
     credentials: async (userId) => findAll(userId),
     credentialFor: async (userId, host) => findAll(userId).find((row) => row.host === host) ?? null,
     deleteCredential: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
+  };
+}
+
+function variables(): Pick<Accounts, "putVariable" | "variables" | "deleteVariable"> {
+  const rows = new Map<string, StoredVariable>();
+  const keyOf = (userId: string, repo: string, name: string): string => JSON.stringify([userId, repo, name]);
+  const placeOf = ({ repo, name }: StoredVariable): string => `${repo}\n${name}`;
+  return {
+    putVariable: async (row) => void rows.set(keyOf(row.userId, row.repo, row.name), row),
+    variables: async (userId, repo) =>
+      [...rows.values()]
+        .filter((row) => row.userId === userId && (repo === null || row.repo === repo))
+        .toSorted((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1)),
+    deleteVariable: async (userId, repo, name) => rows.delete(keyOf(userId, repo, name)),
   };
 }

@@ -2,10 +2,11 @@
  * The guard before the push: a real coordinator process, real workers, a real git server. What does
  * not belong into a repository is not pushed, is said, and a person decides.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { secretForms } from "../../../src/core/lib/json/redaction.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
@@ -158,3 +159,57 @@ it("[S9] what the base has already is not found again, and a lock file is only t
   );
   expect(told).toHaveLength(1);
 });
+
+/** Made up; in no script and in no file of the test's repositories. */
+const [SETUP_SECRET, AGENT_SECRET] = ["s3tup-9fK2mQz7Lw-only", 'ag3nt/X4vB8nRt6Y+"kept'];
+const COMMANDS = `printf '%s\\n' "$SETUP_KEY" "$AGENT_KEY" "$STAGE"; printf %s "$AGENT_KEY$SETUP_KEY" | base64 -w0; env | grep -c _KEY`;
+
+it(
+  "[S11] variables reach the commands that their owner says, and no event, log or table has their values",
+  LIMIT,
+  async () => {
+    const run = await submitWithVariables([{ bash: COMMANDS }, { bash: "echo $((RANDOM)) > once.txt" }]);
+    const done = await settled(run.task.id);
+    expect([done.outcome, done.failure]).toEqual(["pushed", null]);
+    const events = await server.events(run.task.id);
+    const outputs = events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
+    expect(outputs[0]).toMatch(/^\[secret\]\n\[secret\]\nstaging\n.*2\n$/);
+    expect(outputs[1]).toMatch(/^\n\[secret\]\nstaging\n.*1\n$/);
+    const said = JSON.stringify(events) + server.stderr();
+    const stored = ["slipway.db", "slipway.db-wal"].map((name) => readFileSync(join(dir, "data", name), "latin1"));
+    for (const form of [SETUP_SECRET, AGENT_SECRET].flatMap(secretForms))
+      for (const text of [said, ...stored]) expect(text).not.toContain(form);
+  },
+);
+
+it("[S11] [S9] a commit with the value of a secret is not pushed, whatever a person says", LIMIT, async () => {
+  const run = await submitWithVariables([
+    { bash: `printf 'a\\nkey=%s\\n' "$AGENT_KEY" > config.txt; printf '\\0%s' "$AGENT_KEY" > key.bin` },
+    write("src/a.ts", "export const a = 1;\n"),
+  ]);
+  const question = await asked(run.task.id);
+  expect(question.options).toEqual(["leave these out", "stop"]);
+  expect(question.question).toContain("config.txt: line 2, the value of the variable AGENT_KEY");
+  expect(question.question).toContain("key.bin");
+  expect((await answer(run.task.id, question.id, "push anyway")).status).toBe(400);
+  await answer(run.task.id, question.id, "leave these out");
+  expect((await settled(run.task.id)).outcome).toBe("pushed");
+  expect(files(run)).toEqual([".slipway.yml", "README.md", "src/a.ts"]);
+});
+
+async function submitWithVariables(steps: readonly object[]): Promise<Run> {
+  repos += 1;
+  const name = `variables${repos}`;
+  const setup = { ".slipway.yml": JSON.stringify({ setup: [COMMANDS] }) };
+  const repo = upstream.createRepo(name, { "README.md": "# App\n", ...setup }).url;
+  for (const variable of [
+    { name: "SETUP_KEY", value: SETUP_SECRET },
+    { name: "AGENT_KEY", value: AGENT_SECRET, phase: "agent" },
+    { name: "STAGE", value: "staging", secret: false },
+  ])
+    expect((await server.call("POST", "/v1/variables", { repo, ...variable })).status).toBe(201);
+  const script = [...steps, { finish: { title: "A change", summary: "Done." } }];
+  const { status, body } = await server.call("POST", "/v1/tasks", { repo, prompt: "A change.", script });
+  expect(status, JSON.stringify(body)).toBe(201);
+  return { name, task: body as WireTask };
+}

@@ -3,7 +3,7 @@
  *
  * B4 The current directory is kept from one command to the next, shell variables are not.
  */
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { runCommand, type End } from "./command.ts";
 import type { Logs } from "./logs.ts";
 import { readLogExcerpt } from "./output.ts";
@@ -21,11 +21,18 @@ export class Bash {
   readonly #root: string;
   readonly #logs: Logs;
   readonly #env: Readonly<Record<string, string>>;
+  readonly #redact: (text: string) => string;
   #cwd: string;
 
   /** @param logs in a directory outside the workspace. */
-  constructor(root: string, logs: Logs, env: Readonly<Record<string, string>> = {}) {
+  constructor(
+    root: string,
+    logs: Logs,
+    env: Readonly<Record<string, string>> = {},
+    redact: (text: string) => string = (text) => text,
+  ) {
     this.#root = root;
+    this.#redact = redact;
     this.#env = env;
     this.#cwd = root;
     this.#logs = logs;
@@ -53,6 +60,7 @@ export class Bash {
       const { end, exitCode, ms } = await runCommand({ script, cwd: this.cwd, env, log, timeoutMs, signal, ...watch });
       if (end === "aborted") throw signal.reason;
       this.#rememberCwd(cwdFile);
+      this.#redactLog(log);
       const { output, truncated } = readLogExcerpt(log);
       keepLog = truncated;
       return {
@@ -66,6 +74,13 @@ export class Bash {
       if (keepLog) this.#logs.keep(log);
       else this.#logs.remove(log);
     }
+  }
+
+  /** Before it is cut: half of a secret is not recognised. */
+  #redactLog(log: string): void {
+    const text = readFileSync(log, "utf8");
+    const redacted = this.#redact(text);
+    if (redacted !== text) writeFileSync(log, redacted);
   }
 
   #rememberCwd(file: string): void {

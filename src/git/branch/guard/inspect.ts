@@ -4,7 +4,9 @@
  * coordinator, over the objects of the task repository, and runs no filter and no program.
  */
 import { GitError } from "../../../core/lib/git-error.ts";
-import type { Finding, Found, GuardRules } from "../../../core/values/push-guard.ts";
+import type { Finding, Found, GuardRules, KnownSecret } from "../../../core/values/push-guard.ts";
+import { secretForms } from "../../../core/lib/json/redaction.ts";
+import { lineAt } from "./entropy.ts";
 import type { Git } from "../../git-process.ts";
 import { generatedFolder, inspectLink, inspectPaths, isLockFile, isNewLink, type ChangedEntry } from "./paths.ts";
 import type { SecretSearch } from "./secret-search.ts";
@@ -14,6 +16,7 @@ export interface InspectCall {
   readonly base: string;
   readonly head: string;
   readonly rules: GuardRules;
+  readonly secrets: readonly KnownSecret[];
 }
 
 interface Blob {
@@ -28,6 +31,8 @@ const LIST_BYTES = 32 * 2 ** 20;
 const BATCH_BYTES = 2 ** 20;
 const BATCH_FILES = 200;
 const LINK_BYTES = 4_096;
+/** Larger files are not searched for the values of variables. */
+const SEARCHED_BYTES = 64 * 2 ** 20;
 /** A file with a NUL within these bytes is not text. */
 const SNIFFED = 8_000;
 /** Findings of one kind that are kept. */
@@ -43,10 +48,15 @@ export async function inspectChange(
   call: InspectCall,
   signal: AbortSignal,
 ): Promise<Finding[]> {
-  if (call.rules.asks.length === 0) return [];
+  const { rules, secrets } = call;
+  if (rules.asks.length + secrets.length === 0) return [];
   const inspection = new Inspection(git, search, call, signal);
-  const found = [...(await inspection.names()), ...(await inspection.contents())];
-  const findings = found.map((one): Finding => ({ ...one, holds: call.rules.asks.includes(one.kind) }));
+  const variables = secrets.length === 0 ? [] : await inspection.variables(secrets);
+  const found = rules.asks.length === 0 ? [] : [...(await inspection.names()), ...(await inspection.contents())];
+  const findings = [...variables, ...found].map((one): Finding => {
+    const holds = one.kind === "variable" || rules.asks.includes(one.kind);
+    return { ...one, holds };
+  });
   // What a person decides about comes first.
   return findings.toSorted((a, b) => Number(b.holds) - Number(a.holds));
 }
@@ -92,6 +102,33 @@ class Inspection {
       found.push({ kind: "large_change", path: "", detail: `${inMb(total)} MB of new files in all` });
     const searched = blobs.filter(({ size }) => size <= fileBytes);
     return [...cap(found), ...cap(await this.#secrets(searched))];
+  }
+
+  /** Findings about values of variables, in files of any kind, their names, and messages. */
+  async variables(secrets: readonly KnownSecret[]): Promise<Found[]> {
+    const known = secrets.map(({ name, value }) => ({ name, forms: secretForms(value) }));
+    const found: Found[] = [];
+    const add = (path: string, where: string, text: string, before = ""): void => {
+      for (const { name, forms } of known) {
+        const form = forms.find((one) => text.includes(one) && !before.includes(one));
+        if (form === undefined) continue;
+        const line = where === "" ? `line ${lineAt(text, text.indexOf(form))}` : where;
+        found.push({ kind: "variable", path, detail: `${line}, the value of the variable ${name}` });
+      }
+    };
+    const format = "--format=%an%n%ae%n%cn%n%ce%n%B";
+    const messages = await this.#run([...MIRRORED, "log", format, this.#call.head, ...this.#known()], LIST_BYTES);
+    add("", "a commit's message", messages.text);
+    for (const batch of toBatches(((await this.#newBlobs()) ?? []).filter(({ size }) => size <= SEARCHED_BYTES))) {
+      this.#signal.throwIfAborted();
+      for (const { path, bytes } of await this.#read(batch)) {
+        const text = bytes.toString("latin1");
+        const isSeen = known.some(({ forms }) => forms.some((form) => text.includes(toLatin1(form))));
+        if (isSeen) add(path, "", bytes.toString("utf8"), await this.#inBase(path));
+      }
+      for (const { path } of batch) add("", "a file's name", path);
+    }
+    return cap(found);
   }
 
   async #secrets(blobs: readonly Blob[]): Promise<Found[]> {
@@ -144,11 +181,15 @@ class Inspection {
     return tracked;
   }
 
+  /** What the upstream has, for the commands that list commits. */
+  #known(): string[] {
+    return ["--not", this.#call.base, "--alternate-refs", ...KNOWN];
+  }
+
   /** Null when there are too many. */
   async #newBlobs(): Promise<Blob[] | null> {
-    const { base, head } = this.#call;
-    const known = ["--not", base, "--alternate-refs", ...KNOWN];
-    const listed = await this.#run([...MIRRORED, "rev-list", "--objects", head, ...known], LIST_BYTES);
+    const args = ["rev-list", "--objects", this.#call.head, ...this.#known()];
+    const listed = await this.#run([...MIRRORED, ...args], LIST_BYTES);
     if (listed.truncated) return null;
     const paths = new Map<string, string>();
     for (const line of listed.text.split("\n")) {
@@ -181,6 +222,8 @@ class Inspection {
     return this.#git({ cwd, signal: this.#signal, args, ...limit, ...(input === undefined ? {} : { input }) });
   }
 }
+
+const toLatin1 = (text: string): string => Buffer.from(text).toString("latin1");
 
 const TOO_MANY: Found = { kind: "large_change", path: "", detail: "too many files to look at" };
 

@@ -14,6 +14,7 @@ import type {
 } from "../../../core/ports/accounts.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import { insertIdentity, mapRow, orConflict, peopleReads, peopleWrites } from "./people.ts";
+import { variableReads, variableWrites } from "./variables.ts";
 import type { AccountWrites } from "../writer/messages.ts";
 
 interface UserRow {
@@ -199,6 +200,7 @@ export function accountWrites(db: Connection): AccountWrites {
     ...userWrites(db),
     ...sessionWrites(db),
     ...peopleWrites(db),
+    ...variableWrites(db),
     createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes }: AccessToken): void =>
       void createToken.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes?.join(",") ?? null),
     touchToken: (id: string, at: number): void => void touch.run(at, id),
@@ -214,6 +216,7 @@ type Run = GroupCommit["run"];
 /** @returns the accounts, by the way in which their writes run. */
 export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "reply" | "putReply" | "with"> {
   const people = peopleReads(db);
+  const variables = variableReads(db);
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
@@ -233,6 +236,7 @@ export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "re
   );
   return (run) => ({
     ...people(run),
+    ...variables(run),
     createUser: (user, identity) => orConflict("A user with this e-mail", run("createUser", user, identity)),
     changeUser: (id, change) => run("changeUser", id, change),
     acceptInvitation: (id, at, user) => orConflict("A user with this e-mail", run("acceptInvitation", id, at, user)),

@@ -11,6 +11,7 @@ import type {
   ProviderIdentity,
   Reply,
   Session,
+  StoredVariable,
   User,
   UserChange,
 } from "../../../core/ports/accounts.ts";
@@ -62,6 +63,8 @@ export interface AccountWrites {
   deleteToken(userId: string, id: string): boolean;
   putCredential(credential: Credential): void;
   deleteCredential(userId: string, id: string): boolean;
+  putVariable(variable: StoredVariable): void;
+  deleteVariable(userId: string, repo: string, name: string): boolean;
 }
 
 export interface LedgerWrites {

@@ -1,0 +1,113 @@
+/**
+ * Variables of a task's attempts: which values its commands get in which phase, and the removal of
+ * secrets from what comes back.
+ *
+ * V1 A worker gets what its phase allows. The phase is read from the log: once `ready` is recorded,
+ *    the values of the setup are not given again.
+ * V2 A value that was given stays redacted until the task is settled, also after its owner has
+ *    changed or removed the variable.
+ */
+import { Redactor, type StreamRedactor } from "../../../core/lib/json/redaction.ts";
+import type { WorkerVariables } from "../../../core/protocol/worker.ts";
+import type { Sandbox } from "../../../core/ports/sandbox.ts";
+import { isSettledState, sandboxName, type Task } from "../../../core/task.ts";
+import type { Variable } from "../../../core/protocol/repositories.ts";
+import type { KnownSecret } from "../../../core/values/push-guard.ts";
+import type { TaskLog } from "../../task-log.ts";
+
+export interface VariablesDeps {
+  /** The person's variables of the repository, opened; absent = there are none. */
+  readonly variablesFor?: ((userId: string, repo: string) => Promise<readonly Variable[]>) | undefined;
+}
+
+interface AttemptVariablesDeps extends VariablesDeps {
+  readonly taskLog: Pick<TaskLog, "onCommit">;
+  readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
+}
+
+/** Messages of a task that are streamed at once. */
+const STREAMS = 100;
+
+/** What this process knows of a task. */
+interface Known {
+  /** By value: the name. Secrets that were stored when somebody looked. */
+  readonly secrets: Map<string, string>;
+  redactor: Redactor;
+  /** By message; with the redactor that they were made of. */
+  streams: Map<string, StreamRedactor>;
+}
+
+export class AttemptVariables {
+  readonly #deps: AttemptVariablesDeps;
+  readonly #known = new Map<string, Known>();
+
+  constructor(deps: AttemptVariablesDeps) {
+    this.#deps = deps;
+    deps.taskLog.onCommit((task) => {
+      if (isSettledState(task.state)) this.#known.delete(task.id);
+    });
+  }
+
+  /** What the commands of the task get now. Nothing where nothing isolates them. */
+  async give(task: Task): Promise<WorkerVariables> {
+    const isSetup = task.state === "provisioning";
+    const given = (await this.#read(task)).filter(({ phase }) => isSetup || phase === "agent");
+    return { variables: given.map(({ name, value, secret }) => ({ name, value, secret })) };
+  }
+
+  /** Whether the setup gets any. */
+  async hasAny(task: Task): Promise<boolean> {
+    return (await this.#read(task)).length > 0;
+  }
+
+  /** Null = there is nothing to remove. */
+  async redactor(task: Pick<Task, "id" | "userId" | "spec">): Promise<Redactor | null> {
+    const { secrets, redactor } = await this.#remember(task);
+    return secrets.size === 0 ? null : redactor;
+  }
+
+  async secrets(task: Pick<Task, "id" | "userId" | "spec">): Promise<KnownSecret[]> {
+    return [...(await this.#remember(task)).secrets].map(([value, name]) => ({ name, value }));
+  }
+
+  /** Of a task whose worker was given something; others have nothing to remove. */
+  redactNow(taskId: string, text: string): string {
+    return this.#known.get(taskId)?.redactor.redact(text) ?? text;
+  }
+
+  /** Text of a message that is being written; a secret may be split over two pieces. */
+  redactDelta(taskId: string, messageId: string, text: string): string {
+    const known = this.#known.get(taskId);
+    if (known === undefined || known.secrets.size === 0) return text;
+    const stream = known.streams.get(messageId) ?? known.redactor.stream();
+    known.streams.delete(messageId);
+    known.streams.set(messageId, stream);
+    const [oldest] = known.streams.keys();
+    if (known.streams.size > STREAMS && oldest !== undefined) known.streams.delete(oldest);
+    return stream.push(text);
+  }
+
+  async #read(task: Task): Promise<readonly Variable[]> {
+    const { sandbox, variablesFor } = this.#deps;
+    const name = sandboxName(task.id, task.snapshot.context.attempt);
+    if (sandbox.runsRepositoryCommands?.(name) === false) return [];
+    const stored = (await variablesFor?.(task.userId, task.spec.repo)) ?? [];
+    this.#add(task.id, stored);
+    return stored;
+  }
+
+  async #remember({ id, userId, spec }: Pick<Task, "id" | "userId" | "spec">): Promise<Known> {
+    return this.#add(id, (await this.#deps.variablesFor?.(userId, spec.repo)) ?? []);
+  }
+
+  #add(taskId: string, stored: readonly Variable[]): Known {
+    const known = this.#known.get(taskId) ?? { secrets: new Map(), redactor: new Redactor([]), streams: new Map() };
+    this.#known.set(taskId, known);
+    const fresh = stored.filter(({ secret, value }) => secret && !known.secrets.has(value));
+    if (fresh.length === 0) return known;
+    for (const { name, value } of fresh) known.secrets.set(value, name);
+    known.redactor = new Redactor([...known.secrets.keys()]);
+    known.streams = new Map();
+    return known;
+  }
+}
