@@ -124,6 +124,9 @@ export interface RouteCall<B, Q> {
  */
 export type Replay = "store" | "handler" | { readonly memoryMs: number };
 
+/** For answers with a secret: kept in memory only, as long as a client repeats a lost call. */
+export const MEMORY_REPLAY = { memoryMs: 30_000 };
+
 export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.ZodType> {
   readonly method: Method;
   /** Express style: `/v1/tasks/:id`. */

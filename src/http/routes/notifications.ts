@@ -17,7 +17,7 @@ import {
   receiptSchema,
 } from "../../core/protocol/push.ts";
 import type { DeviceReport } from "../../notifications/service.ts";
-import { EMPTY, json, route } from "../route.ts";
+import { EMPTY, json, route, MEMORY_REPLAY } from "../route.ts";
 
 function wireNotification(row: Notification): z.infer<typeof notificationSchema> {
   const { id, taskId, kind, title, ended, problem } = row;
@@ -108,7 +108,7 @@ export const notificationRoutes = [
     method: "post",
     path: "/v1/push/receipts",
     access: "none",
-    replay: { memoryMs: 30_000 },
+    replay: MEMORY_REPLAY,
     operation: "sendReceipt",
     summary: "A device says that it showed a notification, or that its person opened it or acted on it",
     body: receiptSchema,
@@ -123,7 +123,7 @@ export const notificationRoutes = [
     method: "post",
     path: "/v1/push/presence",
     access: "user",
-    replay: { memoryMs: 30_000 },
+    replay: MEMORY_REPLAY,
     operation: "reportPresence",
     summary: "A page says which task its person looks at, every 20 s; no notification about it is sent meanwhile",
     body: presenceSchema,

@@ -125,12 +125,12 @@ async function fill(server: RealServer, repo: string): Promise<Tasks> {
   const failing = script({ bash: "echo lost > lost.txt" }, { exit: 7 });
   const failed = await submit({ ...failing, maxAttempts: 1 });
   await until(failed.id, "failed");
-  const working = script({ bash: "echo one > one.txt" }, { say: "one" }, { usage: { usd: 0.5 } }, { wait: 80_000_000 });
+  const working = script({ bash: "echo one > one.txt" }, { say: "one" }, { wait: 80_000_000 });
   const running = await submit(working);
   await until(running.id, "working");
   await eventually(
-    async () => ((await server.events(running.id)).some(({ type }) => type === "usage") ? true : null),
-    "usage",
+    async () => ((await server.events(running.id)).some(({ type }) => type === "message") ? true : null),
+    "a message",
   );
   const attach = async (name: string): Promise<string> =>
     ((await server.call("POST", `/v1/attachments?name=${name}`, name)).body as { id: string }).id;

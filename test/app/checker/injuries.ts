@@ -171,7 +171,7 @@ const LOGS: Injury[] = [
       "T1",
       "the usage of an event",
       true,
-      "running",
+      "done",
       "UPDATE task_events SET data = json_set(data, '$.usd', 7) WHERE task_id = ? AND type = 'usage'",
     ),
     fromLog: false,

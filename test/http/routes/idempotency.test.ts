@@ -57,6 +57,10 @@ async function device(): Promise<string> {
   return (await call("POST", "/v1/push/devices", { endpoint, keys: PUSH_KEYS, label: "Phone", kinds: [] })).body.id;
 }
 
+const startDevice = async (): Promise<{ deviceCode: string; userCode: string }> =>
+  (await api.call("POST", "/v1/device/start", {})).body;
+const session = async (email: string): Promise<string> => (await api.person(email)).accessToken;
+
 async function running(): Promise<string> {
   const { id } = (await call("POST", "/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
   await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
@@ -177,6 +181,33 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
   "post /v1/users/{id}/enable": async () => ({
     path: `/v1/users/${(await api.person("on@example.com")).userId}/enable`,
   }),
+  "post /v1/users/{id}/quotas": async () => ({
+    path: `/v1/users/${(await api.person("much@example.com")).userId}/quotas`,
+    body: { tasksPerDay: 5 },
+    other: { tasksPerDay: 6 },
+  }),
+  "post /v1/variables": async () => {
+    const body = { repo: REPO, name: "FLAVOUR", value: "sweet and sour" };
+    return { body, other: { ...body, value: "bitter and salty" } };
+  },
+  "delete /v1/variables": async () => {
+    await call("POST", "/v1/variables", { repo: REPO, name: "GONE", value: "soon to be gone" });
+    return { path: `/v1/variables?repo=${encodeURIComponent(REPO)}&name=GONE` };
+  },
+  "post /v1/device/start": async () => ({ token: null }),
+  "post /v1/device/poll": async () => {
+    const [{ deviceCode }, next] = [await startDevice(), await startDevice()];
+    return { token: null, body: { deviceCode }, other: { deviceCode: next.deviceCode } };
+  },
+  "post /v1/device/look": async () => {
+    const [{ userCode }, next] = [await startDevice(), await startDevice()];
+    return { token: await session("looks@example.com"), body: { userCode }, other: { userCode: next.userCode } };
+  },
+  "post /v1/device/decide": async () => {
+    const { userCode } = await startDevice();
+    const token = await session("decides@example.com");
+    return { token, body: { userCode, allow: false }, other: { userCode, allow: true } };
+  },
   "delete /v1/users/{id}/sessions": async () => ({
     path: `/v1/users/${(await api.person("out@example.com")).userId}/sessions`,
   }),

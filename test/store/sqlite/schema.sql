@@ -265,7 +265,7 @@ CREATE TABLE task_specs (
   task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
   spec    TEXT NOT NULL,
   search  TEXT NOT NULL -- title, prompt and repository in lower case
-, repo TEXT AS (json_extract(spec, '$.repo')) VIRTUAL) STRICT;
+, repo TEXT AS (CASE WHEN json_valid(spec) THEN json_extract(spec, '$.repo') END) VIRTUAL) STRICT;
 
 CREATE TABLE tasks (
   id              TEXT PRIMARY KEY,

@@ -24,12 +24,20 @@ import {
 import { parseHostAndPort } from "../../../core/values/hostname.ts";
 import { refresh } from "./browser-session.ts";
 import { readClientInfo } from "../../client-info.ts";
-import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type RouteReply } from "../../route.ts";
+import {
+  EMPTY,
+  json,
+  listQuerySchema,
+  pageOfList,
+  route,
+  type ApiDeps,
+  type RouteReply,
+  MEMORY_REPLAY,
+} from "../../route.ts";
 
 const DAY = 24 * 60 * 60 * 1_000;
 const TOKEN_DAYS = 90;
 /** For credentials of short life: as long as a ticket is valid. */
-const REPLAY = { memoryMs: 30_000 };
 
 /** The response to the creation of a personal token; no other response contains the token. */
 const mintedTokenSchema = tokenSchema.extend({ token: z.string() });
@@ -69,7 +77,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/auth/login",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "login",
     summary: "Log in with e-mail and password",
     body: loginSchema,
@@ -87,7 +95,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/auth/refresh",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "refreshSession",
     summary: "Exchange a refresh token for a new session pair; reuse ends the session",
     body: refreshSchema,
@@ -115,7 +123,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/setup",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "setUp",
     summary: "Create the first admin with the one-time token printed at startup",
     body: setupSchema,
@@ -148,7 +156,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/tickets",
     access: "user",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     scope: "read",
     operation: "createTicket",
     summary: "A one-time ticket for a WebSocket",

@@ -8,11 +8,10 @@ import { SlipwayError } from "../../../core/error.ts";
 import { loginSchema, sessionSchema, setupSchema } from "../../../core/protocol/rest.ts";
 import { readClientInfo } from "../../client-info.ts";
 import { readCookie, rejectOtherSites, setCookie } from "../../cookies.ts";
-import { EMPTY, json, route, type RouteCall, type RouteReply } from "../../route.ts";
+import { EMPTY, json, route, type RouteCall, type RouteReply, MEMORY_REPLAY } from "../../route.ts";
 
 export const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
 /** The refresh has none: its credential is the cookie, which yields the same successor for 30 s. */
-const REPLAY = { memoryMs: 30_000 };
 const COOKIE_SECONDS = 90 * 24 * 60 * 60;
 
 type AnyCall = Pick<RouteCall<unknown, unknown>, "headers" | "isSecure">;
@@ -44,7 +43,7 @@ export const browserSessionRoutes = [
     method: "post",
     path: "/v1/session",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "logInBrowser",
     summary: "Log in with e-mail and password; the refresh token is set as a cookie",
     body: loginSchema,
@@ -78,7 +77,7 @@ export const browserSessionRoutes = [
     method: "post",
     path: "/v1/session/setup",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "setUpInBrowser",
     summary: "Create the first admin with the one-time token, and log in as it",
     body: setupSchema,

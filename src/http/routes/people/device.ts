@@ -9,7 +9,7 @@ import {
   userCodeSchema,
 } from "../../../core/protocol/people.ts";
 import { readClientInfo } from "../../client-info.ts";
-import { EMPTY, json, route } from "../../route.ts";
+import { EMPTY, json, route, MEMORY_REPLAY } from "../../route.ts";
 import { wireSession } from "./auth.ts";
 
 export const deviceRoutes = [
@@ -19,6 +19,7 @@ export const deviceRoutes = [
     access: "none",
     operation: "startDeviceLogin",
     summary: "Begin the log-in of a program: show userCode and verificationUrl to the person",
+    replay: MEMORY_REPLAY,
     answers: { 200: json(deviceStartSchema) },
     problems: ["rate_limited"],
     async handle(call) {
@@ -37,6 +38,7 @@ export const deviceRoutes = [
     operation: "pollDeviceLogin",
     summary: "Whether the person has approved the log-in; the session is given once",
     body: deviceCodeSchema,
+    replay: MEMORY_REPLAY,
     answers: { 200: json(devicePollSchema) },
     problems: ["expired", "forbidden", "unauthenticated"],
     async handle(call) {

@@ -17,14 +17,23 @@ import { pageSchema, sessionSchema, userSchema } from "../../../core/protocol/re
 import { isSettledState, TASK_STATES } from "../../../core/task.ts";
 import { readClientInfo } from "../../client-info.ts";
 import { rejectOtherSites } from "../../cookies.ts";
-import { EMPTY, json, listQuerySchema, nothing, pageOfList, route, type ApiDeps, type RouteCall } from "../../route.ts";
+import {
+  EMPTY,
+  json,
+  listQuerySchema,
+  nothing,
+  pageOfList,
+  route,
+  type ApiDeps,
+  type RouteCall,
+  MEMORY_REPLAY,
+} from "../../route.ts";
 import { wireSession, wireUser } from "./auth.ts";
 import { browserReply, browserSessionSchema } from "./browser-session.ts";
 
 const DAY = 24 * 60 * 60_000;
 const INVITATION_DAYS = 7;
 /** As long as a ticket is valid. */
-const REPLAY = { memoryMs: 30_000 };
 const OPEN_STATES = TASK_STATES.filter((state) => !isSettledState(state));
 
 function wireLink({ id, kind, email, role, createdAt, expiresAt }: Link): z.infer<typeof linkSchema> {
@@ -185,7 +194,7 @@ export const linkRoutes = [
     method: "post",
     path: "/v1/links/look",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "lookAtLink",
     summary: "What a one-time link is for",
     body: linkTokenSchema,
@@ -201,7 +210,7 @@ export const linkRoutes = [
     method: "post",
     path: "/v1/links/accept",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "acceptLink",
     summary: "Use a one-time link: make the account or set the password, and log in",
     body: acceptLinkSchema,
@@ -215,7 +224,7 @@ export const linkRoutes = [
     method: "post",
     path: "/v1/session/link",
     access: "none",
-    replay: REPLAY,
+    replay: MEMORY_REPLAY,
     operation: "acceptLinkInBrowser",
     summary: "Use a one-time link in a browser; the refresh token is set as a cookie",
     body: acceptLinkSchema,
