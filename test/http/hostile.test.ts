@@ -216,7 +216,7 @@ describe("[S6] bodies", () => {
     );
     const cancel = await api.call("POST", `/v1/tasks/${task.id}/cancel`, { token, body: { force: true } });
     expect(cancel.body.errors).toEqual([{ path: "force", message: "is not a known field" }]);
-    expect((await api.call("GET", "/v1/tasks?owner=1", { token })).body.errors[0].path).toBe("owner");
+    expect((await api.call("GET", "/v1/tasks?owner_id=1", { token })).body.errors[0].path).toBe("owner_id");
     expect((await api.call("GET", "/v1/tasks?limit=1&limit=2", { token })).status).toBe(400);
   });
 });

@@ -14,7 +14,7 @@ import type { Proposal } from "../../core/event.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
-import { sandboxName, type Egress, type Task } from "../../core/task.ts";
+import { MODEL_AGENTS, sandboxName, type Egress, type Task } from "../../core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
   RECORD_BYTES,
@@ -120,9 +120,9 @@ class AttemptWorkerService implements WorkerService {
 
   constructor(deps: WorkerServiceDeps) {
     this.#deps = deps;
-    // Programs report the costs of subscriptions of their own.
-    const isProgram = ({ spec }: Task): boolean => Object.hasOwn(deps.programs, spec.agent);
-    this.#eventDeps = { ...deps, countsUsage: (task) => deps.models.length > 0 && !isProgram(task) };
+    // Programs report the costs of subscriptions of their own, scripts what their steps say.
+    const usesGateway = ({ spec }: Task): boolean => (MODEL_AGENTS as readonly string[]).includes(spec.agent);
+    this.#eventDeps = { ...deps, countsUsage: (task) => deps.models.length > 0 && usesGateway(task) };
     deps.taskLog.onCommit((task) => {
       if (holdsSlot(task.snapshot)) return;
       this.#contacts.delete(task.id);

@@ -407,8 +407,10 @@ describe("disk space", () => {
 describe("failures", () => {
   it("[D9] many engine failures pause claiming until the engine answers", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 1_000 } });
+    await harness.coordinator.scheduler.pause(true);
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
+    await harness.coordinator.scheduler.pause(false);
     await harness.clock.advance(400);
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
     const { id } = await harness.submit();
