@@ -196,7 +196,14 @@ it("[W7] a slow checkout reports its progress while bytes arrive", async () => {
   const checkout = new Checkout({ root, stateDir: join(dir, "state"), ...source });
   mkdirSync(join(dir, "state"));
   const lines: string[] = [];
-  const spec = { taskId: "task_a1", attempt: 1, base: "main", baseSha, resume: null } as unknown as WorkerSpec;
+  const spec = {
+    taskId: "task_a1",
+    attempt: 1,
+    base: "main",
+    baseSha,
+    resume: null,
+    setup: [],
+  } as unknown as WorkerSpec;
   await checkout.open(spec, never, (text) => lines.push(text));
   expect(lines[0]).toMatch(/^Receiving objects: +\d+% .*[KM]iB/);
   expect(await git(root, "rev-parse", "HEAD")).toBe(baseSha);
