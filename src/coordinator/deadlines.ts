@@ -20,7 +20,7 @@ export interface DeadlineDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
-  readonly workingTime: Pick<WorkingTime, "isStoreFailing">;
+  readonly workingTime: Pick<WorkingTime, "isStoreFailing" | "noteStoreFails">;
 }
 
 const BATCH = 500;
@@ -43,7 +43,7 @@ async function catchUpAll({ taskLog, store }: { taskLog: TaskLog; store: Store }
   if (failures.length > 0) throw failures[0];
 }
 
-/** A row that is written to learn whether the store writes; the value means nothing. */
+/** A row that is written and read to learn whether the store works; the value means nothing. */
 const PROBE = "time.probe";
 
 export interface TimeDeps {
@@ -64,7 +64,8 @@ export async function keepTime(deps: TimeDeps, caughtUp: number): Promise<number
   workingTime.observe();
   if (workingTime.isStoreFailing) {
     await store.setSetting(PROBE, String(clock.now()));
-    workingTime.noteStoreWrites();
+    await store.setting(PROBE);
+    workingTime.noteStoreWorks();
   }
   const { generation } = workingTime;
   if (caughtUp !== generation) await catchUpAll({ store, taskLog });
@@ -74,15 +75,25 @@ export async function keepTime(deps: TimeDeps, caughtUp: number): Promise<number
 
 /**
  * Fires every overdue deadline. One that cannot be recorded is logged and stays overdue. None is
- * overdue while the store rejects commits: the time is lost (rule D11).
+ * overdue while the store fails: the time is lost (rule D11).
  */
 export async function fireDeadlines(deps: DeadlineDeps): Promise<void> {
   while (!deps.workingTime.isStoreFailing) {
-    const ids = await deps.store.due(deps.clock.now(), BATCH);
+    const ids = await readDue(deps);
     if (ids.length === 0) return;
     deps.crashpoint("timer");
     const fired = await Promise.all(ids.map((id) => fireDeadline(deps, id)));
     if (!fired.includes(true) || ids.length < BATCH) return;
+  }
+}
+
+/** A read that fails is an outage too: a worker's sign of life cannot be recorded without reads. */
+async function readDue({ store, clock, workingTime }: DeadlineDeps): Promise<string[]> {
+  try {
+    return await store.due(clock.now(), BATCH);
+  } catch (error) {
+    workingTime.noteStoreFails();
+    throw error;
   }
 }
 

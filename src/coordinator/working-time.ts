@@ -8,8 +8,8 @@
  *    machine was suspended.
  * W3 Each task gets a loss once: `generation` numbers the losses of this process, and the caller
  *    remembers up to which one a task was recorded.
- * W4 From the first commit that the store rejects until it writes again, nothing can be recorded,
- *    neither a result nor a sign of life. Deadlines wait meanwhile.
+ * W4 From the first commit that the store rejects, or read that fails, until it works again,
+ *    nothing can be recorded, neither a result nor a sign of life. Deadlines wait meanwhile.
  */
 import { effectOf, isSettled, phaseOf } from "../../machines/fold.ts";
 import type { LostTime, StateEffect } from "../../machines/task-events.ts";
@@ -64,7 +64,7 @@ export class WorkingTime {
     return this.#totals.length - 1;
   }
 
-  /** True from a commit that the store rejected until `noteStoreWrites`. */
+  /** True from a call that failed in the store until `noteStoreWorks`. */
   get isStoreFailing(): boolean {
     return this.#outage !== null;
   }
@@ -89,13 +89,16 @@ export class WorkingTime {
     this.#add(isPause ? passed : step);
   }
 
-  /** The store rejected a commit. Idempotent until it writes again. */
+  /** The store rejected a commit, or could not be read. Idempotent until it works again. */
   noteStoreFails(): void {
     this.#outage ??= { from: this.#deps.clock.monotonic(), pausedMs: this.#pausedMs };
   }
 
-  /** The store has just written. A short outage is no loss: its records are tried again at once. */
-  noteStoreWrites(): void {
+  /**
+   * The store has just written and read. A short outage is no loss: its records are tried again at
+   * once.
+   */
+  noteStoreWorks(): void {
     if (this.#outage === null) return;
     const { from, pausedMs } = this.#outage;
     this.#outage = null;

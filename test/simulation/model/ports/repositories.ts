@@ -46,6 +46,7 @@ class Transfers {
   ): Promise<{ base: string; baseSha: string }> {
     const { time, trace, faults, upstream, domain, policy, onBegin } = this.#deps;
     const { taskId, userId, repo, parentTaskId } = task;
+    signal.throwIfAborted();
     onBegin("fetch", taskId);
     const base = task.base ?? "main";
     const ms = faults.hits("fetch.slow") ? this.#dice.log(1_000, policy.progressMs * 2) : this.#dice.log(5, 500);
@@ -108,6 +109,7 @@ class Transfers {
 
   async push({ taskId, repo, branch, sha, expect }: Push, signal: AbortSignal): Promise<void> {
     const { time, trace, faults, upstream, domain, policy, onBegin } = this.#deps;
+    signal.throwIfAborted();
     onBegin("push", taskId);
     const ms = faults.hits("push.slow") ? this.#dice.log(1_000, policy.pushMs * 1.5) : this.#dice.log(5, 500);
     await time.wait(domain, ms, signal);

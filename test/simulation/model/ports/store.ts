@@ -54,7 +54,7 @@ class Writes<T> {
   }
 
   run(name: string, args: readonly unknown[], apply: () => Promise<unknown>): Promise<unknown> {
-    const { time, faults, domain } = this.#deps;
+    const { time, faults, domain, onAnswer } = this.#deps;
     const slow = faults.hits("store.slow") ? this.#dice.log(10, 3_000) : 0;
     this.#lastAt = Math.max(this.#lastAt + 1, time.now + this.#dice.pick([1, 1, 1, 2, 5]) + slow);
     return new Promise((resolve, reject) => {
@@ -63,7 +63,10 @@ class Writes<T> {
         this.#apply(name, args, apply).then(
           ({ value, failure }) =>
             failure === null
-              ? settle(this.#dice.pick([0, 0, 0, 1, 3]), () => resolve(value))
+              ? settle(this.#dice.pick([0, 0, 0, 1, 3]), () => {
+                  onAnswer(name, args);
+                  resolve(value);
+                })
               : settle(failure.ms, () => reject(new Error(failure.text))),
           // The adapter's own refusal, such as a key that is taken.
           (error: unknown) => settle(0, () => reject(error as Error)),
@@ -73,7 +76,7 @@ class Writes<T> {
   }
 
   async #apply(name: string, args: readonly unknown[], apply: () => Promise<unknown>): Promise<Outcome> {
-    const { time, faults, onWrite, onAnswer } = this.#deps;
+    const { time, faults, onWrite } = this.#deps;
     const fail = (text: string, ms: number): Outcome => ({ value: undefined, failure: { text, ms } });
     if (faults.hits("store.locked")) return fail("database is locked", BUSY_MS);
     if (faults.hits("store.full")) return fail("database or disk is full", 1);
@@ -81,7 +84,6 @@ class Writes<T> {
     const value = await time.hold(apply());
     onWrite(name, args, value);
     if (faults.hits("store.answer_lost")) return fail("disk I/O error", 1);
-    onAnswer(name, args);
     return { value, failure: null };
   }
 }
