@@ -24,6 +24,7 @@ const OTHERS = [
   "SLIPWAY_SESSIONS",
   "SLIPWAY_TOKEN",
   "SLIPWAY_URL",
+  "SLIPWAY_VARIABLE",
 ];
 /** Log-ins have a name in the variable; tests have variables of their own. */
 const FAMILIES = /^SLIPWAY_(?:OIDC_[A-Z0-9_]+|TEST_[A-Z_]+|CHAOS_[A-Z_]+|SIMULATE_[A-Z_]+|REQUIRE_ENGINES)$/;
