@@ -143,6 +143,8 @@ it("[D3] a running task whose sandbox is gone is found while a coordinator holds
     process.kill(server.pid, "SIGSTOP");
     await sandbox.remove(sandboxName(running, 2));
     expect(broken(await examine(dir))).toEqual([
+      // It is stopped.
+      expect.stringMatching(/^server: .* does not answer/),
       expect.stringMatching(new RegExp(`^D3: .*${running}: attempt 2 runs without a sandbox`)),
     ]);
   } finally {
