@@ -14,6 +14,7 @@ const SCREENS = [
   "/login",
   "/setup",
   "/join",
+  "/device",
   "/new",
   "/tasks/:id",
   "/tasks/:id/:view",

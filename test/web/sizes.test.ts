@@ -1,4 +1,4 @@
-/** What a browser loads: the built app, and the SDK alone. */
+/** What a browser loads, and where: the built app, and the SDK alone. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -16,6 +16,17 @@ it("[P6] the scripts of the first load are at most 150 kB, compressed", () => {
   expect(scripts.length).toBeGreaterThan(0);
   const bytes = scripts.reduce((sum, path) => sum + gzipped(readFileSync(join(WEB, path))), 0);
   expect(bytes).toBeLessThanOrEqual(150_000);
+});
+
+it("[P7] the server and the service worker answer with the page at the address of each screen", () => {
+  const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+  const addresses = [...read("web/src/router.tsx").matchAll(/path: "(\/\w+)/g)].map(([, path]) => path ?? "");
+  // Views of a task, which stand below its address.
+  const screens = addresses.filter((path) => !["/changes", "/machine"].includes(path));
+  expect(screens).toContain("/device");
+  const shell = new RegExp(/SCREENS = \/(.+)\/;/.exec(read("web/service-worker/shell.ts"))?.[1] ?? "");
+  const server = read("src/http/web-app.ts");
+  expect(screens.filter((path) => !server.includes(`"${path}`) || !shell.test(path))).toEqual([]);
 });
 
 it("[P1] the page has no script and no style in it", () => {

@@ -3,8 +3,9 @@ import { QueryClient } from "@tanstack/react-query";
 import { SlipwayClient } from "../../../src/client/client.ts";
 import type { ClientOptions } from "../../../src/client/options.ts";
 import { SlipwayProblem } from "../../../src/client/problem.ts";
+import type { ServerConfig } from "../../../src/core/protocol/config.ts";
 import { observeServerTime } from "./server-time.ts";
-import { tokens } from "./session.ts";
+import { session, tokens } from "./session.ts";
 
 const options: ClientOptions = {
   baseUrl: location.origin,
@@ -24,6 +25,21 @@ export const impatientClient = new SlipwayClient({ ...options, retries: 0 });
 export const queryClient = new QueryClient({
   defaultOptions: { queries: { staleTime: 10_000, retry: false, networkMode: "always" } },
 });
+
+// What one person read is not shown to the next one on this device.
+session.subscribe(() => {
+  if (session.get().kind === "none") queryClient.clear();
+});
+
+/** For `useQuery`: what this server offers. */
+export const configQuery = {
+  queryKey: ["config"],
+  queryFn: ({ signal }: { signal: AbortSignal }) => client.offer({ signal }),
+  staleTime: 60_000,
+};
+
+/** @returns what this server offers, which changes with its settings only. */
+export const readConfig = (): Promise<ServerConfig> => queryClient.fetchQuery(configQuery);
 
 /** The text of an error for people. */
 export function problemText(thrown: unknown): string {

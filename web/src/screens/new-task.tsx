@@ -7,13 +7,13 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Capabilities } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
-import { AttachButtons, AttachList, takesFiles } from "../components/forms/attachments.tsx";
+import { AttachField, takesFiles } from "../components/forms/attachments.tsx";
 import { useAttaching, type Attaching } from "../lib/attachments/attaching.ts";
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
 import { PreFlight, useRepositoryCheck } from "../components/forms/pre-flight.tsx";
 import { hasForge, PullRequestChoice } from "../components/forms/pull-request-choice.tsx";
-import { client, problemText } from "../lib/client.ts";
+import { client, configQuery, problemText } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { noteSubmit } from "../lib/device/push.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
@@ -29,11 +29,7 @@ export function NewTask() {
   const attaching = useAttaching("new.files");
   const [options, setOptions] = useState<Options>({});
   const check = useRepositoryCheck(repo, options.base ?? "");
-  const config = useQuery({
-    queryKey: ["config"],
-    queryFn: ({ signal }) => client.offer({ signal }),
-    staleTime: 60_000,
-  });
+  const config = useQuery(configQuery);
   const { submit, problem, isBusy } = useSubmit(repo, prompt, options, config.data, attaching);
 
   return (
@@ -57,10 +53,7 @@ export function NewTask() {
         <RepositoryField repo={repo} setRepo={setRepo} />
         <PreFlight view={check} />
         <PromptField prompt={prompt} setPrompt={setPrompt} />
-        <AttachList attaching={attaching} />
-        <div className="chips">
-          <AttachButtons attaching={attaching} />
-        </div>
+        {config.data?.attachments !== null && <AttachField attaching={attaching} />}
         {config.data !== undefined && (
           <OptionsFold
             config={config.data}

@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useRef, useState, type ClipboardEvent, type DragEvent } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
-import { MAX_ATTACHMENTS, type Attached, type Attaching } from "../../lib/attachments/attaching.ts";
+import { MAX_ATTACHMENTS, type Attaching } from "../../lib/attachments/attaching.ts";
 import { formatBytes } from "../../lib/format.ts";
 import { problemText } from "../../lib/client.ts";
 import { loadBlob, loadPicture } from "../../lib/attachments/pictures.ts";
@@ -24,14 +24,29 @@ export function takesFiles({ add }: Attaching) {
   };
 }
 
-export function AttachButtons({ attaching }: { attaching: Attaching }) {
+/** The attachments of a prompt as a field of its form. */
+export function AttachField({ attaching }: { attaching: Attaching }) {
   const isTouch = matchMedia("(pointer: coarse)").matches;
-  const isFull = attaching.items.length >= MAX_ATTACHMENTS;
+  const sent = attaching.items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment]));
+  const bytes = sent.reduce((sum, attachment) => sum + attachment.bytes, 0);
   return (
-    <>
-      <FileButton label="Attach files" icon="clip" attaching={attaching} isDisabled={isFull} />
-      {isTouch && <FileButton label="Take a photo" icon="camera" attaching={attaching} isDisabled={isFull} isCamera />}
-    </>
+    <div className="field attach" role="group" aria-labelledby="attach-label">
+      <p className="label" id="attach-label">
+        Attachments{" "}
+        <span className="opt num">
+          {sent.length === 0 ? "optional" : `${sent.length} of ${MAX_ATTACHMENTS}, ${formatBytes(bytes)}`}
+        </span>
+      </p>
+      <AttachList attaching={attaching} />
+      <div className="acts tight">
+        <FileButton label="Attach files" icon="clip" attaching={attaching} isWide />
+        {isTouch ? (
+          <FileButton label="Take a photo" icon="camera" attaching={attaching} isWide isCamera />
+        ) : (
+          <span className="note">or paste or drop them here</span>
+        )}
+      </div>
+    </div>
   );
 }
 
@@ -39,22 +54,25 @@ interface FileButtonProps {
   readonly label: string;
   readonly icon: "clip" | "camera";
   readonly attaching: Attaching;
-  readonly isDisabled: boolean;
+  /** With its label in words. */
+  readonly isWide?: boolean;
   readonly isCamera?: boolean;
 }
 
-function FileButton({ label, icon, attaching, isDisabled, isCamera = false }: FileButtonProps) {
+export function FileButton({ label, icon, attaching, isWide = false, isCamera = false }: FileButtonProps) {
   const input = useRef<HTMLInputElement>(null);
+  const isFull = attaching.items.filter(({ problem }) => problem === null).length >= MAX_ATTACHMENTS;
   return (
     <>
       <button
-        className="iconbtn"
+        className={isWide ? "btn line" : "iconbtn"}
         type="button"
         aria-label={label}
-        disabled={isDisabled}
+        disabled={isFull}
         onClick={() => input.current?.click()}
       >
         <Icon name={icon} />
+        {isWide && label}
       </button>
       <input
         ref={input}
@@ -75,33 +93,41 @@ function FileButton({ label, icon, attaching, isDisabled, isCamera = false }: Fi
 
 export function AttachList({ attaching }: { attaching: Attaching }) {
   const { items, remove } = attaching;
-  if (items.length === 0) return null;
+  const taken = items.filter(({ problem }) => problem === null);
   return (
-    <ul className="thumbs" aria-label="Attachments">
-      {items.map((item) => (
-        <li className="thumb" key={item.key}>
-          <Pic attachment={item.attachment} />
-          <span className="cap">
-            <b title={item.name}>{item.name}</b>
-            <Standing item={item} />
-          </span>
-          <button className="iconbtn" type="button" aria-label={`Remove ${item.name}`} onClick={() => remove(item.key)}>
-            <Icon name="close" small />
-          </button>
-        </li>
-      ))}
-    </ul>
+    <>
+      {taken.length > 0 && (
+        <ul className="thumbs" aria-label="Attachments">
+          {taken.map(({ key, name, attachment }) => (
+            <li className="thumb" key={key}>
+              <Pic attachment={attachment} />
+              <span className="cap">
+                <b title={name}>{name}</b>
+                <span role="status">{attachment === null ? "Sending…" : formatBytes(attachment.bytes)}</span>
+              </span>
+              <button className="iconbtn" type="button" aria-label={`Remove ${name}`} onClick={() => remove(key)}>
+                <Icon name="close" small />
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      {items.map(
+        ({ key, name, problem }) =>
+          problem !== null && (
+            <p className="banner st-failed" role="alert" key={key}>
+              <Icon name="warn" />
+              <span className="grow">
+                <b>{name}</b> is not attached. {problem}
+              </span>
+              <button className="iconbtn" type="button" aria-label={`Remove ${name}`} onClick={() => remove(key)}>
+                <Icon name="close" small />
+              </button>
+            </p>
+          ),
+      )}
+    </>
   );
-}
-
-function Standing({ item }: { item: Attached }) {
-  if (item.problem !== null)
-    return (
-      <span className="bad" role="alert" title={item.problem}>
-        {item.problem}
-      </span>
-    );
-  return <span role="status">{item.attachment === null ? "Sending…" : formatBytes(item.attachment.bytes)}</span>;
 }
 
 /** What came with a prompt or a message. */

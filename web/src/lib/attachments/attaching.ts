@@ -4,9 +4,10 @@
  */
 import { useCallback, useEffect, useRef, useState } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
-import { client, problemText } from "../client.ts";
+import { client, problemText, readConfig } from "../client.ts";
 import { newKey } from "../device/outbox.ts";
 import { readDraft, writeDraft } from "../drafts.ts";
+import { formatBytes } from "../format.ts";
 import { shrinkPicture } from "./pictures.ts";
 
 /** Attachments of one text; the server refuses more. */
@@ -41,6 +42,18 @@ function readKept(name: string): Attached[] {
   }
 }
 
+/** @throws Error when the server would not take it, before a byte is sent. */
+async function upload(file: File): Promise<Attachment> {
+  // Without the limits the server decides.
+  const config = await readConfig().catch(() => null);
+  if (config !== null && config.attachments === null) throw new Error("This server takes no attachments.");
+  const { name, content } = await shrinkPicture(file);
+  const most = config?.attachments?.fileBytes ?? Infinity;
+  if (content.size > most)
+    throw new Error(`It has ${formatBytes(content.size)}, and at most ${formatBytes(most)} can be attached.`);
+  return client.attachments.upload(name, content);
+}
+
 /** @param draft the name of the draft that keeps them. */
 export function useAttaching(draft: string): Attaching {
   const [items, setItems] = useState(() => readKept(draft));
@@ -51,28 +64,34 @@ export function useAttaching(draft: string): Attaching {
     writeDraft(draft, kept.length === 0 ? "" : JSON.stringify(kept));
   }, [draft, items]);
 
-  const add = useCallback((files: Iterable<File>) => {
+  const add = (files: Iterable<File>): void => {
     const fresh = [...files].map((file) => ({ key: newKey(), file }));
+    const room = MAX_ATTACHMENTS - items.filter(({ problem }) => problem === null).length;
+    const taken = fresh.slice(0, Math.max(0, room));
     setItems((before) => [
       ...before,
-      ...fresh.map(({ key, file }) => ({ key, name: file.name, attachment: null, problem: null })),
+      ...fresh.map((one, i) => ({
+        key: one.key,
+        name: one.file.name,
+        attachment: null,
+        problem: i < taken.length ? null : `At most ${MAX_ATTACHMENTS} files can be attached.`,
+      })),
     ]);
     const end = (key: string, change: Partial<Attached>): void =>
       setItems((before) => before.map((item) => (item.key === key ? { ...item, ...change } : item)));
     void (async () => {
       // One after the other: a phone has one line, and people see the first one arrive.
-      for (const { key, file } of fresh) {
+      for (const { key, file } of taken) {
         if (removed.current.has(key)) continue;
         try {
-          const { name, content } = await shrinkPicture(file);
-          const attachment = await client.attachments.upload(name, content);
+          const attachment = await upload(file);
           end(key, { attachment, name: attachment.name });
         } catch (thrown) {
           end(key, { problem: problemText(thrown) });
         }
       }
     })();
-  }, []);
+  };
 
   const remove = useCallback((key: string) => {
     removed.current.add(key);

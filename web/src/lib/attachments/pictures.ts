@@ -1,5 +1,6 @@
 /** Pictures in the page: made smaller before they are sent, and loaded with the session. */
 import { client } from "../client.ts";
+import { session } from "../session.ts";
 
 /** Longest side that a model makes use of, pixels. */
 const SIDE = 2_000;
@@ -33,8 +34,14 @@ export async function shrinkPicture(file: File): Promise<{ name: string; content
   }
 }
 
-/** Addresses of pictures that were loaded, by id; they live as long as the page. */
+/** Addresses of pictures that were loaded, by id; they live as long as the session in this page. */
 const loaded = new Map<string, Promise<string>>();
+
+session.subscribe(() => {
+  if (session.get().kind !== "none") return;
+  for (const address of loaded.values()) void address.then(URL.revokeObjectURL, () => undefined);
+  loaded.clear();
+});
 
 /** The address of a picture for `img`. It needs the session, so the page loads it itself. */
 export function loadPicture(id: string): Promise<string> {

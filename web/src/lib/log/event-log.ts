@@ -13,6 +13,7 @@ import type { WireEvent } from "../../../../src/core/protocol/events.ts";
 import { client, problemText } from "../client.ts";
 import { ConversationFold, type Conversation } from "./conversation.ts";
 import { keepEvents, readLog } from "../device/kept.ts";
+import { session } from "../session.ts";
 
 export interface LogView {
   readonly seq: number;
@@ -34,6 +35,7 @@ const KEEP_AFTER_MS = 400;
 
 class EventLog {
   readonly #id: string;
+  readonly #key: string;
   readonly #fold = new ConversationFold();
   readonly #listeners = new Set<() => void>();
   #seq = 0;
@@ -48,8 +50,10 @@ class EventLog {
   #unkept: WireEvent[] = [];
   #keeping: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(id: string) {
+  /** @param key where it is listed. */
+  constructor(id: string, key: string) {
     this.#id = id;
+    this.#key = key;
     this.#view = this.#build();
   }
 
@@ -69,12 +73,13 @@ class EventLog {
   #expire(): void {
     this.#stop?.abort();
     this.#stop = null;
-    logs.delete(this.#id);
+    logs.delete(this.#key);
   }
 
   #start(): void {
     const stop = new AbortController();
     this.#stop = stop;
+    this.#problem = null;
     void this.#watch(stop.signal).catch((thrown: unknown) => {
       if (stop.signal.aborted) return;
       this.#problem = problemText(thrown);
@@ -155,16 +160,19 @@ class EventLog {
   }
 }
 
+/** By person and task: the next person on this device begins with an empty page. */
 const logs = new Map<string, EventLog>();
 addEventListener("pagehide", () => {
   for (const log of logs.values()) log.keepNow();
 });
 
 function getLog(id: string): EventLog {
-  const known = logs.get(id);
+  const state = session.get();
+  const key = `${state.kind === "active" ? state.user.id : ""} ${id}`;
+  const known = logs.get(key);
   if (known !== undefined) return known;
-  const log = new EventLog(id);
-  logs.set(id, log);
+  const log = new EventLog(id, key);
+  logs.set(key, log);
   return log;
 }
 

@@ -1,7 +1,7 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { AttachButtons, AttachList, takesFiles } from "../../components/forms/attachments.tsx";
+import { AttachList, FileButton, takesFiles } from "../../components/forms/attachments.tsx";
 import { useAttaching } from "../../lib/attachments/attaching.ts";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
@@ -92,7 +92,7 @@ export function Composer() {
           }}
         />
         <div className="composer-row">
-          <AttachButtons attaching={attaching} />
+          <FileButton label="Attach files" icon="clip" attaching={attaching} />
           {!ended && (
             <fieldset className="seg">
               <legend className="sr">When the agent reads it</legend>

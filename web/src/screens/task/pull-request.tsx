@@ -4,7 +4,7 @@ import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import type { PullRequestView } from "../../../../src/client/types.ts";
 import { hasForge } from "../../components/forms/pull-request-choice.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client, configQuery, problemText } from "../../lib/client.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";
 import { useTaskView } from "./task-screen.tsx";
 
@@ -55,12 +55,7 @@ function describeChecks({ passed, failed, running, failing }: NonNullable<PullRe
 export function OpenPullRequestButton() {
   const { task } = useTaskView();
   const isPossible = task.state === "done" && task.outcome === "pushed" && task.pullRequest === null;
-  const config = useQuery({
-    queryKey: ["config"],
-    queryFn: ({ signal }) => client.offer({ signal }),
-    enabled: isPossible,
-    staleTime: 60_000,
-  });
+  const config = useQuery({ ...configQuery, enabled: isPossible });
   const [problem, setProblem] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);
   const navigate = useNavigate();

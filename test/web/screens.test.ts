@@ -1,0 +1,151 @@
+/** Single screens of the app in a real browser: what a person gives, and what comes back. */
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import type { ForgeDouble } from "../git/forges/forge-double.ts";
+import { GITHUB_TOKEN, startGitHubDouble } from "../git/forges/github-double.ts";
+import { describeWithBrowser, WIDE } from "../support/browser/browser.ts";
+import type { GitServer } from "../support/git-server.ts";
+import { openWebRig, taskState, type WebRig } from "../support/browser/rig.ts";
+
+/** A picture of 3 by 2 pixels, as it comes from the clipboard. */
+const PASTE_PICTURE = `new Promise((resolve) => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [3, 2];
+  canvas.toBlob((blob) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([blob], "image.png", { type: "image/png" }));
+    const paste = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+    resolve(document.getElementById("prompt").dispatchEvent(paste));
+  });
+})`;
+
+const canShow = (address: string): string => `new Promise((resolve) => {
+  const image = new Image();
+  image.onload = () => resolve(true);
+  image.onerror = () => resolve(false);
+  image.src = ${JSON.stringify(address)};
+})`;
+
+describeWithBrowser("screens of the web app", () => {
+  let github: ForgeDouble;
+  let rig: WebRig;
+  /** A repository whose check prints the end of an attached file. */
+  let checked: string;
+
+  beforeAll(async () => {
+    github = await startGitHubDouble();
+    const settings = (upstream: GitServer) => {
+      const setup = {
+        ".slipway.yml": JSON.stringify({ verify: ["cat $SLIPWAY_ATTACHMENTS/*notes.txt | tail -c 20"] }),
+      };
+      checked = upstream.createRepo("octocat/checked", setup).url;
+      return {
+        SLIPWAY_GITHUB_URL: upstream.url,
+        SLIPWAY_GITHUB_API_URL: github.apiUrl,
+        SLIPWAY_ATTACHMENT_MB: "1",
+        SLIPWAY_TRUSTED_REPO_HOSTS: `${upstream.host},${new URL(github.apiUrl).host}`,
+      };
+    };
+    rig = await openWebRig(settings, "octocat/app");
+    const host = new URL(rig.repo).host;
+    await rig.call("POST", "/v1/credentials", { host, kind: "token", token: GITHUB_TOKEN });
+  });
+  afterAll(async () => {
+    await rig.close();
+    await github.close();
+  });
+  afterEach(() => rig.closeDevices());
+
+  it("a new task offers a pull request where the forge is known, and the result shows it", async () => {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.getByRole("link", { name: "New task" }).first().click();
+    await page.getByText("Options").click();
+    const choice = page.getByRole("group", { name: "Pull request" });
+    await page.getByLabel("Repository").fill("https://elsewhere.example.com/team/app");
+    await page.getByRole("group", { name: "What it may reach" }).waitFor();
+    expect(await choice.count()).toBe(0);
+    await page.getByLabel("Repository").fill(rig.repo);
+    await choice.getByRole("radio", { name: "draft" }).check();
+    await page.getByLabel("Prompt").fill("write b.txt=new");
+    await page.getByRole("button", { name: "Start task" }).click();
+    await expect.poll(() => taskState(page).textContent(), { timeout: 30_000 }).toBe("done");
+    const result = page.getByRole("region", { name: "Result" });
+    const link = result.getByRole("link", { name: "#1" });
+    expect(await link.getAttribute("href")).toBe(`${rig.repo.replace(/\.git$/, "")}/pull/1`);
+    await result.getByText("draft").waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("the checks of a pull request's newest commit are counted, and those that failed have names", async () => {
+    const script = [{ bash: "echo d > d.txt" }, { finish: { title: "D", summary: "One." } }];
+    const id = await rig.submit("Adds d", script, { pullRequest: "ready" });
+    const { pullRequest } = await rig.until(id, (task) => task.state === "done", "the end");
+    await github.report(pullRequest?.number ?? 0, { build: "passed", lint: "failed" });
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByRole("region", { name: "Result" }).getByText("1 failed (lint), 1 passed").waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("work that was pushed without a pull request gets it later, and no agent runs for it", async () => {
+    const id = await rig.submit("Adds c", [{ bash: "echo c > c.txt" }, { finish: { title: "C", summary: "One." } }]);
+    const { branch } = await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByRole("button", { name: "Open a pull request" }).click();
+    await expect.poll(() => page.url()).not.toContain(id);
+    const link = page.getByRole("region", { name: "Result" }).getByRole("link", { name: /^#\d+$/ });
+    await link.waitFor();
+    expect((await github.pulls()).filter(({ head }) => head === branch)).toMatchObject([{ title: "C", draft: false }]);
+    expect(await page.getByRole("button", { name: "Open a pull request" }).count()).toBe(0);
+    expect(errors).toEqual([]);
+  });
+
+  it("[U5] a picked file and a pasted picture go with the prompt; a too large one is refused in words", async () => {
+    const { page, errors } = await rig.open({ viewport: WIDE });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByLabel("Repository").fill(checked);
+    await page.getByLabel("Prompt").fill("Read what is attached.");
+    const field = page.getByRole("group", { name: /^Attachments/ });
+    const pick = (name: string, bytes: number): Promise<void> =>
+      field
+        .locator("input[type=file]")
+        .setInputFiles({ name, mimeType: "text/plain", buffer: Buffer.alloc(bytes, 65) });
+    await pick("notes.txt", 1_234);
+    await field.getByText("1.2 kB", { exact: true }).waitFor();
+    await pick("core.dump", 2_000_000);
+    await field.getByRole("alert").filter({ hasText: "core.dump is not attached. It has 2.0 MB" }).waitFor();
+    await page.evaluate(PASTE_PICTURE);
+    await field.getByText(/^2 of 10/).waitFor();
+    // Kept with the draft.
+    await page.reload();
+    await field.getByText(/^2 of 10/).waitFor();
+    await page.getByRole("button", { name: "Start task" }).click();
+    await taskState(page).waitFor();
+    const sent = page.getByRole("list", { name: "Attachments" });
+    await sent.getByRole("button", { name: /notes\.txt.*1\.2 kB/ }).waitFor();
+    const picture = sent.locator("img");
+    await expect.poll(() => picture.evaluate((image): unknown => Reflect.get(image, "naturalWidth"))).toBe(3);
+    // The worker has it too.
+    const check = page.getByText("cat $SLIPWAY_ATTACHMENTS");
+    await check.click();
+    await page.getByRole("region", { name: "Output of the check" }).getByText("A".repeat(20)).waitFor();
+    const address = await picture.getAttribute("src");
+    const id = /tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "";
+    expect((await rig.server().task(id)).attachments).toMatchObject([
+      { name: "notes.txt", bytes: 1_234 },
+      { width: 3 },
+    ]);
+    // The next person on this device sees nothing of it.
+    const shows = (): Promise<boolean> => page.evaluate<boolean>(canShow(address ?? ""));
+    expect(await shows()).toBe(true);
+    await page.getByRole("link", { name: "You" }).click();
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
+    expect(await shows()).toBe(false);
+    expect(errors.filter((text) => !text.includes("ERR_FILE_NOT_FOUND"))).toEqual([]);
+  });
+});
