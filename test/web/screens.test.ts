@@ -4,7 +4,7 @@ import type { ForgeDouble } from "../git/forges/forge-double.ts";
 import { GITHUB_TOKEN, startGitHubDouble } from "../git/forges/github-double.ts";
 import { describeWithBrowser, WIDE } from "../support/browser/browser.ts";
 import type { GitServer } from "../support/git-server.ts";
-import { openWebRig, taskState, type WebRig } from "../support/browser/rig.ts";
+import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/browser/rig.ts";
 
 /** A picture of 3 by 2 pixels, as it comes from the clipboard. */
 const PASTE_PICTURE = `new Promise((resolve) => {
@@ -130,7 +130,7 @@ describeWithBrowser("screens of the web app", () => {
     const picture = sent.locator("img");
     await expect.poll(() => picture.evaluate((image): unknown => Reflect.get(image, "naturalWidth"))).toBe(3);
     // The worker has it too.
-    const check = page.getByText("cat $SLIPWAY_ATTACHMENTS");
+    const check = page.locator("#main").getByText("cat $SLIPWAY_ATTACHMENTS");
     await check.click();
     await page.getByRole("region", { name: "Output of the check" }).getByText("A".repeat(20)).waitFor();
     const address = await picture.getAttribute("src");
@@ -147,5 +147,53 @@ describeWithBrowser("screens of the web app", () => {
     await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
     expect(await shows()).toBe(false);
     expect(errors.filter((text) => !text.includes("ERR_FILE_NOT_FOUND"))).toEqual([]);
+  });
+
+  it("[H12] a task of another person says whose it is; an operator looks and stops it, but cannot write to it", async () => {
+    const kim = { email: "kim@example.com", password: PASSWORD };
+    const ola = { email: "ola@example.com", password: PASSWORD };
+    await rig.call("POST", "/v1/users", { ...kim, role: "user" });
+    await rig.call("POST", "/v1/users", { ...ola, role: "operator" });
+    const { accessToken } = (await rig.call("POST", "/v1/auth/login", kim)).body as { accessToken: string };
+    const script = [{ ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } }];
+    const task = { repo: rig.repo, prompt: "Ask.", title: "Kim’s task", script };
+    const { page, errors } = await rig.open();
+    await rig.logIn(page, ola);
+    // It appears by itself.
+    await rig.server().call("POST", "/v1/tasks", task, { authorization: `Bearer ${accessToken}` });
+    const row = page.getByRole("region", { name: "Waiting" }).getByRole("link", { name: /Kim’s task.*asks/ });
+    await row.filter({ hasText: kim.email }).click();
+    await page.getByText(`${kim.email} is asked`).waitFor();
+    await page.getByText(`Only ${kim.email} and admins can answer.`).waitFor();
+    expect(await page.getByRole("button", { name: "Answer" }).count()).toBe(0);
+    expect(await page.getByLabel("Message").count()).toBe(0);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop the task" }).click();
+    await expect.poll(() => taskState(page).textContent()).toBe("cancelled");
+    expect(await page.getByRole("button", { name: "Retry" }).count()).toBe(0);
+    expect(errors).toEqual([]);
+    // An admin answers in the place of the owner, and the log says who.
+    const again = await rig.server().call("POST", "/v1/tasks", task, { authorization: `Bearer ${accessToken}` });
+    const { page: admins } = await rig.open();
+    await rig.logIn(admins);
+    await admins.goto(`${rig.server().url}/tasks/${(again.body as { id: string }).id}`);
+    await admins.getByText(`You answer in the place of ${kim.email}.`).waitFor();
+    await admins.getByRole("button", { name: "Answer" }).click();
+    await admins.getByText("Tabs or spaces? → Tabs").waitFor();
+  });
+
+  it("[H10] a program is logged in by its code: a wrong one can be typed again, and the screen says who asks", async () => {
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    const started = (await rig.server().call("POST", "/v1/device/start")).body as Record<string, string>;
+    await page.goto(`${rig.server().url}/device#ABCD-EFGH`);
+    await page.getByRole("alert").filter({ hasText: "wrong, was used, or has expired" }).waitFor();
+    await page.getByLabel("Code").fill((started["userCode"] ?? "").toLowerCase());
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.getByText(`asks to act as ${EMAIL}`).waitFor();
+    await page.getByRole("button", { name: "Approve" }).click();
+    await page.getByRole("status").filter({ hasText: "Approved." }).waitFor();
+    const poll = { deviceCode: started["deviceCode"] };
+    expect((await rig.server().call("POST", "/v1/device/poll", poll)).body).toMatchObject({ state: "done" });
   });
 });

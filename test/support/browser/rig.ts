@@ -21,7 +21,8 @@ export interface WebRig {
   /** Closed by `closeDevices`. */
   open(options?: Parameters<typeof openPage>[1]): Promise<WatchedPage>;
   closeDevices(): Promise<void>;
-  logIn(page: Page): Promise<void>;
+  /** @param person absent = the person of the rig. */
+  logIn(page: Page, person?: { readonly email: string; readonly password: string }): Promise<void>;
   /** A call as the person. */
   call(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>;
   /** A task of the person, made over HTTP. */
@@ -76,10 +77,10 @@ export async function openWebRig(
     async closeDevices() {
       for (const { page } of opened.splice(0)) await page.context().close();
     },
-    async logIn(page) {
+    async logIn(page, person = { email: EMAIL, password: PASSWORD }) {
       await page.goto(`${server.url}/login`);
-      await page.getByLabel("E-mail").fill(EMAIL);
-      await page.getByLabel("Password").fill(PASSWORD);
+      await page.getByLabel("E-mail").fill(person.email);
+      await page.getByLabel("Password").fill(person.password);
       await page.getByRole("button", { name: "Log in" }).click();
       await page.getByRole("heading", { name: "Inbox" }).waitFor();
     },

@@ -1,8 +1,7 @@
 /** The main navigation: a bar at the bottom of a phone, at the side from 64rem. */
 import { Link } from "@tanstack/react-router";
 import { openPalette } from "../lib/keys.ts";
-import { useStore } from "../lib/store.ts";
-import { session } from "../lib/session.ts";
+import { usePerson } from "../lib/session.ts";
 import { serverNow } from "../lib/server-time.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
 import { useTaskList } from "../lib/tasks/task-list.ts";
@@ -12,9 +11,9 @@ const PALETTE_KEYS = navigator.platform.startsWith("Mac") ? "⌘ K" : "Ctrl K";
 
 export function Bar() {
   const { tasks } = useTaskList();
-  const state = useStore(session);
-  const needs = tasks.filter((task) => getGroup(task, serverNow()) === "needs").length;
-  const isOperator = state.kind === "active" && state.user.role !== "user";
+  const person = usePerson();
+  const needs = tasks.filter((task) => getGroup(task, serverNow(), person) === "needs").length;
+  const isOperator = person !== null && person.role !== "user";
   return (
     <nav className="bar" aria-label="Main">
       <span className="brand">

@@ -13,7 +13,7 @@ import type { Me } from "../../../src/client/types.ts";
 import { forgetDrafts } from "./drafts.ts";
 import { closeKept, forgetKept, openKept } from "./device/kept.ts";
 import { withLock } from "./device/lock.ts";
-import { createStore } from "./store.ts";
+import { createStore, useStore } from "./store.ts";
 
 export type SessionState =
   | { readonly kind: "loading" }
@@ -36,6 +36,17 @@ let accessToken: string | null = null;
 let starting: Promise<void> | null = null;
 
 export const session = createStore<SessionState>({ kind: "loading" });
+
+/** Null without a session. */
+export const getPerson = (): Me | null => {
+  const state = session.get();
+  return state.kind === "active" ? state.user : null;
+};
+
+export function usePerson(): Me | null {
+  const state = useStore(session);
+  return state.kind === "active" ? state.user : null;
+}
 
 async function post(path: string, body: unknown): Promise<Grant> {
   const response = await fetch(path, {

@@ -1,6 +1,7 @@
 /** The tasks, grouped by whose move it is. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import type { Me } from "../../../src/client/types.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { Bar } from "../components/bar.tsx";
 import { OfflineBanner } from "../components/device/offline-banner.tsx";
@@ -11,8 +12,8 @@ import { TaskGroups } from "../components/tasks/task-groups.tsx";
 import { formatRepo } from "../lib/format.ts";
 import { onRowKeys } from "../lib/keys.ts";
 import { useNow } from "../lib/server-time.ts";
-import { session } from "../lib/session.ts";
-import { useStore } from "../lib/store.ts";
+import { usePerson } from "../lib/session.ts";
+import { isOwn } from "../lib/tasks/ownership.ts";
 import { filterTasks, type TaskFilter } from "../lib/tasks/task-filter.ts";
 import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
@@ -22,12 +23,11 @@ const REPOS_SHOWN = 12;
 export function Inbox() {
   const list = useTaskList();
   const filter = useSearch({ from: "/private/" });
-  const state = useStore(session);
-  const person = state.kind === "active" ? state.user.id : "";
+  const person = usePerson();
   const now = useNow(list.tasks.length > 0);
   const shown = filterTasks(list.tasks, filter, person, now);
   useEffect(() => onRowKeys("#main .row-link"), []);
-  const needs = shown.filter((task) => getGroup(task, now) === "needs").length;
+  const needs = shown.filter((task) => getGroup(task, now, person) === "needs").length;
   useEffect(() => {
     document.title = needs > 0 ? `(${needs}) Inbox · Slipway` : "Inbox · Slipway";
   }, [needs]);
@@ -96,8 +96,8 @@ function FilterChips({ tasks, filter, person, now }: FilterChipsProps) {
   const navigate = useNavigate({ from: "/" });
   const counts = new Map<string, number>();
   for (const task of tasks) counts.set(formatRepo(task.repo), (counts.get(formatRepo(task.repo)) ?? 0) + 1);
-  const needs = tasks.filter((task) => getGroup(task, now) === "needs").length;
-  const own = tasks.filter(({ owner }) => owner.id === person).length;
+  const needs = tasks.filter((task) => getGroup(task, now, person) === "needs").length;
+  const own = tasks.filter((task) => isOwn(task, person)).length;
   const isShared = own < tasks.length;
   if (counts.size < 2 && !isShared && filter.needs !== true) return null;
   const { repo, needs: isNeeds, mine: isMine } = filter;
@@ -139,7 +139,7 @@ function Chip({ name, count, isOn, onPick }: ChipProps) {
 interface FilterChipsProps {
   readonly tasks: readonly WireTask[];
   readonly filter: TaskFilter;
-  readonly person: string;
+  readonly person: Me | null;
   readonly now: number;
 }
 

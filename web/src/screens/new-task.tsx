@@ -5,7 +5,7 @@
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import type { Capabilities } from "../../../src/core/protocol/config.ts";
+import type { ServerConfig } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { AttachField, takesFiles } from "../components/forms/attachments.tsx";
 import { useAttaching, type Attaching } from "../lib/attachments/attaching.ts";
@@ -101,7 +101,7 @@ function useSubmit(
   repo: string,
   prompt: string,
   options: Options,
-  config: Capabilities | undefined,
+  config: ServerConfig | undefined,
   attaching: Attaching,
 ) {
   const [problem, setProblem] = useState<string | null>(null);
@@ -229,7 +229,7 @@ function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: stri
 }
 
 interface OptionsFoldProps {
-  readonly config: Capabilities;
+  readonly config: ServerConfig;
   readonly repo: string;
   readonly branches: readonly string[];
   readonly options: Options;
@@ -278,7 +278,7 @@ function OptionsFold({ config, repo, branches, options, setOptions }: OptionsFol
 }
 
 interface PlainOptionsProps {
-  readonly config: Capabilities;
+  readonly config: ServerConfig;
   readonly branches: readonly string[];
   readonly options: Options;
   readonly set: (change: Options) => void;
@@ -314,6 +314,7 @@ function PlainOptions({ config, branches, options, set, agent }: PlainOptionsPro
       />
       <TextField
         label="Budget in minutes"
+        placeholder={String(config.defaults.minutes)}
         value={options.minutes ?? ""}
         inputMode="numeric"
         onChange={(minutes) => set({ minutes })}

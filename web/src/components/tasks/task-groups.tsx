@@ -2,6 +2,7 @@
 import { useMemo, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { serverNow } from "../../lib/server-time.ts";
+import { usePerson } from "../../lib/session.ts";
 import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { getGroup, type Group } from "../../lib/tasks/task-view.ts";
 import { Icon } from "../icon.tsx";
@@ -23,13 +24,14 @@ interface TaskGroupsProps {
 }
 
 export function TaskGroups({ tasks, now }: TaskGroupsProps) {
+  const person = usePerson();
   const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
   return GROUPS.map(([group, title]) => (
     <InboxGroup
       key={group}
       group={group}
       title={title}
-      tasks={tasks.filter((task) => getGroup(task, now) === group)}
+      tasks={tasks.filter((task) => getGroup(task, now, person) === group)}
       now={now}
       waits={waits}
     />

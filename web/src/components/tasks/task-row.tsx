@@ -3,6 +3,8 @@ import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatAge, formatCount, formatElapsed, formatRepo } from "../../lib/format.ts";
+import { usePerson } from "../../lib/session.ts";
+import { isOwn } from "../../lib/tasks/ownership.ts";
 import { describeCost, describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
 import { Icon } from "../icon.tsx";
 import { Mini } from "../lifecycle/mini.tsx";
@@ -24,6 +26,7 @@ function getAge(task: WireTask, now: number): string {
 }
 
 export const TaskRow = memo(function TaskRow({ task, now, forecast = "", children }: RowProps) {
+  const person = usePerson();
   const appearance = getAppearance(task);
   const { word, rest: step } = describeStep(task);
   const rest = [step, forecast].filter(Boolean).join(", ");
@@ -47,6 +50,7 @@ export const TaskRow = memo(function TaskRow({ task, now, forecast = "", childre
           {!isSettled(task) && !isAsking && <Mini appearance={appearance} />}
         </span>
         <span className="row-meta">
+          {!isOwn(task, person) && <span>{task.owner.email}</span>}
           <span className="repo">{formatRepo(task.repo)}</span>
           {todo !== null && <span title={todo.current ?? undefined}>{`${todo.done} of ${todo.total}`}</span>}
           {cost !== "" && <span>{cost}</span>}

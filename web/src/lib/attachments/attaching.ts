@@ -54,6 +54,23 @@ async function upload(file: File): Promise<Attachment> {
   return client.attachments.upload(name, content);
 }
 
+/** One after the other: a phone has one line, and people see the first one arrive. */
+async function uploadAll(
+  files: readonly { readonly key: string; readonly file: File }[],
+  isRemoved: (key: string) => boolean,
+  onEnd: (key: string, change: Partial<Attached>) => void,
+): Promise<void> {
+  for (const { key, file } of files) {
+    if (isRemoved(key)) continue;
+    try {
+      const attachment = await upload(file);
+      onEnd(key, { attachment, name: attachment.name });
+    } catch (thrown) {
+      onEnd(key, { problem: problemText(thrown) });
+    }
+  }
+}
+
 /** @param draft the name of the draft that keeps them. */
 export function useAttaching(draft: string): Attaching {
   const [items, setItems] = useState(() => readKept(draft));
@@ -77,20 +94,11 @@ export function useAttaching(draft: string): Attaching {
         problem: i < taken.length ? null : `At most ${MAX_ATTACHMENTS} files can be attached.`,
       })),
     ]);
-    const end = (key: string, change: Partial<Attached>): void =>
-      setItems((before) => before.map((item) => (item.key === key ? { ...item, ...change } : item)));
-    void (async () => {
-      // One after the other: a phone has one line, and people see the first one arrive.
-      for (const { key, file } of taken) {
-        if (removed.current.has(key)) continue;
-        try {
-          const attachment = await upload(file);
-          end(key, { attachment, name: attachment.name });
-        } catch (thrown) {
-          end(key, { problem: problemText(thrown) });
-        }
-      }
-    })();
+    void uploadAll(
+      taken,
+      (key) => removed.current.has(key),
+      (key, change) => setItems((before) => before.map((item) => (item.key === key ? { ...item, ...change } : item))),
+    );
   };
 
   const remove = useCallback((key: string) => {

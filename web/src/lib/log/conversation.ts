@@ -27,6 +27,8 @@ export type Block =
       readonly at: number;
       readonly text: string;
       readonly id: string | null;
+      /** The id of the person; null in logs that do not say it. */
+      readonly by: string | null;
       readonly attachments: readonly Attachment[];
     }
   | { readonly kind: "text"; readonly key: string; readonly at: number; readonly text: string }
@@ -55,7 +57,7 @@ export type Block =
       readonly at: number;
       readonly id: string;
       readonly question: string;
-      readonly answer: { readonly text: string; readonly at: number } | null;
+      readonly answer: { readonly text: string; readonly at: number; readonly by: string | null } | null;
     }
   | {
       readonly kind: "check";
@@ -181,7 +183,7 @@ export class ConversationFold {
         return;
       }
       case "answer": {
-        const answer = { text: event.data.text, at };
+        const answer = { text: event.data.text, at, by: event.data.by ?? null };
         this.#update(`question ${event.data.questionId}`, (block) =>
           block.kind === "question" ? { ...block, answer } : block,
         );
@@ -248,11 +250,12 @@ export class ConversationFold {
 
   #addMessage({ seq, data }: WireEventOf<"message">, at: number): void {
     const isPerson = data.role === "user";
+    const by = data.role === "user" ? (data.by ?? null) : null;
     const attachments = data.content.flatMap((block) => ("mediaType" in block ? [block] : []));
     data.content.forEach((block, i) => {
       const key = `${seq}.${i}`;
       if (block.type === "attachment") return;
-      if (isPerson) this.#blocks.push({ kind: "person", key, at, text: block.text, id: data.id, attachments });
+      if (isPerson) this.#blocks.push({ kind: "person", key, at, text: block.text, id: data.id, by, attachments });
       else if (block.type === "thinking") this.#blocks.push({ kind: "thought", key, at, text: block.text });
       else if (block.text.trim() !== "") this.#blocks.push({ kind: "text", key, at, text: block.text });
     });

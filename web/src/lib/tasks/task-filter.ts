@@ -1,6 +1,8 @@
 /** The filter of the inbox, as it stands in the address. */
+import type { Me } from "../../../../src/client/types.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatRepo } from "../format.ts";
+import { isOwn } from "./ownership.ts";
 import { getGroup } from "./task-view.ts";
 
 export interface TaskFilter {
@@ -35,15 +37,15 @@ export function matches(task: WireTask, q: string): boolean {
 export function filterTasks(
   tasks: readonly WireTask[],
   filter: TaskFilter,
-  person: string,
+  person: Me | null,
   now: number,
 ): readonly WireTask[] {
   const { q = "", repo, needs, mine } = filter;
   return tasks.filter(
     (task) =>
       (repo === undefined || formatRepo(task.repo) === repo) &&
-      (needs !== true || getGroup(task, now) === "needs") &&
-      (mine !== true || task.owner.id === person) &&
+      (needs !== true || getGroup(task, now, person) === "needs") &&
+      (mine !== true || isOwn(task, person)) &&
       matches(task, q),
   );
 }

@@ -9,6 +9,7 @@ import { client, impatientClient, problemText } from "../client.ts";
 import { keepTasks, readTasks } from "../device/kept.ts";
 import { flushOutbox, openOutbox, outbox } from "../device/outbox.ts";
 import { serverNow } from "../server-time.ts";
+import { getPerson } from "../session.ts";
 
 export interface TaskListView {
   readonly tasks: readonly WireTask[];
@@ -80,7 +81,9 @@ async function watch(signal: AbortSignal): Promise<void> {
     publish({ connection: kind });
     if (kind !== "lost" && outbox.get().some(({ state }) => state === "waiting")) void flushOutbox();
   };
-  const changes = client.watchTasks({ signal, onConnection });
+  // An operator's list has the tasks of all people.
+  const all = getPerson()?.role !== "user";
+  const changes = client.watchTasks({ signal, onConnection, all });
   for await (const task of changes) putTask(task);
 }
 

@@ -1,6 +1,8 @@
 /** How a task looks: the appearance of its state, its word, and a line that says what happens. */
+import type { Me } from "../../../../src/client/types.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatOrdinal, formatUsd } from "../format.ts";
+import { isOwn } from "./ownership.ts";
 
 export type Appearance =
   | "queued"
@@ -85,9 +87,10 @@ export type Group = "needs" | "running" | "waiting" | "today" | "earlier";
 
 const DAY = 24 * 60 * 60 * 1_000;
 
-export function getGroup(task: WireTask, now: number): Group {
+/** The tasks of others wait for them, not for the person who looks. */
+export function getGroup(task: WireTask, now: number, person: Me | null): Group {
   const appearance = getAppearance(task);
-  if (appearance === "awaiting" || appearance === "parked") return "needs";
+  if (appearance === "awaiting" || appearance === "parked") return isOwn(task, person) ? "needs" : "waiting";
   if (appearance === "queued" || appearance === "retrying") return "waiting";
   if (!isSettled(task)) return "running";
   return now - Date.parse(task.settledAt ?? task.updatedAt) < DAY ? "today" : "earlier";

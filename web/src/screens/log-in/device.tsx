@@ -1,14 +1,30 @@
 /** Approves the log-in of a program that shows a code, such as `slipway login`. */
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { Link } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
+import { Icon } from "../../components/icon.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
+import { usePerson } from "../../lib/session.ts";
+
+/** Of the link, which has the code in its fragment. */
+const readCode = (): string => location.hash.slice(1);
 
 export function DeviceScreen() {
-  const [code, setCode] = useState(() => location.hash.slice(1));
+  const [code, setCode] = useState(readCode);
   const [ended, setEnded] = useState<string | null>(null);
+  useEffect(() => {
+    document.title = "Log in a program · Slipway";
+    // Another link in the same tab begins anew.
+    const begin = (): void => {
+      setCode(readCode());
+      setEnded(null);
+    };
+    addEventListener("hashchange", begin);
+    return () => removeEventListener("hashchange", begin);
+  }, []);
   return (
     <main className="login" id="main">
       <img className="mark" src="/icons/icon.svg" alt="" width="48" height="48" />
@@ -16,61 +32,87 @@ export function DeviceScreen() {
         <h1>Log in a program</h1>
         <p className="muted">{location.host}</p>
       </div>
-      {ended !== null && (
-        <p className="banner" role="status">
-          {ended}
-        </p>
-      )}
-      {ended === null && code === "" && (
-        <SimpleForm
-          fields={["Code"]}
-          action="Continue"
-          onSubmit={async ({ Code: typed = "" }) => {
-            await client.people.lookAtDevice(typed);
-            setCode(typed);
-          }}
-        />
-      )}
-      {ended === null && code !== "" && <Decision code={code} onEnd={setEnded} />}
-      <p className="note">Approve only what you started yourself, just now.</p>
+      {ended === null ? <Decision key={code} code={code} setCode={setCode} onEnd={setEnded} /> : <End text={ended} />}
     </main>
   );
 }
 
-function Decision({ code, onEnd }: { readonly code: string; readonly onEnd: (text: string) => void }) {
+function End({ text }: { text: string }) {
+  return (
+    <>
+      <p className="banner" role="status">
+        <span className="grow">{text}</span>
+      </p>
+      <Link className="btn line wide" to="/">
+        Inbox
+      </Link>
+    </>
+  );
+}
+
+interface DecisionProps {
+  readonly code: string;
+  readonly setCode: (code: string) => void;
+  readonly onEnd: (text: string) => void;
+}
+
+/** Asks for the code while there is none that works, then shows who asks. */
+function Decision({ code, setCode, onEnd }: DecisionProps) {
+  const person = usePerson();
   const found = useQuery({
     queryKey: ["device", code],
     queryFn: ({ signal }) => client.people.lookAtDevice(code, { signal }),
-    retry: false,
+    enabled: code !== "",
   });
   const [problem, setProblem] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
   const decide = (allow: boolean): void => {
+    setBusy(true);
+    setProblem(null);
     client.people.decideDevice(code, allow).then(
       () => onEnd(allow ? "Approved. The program is logged in within seconds." : "Refused. Nothing was logged in."),
-      (error: unknown) => setProblem(problemText(error)),
+      (error: unknown) => {
+        setBusy(false);
+        setProblem(problemText(error));
+      },
     );
   };
-  const failure = found.error === null ? problem : problemText(found.error);
+  const failure = problem ?? (found.error === null ? null : problemText(found.error));
   return (
     <>
       {failure !== null && (
         <p className="banner st-failed" role="alert">
-          {failure}
+          <Icon name="warn" />
+          <span className="grow">{failure}</span>
         </p>
+      )}
+      {(code === "" || found.error !== null) && (
+        <div>
+          <p className="note">The program shows a code of eight letters.</p>
+          <SimpleForm
+            fields={["Code"]}
+            placeholders={{ Code: "ABCD-EFGH" }}
+            action="Continue"
+            onSubmit={({ Code: typed = "" }) => Promise.resolve(setCode(typed.trim().toUpperCase()))}
+          />
+        </div>
       )}
       {found.data !== undefined && (
         <>
-          <p>
-            <b>{found.data.device === "" ? "A program" : found.data.device}</b> at {found.data.address} asks to act as
-            you. It began {formatAge(Date.parse(found.data.startedAt), serverNow())} ago and shows the code{" "}
-            <code>{code}</code>.
+          <p className="read">
+            <b>{found.data.device === "" ? "A program" : found.data.device}</b> at {found.data.address} asks to act as{" "}
+            <b>{person?.email ?? "you"}</b>. It began {formatAge(Date.parse(found.data.startedAt), serverNow())} ago and
+            shows the code <code>{code}</code>.
           </p>
-          <button className="btn primary wide" type="button" onClick={() => decide(true)}>
-            Approve
-          </button>
-          <button className="btn line wide" type="button" onClick={() => decide(false)}>
-            Refuse
-          </button>
+          <div className="acts">
+            <button className="btn primary" type="button" disabled={isBusy} onClick={() => decide(true)}>
+              Approve
+            </button>
+            <button className="btn line" type="button" disabled={isBusy} onClick={() => decide(false)}>
+              Refuse
+            </button>
+          </div>
+          <p className="note">Approve only what you started yourself, just now.</p>
         </>
       )}
     </>

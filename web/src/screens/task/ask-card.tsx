@@ -7,6 +7,8 @@ import { problemText } from "../../lib/client.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock } from "../../lib/format.ts";
+import { usePerson } from "../../lib/session.ts";
+import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";
 
 interface AskCardProps {
@@ -15,82 +17,97 @@ interface AskCardProps {
 }
 
 export function AskCard({ task, question }: AskCardProps) {
-  const [own, setOwn] = useDraft(`answer.${question.id}`);
-  const [choice, setChoice] = useState(question.options?.[0] ?? null);
-  const [state, setState] = useState<"open" | "sending" | "kept" | "elsewhere">("open");
-  const [problem, setProblem] = useState<string | null>(null);
+  const person = usePerson();
   const isBudget = question.id.startsWith("budget_");
-  const text = own.trim() === "" ? choice : own;
-
-  const send = async (): Promise<void> => {
-    if (text === null) return;
-    setState("sending");
-    setProblem(null);
-    try {
-      const body = { questionId: question.id, text };
-      const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
-      setOwn("");
-      if (sent.kind === "waiting") setState("kept");
-      else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
-    } catch (thrown) {
-      const isLate = thrown instanceof SlipwayProblem && thrown.status === 409;
-      setState(isLate ? "elsewhere" : "open");
-      if (!isLate) setProblem(problemText(thrown));
-    }
-  };
-
+  const owner = task.owner.email;
   return (
     <section className="ask st-awaiting" aria-labelledby="ask-title">
       <div className="ask-head">
         <Icon name={isBudget ? "coin" : "st-awaiting"} />
-        <span>{isBudget ? "Budget used up" : "Your move"}</span>
+        <span>{isBudget ? "Budget used up" : isOwn(task, person) ? "Your move" : `${owner} is asked`}</span>
         <span className="end">{formatClock(Date.parse(question.askedAt))}</span>
       </div>
       <div className="ask-body">
         <h2 className="read" id="ask-title">
           {question.question}
         </h2>
-        <form
-          onSubmit={(event) => {
-            event.preventDefault();
-            void send();
-          }}
-        >
-          <AnswerOptions
-            options={question.options ?? []}
-            choice={own.trim() === "" ? choice : null}
-            onPick={setChoice}
-          />
-          <div className="field">
-            <label className="label" htmlFor="own-answer">
-              {question.options === null ? "Answer" : "Or in your own words"}
-            </label>
-            <textarea
-              className="input low"
-              id="own-answer"
-              rows={2}
-              value={own}
-              onChange={(event) => setOwn(event.target.value)}
-            />
-          </div>
-          {state === "kept" && (
-            <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
-          )}
-          {state === "elsewhere" && <p className="hint">Somebody answered first; your answer was not applied.</p>}
-          {problem !== null && (
-            <p className="hint bad" role="alert">
-              {problem}
-            </p>
-          )}
-          <div className="acts">
-            <button className="btn primary" type="submit" disabled={state !== "open" || text === null}>
-              {state === "sending" ? "Sending…" : "Answer"}
-            </button>
-          </div>
-        </form>
+        {mayDirect(task, person) ? (
+          <AnswerForm task={task} question={question} />
+        ) : (
+          <p className="hint">Only {owner} and admins can answer.</p>
+        )}
+        {!isOwn(task, person) && mayDirect(task, person) && <p className="hint">You answer in the place of {owner}.</p>}
       </div>
     </section>
   );
+}
+
+function AnswerForm({ task, question }: AskCardProps) {
+  const [own, setOwn] = useDraft(`answer.${question.id}`);
+  const [choice, setChoice] = useState(question.options?.[0] ?? null);
+  const { state, problem, send } = useAnswer(task, question);
+  const text = own.trim() === "" ? choice : own;
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (text !== null) void send(text).then((isSent) => isSent && setOwn(""));
+      }}
+    >
+      <AnswerOptions options={question.options ?? []} choice={own.trim() === "" ? choice : null} onPick={setChoice} />
+      <div className="field">
+        <label className="label" htmlFor="own-answer">
+          {question.options === null ? "Answer" : "Or in your own words"}
+        </label>
+        <textarea
+          className="input low"
+          id="own-answer"
+          rows={2}
+          value={own}
+          onChange={(event) => setOwn(event.target.value)}
+        />
+      </div>
+      {state === "kept" && (
+        <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
+      )}
+      {state === "elsewhere" && <p className="hint">Somebody answered first; your answer was not applied.</p>}
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+      <div className="acts">
+        <button className="btn primary" type="submit" disabled={state !== "open" || text === null}>
+          {state === "sending" ? "Sending…" : "Answer"}
+        </button>
+      </div>
+    </form>
+  );
+}
+
+type AnswerState = "open" | "sending" | "kept" | "elsewhere";
+
+function useAnswer(task: WireTask, question: AskCardProps["question"]) {
+  const [state, setState] = useState<AnswerState>("open");
+  const [problem, setProblem] = useState<string | null>(null);
+  /** @returns whether it is sent, or kept to be sent. */
+  const send = async (text: string): Promise<boolean> => {
+    setState("sending");
+    setProblem(null);
+    try {
+      const body = { questionId: question.id, text };
+      const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
+      if (sent.kind === "waiting") setState("kept");
+      else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
+      return true;
+    } catch (thrown) {
+      const isLate = thrown instanceof SlipwayProblem && thrown.status === 409;
+      setState(isLate ? "elsewhere" : "open");
+      if (!isLate) setProblem(problemText(thrown));
+      return false;
+    }
+  };
+  return { state, problem, send };
 }
 
 interface AnswerOptionsProps {

@@ -7,6 +7,8 @@ import { Markdown } from "../../components/text/markdown.tsx";
 import type { Block, Step } from "../../lib/log/conversation.ts";
 import { formatBytes, formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
+import { usePerson } from "../../lib/session.ts";
+import { nameOf } from "../../lib/tasks/ownership.ts";
 import { useTaskView } from "./task-screen.tsx";
 
 type Kind<K extends Block["kind"]> = Extract<Block, { kind: K }>;
@@ -55,12 +57,13 @@ const STATUS_TEXT: Readonly<Record<string, string>> = {
 };
 
 function PersonMessage({ block }: { block: Kind<"person"> }) {
-  const { log } = useTaskView();
+  const { task, log } = useTaskView();
+  const person = usePerson();
   const status = block.id === null ? undefined : log.conversation.statuses.get(block.id);
   return (
     <article className="said">
       <p className="who">
-        <b>You</b>{" "}
+        <b>{nameOf(block.by, task, person)}</b>{" "}
         <span>
           {formatClock(block.at)}
           {status === undefined ? "" : ` · ${STATUS_TEXT[status] ?? status}`}
@@ -115,11 +118,15 @@ function StepRow({ step, now }: { step: Step; now: number }) {
 }
 
 function Answered({ block }: { block: Kind<"question"> }) {
+  const { task } = useTaskView();
+  const person = usePerson();
+  const by = block.answer?.by ?? null;
   return (
     <div className="said st-done">
       <p className="who">
         <Icon name="check" small />
-        <b>Answered</b> <span>{block.answer === null ? "" : formatClock(block.answer.at)}</span>
+        <b>{by === null || by === person?.id ? "Answered" : `Answered by ${nameOf(by, task, person)}`}</b>{" "}
+        <span>{block.answer === null ? "" : formatClock(block.answer.at)}</span>
       </p>
       <p>
         {block.question} → <b>{block.answer?.text}</b>

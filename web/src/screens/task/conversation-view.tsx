@@ -8,7 +8,10 @@ import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { toSections, type Block, type Section } from "../../lib/log/conversation.ts";
 import { formatClock, formatDuration, pluralize } from "../../lib/format.ts";
+import { usePerson } from "../../lib/session.ts";
+import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
 import { isSettled } from "../../lib/tasks/task-view.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { AskCard } from "./ask-card.tsx";
 import { BlockView, ToolRow } from "./blocks.tsx";
 import { Composer } from "./composer.tsx";
@@ -22,6 +25,7 @@ export function ConversationView() {
   const { blocks } = log.conversation;
   const sections = useMemo(() => toSections(blocks), [blocks]);
   const list = useRef<WindowVirtualizerHandle>(null);
+  const person = usePerson();
   const ended = isSettled(task);
   useFollow(log.seq, log.streaming?.text.length ?? 0, !ended);
   return (
@@ -31,7 +35,11 @@ export function ConversationView() {
         <ThreadFold />
         <article className="said">
           <p className="who">
-            <b>Prompt</b> <span>{formatClock(Date.parse(task.createdAt))}</span>
+            <b>Prompt</b>{" "}
+            <span>
+              {isOwn(task, person) ? "" : `of ${task.owner.email} · `}
+              {formatClock(Date.parse(task.createdAt))}
+            </span>
           </p>
           <p className="read prompt">{task.prompt}</p>
           <AttachedList attachments={task.attachments ?? []} />
@@ -55,8 +63,17 @@ export function ConversationView() {
         {task.question !== null && <AskCard key={task.question.id} task={task} question={task.question} />}
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
       </section>
-      <Composer />
+      {mayDirect(task, person) ? <Composer /> : <NotYours task={task} />}
     </>
+  );
+}
+
+/** In the place of the composer. */
+function NotYours({ task }: { task: WireTask }) {
+  return (
+    <p className="hint talk-end">
+      {task.owner.email} directs this task. As an operator you can look{isSettled(task) ? "." : ", and stop it."}
+    </p>
   );
 }
 

@@ -4,6 +4,8 @@ import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { formatBytes, formatUsd } from "../../lib/format.ts";
 import { client } from "../../lib/client.ts";
+import { usePerson } from "../../lib/session.ts";
+import { mayDirect } from "../../lib/tasks/ownership.ts";
 import { useQuery } from "@tanstack/react-query";
 import { OpenPullRequestButton, PullRequestFact } from "./pull-request.tsx";
 import { RetryButton } from "./retry-button.tsx";
@@ -12,6 +14,7 @@ import { useTaskView } from "./task-screen.tsx";
 
 export function ResultCards() {
   const { task, log } = useTaskView();
+  const person = usePerson();
   const { changes } = log.conversation;
   return (
     <div className="stack">
@@ -32,8 +35,12 @@ export function ResultCards() {
             </span>
           </Link>
         )}
-        <OpenPullRequestButton />
-        <RetryButton task={task} />
+        {mayDirect(task, person) && (
+          <>
+            <OpenPullRequestButton />
+            <RetryButton task={task} />
+          </>
+        )}
       </div>
       <ResultFacts />
     </div>

@@ -4,8 +4,8 @@ import { Icon } from "../../components/icon.tsx";
 import { problemText, client } from "../../lib/client.ts";
 import type { SavedWork, StopProof } from "../../lib/log/stop-proof.ts";
 import { formatCount, formatElapsed, formatSecond, pluralize } from "../../lib/format.ts";
-import { session } from "../../lib/session.ts";
-import { useStore } from "../../lib/store.ts";
+import { usePerson } from "../../lib/session.ts";
+import { nameOf } from "../../lib/tasks/ownership.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";
 import { useTaskView } from "./task-screen.tsx";
 
@@ -36,11 +36,11 @@ function toStages(stop: StopProof, saved: SavedWork | null, by: string): Stage[]
 
 export function StopCard() {
   const { task, log, now } = useTaskView();
-  const state = useStore(session);
+  const person = usePerson();
   const { stop, saved } = log.conversation;
   if (stop === null) return null;
-  const isMine = state.kind === "active" && state.user.id === stop.by;
-  const stages = toStages(stop, saved, isMine ? "by you" : "by another person");
+  const by = stop.by === null ? "Another person" : nameOf(stop.by, task, person);
+  const stages = toStages(stop, saved, `by ${by.replace(/^(?=You$|Another )./, (letter) => letter.toLowerCase())}`);
   const present = stages.findIndex(({ at }) => at === null);
   const isOver = stop.goneAt !== null;
   return (
@@ -72,9 +72,9 @@ export function StopCard() {
 /** For operators: does not wait for the agent to save its work. */
 function KillButton() {
   const { task } = useTaskView();
-  const state = useStore(session);
+  const person = usePerson();
   const [problem, setProblem] = useState<string | null>(null);
-  if (state.kind !== "active" || state.user.role === "user") return null;
+  if (person === null || person.role === "user") return null;
   const kill = async (): Promise<void> => {
     setProblem(null);
     try {

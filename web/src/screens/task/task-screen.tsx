@@ -17,6 +17,8 @@ import { usePresence } from "../../lib/device/presence.ts";
 import { useEventLog, type LogView } from "../../lib/log/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { serverNow, useNow } from "../../lib/server-time.ts";
+import { usePerson } from "../../lib/session.ts";
+import { isOwn } from "../../lib/tasks/ownership.ts";
 import { getTask, putTask, useTaskList } from "../../lib/tasks/task-list.ts";
 import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
@@ -104,6 +106,7 @@ function NoTask({ problem }: { problem: SlipwayProblem | null }) {
 }
 
 function TaskTop({ task }: { task: WireTask }) {
+  const person = usePerson();
   return (
     <header className="task-top">
       <Link className="iconbtn" to="/" aria-label="Back">
@@ -114,6 +117,7 @@ function TaskTop({ task }: { task: WireTask }) {
         <p className="crumb">
           <Mini appearance={getAppearance(task)} />
           <span>
+            {isOwn(task, person) ? "" : `${task.owner.email} · `}
             {formatRepo(task.repo)} · {task.branch}
           </span>
         </p>

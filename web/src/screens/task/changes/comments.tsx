@@ -6,6 +6,8 @@ import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, writeDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
 import type { PatchLine } from "../../../lib/patch.ts";
+import { usePerson } from "../../../lib/session.ts";
+import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 import { useTaskView } from "../task-screen.tsx";
 
@@ -105,7 +107,10 @@ export function CommentBatch({ comments }: { comments: Comments }) {
   const [problem, setProblem] = useState<string | null>(null);
   const [key] = useState(newKey);
   const navigate = useNavigate();
+  const person = usePerson();
   if (comments.all.length === 0) return null;
+  if (!mayDirect(task, person))
+    return <p className="hint docked">Only {task.owner.email} and admins can send comments to the agent.</p>;
   const send = async (): Promise<void> => {
     const notes = comments.all.map(([place, comment]) => `${place}\n> ${comment.line}\n${comment.text}`);
     try {
