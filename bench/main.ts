@@ -7,6 +7,7 @@ import { boot, type Boot } from "./suites/boot.ts";
 import { browserFigures, whyNoBrowser, type BrowserFigures } from "./suites/browser.ts";
 import { fanout, type FanoutResult } from "./suites/fanout.ts";
 import { hubRates, type HubRates } from "./suites/hub.ts";
+import { lists, type Lists } from "./suites/lists.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
 import { provision, whyNoDocker, type Provision } from "./suites/provision.ts";
 import { record, type Rates } from "./suites/record.ts";
@@ -22,7 +23,7 @@ interface Row {
 
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
- * hub, `-- browser` the web app.
+ * hub, `-- lists` lists of many tasks, `-- browser` the web app.
  */
 const only = process.argv[2];
 
@@ -36,6 +37,7 @@ const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`
 async function measure() {
   if (only === "agent") return agentRows(await agentFigures());
   if (only === "hub") return hubRows(await hubFigures());
+  if (only === "lists") return listRows(await lists());
   if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
   const missing = await whyNoDocker();
   const provisioned = missing ?? (say("tasks in containers"), await provision());
@@ -54,6 +56,8 @@ async function measure() {
   const caughtUp = await hubFigures();
   say("SIGKILL of the coordinator to the next event");
   const recovered = await recovery();
+  say("lists of 10,000 tasks");
+  const listed = await lists();
   say("turns of a model");
   const turned = await agentFigures();
   say("the web app in a browser");
@@ -61,6 +65,7 @@ async function measure() {
   return [
     ...rows({ started, recorded, lived, waited, fanned, recovered }),
     ...hubRows(caughtUp),
+    ...listRows(listed),
     ...agentRows(turned),
     ...browserRows(browsed),
     ...toRows(provisioned),
@@ -77,6 +82,11 @@ function hubRows(rates: readonly HubRates[]): Row[] {
     ratio: `${(ours / floor).toFixed(2)}x`,
     aim: ">= 1x",
   }));
+}
+
+function listRows({ tasks, waitingMs }: Lists): Row[] {
+  const what = `longest hold of the event loop: 200 waiting tasks of ${n(tasks)}, with positions`;
+  return [{ what, ours: ms(waitingMs), floor: "-", ratio: "-", aim: "<= 50 ms" }];
 }
 
 function agentRows({ turn, firstPiece, streams, admission }: AgentFigures): Row[] {

@@ -111,7 +111,7 @@ async function serveOurs(store: Store): Promise<Side> {
     bus,
     clock: systemClock,
     log: quiet,
-    view: async (task) => toWireTask(task, phaseOf(task.snapshot), null),
+    views: async (tasks) => tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null)),
   });
   const server = createServer();
   const visitor = (token: string) =>

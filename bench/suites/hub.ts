@@ -53,7 +53,7 @@ async function catchUp(store: Store, last: number): Promise<void> {
     bus,
     clock: systemClock,
     log: quiet,
-    view: async (task) => toWireTask(task, phaseOf(task.snapshot), null),
+    views: async (tasks) => tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null)),
   });
   try {
     await new Promise<void>((resolve, reject) => {

@@ -39,7 +39,7 @@ import { openNotifications } from "../notifications/open.ts";
 import type { NotificationService } from "../notifications/service.ts";
 import { openHub } from "../http/live/hub.ts";
 import { attachWebSocketServer } from "../http/live/websocket-server.ts";
-import { toTaskView } from "../http/routes/tasks.ts";
+import { toTaskViews } from "../http/routes/tasks.ts";
 import { createServer } from "../http/server/server.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
 import type { Config } from "./config.ts";
@@ -279,7 +279,7 @@ async function openHttp(
     metrics,
     backup: () => backups?.status() ?? null,
   };
-  const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
+  const hub = openHub({ store, bus, clock: systemClock, log, views: (tasks) => toTaskViews(deps, tasks) });
   disposers.add(() => hub.close());
   const server = createServer(createApp(deps), {
     connections: descriptors.httpConnections,

@@ -90,11 +90,12 @@ function fairSuite(get: () => Store): void {
     const [first] = await submit("a", 1);
     await submit("b", 3);
     const again = await move(get(), await move(get(), first!, claim), ...retried.slice(0, 1));
-    expect(await get().position(first!.id)).toBe(0);
+    expect(await get().positions([first!.id])).toEqual(new Map());
     expect(await get().claimable(1, null)).not.toContain(first!.id);
     await move(get(), again, ...retried.slice(1));
     expect(await get().claimable(10, null)).toHaveLength(4);
     expect((await get().claimable(1, null))[0]).toBe(first!.id);
+    expect(await get().positions([first!.id])).toEqual(new Map([[first!.id, 0]]));
   });
 
   it("[W8] of one thread only the oldest open task can be claimed, whatever its state", async () => {
@@ -114,12 +115,20 @@ function fairSuite(get: () => Store): void {
     expect(await store.threadAhead(second.id)).toBeNull();
   });
 
-  it("position counts the tasks before it", async () => {
+  it("[D8] positions count the queued tasks before each of some, in any order; others have none", async () => {
     const a = await submit("a", 3);
     const [b] = await submit("b", 1);
     const order = await get().claimable(10, null);
     expect(order).toEqual([a[0]!.id, b!.id, a[1]!.id, a[2]!.id]);
-    for (const [i, id] of order.entries()) expect(await get().position(id)).toBe(i);
+    const positions = (...ids: string[]) => get().positions(ids);
+    const placed = (...ids: (readonly [string, number])[]) => new Map(ids);
+    for (const [i, id] of order.entries()) expect(await positions(id)).toEqual(placed([id, i]));
+    const [first, , third, last] = order as [string, string, string, string];
+    expect(await positions(...order.toReversed())).toEqual(placed(...order.map((id, i) => [id, i] as const)));
+    expect(await positions(last, "task_none", first, last)).toEqual(placed([first, 0], [last, 3]));
+    await move(get(), a[0]!, claim);
+    expect(await positions(first, third, last)).toEqual(placed([third, 1], [last, 2]));
+    expect(await positions()).toEqual(placed());
   });
 
   it("[D8] while two owners wait, their numbers of served tasks differ by at most one", async () => {

@@ -273,7 +273,7 @@ function readSuite(get: () => Store): void {
     ]) {
       expect(await read).toEqual({ items: [], more: false });
     }
-    expect(await store.position("x")).toBe(0);
+    expect(await store.positions(["x"])).toEqual(new Map());
     expect(await store.nextDue()).toBeNull();
     expect(await store.slotsHeld()).toBe(0);
     expect((await store.counts()).oldestOpenAt).toBeNull();

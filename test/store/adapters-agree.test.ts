@@ -48,7 +48,7 @@ async function view(store: Store): Promise<object> {
   return {
     order,
     limited: [await store.claimable(100, 1), await store.claimable(3, 2)],
-    positions: await Promise.all(order.map((id) => store.position(id))),
+    positions: await store.positions(order),
     held: [await store.slotsHeld(), await store.slotsHeld("a"), await store.slotsHeld("b")],
     counts: await store.counts(),
     due: [await store.nextDue(), await store.due(Number.MAX_SAFE_INTEGER, 100)],

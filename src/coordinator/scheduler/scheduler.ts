@@ -32,7 +32,7 @@ export interface SchedulerDeps extends EngineBreakerDeps {
   readonly taskLog: TaskLog;
   readonly store: Pick<
     Store,
-    "claimable" | "position" | "slotsHeld" | "threadAhead" | "task" | "tasks" | "setting" | "setSetting"
+    "claimable" | "positions" | "slotsHeld" | "threadAhead" | "task" | "tasks" | "setting" | "setSetting"
   >;
   readonly maxConcurrent: number;
   /** Slots that one user may hold; null = no limit. */
@@ -81,7 +81,8 @@ export interface Scheduler {
    */
   checkHealth(): Promise<boolean>;
   state(): QueueState;
-  wait(task: Task): Promise<Wait>;
+  /** Why each of these queued tasks waits, by id; without those that are no longer queued. */
+  waits(tasks: readonly Task[]): Promise<ReadonlyMap<string, Wait>>;
   slotsUsed(): number;
 }
 
@@ -200,17 +201,26 @@ class TaskScheduler implements Scheduler {
     };
   }
 
-  async wait(task: Task): Promise<Wait> {
+  async waits(tasks: readonly Task[]): Promise<ReadonlyMap<string, Wait>> {
+    const positions = await this.#deps.store.positions(tasks.map(({ id }) => id));
+    const waits = new Map<string, Wait>();
+    for (const task of tasks) {
+      const position = positions.get(task.id);
+      if (position !== undefined) waits.set(task.id, { reason: await this.#waitReason(task), position });
+    }
+    return waits;
+  }
+
+  async #waitReason(task: Task): Promise<WaitReason> {
     const { store, getDeferral, userLimit } = this.#deps;
-    const position = await store.position(task.id);
-    if (this.#isPaused) return { reason: "paused", position };
-    if (this.#breaker.reason !== null) return { reason: "sandbox_unavailable", position };
-    if (this.#disk.shortage !== null) return { reason: "disk_low", position };
+    if (this.#isPaused) return "paused";
+    if (this.#breaker.reason !== null) return "sandbox_unavailable";
+    if (this.#disk.shortage !== null) return "disk_low";
     const deferral = (await getDeferral?.(task)) ?? null;
-    if (deferral !== null) return { reason: deferral, position };
-    if ((await store.threadAhead(task.id)) !== null) return { reason: "thread_busy", position };
+    if (deferral !== null) return deferral;
+    if ((await store.threadAhead(task.id)) !== null) return "thread_busy";
     const isUserFull = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
-    return { reason: isUserFull ? "user_limit" : "concurrency", position };
+    return isUserFull ? "user_limit" : "concurrency";
   }
 
   slotsUsed(): number {

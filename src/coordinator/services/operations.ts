@@ -37,6 +37,11 @@ const ACTIVE = OPEN_STATES.filter((state) => state !== "queued");
 export function createOperationsService(deps: OperationDeps): OperationsService {
   const { scheduler, store, sandbox, clock } = deps;
 
+  const findWaits: OperationsService["waits"] = (tasks) => {
+    const queued = tasks.filter(({ state }) => state === "queued");
+    return queued.length === 0 ? Promise.resolve(new Map()) : scheduler.waits(queued);
+  };
+
   function findStuckReason(task: Task): Stuck | null {
     const c = task.snapshot.context;
     const now = clock.now();
@@ -78,7 +83,8 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
   }
 
   return {
-    wait: (task) => (task.state === "queued" ? scheduler.wait(task) : Promise.resolve(null)),
+    waits: findWaits,
+    wait: async (task) => (await findWaits([task])).get(task.id) ?? null,
     stuck: findStuckReason,
     stuckTasks,
     queue: () => scheduler.state(),
@@ -112,6 +118,8 @@ export interface Stuck {
 }
 
 export interface OperationsService {
+  /** Why the queued ones of these tasks wait, by id. */
+  waits(tasks: readonly Task[]): Promise<ReadonlyMap<string, Wait>>;
   /** Why this queued task waits; null when it is not queued. */
   wait(task: Task): Promise<Wait | null>;
   stuck(task: Task): Stuck | null;

@@ -220,8 +220,11 @@ export interface Store extends Transcripts {
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
   /** The oldest task of the same thread that is older than this one and not settled; or null. */
   threadAhead(taskId: string): Promise<string | null>;
-  /** Number of queued tasks before this one in fair order; 0 = next. */
-  position(taskId: string): Promise<number>;
+  /**
+   * By id, how many queued tasks are before each of these in fair order; 0 = next. Tasks that are
+   * not queued are left out. The cost is bounded by the length of the queue, however many ids.
+   */
+  positions(taskIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /** When the user's n-th newest task was created, epoch ms; null when there are fewer. n >= 1. */
   newestTaskAt(userId: string, n: number): Promise<number | null>;
   /** Number of a user's tasks that are not settled, and that are newer than `since` (epoch ms). */

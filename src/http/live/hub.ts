@@ -31,8 +31,8 @@ const HUB_TIMING: HubTiming = { logGapMs: 16, listGapMs: 100, pollMs: 3_000, sta
 export interface HubDeps {
   readonly store: Pick<Store, "task" | "eventRows" | "changes">;
   readonly bus: Pick<Bus, "onHint" | "onDelta">;
-  /** Converts a task to its current wire form. */
-  readonly view: (task: Task) => Promise<WireTask>;
+  /** Converts tasks to their current wire form, in their order. */
+  readonly views: (tasks: readonly Task[]) => Promise<readonly WireTask[]>;
   readonly clock: Clock;
   readonly log: Pick<Log, "warn">;
   readonly timing?: Partial<HubTiming>;
@@ -265,17 +265,17 @@ function toFeedItem(row: EventRow): FeedItem {
   return { cursor: row.seq, json, bytes: json.length - row.data.length + row.dataBytes };
 }
 
-function getListTarget({ store, view }: HubDeps, timing: HubTiming, owner: string | null): ChannelTarget {
+function getListTarget({ store, views }: HubDeps, timing: HubTiming, owner: string | null): ChannelTarget {
   return {
     key: owner === null ? channelKey.all : channelKey.own(owner),
     gapMs: timing.listGapMs,
     async feed(after, limit) {
       const { items, more } = await store.changes(owner, after, limit);
-      const toItem = async (task: Task): Promise<FeedItem> => {
-        const json = JSON.stringify(await view(task));
-        return { cursor: task.rev, json, bytes: Buffer.byteLength(json) };
-      };
-      return { items: await Promise.all(items.map(toItem)), more };
+      const found = (await views(items)).map((view, i): FeedItem => {
+        const json = JSON.stringify(view);
+        return { cursor: items[i]?.rev ?? after, json, bytes: Buffer.byteLength(json) };
+      });
+      return { items: found, more };
     },
   };
 }

@@ -26,7 +26,7 @@ import {
 import type { Task } from "../../core/task.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import { bySeq, json, listQuerySchema, nextCursor, pageOfList, readPage, route, type ApiDeps } from "../route.ts";
-import { toTaskView } from "./tasks.ts";
+import { toTaskViews } from "./tasks.ts";
 
 const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
 
@@ -83,7 +83,10 @@ async function readConversation(
   if (ids.length === 0 && (await deps.store.tasks({ userId: owner, threadId, limit: 1 })).items.length === 0)
     throw new SlipwayError("not_found", "There is no such thread.");
   const found = await Promise.all(ids.map((id) => deps.store.task(id)));
-  const tasks = await Promise.all(found.flatMap((task) => (task === null ? [] : [toTaskView(deps, task)])));
+  const tasks = await toTaskViews(
+    deps,
+    found.filter((task) => task !== null),
+  );
   const next = nextCursor(page, ({ taskId, seq }) => `${taskId}.${seq}`);
   return { tasks, items: page.items.map(toWireEvent), next };
 }

@@ -22,13 +22,21 @@ import {
 } from "../../core/protocol/rest.ts";
 import { bySeq, EMPTY, isId, json, nextCursor, readPage, route, type ApiDeps } from "../route.ts";
 
-/** Converts a task to its wire form, with its owner and the reason why a queued task waits. */
-export async function toTaskView(deps: Pick<ApiDeps, "operations" | "accounts">, task: Task): Promise<WireTask> {
-  const wait = task.state === "queued" ? await deps.operations.wait(task) : null;
+type ViewDeps = Pick<ApiDeps, "operations" | "accounts">;
+
+/** Converts tasks to their wire form, with their owners and the reasons why queued ones wait. */
+export async function toTaskViews(deps: ViewDeps, tasks: readonly Task[]): Promise<WireTask[]> {
+  const waits = await deps.operations.waits(tasks);
   const emails = new Map<string, string | null>();
-  for (const id of new Set([task.userId, task.spec.submittedBy ?? task.userId]))
+  for (const id of new Set(tasks.flatMap(({ userId, spec }) => [userId, spec.submittedBy ?? userId])))
     emails.set(id, (await deps.accounts.user(id))?.email ?? null);
-  return toWireTask(task, phaseOf(task.snapshot), wait, (id) => emails.get(id) ?? null);
+  const emailOf = (id: string): string | null => emails.get(id) ?? null;
+  return tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), waits.get(task.id) ?? null, emailOf));
+}
+
+export async function toTaskView(deps: ViewDeps, task: Task): Promise<WireTask> {
+  const [view] = await toTaskViews(deps, [task]);
+  return view as WireTask;
 }
 
 type WireMessage = z.infer<typeof messageRowSchema>;
@@ -56,8 +64,7 @@ async function listTasks(deps: ApiDeps, identity: Identity, query: z.infer<typeo
     ...(q === undefined ? {} : { text: q }),
     ...(cursor === undefined ? {} : { before: cursor }),
   });
-  const items = await Promise.all(found.items.map((task) => toTaskView(deps, task)));
-  return { items, next: nextCursor(found, (task) => task.id) };
+  return { items: await toTaskViews(deps, found.items), next: nextCursor(found, (task) => task.id) };
 }
 
 /** @returns whose tasks a caller asks for; null = those of all. */

@@ -71,9 +71,9 @@ export class MemoryQueue {
     return chosen;
   }
 
-  position(id: string): number {
-    const entry = this.#entries.get(id);
-    return entry === undefined ? 0 : this.#indexOf(entry);
+  positions(ids: readonly string[]): Map<string, number> {
+    const wanted = new Set(ids);
+    return new Map(this.#queued.flatMap(({ id }, i) => (wanted.has(id) ? [[id, i] as const] : [])));
   }
 
   #virtualTime(priority: number): number {

@@ -316,8 +316,8 @@ class MemoryStore implements Store {
     return ahead.map(({ task }) => task.id).toSorted()[0] ?? null;
   }
 
-  async position(taskId: string): Promise<number> {
-    return this.#queue.position(taskId);
+  async positions(taskIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    return this.#queue.positions(taskIds);
   }
 
   async newestTaskAt(userId: string, n: number): Promise<number | null> {

@@ -247,7 +247,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     nextDue: async () => reads.nextDue(),
     claimable: async (limit, userLimit) => reads.claimable(limit, userLimit),
     threadAhead: async (taskId) => reads.threadAhead(taskId),
-    position: async (taskId) => reads.position(taskId),
+    positions: async (taskIds) => reads.positions(taskIds),
     slotsHeld: async (userId) => reads.slotsHeld(userId),
     counts: async () => reads.counts(),
     newestTaskAt: async (userId, n) => reads.newestTaskAt(userId, n),

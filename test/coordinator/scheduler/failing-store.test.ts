@@ -29,7 +29,7 @@ async function openFailing(fails: (call: "claimable" | "record") => boolean) {
     setting: (key) => harness.store.setting(key),
     slotsHeld: (userId) => harness.store.slotsHeld(userId),
     task: (id) => harness.store.task(id),
-    position: (id) => harness.store.position(id),
+    positions: (ids) => harness.store.positions(ids),
     threadAhead: (id) => harness.store.threadAhead(id),
     tasks: (query) => harness.store.tasks(query),
   };

@@ -78,7 +78,7 @@ it("[D4] the queue limits the claims, even if the store counts no slot as held",
         taskLog: coordinator.taskLog,
         store: {
           claimable: (limit, userLimit) => store.claimable(limit, userLimit),
-          position: () => Promise.resolve(0),
+          positions: () => Promise.resolve(new Map()),
           slotsHeld: () => Promise.resolve(0),
           threadAhead: () => Promise.resolve(null),
           tasks: (query) => store.tasks(query),

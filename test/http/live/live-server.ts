@@ -180,7 +180,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
     openHub({
       store,
       bus: options.hubBus?.(bus) ?? bus,
-      view: async (task) => toWireTask(task, phaseOf(task.snapshot), null),
+      views: async (tasks) => tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null)),
       clock: systemClock,
       log,
       ...(options.hubTiming && { timing: options.hubTiming }),

@@ -117,12 +117,6 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
        ORDER BY ahead.id LIMIT 1`,
     )
     .pluck();
-  const rankOfTask = db.prepare<[string], number>("SELECT rank FROM tasks WHERE id = ?").pluck();
-  const before = db
-    .prepare<[number, string], number>(
-      "SELECT count(*) FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' AND (rank, id) < (?, ?)",
-    )
-    .pluck();
   const heldBy = db
     .prepare<[string, string], number>(`SELECT count(*) FROM tasks WHERE slot = 1 AND user_id = ? AND ${NOT_ASIDE}`)
     .pluck();
@@ -149,11 +143,32 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
         : claimableUnderLimit(limit, userLimit);
     },
     threadAhead: (taskId: string): string | null => ahead.get(taskId, aside.ids) ?? null,
-    position(taskId: string): number {
-      const rank = rankOfTask.get(taskId);
-      return rank === undefined ? 0 : (before.get(rank, taskId) ?? 0);
-    },
+    positions: positionReads(db),
     slotsHeld: (userId?: string): number =>
       (userId === undefined ? held.get(aside.ids) : heldBy.get(userId, aside.ids)) ?? 0,
   };
+}
+
+/** Counts each row of the queue once at most: from one of the wanted places to the next. */
+function positionReads(db: Connection): (taskIds: readonly string[]) => ReadonlyMap<string, number> {
+  const places = db.prepare<[string], Pick<QueuedRow, "rank" | "id">>(
+    `SELECT rank, id FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' ORDER BY rank, id`,
+  );
+  const between = db
+    .prepare<[number, string, number, string], number>(
+      `SELECT count(*) FROM tasks INDEXED BY tasks_queue
+       WHERE state = 'queued' AND (rank, id) >= (?, ?) AND (rank, id) < (?, ?)`,
+    )
+    .pluck();
+  // One transaction, so that the counts are of one moment.
+  return db.transaction((taskIds: readonly string[]): ReadonlyMap<string, number> => {
+    let [rank, id, position] = [Number.MIN_SAFE_INTEGER, "", 0];
+    const found = new Map<string, number>();
+    for (const place of places.all(JSON.stringify(taskIds))) {
+      position += between.get(rank, id, place.rank, place.id) ?? 0;
+      found.set(place.id, position);
+      ({ rank, id } = place);
+    }
+    return found;
+  });
 }
