@@ -6,6 +6,8 @@
  * V2 The effects of one task never overlap: the next starts when the previous one has ended.
  * V3 An effect starts with the newest committed task.
  * V4 Shutdown aborts effects and leaves sandboxes running; the next boot adopts them.
+ * V5 People are served during the boot. A read whose answer is older than a commit that was heard
+ *    meanwhile is made again: the task of an old answer may be settled, and its slot given back.
  */
 import { effectOf, holdsSlot, isSettled } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";
@@ -91,6 +93,9 @@ class EffectSupervisor implements Supervisor {
   readonly #actors = new Map<string, Actor>();
   /** Tasks that need not be adopted again when the boot is repeated. */
   readonly #adopted = new Set<string>();
+  /** The newest seq of each task that was committed while the boot runs (V5). */
+  readonly #heard = new Map<string, number>();
+  #isBooting = false;
   readonly #unsubscribe: () => void;
   #isClosed = false;
 
@@ -103,12 +108,18 @@ class EffectSupervisor implements Supervisor {
     const { crashpoint, store, log } = this.#deps;
     crashpoint("boot");
     const failures: unknown[] = [];
-    for await (const { id } of readTasks(store, { userId: null, states: DRIVEN_STATES }))
-      // One task that cannot be adopted does not keep the others waiting.
-      await this.#adopt(id, listed).catch((error: unknown) => {
-        log.error({ task: id, error: errorMessage(error) }, "a task could not be adopted");
-        failures.push(error);
-      });
+    this.#isBooting = true;
+    try {
+      for await (const { id } of readTasks(store, { userId: null, states: DRIVEN_STATES }))
+        // One task that cannot be adopted does not keep the others waiting.
+        await this.#adopt(id, listed).catch((error: unknown) => {
+          log.error({ task: id, error: errorMessage(error) }, "a task could not be adopted");
+          failures.push(error);
+        });
+    } finally {
+      this.#isBooting = false;
+      this.#heard.clear();
+    }
     if (failures.length > 0) throw new Error(`${failures.length} tasks could not be adopted`, { cause: failures[0] });
     this.#adopted.clear();
   }
@@ -146,6 +157,7 @@ class EffectSupervisor implements Supervisor {
 
   #onCommit(task: Task, events: readonly TaskEvent[]): void {
     if (events.some(isEngineFailure)) this.#deps.scheduler.noteInfraFailure();
+    if (this.#isBooting) this.#heard.set(task.id, task.seq);
     const actor = this.#actors.get(task.id) ?? { task, running: null, cleared: null };
     if (actor.task.seq <= task.seq) actor.task = task;
     this.#actors.set(task.id, actor);
@@ -194,8 +206,8 @@ class EffectSupervisor implements Supervisor {
   async #adopt(taskId: string, listed: ListedSandboxes | null): Promise<void> {
     const { scheduler, taskLog } = this.#deps;
     if (this.#adopted.has(taskId)) return;
-    // Read again, because people are served during the boot: the task may have moved on.
-    const task = await taskLog.task(taskId);
+    // Read again after the list: the task may have moved on.
+    const task = await this.#readNewest(taskId);
     if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
     const isAlive = listed?.running.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
@@ -205,13 +217,21 @@ class EffectSupervisor implements Supervisor {
       this.#skipCleared(task, listed);
       await taskLog.catchUp(task.id, null);
       this.#adopted.add(taskId);
-      return this.#onCommit((await taskLog.task(task.id)) ?? task, []);
+      return this.#onCommit((await this.#readNewest(task.id)) ?? task, []);
     }
     const text = isAlive
       ? "The coordinator restarted and found the worker running."
       : "The coordinator restarted and goes on.";
     await taskLog.catchUp(task.id, { code: "adopted", text });
     this.#adopted.add(taskId);
+  }
+
+  /** The task, at least as new as every commit that was heard until it is returned (V5). */
+  async #readNewest(taskId: string): Promise<Task | null> {
+    for (;;) {
+      const task = await this.#deps.taskLog.task(taskId);
+      if (task === null || task.seq >= (this.#heard.get(taskId) ?? 0)) return task;
+    }
   }
 
   /** A parked task without a sandbox was cleared before the start: its log is not read again. */

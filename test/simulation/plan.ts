@@ -13,6 +13,7 @@ export const WINDOWS = [
   "store.locked",
   "store.full",
   "store.reads_fail",
+  "store.reads_slow",
   "engine.down",
   "engine.hangs",
   "engine.slow",
@@ -169,6 +170,8 @@ function drawDuringBoots(dice: Dice, people: readonly Act[], faults: readonly Ac
   return starts.flatMap((at): Act[] => [
     // A slow boot is longer than the time between two requests.
     ...(dice.chance(0.4) ? [{ do: "store.slow", at, ms: 6_000, p: 1 } as const] : []),
+    // People act between a read of the boot and its answer.
+    ...(dice.chance(0.4) ? [{ do: "store.reads_slow", at, ms: 6_000, p: dice.pick([0.3, 1]) } as const] : []),
     ...Array.from({ length: dice.int(1, 4) }, () => {
       const request = drawRequest(dice, names, at + dice.log(1, 300));
       return dice.chance(0.5) ? { ...request, do: dice.pick(["cancel", "force"] as const) } : request;

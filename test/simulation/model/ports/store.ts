@@ -1,6 +1,7 @@
 /**
  * A store whose writes take time, fail, or succeed without an answer; in the order of their calls,
- * as the port demands. The data outlives the coordinator that used it.
+ * as the port demands. An answer of a read may be older than a write that was answered before it.
+ * The data outlives the coordinator that used it.
  */
 import type { Commit, NewTask } from "../../../../src/core/ports/store.ts";
 import { Dice } from "../dice.ts";
@@ -91,6 +92,7 @@ class Writes<T> {
 export function openFaultyStore<T extends object>(deps: FaultyStoreDeps<T>, label: string): T {
   const { base, domain, faults, time, onLoop } = deps;
   const writes = new Writes(deps, label);
+  const dice = new Dice(deps.seed, `reads of ${label} of ${domain.name}`);
   let reads = { step: 0, count: 0 };
   return new Proxy(base, {
     get(target, name: string) {
@@ -105,9 +107,16 @@ export function openFaultyStore<T extends object>(deps: FaultyStoreDeps<T>, labe
           onLoop(name);
           return never();
         }
-        return faults.hits("store.reads_fail") ? Promise.reject(new Error("disk I/O error")) : call();
+        if (faults.hits("store.reads_fail")) return Promise.reject(new Error("disk I/O error"));
+        return faults.hits("store.reads_slow") ? answerLater(deps, dice.log(1, 300), call()) : call();
       };
     },
+  });
+}
+
+function answerLater<T>({ time, domain }: FaultyStoreDeps<T>, ms: number, read: Promise<unknown>): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    read.then((value) => void time.schedule(domain, ms, () => resolve(value)), reject);
   });
 }
 
