@@ -24,6 +24,9 @@ const GUARD_LABELS: Readonly<Record<string, readonly [string, string]>> = {
   answersOpen: ["", ""],
   asksItself: ["", ""],
   firstForce: ["by force, once", ""],
+  parksAtOnce: ["time used up", ""],
+  waitsInPlace: ["", ""],
+  deniesTime: ["no more time", ""],
 };
 
 /** The clocks of the policy that end each state. */

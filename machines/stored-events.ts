@@ -102,6 +102,7 @@ function toDetailedEvent(type: DetailedType, stamp: Stamp, d: TaskEvent["data"])
         id: d["id"] as string,
         question: d["question"] as string,
         options: (d["options"] as string[] | null) ?? null,
+        parks: d["parks"] === true,
         ...stamp,
       };
     case "answer":

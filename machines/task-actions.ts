@@ -6,6 +6,8 @@ import { assign } from "xstate";
 import { makeFailure, type FailureCode, type FailureStage } from "../src/core/failure.ts";
 import { DEFAULT_POLICY, NO_USAGE, type Step, type TaskContext, type Usage } from "../src/core/task.ts";
 import type { TaskMachineEvent, AttemptFault, EventOf, TaskInput } from "./task-events.ts";
+import { addedTime, grantedTime, timeLimit } from "./time-limit.ts";
+import { isTimeQuestion } from "../src/core/budget.ts";
 import { faultClass, finalFailure, retryDelay } from "./retry-policy.ts";
 import {
   keepCalendar,
@@ -225,7 +227,7 @@ export const taskActions = {
   lateStep: put<"step">((context, event) => ({ steps: nextSteps(context.steps, event) })),
   bootProgress: put((context, event, now) => ({ activeAt: event.at, dueAt: bootDue(context, now) })),
   ready: put<"ready">((context, event, now) => {
-    const wallAt = now + context.policy.wallMs;
+    const wallAt = now + timeLimit(context);
     return {
       enteredAt: event.at,
       activeAt: event.at,
@@ -252,11 +254,20 @@ export const taskActions = {
     activeAt: event.at,
     dueAt: now + context.policy.parkMs,
   })),
+  /** The attempt has ended, and its worker is not heard any more. */
+  askForTime: put<"question">((context, event, now) => ({
+    question: { id: event.id, question: event.question, options: event.options, askedAt: event.at },
+    activeAt: event.at,
+    enteredAt: event.at,
+    dueAt: now + context.policy.answerMs,
+  })),
   acceptAnswer: put<"answer">((context, event, now) => {
-    const wallAt =
-      context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
+    const addedMs = addedTime(context, event);
+    const waitedMs = event.at - (context.question?.askedAt ?? event.at);
+    const wallAt = context.wallAt === null ? null : context.wallAt + waitedMs + addedMs;
     return {
       ...grant(event),
+      ...(addedMs === 0 ? {} : { wallMs: timeLimit(context) + addedMs }),
       question: null,
       activeAt: event.at,
       wallAt,
@@ -266,15 +277,20 @@ export const taskActions = {
   park: put((context, event, now) => ({ enteredAt: event.at, dueAt: now + context.policy.answerMs })),
   unpark: put<"answer">((context, event, now) => ({
     ...grant(event),
+    ...grantedTime(context, event),
     question: null,
     enteredAt: event.at,
     dueAt: now + context.policy.queueMs,
     wallAt: null,
     excused: context.excused + 1,
   })),
-  denyMore: put((_context, event) => ({
+  denyMore: put<"answer">((_context, event) => ({
     ...settle(event.at),
-    failure: makeFailure("budget_exceeded", "running", "More was not granted."),
+    failure: makeFailure(
+      isTimeQuestion(event.questionId) ? "deadline_exceeded" : "budget_exceeded",
+      "running",
+      "More was not granted.",
+    ),
   })),
   finishChanged: put<"finished">((context, event, now) => ({
     headSha: event.sha,

@@ -95,6 +95,8 @@ export type TaskMachineEvent = Stamp &
         readonly id: string;
         readonly question: string;
         readonly options: readonly string[] | null;
+        /** The attempt is over, so the task does not keep its slot while it waits. */
+        readonly parks: boolean;
       }
     | {
         readonly type: "answer";

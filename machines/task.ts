@@ -16,9 +16,12 @@ import type { TaskMachineEvent, StateMeta, TaskInput } from "./task-events.ts";
 import { taskActions, describeFault, initialContext } from "./task-actions.ts";
 import { willRetry } from "./retry-policy.ts";
 import { toWallTime } from "./working-time.ts";
+import { isTimeQuestion } from "../src/core/budget.ts";
 
 export const TASK_MACHINE_VERSION = 1;
 
+const isTimeUp = (context: TaskContext, at: number): boolean =>
+  context.wallAt !== null && toWallTime(context, at) >= context.wallAt;
 const due = ({ context, event }: { context: TaskContext; event: TaskMachineEvent }): boolean =>
   context.dueAt !== null && toWallTime(context, event.at) >= context.dueAt;
 const retries =
@@ -43,10 +46,20 @@ const chart = setup({
     wantsPullRequest: ({ context }) => context.wantsPullRequest,
     // A worker that is still heard while its work is pushed asks nothing any more.
     asksItself: ({ context, event }) =>
-      event.type === "question" && event.workerSeq === null && context.question === null,
+      event.type === "question" && event.workerSeq === null && !event.parks && context.question === null,
     answersOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id,
     stopsOpen: ({ context, event }) =>
       event.type === "answer" && event.questionId === context.question?.id && event.decision === "stop",
+    // The worker has reported the end of its time, or the clock of the task has run out.
+    parksAtOnce: ({ context, event }) =>
+      event.type === "question" && event.parks && (event.workerSeq !== null || isTimeUp(context, event.at)),
+    waitsInPlace: ({ event }) => event.type === "question" && !event.parks,
+    // Nothing that the worker could still do counts: its time is used up.
+    deniesTime: ({ context, event }) =>
+      event.type === "answer" &&
+      event.questionId === context.question?.id &&
+      event.decision === "stop" &&
+      isTimeQuestion(event.questionId),
     firstForce: ({ context, event }) => event.type === "cancel" && event.force && !context.forced,
   },
   actions: taskActions,
@@ -119,7 +132,10 @@ export const taskMachine = chart.createMachine({
             progress: { actions: "progress" },
             usage: { actions: "use" },
             checkpoint: { actions: "save" },
-            question: { target: "awaiting_input", actions: "ask" },
+            question: [
+              { guard: "parksAtOnce", target: "parked", actions: "askForTime" },
+              { guard: "waitsInPlace", target: "awaiting_input", actions: "ask" },
+            ],
             failed: runFails,
             finished: [
               { guard: "changed", target: "#task.pushing", actions: "finishChanged" },
@@ -136,7 +152,10 @@ export const taskMachine = chart.createMachine({
             usage: { actions: "useQuietly" },
             checkpoint: { actions: "saveQuietly" },
             failed: runFails,
-            answer: { guard: "answersOpen", target: "working", actions: "acceptAnswer" },
+            answer: [
+              { guard: "deniesTime", target: "#task.failed", actions: "denyMore" },
+              { guard: "answersOpen", target: "working", actions: "acceptAnswer" },
+            ],
             timed_out: { guard: "due", target: "parked", actions: "park" },
           },
         },

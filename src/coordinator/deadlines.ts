@@ -4,6 +4,7 @@
  * never early (rule D6).
  */
 import { deadlineFailure } from "../../machines/fold.ts";
+import { proposeMoreTime } from "./services/budget/time.ts";
 import type { TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { errorMessage } from "../core/error.ts";
@@ -99,8 +100,11 @@ async function readDue({ store, clock, workingTime }: DeadlineDeps): Promise<str
 
 async function fireDeadline({ taskLog, clock, ids, log }: DeadlineDeps, taskId: string): Promise<boolean> {
   try {
-    const { events } = await taskLog.record(taskId, ({ snapshot }) => {
+    const { events } = await taskLog.record(taskId, (task) => {
+      const { snapshot } = task;
       const code = deadlineFailure(snapshot, clock.now());
+      const question = code === "deadline_exceeded" ? proposeMoreTime(task, clock.now()) : null;
+      if (question !== null) return [question];
       const data = { reason: "timed_out", ...(code === null ? {} : { code }), jitter: ids.random() };
       return [{ type: "task.state", data }];
     });

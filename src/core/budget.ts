@@ -3,12 +3,17 @@ import type { Budget, Task } from "./task.ts";
 
 /** Budgets that the model gateway enforces. Minutes are enforced by a deadline. */
 export type BudgetKind = "usd" | "turns";
+/** What a person can be asked to raise. */
+type AskedKind = BudgetKind | "minutes";
 
 /** Prefix of the coordinator's question ids; workers may not use it. */
 const PREFIX = "budget_";
 const LARGEST = 10_000;
-/** Question ids contain no dots, so dollars are written in millionths. */
+/** The most minutes that a budget can name (budgetSchema). */
+const MOST_MINUTES = 24 * 60;
+/** Question ids contain no dots, so dollars are written in millionths and minutes in ms. */
 const MICRO = 1_000_000;
+const MINUTE_MS = 60_000;
 
 export interface BudgetQuestion {
   readonly id: string;
@@ -29,6 +34,8 @@ export type BudgetStanding =
   | { readonly state: "stop"; readonly reason: string };
 
 export const isBudgetQuestion = (id: string): boolean => id.startsWith(PREFIX);
+/** The question for more working time. */
+export const isTimeQuestion = (id: string): boolean => id.startsWith(`${PREFIX}minutes_`);
 
 /** The budget of the submission, with the amounts that users granted since. */
 export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget => ({
@@ -36,22 +43,44 @@ export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget =
   ...task.snapshot.context.granted,
 });
 
-export const formatLimit = (kind: BudgetKind, amount: number): string =>
-  kind === "usd" ? `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}` : `${amount} turns`;
+export function formatLimit(kind: AskedKind, amount: number): string {
+  if (kind === "usd") return `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}`;
+  return kind === "turns" ? `${amount} turns` : `${Number(amount.toFixed(2))} minutes`;
+}
 
 /** The id depends only on kind and limit. @param step the amount that "continue" adds. */
-export function budgetQuestion(kind: BudgetKind, limit: number, step: number): BudgetQuestion {
+export function budgetQuestion(kind: AskedKind, limit: number, step: number): BudgetQuestion {
   const example = kind === "usd" ? "$5" : "20";
+  const scale = { usd: MICRO, turns: 1, minutes: MINUTE_MS }[kind];
+  const used = kind === "minutes" ? "worked for its" : "used its budget of";
   return {
-    id: `${PREFIX}${kind}_${kind === "usd" ? Math.round(limit * MICRO) : limit}`,
-    question: `The task has used its budget of ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? Answer with an amount such as ${example} to grant that instead.`,
+    id: `${PREFIX}${kind}_${Math.round(limit * scale)}`,
+    question: `The task has ${used} ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? Answer with an amount such as ${example} to grant that instead.`,
     options: ["continue", "stop"],
   };
 }
 
+/** Minutes that the task may work, with what was granted. */
+const allowedMinutes = (task: Pick<Task, "spec" | "snapshot">): number =>
+  remainingBudget(task).minutes ?? task.snapshot.context.policy.wallMs / MINUTE_MS;
+
+/** @returns null when the task already has the most minutes that it can have. */
+export function timeQuestion(task: Pick<Task, "spec" | "snapshot">): BudgetQuestion | null {
+  const limit = allowedMinutes(task);
+  return limit >= MOST_MINUTES ? null : budgetQuestion("minutes", limit, minutesStep(task));
+}
+
+/** What `continue` adds. */
+const minutesStep = (task: Pick<Task, "spec" | "snapshot">): number =>
+  Math.min(
+    task.spec.budget.minutes ?? task.snapshot.context.policy.wallMs / MINUTE_MS,
+    MOST_MINUTES - allowedMinutes(task),
+  );
+
 const YES = /^(?:y|yes|ok|okay|continue|go on|go)[.! ]*$/i;
 const NO = /^(?:n|no|stop|end)[.! ]*$/i;
 const AMOUNT = /^\$?\s*(\d{1,5}(?:\.\d{1,4})?)$/;
+const MINUTES = /^(\d{1,4}(?:\.\d{1,2})?)\s*(?:m|min|mins|minutes?)?$/i;
 
 /**
  * An amount that is granted is one that the task can use: if it has spent more than its budget, the
@@ -66,6 +95,7 @@ export function readBudgetAnswer(
 ): BudgetDecision | null {
   const answer = text.trim();
   if (NO.test(answer)) return { decision: "stop" };
+  if (isTimeQuestion(questionId)) return readTimeAnswer(task, answer);
   const kind: BudgetKind = questionId.startsWith(`${PREFIX}usd_`) ? "usd" : "turns";
   const now = remainingBudget(task);
   const step = YES.test(answer) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(answer)?.[1] ?? 0);
@@ -78,4 +108,11 @@ export function readBudgetAnswer(
     decision: "continue",
     budget: { ...now, [kind]: Math.min(LARGEST, Math.round(total * MICRO) / MICRO) },
   };
+}
+
+function readTimeAnswer(task: Pick<Task, "spec" | "snapshot">, answer: string): BudgetDecision | null {
+  const granted = YES.test(answer) ? minutesStep(task) : Number(MINUTES.exec(answer)?.[1] ?? 0);
+  if (!(granted > 0)) return null;
+  const minutes = Math.min(MOST_MINUTES, Math.round((allowedMinutes(task) + granted) * MINUTE_MS) / MINUTE_MS);
+  return { decision: "continue", budget: { ...remainingBudget(task), minutes } };
 }

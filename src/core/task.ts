@@ -42,7 +42,10 @@ export interface Policy {
   readonly bootMs: number;
   /** Maximum time in running without an event. */
   readonly silenceMs: number;
-  /** Maximum total time in running; waiting for an answer does not count. */
+  /**
+   * Maximum total time in running; waiting for an answer does not count. Then the task asks for
+   * more.
+   */
   readonly wallMs: number;
   /** The slot is released when a question is open for this long. */
   readonly parkMs: number;
@@ -247,6 +250,8 @@ export interface TaskContext {
   readonly usage: Usage;
   /** The budget that users granted in place of the submitted one; absent until then. */
   readonly granted?: Budget;
+  /** Limit of the attempts from now on, ms, since minutes were granted; absent = the policy's. */
+  readonly wallMs?: number;
   /**
    * How far the task's events are ahead of the wall clock after it was set back, ms; absent until
    * then.

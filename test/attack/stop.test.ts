@@ -10,7 +10,7 @@ import { eventually } from "../support/process/server.ts";
 describeWithDocker("[D6] (89) an agent that burns the processor", () => {
   let stage: AttackTarget;
   beforeAll(async () => {
-    stage = await openAttackTarget({ policy: { silenceMs: 6_000 } });
+    stage = await openAttackTarget({ policy: { silenceMs: 6_000, answerMs: 1_000 } });
   }, 300_000);
   afterAll(async () => await stage.close());
 

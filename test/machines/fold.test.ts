@@ -332,6 +332,44 @@ describe("questions", () => {
     expect(c(end).checkpoint).not.toBeNull();
   });
 
+  it("[G5] used-up minutes park the task; what was left and what is granted is the time of the next attempt", () => {
+    const play = played(begin(), "claim", "ready");
+    for (const move of ["time_reported", "time_up"] as const) {
+      const parked = played(play, "checkpoint", move);
+      expect([valueName(parked.snapshot), holdsSlot(parked.snapshot), c(parked).question?.id]).toEqual([
+        "running.parked",
+        false,
+        "budget_minutes_3600000",
+      ]);
+      expect(c(parked).dueAt).toBe(parked.at + P.answerMs);
+      const leftMs = (c(parked).wallAt ?? 0) - parked.at;
+      const again = played(parked, "answer_time");
+      expect(c(again)).toMatchObject({ question: null, granted: { minutes: 90 }, wallMs: leftMs + 30 * 60_000 });
+      const second = played(again, "claim", "ready");
+      expect(c(second).wallAt).toBe(second.at + leftMs + 30 * 60_000);
+      expect(c(second)).toMatchObject({ attempt: 2, excused: 1, checkpoint: c(parked).checkpoint });
+      expect(c(played(parked, "timed_out")).failure).toMatchObject({ code: "deadline_exceeded" });
+      expect(c(played(parked, "answer_stop")).failure).toMatchObject({ code: "deadline_exceeded" });
+    }
+    expect(offer(play, MOVES.time_up_early(play))).toBeNull();
+  });
+
+  it("[G5] minutes that are granted while the attempt waits are added to what it has left", () => {
+    const near = played(begin(), "claim", "ready", "time_near");
+    expect(valueName(near.snapshot)).toBe("running.awaiting_input");
+    const more = played(near, "answer_time");
+    expect(valueName(more.snapshot)).toBe("running.working");
+    expect(c(more)).toMatchObject({
+      wallAt: (c(near).wallAt ?? 0) + 1_000 + 30 * 60_000,
+      wallMs: P.wallMs + 30 * 60_000,
+    });
+    const end = played(near, "answer_stop");
+    expect([stateName(end), c(end).failure?.code]).toEqual(["failed", "deadline_exceeded"]);
+    const parked = played(near, "timed_out");
+    const leftMs = (c(near).wallAt ?? 0) - near.at;
+    expect(c(played(parked, "answer_time")).wallMs).toBe(leftMs + 30 * 60_000);
+  });
+
   it("a parked question without an answer ends the task", () => {
     const end = played(asked, "timed_out", "timed_out");
     expect(stateName(end)).toBe("failed");

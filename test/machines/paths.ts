@@ -11,6 +11,7 @@ import { getAdjacencyMap, getShortestPaths, getSimplePaths } from "xstate/graph"
 import type { ActorLogic, Snapshot as XSnapshot } from "xstate";
 import type { EventData, Proposal, TaskEvent } from "../../src/core/event.ts";
 import type { TaskState } from "../../src/core/task.ts";
+import { isTimeQuestion } from "../../src/core/budget.ts";
 import { isSettled, stateOf } from "../../machines/fold.ts";
 import { begin, MOVES, MOVE_NAMES, offer, valueName, type MoveName, type Play } from "./player.ts";
 
@@ -52,7 +53,7 @@ export function vertex({ snapshot }: Play): string {
     value,
     c.resume,
     c.forced,
-    c.question !== null,
+    c.question === null ? null : isTimeQuestion(c.question.id),
     counted,
     c.pushTries,
     c.resourceTries,

@@ -5,6 +5,7 @@
 import type { EventData, Proposal, TaskEvent } from "../../src/core/event.ts";
 import type { FailureCode } from "../../src/core/failure.ts";
 import { DEFAULT_POLICY, type Snapshot, type TaskState } from "../../src/core/task.ts";
+import { budgetQuestion } from "../../src/core/budget.ts";
 import { start, stateOf, step } from "../../machines/fold.ts";
 
 export const EPOCH = Date.UTC(2026, 0, 1);
@@ -105,6 +106,12 @@ const timeout = (early: number): Mover => {
   return (play) => ({ type: "task.state", data: { reason: "timed_out", jitter: 0.5 }, after: untilDue(play, early) });
 };
 const getQuestion = (play: Play): string => `q${play.snapshot.context.attempt}`;
+const getOpen = ({ snapshot: { context } }: Play): string => context.question?.id ?? `q${context.attempt}`;
+/** What the coordinator asks when the working time is used up. */
+const getTimeQuestion = ({ snapshot }: Play) => ({
+  ...budgetQuestion("minutes", snapshot.context.granted?.minutes ?? 60, 60),
+  parks: true,
+});
 const usage = { inputTokens: 10, outputTokens: 5, cacheReadTokens: 1, cacheWriteTokens: 1, usd: 0.25, turns: 1 };
 const report = { title: "A title", summary: "What was done." };
 
@@ -136,6 +143,19 @@ const moves = {
   usage: worker("usage", usage),
   checkpoint: worker("checkpoint", { sha: sha(2), cursor: "c1", files: 1, additions: 2, deletions: 0 }),
   question: worker("question", (play) => ({ id: getQuestion(play), question: "Which?", options: ["a", "b"] })),
+  time_reported: worker("question", (play) => ({ ...getTimeQuestion(play), by: "server" })),
+  time_up: (play) => ({
+    type: "question",
+    data: getTimeQuestion(play),
+    after: Math.max(0, (play.snapshot.context.wallAt ?? play.at) - play.at),
+  }),
+  time_up_early: (play) => ({ type: "question", data: getTimeQuestion(play), after: SECOND }),
+  time_near: () => ({ type: "question", data: { ...budgetQuestion("minutes", 60, 60) }, after: SECOND }),
+  answer_time: (play) => ({
+    type: "answer",
+    data: { questionId: getOpen(play), text: "30", decision: "continue", budget: { minutes: 90 } },
+    after: SECOND,
+  }),
   hold: (play) => ({
     type: "question",
     data: { id: getQuestion(play), question: "Push it?", options: ["push anyway", "stop"] },
@@ -146,15 +166,15 @@ const moves = {
     data: { questionId: getQuestion(play), text: "push anyway", decision: "continue", choice: "push" },
     after: SECOND,
   }),
-  answer: (play) => ({ type: "answer", data: { questionId: getQuestion(play), text: "a" }, after: SECOND }),
+  answer: (play) => ({ type: "answer", data: { questionId: getOpen(play), text: "a" }, after: SECOND }),
   answer_more: (play) => ({
     type: "answer",
-    data: { questionId: getQuestion(play), text: "yes", decision: "continue", budget: { usd: 10 } },
+    data: { questionId: getOpen(play), text: "yes", decision: "continue", budget: { usd: 10 } },
     after: SECOND,
   }),
   answer_stop: (play) => ({
     type: "answer",
-    data: { questionId: getQuestion(play), text: "no", decision: "stop" },
+    data: { questionId: getOpen(play), text: "no", decision: "stop" },
     after: SECOND,
   }),
   answer_other: () => ({ type: "answer", data: { questionId: "never_asked", text: "a" }, after: SECOND }),

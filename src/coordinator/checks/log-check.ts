@@ -139,8 +139,12 @@ export class LogCheck {
   }
 }
 
-/** A time-out that leaves a task running can only have parked its question. */
+/**
+ * A time-out that leaves a task running can only have parked its question; the question for more
+ * time parks at once.
+ */
 function isParking({ type, from, data }: TaskEvent): boolean {
+  if (type === "question") return data["parks"] === true;
   return type === "task.state" && from === "running" && data["reason"] === "timed_out";
 }
 

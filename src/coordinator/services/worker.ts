@@ -4,14 +4,14 @@
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
-import { answerText, pollCommands, messageParts } from "./worker/commands.ts";
+import { pollCommands } from "./worker/commands.ts";
+import { readConversation } from "./worker/conversation.ts";
+import { timeLimit } from "../../../machines/time-limit.ts";
 import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
-import { BRANCH_NEWS } from "../effects/branch/start-point.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import type { Redactor } from "../../core/lib/json/redaction.ts";
 import type { Proposal } from "../../core/event.ts";
-import { readLogWithoutWorker } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 import { MODEL_AGENTS, sandboxName, type Egress, type Task } from "../../core/task.ts";
@@ -23,14 +23,7 @@ import {
   type StoredRecord,
 } from "../../core/ports/transcripts.ts";
 import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repository-settings.ts";
-import {
-  DELIVERED,
-  type WorkerAck,
-  type WorkerBatch,
-  type WorkerCommand,
-  type WorkerSpec,
-  type WorkerVariables,
-} from "../../core/protocol/worker.ts";
+import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec, WorkerVariables } from "../../core/protocol/worker.ts";
 import type { AgentPrograms } from "../../core/values/agent-program.ts";
 import type { Finding } from "../../core/values/push-guard.ts";
 import { identityOfEmail, type GitIdentity } from "../../core/values/git-identity.ts";
@@ -135,11 +128,12 @@ class AttemptWorkerService implements WorkerService {
     const task = await this.#repositoryReady(taskId, attempt, signal);
     const { base, baseSha, workerSeq, policy } = task.snapshot.context;
     const { agent } = task.spec;
+    const limitMs = timeLimit(task.snapshot.context);
     const program = Object.hasOwn(programs, agent) ? programs[agent] : undefined;
     const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
     const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
     const setupEgress = isAllowed ? await this.#deps.setupEgress(task) : null;
-    const { answers, delivered, commandsAfter, notes, by } = await this.#readConversation(task);
+    const { answers, delivered, commandsAfter, notes, by } = await readConversation(store, task);
     return {
       taskId,
       attempt,
@@ -173,7 +167,7 @@ class AttemptWorkerService implements WorkerService {
       ack: workerSeq,
       abandonMs,
       // Shorter than the coordinator's own deadline, so that the worker can still save its work.
-      wallMs: policy.wallMs - Math.min(WIND_DOWN_MS, policy.wallMs / 10),
+      wallMs: limitMs - Math.min(WIND_DOWN_MS, limitMs / 10),
       signMs: Math.min(SIGN_MS, policy.silenceMs / SIGNS_PER_SILENCE),
     };
   }
@@ -369,28 +363,5 @@ class AttemptWorkerService implements WorkerService {
     const mergeBase = task.spec.updateBase === true && baseSha !== null ? { name: base ?? "", sha: baseSha } : null;
     const carry = start?.carry ?? null;
     return { resume, ...(carry === null ? {} : { carry }), ...(mergeBase === null ? {} : { mergeBase }) };
-  }
-
-  /** What a new worker needs of the messages, answers and notices in the log. */
-  async #readConversation(
-    task: Task,
-  ): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter"> & { notes: string[]; by: string | null }> {
-    const { store } = this.#deps;
-    const answers: Record<string, string> = {};
-    const delivered: WorkerSpec["delivered"] = [];
-    const notes: string[] = [];
-    let commandsAfter = task.seq;
-    let by: string | null = null;
-    for await (const { type, seq, data, attempt } of readLogWithoutWorker(store, task.id, 0)) {
-      if (type === "task.submitted") by = String(data["by"] ?? task.userId);
-      if (type === "answer") answers[String(data["questionId"])] = answerText(data);
-      const isNews = type === "notice" && BRANCH_NEWS.some((code) => code === data["code"]);
-      if (isNews && attempt === task.snapshot.context.attempt) notes.push(String(data["text"]));
-      const message = type === "message" ? await store.message(task.id, String(data["id"])) : null;
-      if (message?.status === "queued") commandsAfter = Math.min(commandsAfter, seq - 1);
-      if (message?.status === "delivered") delivered.push({ id: message.id, ...messageParts(message) });
-      if (delivered.length > DELIVERED) delivered.shift();
-    }
-    return { answers, delivered, commandsAfter, notes, by };
   }
 }

@@ -161,6 +161,8 @@ export const EVENT_DATA = {
   checkpoint: WORKER_DATA.checkpoint,
   question: WORKER_DATA.question.extend({
     id: z.string().describe("Name it in the answer. Ids that begin with budget_ ask for more budget."),
+    by: z.literal("server").optional().describe("The coordinator wrote it in place of an event of the worker."),
+    parks: z.literal(true).optional().describe("Its working time is used up: the sandbox ends at once."),
   }),
   answer: z.strictObject({
     questionId: z.string(),

@@ -23,6 +23,8 @@ const BY_PEOPLE: ReadonlySet<string> = new Set<EventType>([
   "message.status",
   "answer",
 ]);
+/** What the coordinator may record in place of a worker's event. */
+const INSTEAD: ReadonlySet<string> = new Set<EventType>(["notice", "question"]);
 /** Of these only people are the authors; old logs do not always say who. */
 const ONLY_BY_PEOPLE: ReadonlySet<string> = new Set<EventType>(["task.submitted", "message", "answer"]);
 
@@ -34,7 +36,7 @@ function authorOf(
   { type, workerSeq }: Pick<TaskEvent, "type" | "workerSeq">,
   readData: () => EventData,
 ): Author | undefined {
-  if (workerSeq !== null) return { kind: type === "notice" && readData()["by"] === "server" ? "server" : "worker" };
+  if (workerSeq !== null) return { kind: INSTEAD.has(type) && readData()["by"] === "server" ? "server" : "worker" };
   if (!BY_PEOPLE.has(type)) return { kind: "server" };
   const { by } = readData();
   if (typeof by === "string") return { kind: "person", id: by };

@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
-import { remainingBudget } from "../../../src/core/budget.ts";
+import { remainingBudget, timeQuestion } from "../../../src/core/budget.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/price-table.ts";
@@ -16,7 +16,7 @@ import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts
 import type { CoordinatorSettings } from "../../../src/coordinator/coordinator.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { DEFAULT_POLICY, type Budget, type Task } from "../../../src/core/task.ts";
-import { toWireTask } from "../../../src/core/protocol/mapping.ts";
+import { toWireEvent, toWireTask } from "../../../src/core/protocol/mapping.ts";
 import { ALICE, BOB, openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";
 
 const HOUR_MS = 3_600_000;
@@ -266,6 +266,75 @@ describe("[G5] a budget that is used up is a question", () => {
     const { harness } = await open();
     const task = await working(harness, {});
     expect(await standing(harness, task.id)).toEqual({ state: "continue" });
+  });
+});
+
+describe("[G5] minutes that are used up are a question", () => {
+  const MINUTE = 60_000;
+  const END = { code: "deadline_exceeded", message: "", evidence: null };
+  const atWork = async (harness: Harness, minutes = 60, ms = minutes * MINUTE): Promise<Task> => {
+    const task = await working(harness, { minutes });
+    await workFor(harness, task.id, ms);
+    return await harness.task(task.id);
+  };
+  const workFor = async (harness: Harness, id: string, ms: number): Promise<void> => {
+    const says = { id: "m1", role: "assistant", content: [{ type: "text", text: "At work." }] };
+    for (let passed = 0; passed < ms; passed += 5 * MINUTE) {
+      await harness.clock.advance(Math.min(5 * MINUTE, ms - passed));
+      await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["message", says]).catch(() => undefined);
+    }
+  };
+
+  it("the worker's report parks the task, and the answer gives the next attempt what was left and what was granted", async () => {
+    const { harness } = await open();
+    const task = await atWork(harness, 60, 59 * MINUTE);
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, task.id, ["failed", END]);
+    const parked = await harness.until(task.id, "running.parked");
+    const { question } = parked.snapshot.context;
+    expect(question).toMatchObject({ id: "budget_minutes_3600000", options: ["continue", "stop"] });
+    const [asked] = await readEvents(harness, task.id, "question");
+    expect(toWireEvent(asked!)).toMatchObject({ by: { kind: "server" }, data: { parks: true } });
+    for (const text of ["maybe", "0", "-5", "$5", "1e3"])
+      await expect(answer(harness, parked, text), text).rejects.toMatchObject({ code: "invalid_request" });
+
+    await harness.restart();
+    await harness.clock.jump(3 * DAY_MS);
+    expect(toWireTask(await answer(harness, parked, "30 min"), null, null).budget).toEqual({ minutes: 90 });
+    await ready(harness, task.id);
+    const again = await harness.until(task.id, "running.working");
+    expect(again.snapshot.context).toMatchObject({ attempt: 2, excused: 1 });
+    const spec = await harness.coordinator.workerApi.spec(task.id, 2, new AbortController().signal);
+    expect(spec.wallMs).toBe(31 * MINUTE - 15_000);
+    expect(spec.notes?.[0]).toContain("A person granted more");
+    await workFor(harness, task.id, 31 * MINUTE);
+    const second = (await harness.until(task.id, "running.parked")).snapshot.context.question;
+    expect(second).toMatchObject({ id: `budget_minutes_${90 * MINUTE}` });
+    expect(second?.question).toContain("90 minutes. Continue with another 60 minutes?");
+  });
+
+  it("a worker that does not report is stopped by the task's clock, and `stop` ends the task", async () => {
+    const { harness } = await open();
+    const task = await atWork(harness, 10);
+    const parked = await harness.until(task.id, "running.parked");
+    await expect.poll(async () => (await harness.sandbox.list()).length).toBe(0);
+    const failed = await answer(harness, parked, "stop");
+    expect([failed.state, failed.snapshot.context.failure?.code]).toEqual(["failed", "deadline_exceeded"]);
+  });
+
+  it("a worker that reports the end of its time early asks nobody, nor does a task that has the most minutes", async () => {
+    const { harness } = await open();
+    const early = await atWork(harness, 60, 5 * MINUTE);
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, early.id, ["failed", END]);
+    expect((await harness.until(early.id, "failed")).snapshot.context.failure?.code).toBe("deadline_exceeded");
+    expect(timeQuestion(await working(harness, { minutes: 24 * 60 }))).toBeNull();
+  });
+
+  it("a parked task whose owner does not answer in time fails with its work kept", async () => {
+    const { harness } = await open();
+    const task = await atWork(harness, 10);
+    await harness.until(task.id, "running.parked");
+    await harness.clock.jump(DEFAULT_POLICY.answerMs + 1_000);
+    expect((await harness.until(task.id, "failed")).snapshot.context.failure?.code).toBe("deadline_exceeded");
   });
 });
 

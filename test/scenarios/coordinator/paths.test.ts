@@ -29,8 +29,9 @@ async function make(id: string, event: PathEvent): Promise<void> {
   const crash = (exitCode: number, outOfMemory: boolean): void =>
     sandbox.crash(sandboxName(id, attempt), { exitCode, outOfMemory, tail: "" });
   const pushing = task.state === "pushing";
-  const due = (): Promise<void> =>
-    clock.jump(Math.max(0, (task.snapshot.context.dueAt ?? clock.now()) - clock.now()) + 200);
+  const { dueAt, wallAt, question } = task.snapshot.context;
+  const jumpTo = (at: number | null): Promise<void> => clock.jump(Math.max(0, (at ?? clock.now()) - clock.now()) + 200);
+  const questionId = question?.id ?? "";
   switch (event.move) {
     case "claim":
       await coordinator.scheduler.pause(false);
@@ -70,16 +71,30 @@ async function make(id: string, event: PathEvent): Promise<void> {
     }
     case "question":
       return void (await send(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
+    case "time_reported":
+      // Early, the worker's word alone asks nobody.
+      for (let minutes = 0; minutes < 32; minutes += 8) {
+        await clock.jump(8 * 60_000);
+        await send(["tool.started", { id: `t${minutes}`, name: "bash", input: {} }]);
+      }
+      return void (await send(["failed", { code: "deadline_exceeded", message: "", evidence: null }]));
+    case "time_up":
+      return await jumpTo(wallAt);
     case "answer":
-      return void (await coordinator.tasks.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
+      return void (await coordinator.tasks.answer(ALICE, id, {
+        questionId,
+        text: questionId.startsWith("q") ? "a" : "yes",
+      }));
+    case "time_near":
     case "hold": {
-      const data = { ...event.data, id: `q${attempt}` };
+      const data = event.move === "hold" ? { ...event.data, id: `q${attempt}` } : event.data;
       return void (await coordinator.taskLog.record(id, () => [{ type: "question", data }]));
     }
     case "answer_more":
     case "answer_push":
+    case "answer_time":
     case "answer_stop": {
-      const data = { ...event.data, questionId: `q${attempt}` };
+      const data = { ...event.data, questionId };
       return void (await coordinator.taskLog.record(id, () => [{ type: "answer", data }]));
     }
     case "finished": {
@@ -121,8 +136,9 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "stopped":
       return latches.stop.let();
     case "timed_out":
-      return due();
+      return await jumpTo(dueAt);
     case "answer_other":
+    case "time_up_early":
     case "timed_out_early":
       throw new Error(`${event.move} is never accepted`);
   }

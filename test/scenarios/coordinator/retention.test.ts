@@ -161,8 +161,7 @@ describe("[W6] salvage", () => {
     await send(late, toolStarts);
     await harness.clock.jump(61_000);
     await gone(late);
-    // It settled before its sandbox was stopped, so only the list of artifacts shows the salvage.
-    expect([(await harness.task(late)).state, (await kept(late)).length]).toEqual(["failed", 1]);
+    expect([(await harness.task(late)).snapshot.value, (await kept(late)).length]).toEqual([{ running: "parked" }, 1]);
   });
 
   it("[D2] a restart before the salvage: the next coordinator salvages once", async () => {

@@ -137,7 +137,8 @@ describe("downtime", () => {
     await downFor(HOUR);
     expect((await times(id)).wall).toBe(LIVENESS);
     await workFor(MINUTE, id).catch(() => undefined);
-    expect((await harness.until(id, "failed")).snapshot.context.failure?.code).toBe("deadline_exceeded");
+    const { question } = (await harness.until(id, "running.parked")).snapshot.context;
+    expect(question?.id).toBe(`budget_minutes_${wallMs}`);
   });
 
   it("[D11] moves the deadlines of retrying, cancelling and the queue, and not that of a person", async () => {

@@ -61,6 +61,8 @@ export class Worker {
   #wake: () => void = () => undefined;
   #lastAnswerAt = 0;
   #abandonMs = Infinity;
+  /** When the worker ends its attempt by itself. */
+  #endAt = Infinity;
 
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
@@ -93,6 +95,7 @@ export class Worker {
     await this.#wait(behaviour.cloneMs);
     if (behaviour.misdeed === "never_ready") await this.#misbehave("never_ready");
     this.#emit("ready", {});
+    this.#endAt = this.#deps.time.now + spec.wallMs;
     void this.#poll(spec.commandsAfter);
     for (const [i, step] of behaviour.steps.entries()) {
       if (behaviour.misdeed !== null && behaviour.misdeedAt === i) await this.#misbehave(behaviour.misdeed);
@@ -189,7 +192,7 @@ export class Worker {
   }
 
   async #misbehave(misdeed: Misdeed): Promise<void> {
-    const { onMisdeed, domain } = this.#deps;
+    const { onMisdeed, domain, sandbox } = this.#deps;
     onMisdeed(misdeed);
     switch (misdeed) {
       case "reports_failure":
@@ -205,13 +208,18 @@ export class Worker {
         return await this.#forever();
       case "falls_silent":
       case "never_ready":
+        return await this.#forever(false);
       case "overruns":
-        return await this.#forever(misdeed === "overruns");
+        await this.#forever(true, sandbox.attempt % 2 === 1 ? this.#endAt : Infinity);
+        // Some do not even notice that their time is over.
+        this.#emit("failed", { code: "deadline_exceeded", message: "", evidence: null });
+        await this.#flush();
+        throw new Exit(WORKER_EXIT.reported);
     }
   }
 
-  async #forever(talks = false): Promise<void> {
-    for (;;) {
+  async #forever(talks = false, until = Infinity): Promise<void> {
+    while (this.#deps.time.now < until) {
       await this.#wait(5_000);
       if (talks) this.#emit("message", { id: "m", role: "assistant", content: [{ type: "text", text: "Still." }] });
       if (this.#cancel !== null) throw new Exit(WORKER_EXIT.reported);

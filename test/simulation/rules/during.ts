@@ -81,6 +81,7 @@ export class Rules {
     const failed = type === "task.state" && (data["reason"] === "failed" || data["reason"] === "timed_out");
     const isFailure = failed && (to === "retrying" || to === "failed") && typeof data["code"] === "string";
     if (isFailure) this.#checkFailure(task, event, data["code"] as FailureCode);
+    if (type === "question" && data["parks"] === true) this.#checkFailure(task, event, "deadline_exceeded");
     const next = step(task.snapshot, event);
     if (next === null) this.break("T1", `${task.id} ${seq}: the chart does not accept the event`);
     else task.snapshot = next;

@@ -3,6 +3,7 @@
  * coordinator: it charges a task for time or trouble that was not the task's (rule T5), or gives up
  * work that was going on.
  */
+import { timeLimit } from "../../../machines/time-limit.ts";
 import type { TaskEvent } from "../../../src/core/event.ts";
 import type { FailureCode } from "../../../src/core/failure.ts";
 import type { Policy } from "../../../src/core/task.ts";
@@ -85,10 +86,10 @@ function cut({ now, faults }: Situation, since: number, ms: number): boolean {
 }
 
 /** True when the worker had all of its time; lost time does not count. */
-function usedUpWall({ now, faults, policy }: Situation, attempt: Attempt | undefined): boolean {
+function usedUpWall({ now, faults, task }: Situation, attempt: Attempt | undefined): boolean {
   if (attempt?.readyAt === undefined || attempt.readyAt === null) return false;
   const lost = faults.overlap(["down", "paused"], attempt.readyAt, now) + attempt.askedMs;
-  return now - attempt.readyAt - lost >= policy.wallMs * 0.95;
+  return now - attempt.readyAt - lost >= timeLimit(task.snapshot.context) * 0.9;
 }
 
 /** True when the branch points at a commit that this task did not make. */

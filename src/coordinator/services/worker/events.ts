@@ -7,16 +7,18 @@ import { SlipwayError } from "../../../core/error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../../core/event.ts";
 import { WORKER_FAILURES, type FailureCode } from "../../../core/failure.ts";
 import { WORK_REF, type Repositories } from "../../../core/ports/repositories.ts";
-import type { Ids } from "../../../core/ports/runtime.ts";
+import type { Clock, Ids } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { WorkerEvent } from "../../../core/protocol/worker.ts";
 import type { StepName, Task } from "../../../core/task.ts";
+import { proposeMoreTime } from "../budget/time.ts";
 import { FOREIGN_NOTICE, insteadNotice, isReservedNotice, type ServerNoticeCode } from "../../../core/notices.ts";
 
 export interface WorkerEventDeps {
   readonly store: Pick<Store, "message">;
   readonly repos: Pick<Repositories, "has" | "resolve">;
   readonly ids: Ids;
+  readonly clock: Pick<Clock, "now">;
   /** True when the model gateway counts what the task uses; its worker's figures do not count. */
   countsUsage(task: Task): boolean;
 }
@@ -41,7 +43,7 @@ export async function toProposal(
     case "ready":
       return { type: "task.state", data: { reason: "ready" }, ...stamp };
     case "failed":
-      return { ...toFailure(deps, data), ...stamp };
+      return { ...toEnd(deps, task, data), ...stamp };
     case "finished":
       return { ...(await toFinished(deps, task, data)), ...stamp };
     case "checkpoint":
@@ -72,6 +74,13 @@ export async function toProposal(
     case "verify":
       return { type: event.type, data, ...stamp };
   }
+}
+
+/** The end of the working time is a question, asked in place of the worker's event. */
+function toEnd(deps: WorkerEventDeps, task: Task, data: Record<string, unknown>): Proposal {
+  const question = data["code"] === "deadline_exceeded" ? proposeMoreTime(task, deps.clock.now()) : null;
+  if (question === null) return toFailure(deps, data);
+  return { ...question, data: { ...question.data, by: "server" } };
 }
 
 function toFailure({ ids }: WorkerEventDeps, data: Record<string, unknown>): Proposal {

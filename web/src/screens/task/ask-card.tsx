@@ -24,7 +24,7 @@ export function AskCard({ task, question }: AskCardProps) {
     <section className="ask st-awaiting" aria-labelledby="ask-title">
       <div className="ask-head">
         <Icon name={isBudget ? "coin" : "st-awaiting"} />
-        <span>{isBudget ? "Budget used up" : isOwn(task, person) ? "Your move" : `${owner} is asked`}</span>
+        <span>{isBudget ? budgetTitle(question.id) : isOwn(task, person) ? "Your move" : `${owner} is asked`}</span>
         <span className="end">{formatClock(Date.parse(question.askedAt))}</span>
       </div>
       <div className="ask-body">
@@ -109,6 +109,8 @@ function useAnswer(task: WireTask, question: AskCardProps["question"]) {
   };
   return { state, problem, send };
 }
+
+const budgetTitle = (id: string): string => (id.startsWith("budget_minutes_") ? "Time used up" : "Budget used up");
 
 interface AnswerOptionsProps {
   readonly options: readonly string[];
