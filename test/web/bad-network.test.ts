@@ -79,7 +79,7 @@ describeWithBrowser("the app behind a bad network", () => {
     const digest = digestOf(events.map((event) => JSON.stringify(event)));
     for (const page of pages) {
       await page.getByLabel("Connection: complete").waitFor();
-      expect(await taskState(page).textContent()).toBe("done");
+      await expect.poll(() => taskState(page).textContent()).toBe("done");
       await expect.poll(async () => digestOf(await page.evaluate<string[]>(readKept(id)))).toBe(digest);
       expect(await readLines(page)).toEqual(Array.from({ length: LINES }, (_, i) => i + 1));
     }
@@ -88,6 +88,33 @@ describeWithBrowser("the app behind a bad network", () => {
     const answers = (await rig.server().events(asking)).filter(({ type }) => type === "answer");
     expect(answers.map(({ data }) => data["text"])).toEqual(["Spaces"]);
   }, 150_000);
+
+  it("[P5] while the task itself cannot be read its state comes from the log, and it is read again until that succeeds", async () => {
+    const id = await rig.submit("Is read late", [{ bash: "sleep 3" }, { finish: { title: "t", summary: "Read late." } }]);
+    const { page } = await rig.open();
+    await logIn(page, rig.server().url);
+    // The log's stream works; the list's stream, the list and, but once, the task itself do not.
+    let isCut = true;
+    let reads = 0;
+    await page.context().route(`**/v1/tasks/${id}`, (route) => {
+      reads++;
+      return isCut && reads > 1 ? route.abort() : route.continue();
+    });
+    await page.context().route("**/v1/tasks?**", (route) => (isCut ? route.abort() : route.continue()));
+    await page.context().routeWebSocket(/\/v1\/stream/, (socket) => {
+      const server = socket.connectToServer();
+      socket.onMessage((frame) => {
+        if (isCut && String(frame).includes(`"topic":"tasks"`)) void socket.close();
+        else server.send(frame);
+      });
+    });
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await expect.poll(() => taskState(page).textContent()).toBe("done");
+    await expect.poll(() => reads).toBeGreaterThan(3);
+    expect(await page.getByText("Read late.").count()).toBe(0);
+    isCut = false;
+    await page.getByText("Read late.").first().waitFor();
+  });
 });
 
 async function logIn(page: Page, url: string): Promise<void> {

@@ -83,7 +83,7 @@ export interface Todo {
 
 /** Milliseconds that the task spent in each state, and since when it is in the present one. */
 export interface StateSpan {
-  readonly state: string;
+  readonly state: WireEvent["to"];
   readonly from: number;
   readonly to: number | null;
 }

@@ -39,8 +39,15 @@ export function useTaskView(): TaskView {
   return view;
 }
 
-/** The newest form of the task: read once, then again after each event that may change it. */
-function useTask(id: string, seq: number): { task: WireTask | undefined; problem: SlipwayProblem | null } {
+/** Waits before the task is read again: after an event, and after a read that failed, ms. */
+const READ_AFTER_EVENT_MS = 150;
+const READ_AFTER_FAILURE_MS = 2_000;
+
+/**
+ * The newest form of the task: read once, then again after each event that may change it, and until
+ * a read succeeds. The state comes from the log where the log is ahead of what was read.
+ */
+function useTask(id: string, log: LogView): { task: WireTask | undefined; problem: SlipwayProblem | null } {
   useTaskList();
   const queries = useQueryClient();
   const query = useQuery({
@@ -53,20 +60,26 @@ function useTask(id: string, seq: number): { task: WireTask | undefined; problem
   });
   const listed = getTask(id);
   const task = [listed, query.data].filter((form) => form !== undefined).toSorted((a, b) => b.seq - a.seq)[0];
-  const isBehind = task !== undefined && task.seq < seq;
+  const problem = query.error instanceof SlipwayProblem ? query.error : null;
+  const isFinal = problem !== null && problem.status < 500 && problem.status !== 429;
+  const isBehind = task === undefined ? query.isError && !isFinal : task.seq < log.seq;
+  const wait = query.isError ? READ_AFTER_FAILURE_MS : READ_AFTER_EVENT_MS;
+  const { errorUpdateCount } = query;
   useEffect(() => {
     if (!isBehind) return undefined;
-    const timer = setTimeout(() => void queries.invalidateQueries({ queryKey: ["task", id] }), 150);
+    const timer = setTimeout(() => void queries.invalidateQueries({ queryKey: ["task", id] }), wait);
     return () => clearTimeout(timer);
-  }, [isBehind, seq, id, queries]);
-  return { task, problem: query.error instanceof SlipwayProblem ? query.error : null };
+  }, [isBehind, log.seq, id, queries, wait, errorUpdateCount]);
+  const state = log.conversation.spans.at(-1)?.state;
+  if (task === undefined || !isBehind || state === undefined || state === task.state) return { task, problem };
+  return { task: { ...task, state, phase: null, question: null, wait: null }, problem };
 }
 
 export function TaskScreen() {
   const { id } = useParams({ from: "/private/tasks/$id" });
   const log = useEventLog(id);
   usePresence(id);
-  const { task, problem } = useTask(id, log.seq);
+  const { task, problem } = useTask(id, log);
   const now = useNow(task !== undefined && !isSettled(task));
   useEffect(() => {
     if (task !== undefined) document.title = `${task.title} · Slipway`;
