@@ -229,9 +229,10 @@ async function openAccounts(
 }
 
 /** The services of people: their own accounts, and log-ins with providers. */
-function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, baseUrl: () => string) {
+async function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, baseUrl: () => string) {
   const { config, accounts, sessions, vault, ids, log } = parts;
-  const providers = config.providers.map((settings) => openProvider(settings, () => systemClock.now()));
+  const opening = config.providers.map(async (settings) => openProvider(settings, () => systemClock.now()));
+  const providers = await Promise.all(opening);
   return {
     devices: new DeviceLogins({ accounts, sessions, clock: systemClock }),
     people: new People({ accounts, sessions, clock: systemClock, ids, log }),
@@ -249,13 +250,13 @@ async function openHttp(
 ): Promise<string> {
   const { config, descriptors, disposers, onStep } = context;
   const { log, store, bus, sandbox, dir } = parts;
-  const notifications = openTelling(context, parts, sessions);
+  const notifications = await openTelling(context, parts, sessions);
   const backups = openBackups(context, dir);
   const metrics = openMonitoring(context, coordinator, { store, backups, dir, sockets: () => live.connections() });
   let url = "";
   const baseUrl = (): string => config.publicUrl ?? url;
   const deps = {
-    ...openLogins({ ...parts, sessions }, baseUrl),
+    ...(await openLogins({ ...parts, sessions }, baseUrl)),
     tasks: coordinator.tasks,
     operations: coordinator.operations,
     egress: coordinator.egress,
@@ -327,9 +328,13 @@ function openBackups({ config: { backup }, log, disposers }: StartContext, dir: 
 }
 
 /** What tells people about their tasks. */
-function openTelling({ config, disposers }: StartContext, parts: HttpParts, sessions: Sessions): NotificationService {
+async function openTelling(
+  { config, disposers }: StartContext,
+  parts: HttpParts,
+  sessions: Sessions,
+): Promise<NotificationService> {
   const { store, notifications, bus, ids, log, dir, key } = parts;
-  const { service, close } = openNotifications({
+  const { service, close } = await openNotifications({
     store,
     notifications,
     bus,

@@ -33,9 +33,9 @@ export interface OpenNotifications {
 }
 
 /** @throws SlipwayError config_invalid. */
-export function openNotifications(parts: NotificationParts): OpenNotifications {
+export async function openNotifications(parts: NotificationParts): Promise<OpenNotifications> {
   const { dir, publicUrl, trustedHosts, clock, ids, notifications, secret } = parts;
-  const keys = loadVapidKeys(dir);
+  const keys = await loadVapidKeys(dir);
   const contact = publicUrl?.startsWith("https:") === true ? publicUrl : CONTACT;
   const sender = openPushSender({ keys, contact, trustedHosts });
   const presence = new Presence(() => clock.now());

@@ -4,7 +4,6 @@
  * from a person's browser.
  */
 import { createHash } from "node:crypto";
-import webPush from "web-push";
 import { errorMessage, SlipwayError } from "../core/error.ts";
 import type { PushDevice } from "../core/ports/notifications.ts";
 import { isHostname } from "../core/values/hostname.ts";
@@ -66,6 +65,7 @@ export function openPushSender({ keys, contact, trustedHosts, timeoutMs }: PushS
       const { endpoint, p256dh, auth } = device;
       try {
         checkEndpoint(endpoint, trustedHosts);
+        const { default: webPush } = await import("web-push");
         const { headers, body } = webPush.generateRequestDetails(
           { endpoint, keys: { p256dh, auth } },
           JSON.stringify(payload),

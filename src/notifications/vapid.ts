@@ -1,6 +1,5 @@
 /** The keys that sign push messages (VAPID): made at the first start, kept in the data folder. */
 import { join } from "node:path";
-import webPush from "web-push";
 import { z } from "zod";
 import { SlipwayError } from "../core/error.ts";
 import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
@@ -13,10 +12,11 @@ export type VapidKeys = Readonly<z.infer<typeof keysSchema>>;
  * after a full disk.
  * @throws SlipwayError config_invalid when it holds something else.
  */
-export function loadVapidKeys(dir: string): VapidKeys {
+export async function loadVapidKeys(dir: string): Promise<VapidKeys> {
   const file = join(dir, "vapid.json");
   const existing = readIfExists(file)?.trim() ?? "";
   if (existing !== "") return parseKeys(existing, file);
+  const { default: webPush } = await import("web-push");
   const keys = webPush.generateVAPIDKeys();
   replaceFile(file, `${JSON.stringify(keys)}\n`);
   return keys;

@@ -53,6 +53,12 @@ const scriptOf = (i: number): object[] =>
 
 /** What a start takes on a machine that has little else to do, ms. */
 const START_MS = 400;
+/**
+ * A life of a server, from listening to its end, ms. A task is provisioned in about 600 ms and
+ * pushed in about 400 ms, each within one life: the longer lives are those that get tasks on.
+ */
+const SHORTEST_MS = 50;
+const LONGEST_MS = 1_000;
 
 it(
   `[T1] [T2] [T4] [T5] [T6] [R1] [R5] [D1] [D2] [D3] [D4] [D5] [W1] [W5] ${TASKS} tasks under random kills (seed ${SEED})`,
@@ -100,7 +106,7 @@ it(
     /** On a machine so busy that a start takes long, what follows it takes as much longer. */
     async function killAll(): Promise<void> {
       for (let slowness = 1; !quiet;) {
-        await delay((50 + random() * 450) * slowness);
+        await delay((SHORTEST_MS + random() * (LONGEST_MS - SHORTEST_MS)) * slowness);
         await server.kill("SIGKILL");
         kills += 1;
         const begun = Date.now();

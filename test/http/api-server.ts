@@ -140,7 +140,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   const providers = options.providers ?? [];
   const people = new People({ accounts, sessions, clock, ids, log });
   const receiptSecret = randomBytes(32);
-  const told = openNotifications({
+  const told = await openNotifications({
     store,
     notifications,
     bus: harness.bus,

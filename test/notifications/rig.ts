@@ -42,7 +42,7 @@ export async function openTellingRig(): Promise<TellingRig> {
   const ended = new Set<string>();
   const secret = randomBytes(32);
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
-  const open = (seed: number): OpenNotifications =>
+  const open = async (seed: number): Promise<OpenNotifications> =>
     openNotifications({
       store,
       notifications,
@@ -56,7 +56,7 @@ export async function openTellingRig(): Promise<TellingRig> {
       publicUrl: "https://slipway.example",
       trustedHosts: [push.host],
     });
-  let opened = open(1);
+  let opened = await open(1);
   let starts = 1;
   return {
     harness,
@@ -91,7 +91,7 @@ export async function openTellingRig(): Promise<TellingRig> {
     rows: (deviceId) => notifications.notificationsOf(deviceId, 100),
     async restart() {
       await opened.close();
-      opened = open(++starts);
+      opened = await open(++starts);
     },
     async close() {
       await opened.close();

@@ -1,9 +1,8 @@
-import { openGithubProvider } from "./github.ts";
-import { openOidcProvider } from "./oidc.ts";
 import type { Provider } from "./provider.ts";
 import type { ProviderSettings } from "./settings.ts";
 
-/** @param now epoch ms. */
-export function openProvider(settings: ProviderSettings, now: () => number): Provider {
-  return settings.kind === "github" ? openGithubProvider(settings) : openOidcProvider(settings, now);
+/** An installation without providers does not load their client. @param now epoch ms. */
+export async function openProvider(settings: ProviderSettings, now: () => number): Promise<Provider> {
+  if (settings.kind === "github") return (await import("./github.ts")).openGithubProvider(settings);
+  return (await import("./oidc.ts")).openOidcProvider(settings, now);
 }

@@ -4,7 +4,7 @@
  */
 import { lookup, type LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
-import { Agent, request as sendRequest } from "undici";
+import type { Agent } from "undici";
 import { isPrivate } from "../../core/lib/ip-ranges.ts";
 
 export interface HttpRequest {
@@ -62,12 +62,17 @@ export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: 
   const allowed = setting ?? "SLIPWAY_TRUSTED_REPO_HOSTS";
   const refuse: Refuse = (hostname) =>
     new Error(`${hostname} points into a private network. An operator can allow it with ${allowed}.`);
-  const dispatcher = new Agent({
-    connect: { timeout: CONNECT_MS, ...(isTrusted ? {} : { lookup: publicLookup(refuse) }) },
-    headersTimeout: timeoutMs,
-    bodyTimeout: timeoutMs,
-    maxResponseSize: BODY_BYTES,
-  });
+  // A start that calls nobody does not load the client.
+  let opening: Promise<Agent> | null = null;
+  const openAgent = async (): Promise<Agent> => {
+    const undici = await import("undici");
+    return new undici.Agent({
+      connect: { timeout: CONNECT_MS, ...(isTrusted ? {} : { lookup: publicLookup(refuse) }) },
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
+      maxResponseSize: BODY_BYTES,
+    });
+  };
   return {
     async send({ url, ...request }, signal) {
       signal.throwIfAborted();
@@ -75,10 +80,12 @@ export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: 
       // A numeric host is not looked up.
       const address = hostname.replace(/^\[|\]$/g, "");
       if (!isTrusted && isIP(address) !== 0 && isPrivate(address)) throw refuse(hostname);
+      opening ??= openAgent();
+      const dispatcher = await opening;
       try {
-        const { statusCode, headers, body } = await sendRequest(url, {
+        const { statusCode, headers, body } = await dispatcher.request({
+          ...splitUrl(url),
           ...request,
-          dispatcher,
           signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
         });
         return { status: statusCode, headers: flatten(headers), text: await body.text() };
@@ -88,9 +95,14 @@ export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: 
       }
     },
     async close() {
-      await dispatcher.destroy();
+      await (await opening)?.destroy();
     },
   };
+}
+
+function splitUrl(url: string): { readonly origin: string; readonly path: string } {
+  const { origin, pathname, search } = new URL(url);
+  return { origin, path: `${pathname}${search}` };
 }
 
 function flatten(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {

@@ -24,7 +24,7 @@ export interface Rig {
 }
 
 export async function openRig(settings: readonly ProviderSettings[], publicUrl?: string): Promise<Rig> {
-  const providers = settings.map((one) => openProvider(one, () => Date.now()));
+  const providers = await Promise.all(settings.map((one) => openProvider(one, () => Date.now())));
   const api = await openApiServer({ providers, ...(publicUrl === undefined ? {} : { publicUrl }) });
   const base = `http://127.0.0.1:${api.port}`;
   return {
