@@ -90,7 +90,10 @@ describeWithBrowser("the app behind a bad network", () => {
   }, 150_000);
 
   it("[P5] while the task itself cannot be read its state comes from the log, and it is read again until that succeeds", async () => {
-    const id = await rig.submit("Is read late", [{ bash: "sleep 3" }, { finish: { title: "t", summary: "Read late." } }]);
+    const id = await rig.submit("Is read late", [
+      { bash: "sleep 3" },
+      { finish: { title: "t", summary: "Read late." } },
+    ]);
     const { page } = await rig.open();
     await logIn(page, rig.server().url);
     // The log's stream works; the list's stream, the list and, but once, the task itself do not.
