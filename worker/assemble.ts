@@ -89,6 +89,8 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
       tools,
       attachmentDir,
       variables,
+      home: process.env["HOME"] ?? "/nonexistent",
+      stateDir,
       openMcp: async (servers, stop) =>
         await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
       agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: acpAgent(programs), exec: execAgent(programs) },

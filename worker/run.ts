@@ -15,7 +15,7 @@ import { Session, type WorkerParts } from "./session.ts";
 import { retryUnreachable } from "./connection/retry.ts";
 import type { McpServers } from "../src/core/values/mcp-servers.ts";
 import type { McpClients } from "./mcp/client.ts";
-import { runSetup } from "./workspace/setup.ts";
+import { runCachedSetup } from "./workspace/cached-setup.ts";
 import type { CommandVariables } from "./tools/shell/variables.ts";
 import { openTranscript } from "./connection/transcript.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
@@ -28,6 +28,9 @@ const WIND_DOWN_MS = 8_000;
 export interface RunOptions extends WorkerParts {
   readonly agents: Readonly<Record<string, Agent>>;
   readonly variables: CommandVariables;
+  /** The home folder of commands, and the worker's own folder. */
+  readonly home: string;
+  readonly stateDir: string;
   /** Starts the task's MCP servers. */
   openMcp(servers: McpServers, signal: AbortSignal): Promise<McpClients>;
   /** Aborting it cancels the attempt: the tools stop, the work is saved, the run ends. */
@@ -242,8 +245,10 @@ class AttemptRun {
     if (!link.recovered.ready) {
       const { setupEgress } = spec;
       this.#step("setup", "started", setupEgress === undefined ? null : `egress ${setupEgress}`);
-      failure = await runSetup(this.#options, spec, this.#stop.signal);
-      this.#step("setup", "ended", failure === null ? null : "failed");
+      const done = await runCachedSetup(this.#options, spec, this.#stop.signal);
+      failure = done.failure;
+      if (done.note !== null) this.#session?.addNote(done.note);
+      this.#step("setup", "ended", done.detail);
       link.emit("ready", {});
     }
     if (spec.setup.length > 0) {

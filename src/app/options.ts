@@ -249,6 +249,18 @@ export const SETTINGS = {
     argument: "megabytes",
     help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
   },
+  setupCacheMb: {
+    env: "SLIPWAY_SETUP_CACHE_MB",
+    flag: "setup-cache-mb",
+    argument: "megabytes",
+    help: "what setups made is kept for later tasks, at most so much in all; 0 = nothing is (10240)",
+  },
+  setupCacheDays: {
+    env: "SLIPWAY_SETUP_CACHE_DAYS",
+    flag: "setup-cache-days",
+    argument: "days",
+    help: "it is made anew after so long (14)",
+  },
   attachmentMb: {
     env: "SLIPWAY_ATTACHMENT_MB",
     flag: "attachment-mb",

@@ -41,12 +41,11 @@ import { openRepositories } from "../git/repositories.ts";
 import { ProcessFallback } from "../sandbox/process-fallback.ts";
 import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
 import { openSimulatedSandbox } from "../sandbox/simulated.ts";
-import { openAttachmentFiles } from "../store/attachments/attachment-files.ts";
-import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
 import type { Config } from "./config.ts";
 import { deriveInstanceId } from "./data-folder/data-folder.ts";
+import { openFileStores } from "./data-folder/file-stores.ts";
 import { describeShortage, type Disk } from "./disk-space.ts";
-import { getFetchFloorMb, toAttachmentLimits, toGitLimits } from "./settings/bound-settings.ts";
+import { getFetchFloorMb, toGitLimits } from "./settings/bound-settings.ts";
 import { deriveSecret } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
@@ -85,7 +84,6 @@ export interface CoordinatorParts {
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   const { config, descriptors, dir, log, store, ledger, key, sandbox, bus, crashpoint, heartbeat, ids } = parts;
   const { trustedRepoHosts: trustedHosts } = config;
-  const now = (): number => systemClock.now();
   const repos = openRepositories({
     dir: join(dir, "git"),
     trustedHosts,
@@ -103,8 +101,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     bus,
     sandbox,
     repos,
-    artifacts: openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now }),
-    attachments: openAttachmentFiles({ dir: join(dir, "attachments"), limits: toAttachmentLimits(config), now }),
+    ...openFileStores(dir, config, { now: () => systemClock.now(), crashpoint }),
     log,
     crashpoint,
     forges: openConfiguredForges(parts),

@@ -12,10 +12,12 @@ import { RECORD_BYTES, TRANSCRIPT_PAGE_BYTES, TranscriptMoved } from "../core/po
 import {
   inspectRequestSchema,
   POLL_SECONDS,
+  SETUP_ARCHIVE_MS,
+  SETUP_SAVED_AT,
   transcriptAppendSchema,
   workerBatchSchema,
 } from "../core/protocol/worker.ts";
-import { parseJsonBody, type BodyReader } from "./request-body.ts";
+import { discardRest, parseJsonBody, type BodyReader } from "./request-body.ts";
 
 interface BodyLimits {
   readonly bytes: number;
@@ -54,6 +56,7 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
   "/worker/v1/commands": { GET: serveCommands },
   "/worker/v1/budget": { GET: serveBudget },
   "/worker/v1/variables": { GET: serveVariables },
+  "/worker/v1/setup": { GET: serveSetup, PUT: keepSetup },
   "/worker/v1/inspect": { POST: serveInspect },
   "/worker/v1/attachment": { GET: serveAttachment },
   "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
@@ -109,6 +112,22 @@ async function serveAttachment({ workerApi, taskId, attempt, response, url, sign
   const headers = { "content-type": "application/octet-stream", "content-length": attachment.bytes };
   response.writeHead(200, { ...headers, "cache-control": "no-store" });
   await pipeline(Readable.from(content), response, { signal });
+}
+
+async function serveSetup({ workerApi, taskId, attempt, response, signal }: WorkerCall): Promise<void> {
+  const found = await workerApi.openSetup(taskId, attempt, signal);
+  if (found === null) throw new SlipwayError("not_found", "Nothing is kept of such a setup.");
+  const headers = { "content-type": "application/x-tar", "content-length": found.bytes };
+  response.writeHead(200, { ...headers, "cache-control": "no-store", [SETUP_SAVED_AT]: String(found.savedAt) });
+  await pipeline(Readable.from(found.content), response, { signal });
+}
+
+/** The answer may come before the body has ended. */
+async function keepSetup({ workerApi, taskId, attempt, request, response, signal }: WorkerCall): Promise<void> {
+  const within = AbortSignal.any([signal, AbortSignal.timeout(SETUP_ARCHIVE_MS)]);
+  const content = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
+  reply(response, 200, await workerApi.saveSetup(taskId, attempt, content, within));
+  discardRest(request);
 }
 
 /** One page. Stored records are JSON already and are inserted into the answer without parsing. */

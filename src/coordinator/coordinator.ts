@@ -36,7 +36,8 @@ import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
-export interface CoordinatorDeps extends Pick<TaskServiceDeps, "attachments">, VariablesDeps {
+type FileDeps = Pick<TaskServiceDeps, "attachments"> & Pick<WorkerServiceDeps, "setupCaches">;
+export interface CoordinatorDeps extends FileDeps, VariablesDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: Sandbox;

@@ -12,6 +12,7 @@
  */
 import PQueue from "p-queue";
 import type { Attachments } from "../core/ports/attachments.ts";
+import type { SetupCaches } from "../core/ports/setup-caches.ts";
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { holdsSlot } from "../../machines/fold.ts";
 import { errorMessage } from "../core/error.ts";
@@ -33,6 +34,7 @@ export interface GarbageCollectorDeps {
   readonly broker: Broker;
   readonly artifacts: Artifacts;
   readonly attachments?: Attachments;
+  readonly setupCaches?: SetupCaches;
   readonly salvage: Salvage;
   readonly clock: Clock;
   readonly log: Log;
@@ -107,6 +109,7 @@ export class GarbageCollector {
       ["repositories", () => this.#collectRepositories(mode, signal)],
       ["artifacts", () => this.#collectArtifacts(mode)],
       ["attachments", () => this.#collectAttachments(mode)],
+      ["setup caches", async () => (await this.#deps.setupCaches?.collect(mode)) ?? []],
       ["transcripts", () => this.#collectTranscripts(mode)],
       ["mirrors", () => repos.reclaim(clock.now() - mirrorMs, mode, signal)],
     ];

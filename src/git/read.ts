@@ -7,10 +7,11 @@ import { SlipwayError } from "../core/error.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { exceedsLimit } from "./git-errors.ts";
 import type { Git } from "./git-process.ts";
-import type { Diff, DiffFile, RepositoryFile } from "../core/ports/repositories.ts";
+import type { Diff, DiffFile, FileId, RepositoryFile } from "../core/ports/repositories.ts";
 
 const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;
+const TREE_BYTES = 32 * 2 ** 20;
 const PATCH_BYTES = 256 * 1024;
 const FILE_PATCH_BYTES = 2 * 2 ** 20;
 const WHOLE_PATCH_BYTES = 10 * 2 ** 20;
@@ -158,4 +159,14 @@ export async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: FileReq
   } catch {
     return unusable("it is not UTF-8.");
   }
+}
+
+/** Files and links of a commit; null when the list is too long to read. */
+export async function listFileIds(git: Git, cwd: string, sha: string): Promise<FileId[] | null> {
+  const { text, truncated } = await git({ cwd, args: ["ls-tree", "-r", "-z", sha], maxBytes: TREE_BYTES });
+  if (truncated) return null;
+  return text.split("\0").flatMap((line) => {
+    const [, mode, object, path] = /^(\d{6}) \w+ ([0-9a-f]{40,64})\t(.*)$/s.exec(line) ?? [];
+    return mode === undefined || object === undefined || path === undefined ? [] : [{ path, id: `${mode} ${object}` }];
+  });
 }

@@ -4,7 +4,7 @@ import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
-import { readDiff, readFileAt, readFilePatch, readPatch } from "./read.ts";
+import { listFileIds, readDiff, readFileAt, readFilePatch, readPatch } from "./read.ts";
 import { DEFAULT_GUARD, type GuardRules } from "../core/values/push-guard.ts";
 import { openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
@@ -94,6 +94,10 @@ export function openRepositories({
     file: async (taskId, sha, path, maxBytes) => {
       if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
       return await readFileAt(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
+    },
+    fileIds: async (taskId, sha) => {
+      if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+      return await listFileIds(git, tasks.path(taskId), sha);
     },
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     compareBranch: ({ taskId, ...call }, signal) =>

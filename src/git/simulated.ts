@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { SlipwayError } from "../core/error.ts";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import type { Diff, Repositories, RepositoryProbe } from "../core/ports/repositories.ts";
+import type { Diff, FileId, Repositories, RepositoryProbe } from "../core/ports/repositories.ts";
 import type { Finding } from "../core/values/push-guard.ts";
 
 /** Failure codes for the next calls of a task. */
@@ -108,6 +108,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       const text = files.get(`${tasks.get(taskId)?.repo ?? ""} ${path}`);
       return Promise.resolve(text === undefined ? { kind: "absent" } : { kind: "text", text });
     },
+    fileIds: (taskId) => Promise.resolve(listIds(files, `${tasks.get(taskId)?.repo ?? ""} `)),
     has: (taskId, sha) => Promise.resolve([...getRefs(taskId).values()].includes(sha)),
     compareBranch({ taskId, repo, branch, baseSha, work, expect }, signal) {
       signal.throwIfAborted();
@@ -167,4 +168,10 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     isBaseUnreadable: () => Promise.resolve(false),
     close: () => Promise.resolve(),
   };
+}
+
+/** Files whose key begins so, by the rest of it. */
+function listIds(files: ReadonlyMap<string, string>, prefix: string): FileId[] {
+  const own = [...files].filter(([key]) => key.startsWith(prefix));
+  return own.map(([key, text]) => ({ path: key.slice(prefix.length), id: digest(text) }));
 }

@@ -11,7 +11,7 @@
  */
 import { errorMessage } from "../core/error.ts";
 import { TaskFailure } from "../core/failure.ts";
-import type { Sandbox, SandboxSpec } from "../core/ports/sandbox.ts";
+import type { Sandbox, SandboxSpec, SetupPlace } from "../core/ports/sandbox.ts";
 
 /** The only agent that may run without isolation. */
 const UNISOLATED_AGENT = "scripted";
@@ -58,6 +58,9 @@ export class ProcessFallback implements Sandbox {
   runsRepositoryCommands(name: string): boolean {
     return !this.#isProcess(name);
   }
+
+  setupPlace = (name: string, signal: AbortSignal): Promise<SetupPlace | null> =>
+    this.#owner(name).setupPlace?.(name, signal) ?? Promise.resolve(null);
 
   async check(signal?: AbortSignal): Promise<string> {
     if (this.#hadEngine) return this.#docker.check(signal);

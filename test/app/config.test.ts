@@ -92,6 +92,8 @@ describe("readConfig", () => {
       addressConnections: 256,
       attachmentMb: 25,
       userAttachmentsMb: 1_000,
+      setupCacheMb: 10_240,
+      setupCacheDays: 14,
       transport: "auto",
       userLimit: null,
       agent: "scripted",
@@ -212,6 +214,8 @@ describe("readConfig", () => {
       SLIPWAY_ADDRESS_CONNECTIONS: "0",
       SLIPWAY_ATTACHMENT_MB: "10",
       SLIPWAY_USER_ATTACHMENTS_MB: "200",
+      SLIPWAY_SETUP_CACHE_MB: "0",
+      SLIPWAY_SETUP_CACHE_DAYS: "3",
     };
     expect(readConfig(env)).toEqual({
       host: "0.0.0.0",
@@ -233,6 +237,8 @@ describe("readConfig", () => {
       addressConnections: null,
       attachmentMb: 10,
       userAttachmentsMb: 200,
+      setupCacheMb: 0,
+      setupCacheDays: 3,
       transport: "tunnel",
       userLimit: 2,
       agent: "anthropic",

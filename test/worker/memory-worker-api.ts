@@ -24,6 +24,7 @@ import type {
 } from "../../src/core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 import type { Finding } from "../../src/core/values/push-guard.ts";
+import type { OpenedSetup, SetupSaved } from "../../src/core/ports/setup-caches.ts";
 import type { WorkerApi } from "../../src/core/ports/broker.ts";
 
 export interface Accepted extends WorkerEvent {
@@ -45,6 +46,9 @@ export class MemoryWorkerApi implements WorkerApi {
   /** Before the attempt is ready, and after that. */
   setupVariables: WorkerVariables["variables"] = [];
   agentVariables: WorkerVariables["variables"] = [];
+  /** What a setup made; with `setupBreaks` the connection ends within it. */
+  setup: Buffer | null = null;
+  setupBreaks = false;
   attempt = 1;
   ack = 0;
   over = false;
@@ -121,6 +125,25 @@ export class MemoryWorkerApi implements WorkerApi {
     this.#check(taskId, attempt);
     const isSetup = this.of("ready").every((event) => event.attempt !== attempt);
     return { variables: isSetup ? this.setupVariables : this.agentVariables };
+  }
+
+  async openSetup(taskId: string, attempt: number): Promise<OpenedSetup | null> {
+    this.#check(taskId, attempt);
+    const { setup, setupBreaks } = this;
+    if (setup === null) return null;
+    const content = (async function* () {
+      yield setup;
+      if (setupBreaks) throw new Error("the server ends");
+    })();
+    return { bytes: setup.length + (setupBreaks ? 1 : 0), savedAt: 1_700_000_000_000, content };
+  }
+
+  async saveSetup(taskId: string, attempt: number, content: AsyncIterable<Uint8Array>): Promise<SetupSaved> {
+    this.#check(taskId, attempt);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of content) pieces.push(piece);
+    this.setup = Buffer.concat(pieces);
+    return { saved: true, reason: null };
   }
 
   async inspect(taskId: string, attempt: number, sha: string): Promise<readonly Finding[]> {

@@ -57,11 +57,15 @@ export class Rig {
   }
 
   get workspace(): string {
-    return join(this.dir, `work-${this.workerApi.attempt}`);
+    return join(this.dir, `a${this.workerApi.attempt}`, "work");
   }
 
   get state(): string {
-    return join(this.dir, `state-${this.workerApi.attempt}`);
+    return join(this.dir, `a${this.workerApi.attempt}`, "state");
+  }
+
+  get home(): string {
+    return join(this.dir, `a${this.workerApi.attempt}`, "home");
   }
 
   async start(script: ScriptStep[] | null, env: NodeJS.ProcessEnv = {}): Promise<Running> {
@@ -75,7 +79,7 @@ export class Rig {
         [WORKER_ENV.attempt]: String(this.workerApi.attempt),
         [WORKER_ENV.workspace]: this.workspace,
         [WORKER_ENV.state]: this.state,
-        HOME: join(this.dir, `home-${this.workerApi.attempt}`),
+        HOME: this.home,
         ...env,
       },
       stdio: ["ignore", "ignore", "pipe"],

@@ -2,8 +2,9 @@
  * The agent's context, used by small test agents on real parts: broker, checkout, tools.
  */
 import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
@@ -67,6 +68,8 @@ async function runAgent(
         authorization,
       }),
       attachmentDir: join(stateDir, "attachments"),
+      home: rig.home,
+      stateDir,
       tools: createTools(root, join(stateDir, "jobs"), { PROBE_TOKEN: token }),
       agents: { probe: agent },
       variables: new CommandVariables({}),
@@ -320,5 +323,60 @@ describe("transcript and model", () => {
     );
     expect(output).toContain("[attempt token]");
     expect(JSON.stringify(rig.workerApi.events)).not.toContain("att_");
+  });
+});
+
+describe("a setup whose results are kept", () => {
+  const MAKE =
+    'mkdir -p ignored && echo made > ignored/a && echo tool > "$HOME/tool" && echo ran >> "$HOME/../../runs"';
+  const SPEC = { setup: [{ command: MAKE, timeoutMs: 10_000 }], setupCache: 1 };
+  const runs = (): number =>
+    existsSync(join(rig.dir, "runs")) ? readFileSync(join(rig.dir, "runs"), "utf8").trim().split("\n").length : 0;
+  const made = (): string[] =>
+    [join(rig.workspace, "ignored/a"), join(rig.home, "tool")].map((path) => readFileSync(path, "utf8"));
+  const detail = (): unknown =>
+    rig.workerApi
+      .of("task.step")
+      .filter(({ data }) => data["name"] === "setup")
+      .at(-1)?.data["detail"];
+
+  /** @param spoil changes what is kept before the next attempt. */
+  async function runTwice(spoil: () => void = () => undefined): Promise<void> {
+    vi.stubEnv("HOME", rig.home);
+    mkdirSync(rig.home, { recursive: true });
+    await attempt(async () => undefined, SPEC);
+    expect([runs(), detail()]).toEqual([1, "kept for later tasks"]);
+    spoil();
+    rig.workerApi.next();
+    vi.stubEnv("HOME", rig.home);
+    mkdirSync(rig.home, { recursive: true });
+    await attempt(async () => undefined, SPEC);
+    expect(made()).toEqual(["made\n", "tool\n"]);
+  }
+  afterEach(() => vi.unstubAllEnvs());
+
+  it("[C1] is restored beside what the commit has, and does not run again", async () => {
+    await runTwice();
+    expect(runs()).toBe(1);
+    expect(detail()).toMatch(/^from the cache of 2023-11-14T22:13:20.000Z; not run: mkdir/);
+    expect(readFileSync(join(rig.workspace, "a.txt"), "utf8")).toBe("one\ntwo\nthree\n");
+  });
+
+  it.each([
+    ["is cut off", (): void => void (rig.workerApi.setupBreaks = true)],
+    ["is no archive", (): void => void (rig.workerApi.setup = Buffer.alloc(50_000, 7))],
+  ])("[C3] one that %s is removed again, and the commands run", async (_what, spoil) => {
+    await runTwice(spoil);
+    expect(runs()).toBe(2);
+    expect(rig.workerApi.of("notice").some(({ data }) => data["code"] === "setup_cache")).toBe(true);
+  });
+
+  it("[C3] a worker that was killed in its setup neither uses nor saves one", async () => {
+    vi.stubEnv("HOME", rig.home);
+    mkdirSync(rig.state, { recursive: true });
+    mkdirSync(rig.home, { recursive: true });
+    writeFileSync(join(rig.state, "setup-begun"), "");
+    await attempt(async () => undefined, SPEC);
+    expect([runs(), detail(), rig.workerApi.setup]).toEqual([1, null, null]);
   });
 });

@@ -2,6 +2,8 @@
 import { createWriteStream } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 
 export interface BrokerResponse {
@@ -62,17 +64,49 @@ export class BrokerSocket {
     });
   }
 
+  /** Resolves with a response of any status, whose body the caller reads. */
+  async open({ path, timeoutMs, signal }: Omit<BrokerRequest, "method" | "body">): Promise<IncomingMessage> {
+    const within = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    return await new Promise<IncomingMessage>((resolve, reject) => {
+      const headers = { authorization: `Bearer ${this.#token}` };
+      const options = { socketPath: this.#path, path, headers, agent: this.#agent, signal: within };
+      httpRequest(options, resolve).on("error", reject).end();
+    });
+  }
+
+  /** Sends a body in pieces. An answer that comes before its end ends it. */
+  async upload(
+    { path, timeoutMs, signal }: Omit<BrokerRequest, "method" | "body">,
+    content: AsyncIterable<Uint8Array>,
+  ): Promise<BrokerResponse> {
+    const answered = new AbortController();
+    const within = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const headers = { authorization: `Bearer ${this.#token}`, "content-type": "application/x-tar" };
+    const options = { socketPath: this.#path, path, method: "PUT", headers, agent: false, signal: within } as const;
+    const request = httpRequest(options);
+    const answer = new Promise<BrokerResponse>((resolve, reject) => {
+      request.on("error", reject);
+      request.on("response", (response) => {
+        text(response)
+          .then((body) => resolve({ status: response.statusCode ?? 0, body: parseJson(body) }), reject)
+          .finally(() => answered.abort());
+      });
+    });
+    // The error of the content says more than that of the request that it ends.
+    const sent = pipeline(Readable.from(content), request, { signal: answered.signal }).catch((error: unknown) => {
+      if (!answered.signal.aborted) throw error;
+    });
+    const [, response] = await Promise.all([sent, answer]);
+    return response;
+  }
+
   /**
    * Writes the body of a response with the status 200 to a file, whole or not at all.
    * @returns the status. Rejects when there is no complete response, or with the system's error.
    */
   async download({ path, timeoutMs, signal }: Omit<BrokerRequest, "method" | "body">, file: string): Promise<number> {
     const within = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const headers = { authorization: `Bearer ${this.#token}` };
-      const options = { socketPath: this.#path, path, headers, agent: this.#agent, signal: within };
-      httpRequest(options, resolve).on("error", reject).end();
-    });
+    const response = await this.open({ path, timeoutMs, signal });
     if (response.statusCode !== 200) {
       response.resume();
       return response.statusCode ?? 0;
@@ -92,9 +126,9 @@ export class BrokerSocket {
   }
 }
 
-function parseJson(text: string): unknown {
+function parseJson(json: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    return JSON.parse(json) as unknown;
   } catch {
     return null;
   }

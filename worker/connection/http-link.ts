@@ -17,13 +17,17 @@ import type { WorkerEventType } from "../../src/core/event.ts";
 import {
   ABANDON_MS,
   POLL_SECONDS,
+  SETUP_ARCHIVE_MS,
+  SETUP_SAVED_AT,
   workerAckSchema,
   workerBudgetSchema,
   workerFindingsSchema,
   workerCommandSchema,
+  workerSetupSavedSchema,
   workerSpecSchema,
   workerTranscriptSchema,
   workerVariablesSchema,
+  type WorkerSetupSaved,
   type WorkerSpec,
   type WorkerTranscript,
   type WorkerVariables,
@@ -31,7 +35,14 @@ import {
 import { z } from "zod";
 import type { Journal } from "./journal.ts";
 import { Absence } from "./absence.ts";
-import { Inbox, RecordRejected, StaleAttempt, type CoordinatorLink, type RecoveredState } from "./link.ts";
+import {
+  Inbox,
+  RecordRejected,
+  StaleAttempt,
+  type CoordinatorLink,
+  type KeptSetup,
+  type RecoveredState,
+} from "./link.ts";
 import { Outbox } from "./outbox.ts";
 import { BrokerSocket, isDisconnected, isOfDisk, type BrokerRequest, type BrokerResponse } from "./broker-socket.ts";
 import { truncate, fitToSchema, type WorkerData } from "../lib/text.ts";
@@ -55,6 +66,8 @@ const LAST_RETRY_MS = 1_000;
 const DELTA_LIMIT = 16_384;
 const DELTA_MESSAGES = 100;
 
+/** The archive of a setup, in both directions. */
+const SETUP = "/worker/v1/setup";
 /** The poll for commands, which the coordinator answers late on purpose. */
 const COMMANDS = "/worker/v1/commands";
 
@@ -179,6 +192,26 @@ export class HttpLink implements CoordinatorLink {
   async variables(signal: AbortSignal): Promise<WorkerVariables> {
     const request = { method: "GET", path: "/worker/v1/variables", timeoutMs: RESPONSE_MS, signal } as const;
     return await this.#requestUntilOk(request, workerVariablesSchema);
+  }
+
+  async openSetup(signal: AbortSignal): Promise<KeptSetup | null> {
+    const stop = AbortSignal.any([signal, this.#over.signal, this.#closed.signal]);
+    const request = { path: SETUP, timeoutMs: SETUP_ARCHIVE_MS, signal: stop };
+    const content = await this.#socket.open(request).catch(() => null);
+    stop.throwIfAborted();
+    if (content?.statusCode === 200) return { savedAt: Number(content.headers[SETUP_SAVED_AT]), content };
+    content?.resume();
+    return null;
+  }
+
+  async saveSetup(content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<WorkerSetupSaved> {
+    const stop = AbortSignal.any([signal, this.#over.signal, this.#closed.signal]);
+    const { status, body } = await this.#socket.upload(
+      { path: SETUP, timeoutMs: SETUP_ARCHIVE_MS, signal: stop },
+      content,
+    );
+    if (status !== 200) throw new Error(`the server answered ${status}`);
+    return workerSetupSavedSchema.parse(body);
   }
 
   async inspect(sha: string, signal: AbortSignal): Promise<readonly Finding[]> {

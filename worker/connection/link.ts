@@ -1,7 +1,14 @@
 /** The worker's connection to its coordinator: events and text go out, commands come in. */
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import type { WorkerEventType } from "../../src/core/event.ts";
-import type { WorkerCommand, WorkerSpec, WorkerTranscript, WorkerVariables } from "../../src/core/protocol/worker.ts";
+import type { Readable } from "node:stream";
+import type {
+  WorkerCommand,
+  WorkerSetupSaved,
+  WorkerSpec,
+  WorkerTranscript,
+  WorkerVariables,
+} from "../../src/core/protocol/worker.ts";
 import type { Finding } from "../../src/core/values/push-guard.ts";
 import type { WorkerData } from "../lib/text.ts";
 
@@ -24,6 +31,13 @@ export class RecordRejected extends Error {
     super(message);
     this.name = "RecordRejected";
   }
+}
+
+export interface KeptSetup {
+  /** Epoch ms. */
+  readonly savedAt: number;
+  /** Ends with an error when it breaks off. */
+  readonly content: Readable;
 }
 
 /** The state that an earlier process of the same attempt left in the journal. */
@@ -79,6 +93,10 @@ export interface CoordinatorLink {
    * when the task has no such attachment. Rejects with the system's error when writing fails.
    */
   download(id: string, path: string, signal: AbortSignal): Promise<boolean>;
+  /** What an earlier setup made that this one would make again; null = nothing, or no answer. */
+  openSetup(signal: AbortSignal): Promise<KeptSetup | null>;
+  /** Offers what the setup made. Rejects when the content does, or when there is no answer. */
+  saveSetup(content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<WorkerSetupSaved>;
   /** The variables of commands in the present phase. */
   variables(signal: AbortSignal): Promise<WorkerVariables>;
   /** The state of the budget after the gateway refused a request for it. */

@@ -12,34 +12,63 @@ import type { ToolResult } from "../tools/tool.ts";
 const NOTICE_MS = 60_000;
 const TAIL = 3_000;
 
+export interface SetupParts extends WorkerParts {
+  readonly variables: CommandVariables;
+}
+
+export interface SetupOptions {
+  /** So many of the first commands do not run: what they make is there. */
+  readonly skip?: number;
+  /** Called once the first `count` commands have succeeded in this run. */
+  readonly milestone?: { readonly count: number; readonly reached: () => Promise<void> };
+}
+
 /** @returns the failure message for the agent, or null. Rejects only when aborted. */
 export async function runSetup(
-  parts: WorkerParts & { readonly variables: CommandVariables },
+  parts: SetupParts,
   { setup: commands, setupVariables }: Pick<WorkerSpec, "setup" | "setupVariables">,
   signal: AbortSignal,
+  { skip = 0, milestone }: SetupOptions = {},
 ): Promise<string | null> {
-  const { clock, link, tools, variables } = parts;
-  const endsAt = clock.now() + SETUP_MINUTES * 60_000;
+  const endsAt = parts.clock.now() + SETUP_MINUTES * 60_000;
   for (const [index, { command, timeoutMs }] of commands.entries()) {
-    const id = parts.newId("tool");
-    const begun = clock.now();
-    link.emit("tool.started", { id, name: "setup", input: { command } });
-    const ended = new AbortController();
-    void emitProgress(parts, command, ended.signal);
-    const limits = { timeoutMs: Math.max(1, Math.min(timeoutMs, endsAt - begun)), fromRoot: true };
-    const run = (script: string): Promise<ToolResult> => tools.run("bash", { command: script, ...limits }, signal);
-    const running = setupVariables === true ? variables.runInSetup(command, run) : run(command);
-    const result = await running.finally(() => ended.abort());
-    link.emit("tool.finished", { id, name: "setup", ...result, ms: Math.max(0, clock.now() - begun) });
-    if (result.exitCode === 0) continue;
-    const left = commands.length - index - 1;
-    const how = result.exitCode === null ? "was stopped before its end" : `ended with exit code ${result.exitCode}`;
-    const skipped = left === 0 ? "" : ` The ${left} after it did not run.`;
-    const text = `The setup command "${command.slice(0, 200)}" ${how}.${skipped}\n${result.output.slice(-TAIL)}`;
-    link.emit("notice", { level: "warning", code: "setup_failed", text });
-    return text;
+    if (index < skip) continue;
+    const limitMs = Math.max(1, Math.min(timeoutMs, endsAt - parts.clock.now()));
+    const result = await runCommand(parts, { command, limitMs, withVariables: setupVariables === true }, signal);
+    if (result.exitCode !== 0) return reportFailure(parts, command, result, commands.length - index - 1);
+    if (milestone?.count === index + 1) await milestone.reached();
   }
   return null;
+}
+
+interface Run {
+  readonly command: string;
+  readonly limitMs: number;
+  readonly withVariables: boolean;
+}
+
+async function runCommand(parts: SetupParts, run: Run, signal: AbortSignal): Promise<ToolResult> {
+  const { clock, link, tools, variables } = parts;
+  const { command, limitMs: timeoutMs, withVariables } = run;
+  const id = parts.newId("tool");
+  const begun = clock.now();
+  link.emit("tool.started", { id, name: "setup", input: { command } });
+  const ended = new AbortController();
+  void emitProgress(parts, command, ended.signal);
+  const execute = (script: string): Promise<ToolResult> =>
+    tools.run("bash", { command: script, timeoutMs, fromRoot: true }, signal);
+  const running = withVariables ? variables.runInSetup(command, execute) : execute(command);
+  const result = await running.finally(() => ended.abort());
+  link.emit("tool.finished", { id, name: "setup", ...result, ms: Math.max(0, clock.now() - begun) });
+  return result;
+}
+
+function reportFailure({ link }: SetupParts, command: string, result: ToolResult, left: number): string {
+  const how = result.exitCode === null ? "was stopped before its end" : `ended with exit code ${result.exitCode}`;
+  const skipped = left === 0 ? "" : ` The ${left} after it did not run.`;
+  const text = `The setup command "${command.slice(0, 200)}" ${how}.${skipped}\n${result.output.slice(-TAIL)}`;
+  link.emit("notice", { level: "warning", code: "setup_failed", text });
+  return text;
 }
 
 async function emitProgress({ clock, link }: WorkerParts, command: string, ended: AbortSignal): Promise<void> {

@@ -19,6 +19,9 @@ export interface BoundSettings {
   /** Largest attachment, and what all attachments of one person may take, MiB. */
   readonly attachmentMb: number;
   readonly userAttachmentsMb: number;
+  /** All setup caches together, MiB; 0 = there are none. */
+  readonly setupCacheMb: number;
+  readonly setupCacheDays: number;
 }
 
 const MEGABYTES = "a whole number of megabytes";
@@ -27,6 +30,8 @@ const GIT_MEMORY_MB = 2_048;
 const ADDRESS_CONNECTIONS = 256;
 const ATTACHMENT_MB = 25;
 const USER_ATTACHMENTS_MB = 1_000;
+const SETUP_CACHE_MB = 10_240;
+const SETUP_CACHE_DAYS = 14;
 /** What fetches leave free in any case, MiB: more than twice the store's reserve. */
 const LEAST_FREE_MB = 48;
 
@@ -42,6 +47,8 @@ export function readBounds(read: Read): BoundSettings {
     addressConnections: chosen === null ? byDefault : chosen || null,
     attachmentMb: read("attachmentMb", whole(1, 1_000), MEGABYTES) ?? ATTACHMENT_MB,
     userAttachmentsMb: read("userAttachmentsMb", whole(1, 1_048_576), MEGABYTES) ?? USER_ATTACHMENTS_MB,
+    setupCacheMb: read("setupCacheMb", whole(0, 1_048_576), MEGABYTES) ?? SETUP_CACHE_MB,
+    setupCacheDays: read("setupCacheDays", whole(1, 365), "a number of days from 1 to 365") ?? SETUP_CACHE_DAYS,
     quotas: readQuotaDefaults(read),
   };
 }

@@ -27,8 +27,14 @@ const command = z
 
 const setupCommand = z.preprocess(
   (value) => (typeof value === "string" ? { run: value } : value),
-  z.strictObject({ run: command, timeoutMinutes: z.number().positive().max(SETUP_MINUTES).default(DEFAULT_MINUTES) }),
+  z.strictObject({
+    run: command,
+    timeoutMinutes: z.number().positive().max(SETUP_MINUTES).default(DEFAULT_MINUTES),
+    cached: z.boolean().optional(),
+  }),
 );
+
+const cache = z.union([z.boolean(), z.strictObject({ files: z.array(z.string().min(1).max(500)).max(50) })]);
 
 const image = z.string().transform((text, context) => {
   if (text === OWN_IMAGE) return OWN_IMAGE;
@@ -45,6 +51,7 @@ const hostAndPort = z.string().refine((text) => parseEndpoint(text) === text, "m
 const schema = z.strictObject({
   image: image.nullish(),
   setup: z.array(setupCommand).max(20).nullish(),
+  cache: cache.nullish(),
   verify: z.array(command).max(20).nullish(),
   mcp: mcpServersSchema.nullish(),
   egress: z
@@ -55,12 +62,19 @@ const schema = z.strictObject({
 export interface SetupCommand {
   readonly run: string;
   readonly timeoutMinutes: number;
+  /** What it makes is kept for later tasks; absent = where it is known to install dependencies. */
+  readonly cached?: boolean | undefined;
 }
 
 export interface RepositoryConfig {
   /** Canonical, OWN_IMAGE, or null = the file names none. */
   readonly image: string | null;
   readonly setup: readonly SetupCommand[];
+  /**
+   * Files and folders that decide what the setup makes, beside lock files; null = nothing of the
+   * setup is kept.
+   */
+  readonly cacheFiles: readonly string[] | null;
   readonly verify: readonly string[];
   /** MCP servers for the agent, run in its sandbox. */
   readonly mcp: McpServers;
@@ -84,6 +98,7 @@ export interface ParsedConfig {
 export const NO_CONFIG: RepositoryConfig = {
   image: null,
   setup: [],
+  cacheFiles: [],
   verify: [],
   mcp: {},
   hosts: [],
@@ -144,10 +159,11 @@ function validateConfig(value: unknown, findLine: (path: readonly PropertyKey[])
     );
     return { config, warnings: [...warnings, ...refused] };
   }
-  const { image: name, setup, verify, mcp, egress } = result.data;
+  const { image: name, setup, cache: kept, verify, mcp, egress } = result.data;
   const config = {
     image: name ?? null,
     setup: setup ?? [],
+    cacheFiles: kept === false ? null : typeof kept === "object" ? (kept?.files ?? []) : [],
     verify: verify ?? [],
     mcp: mcp ?? {},
     hosts: egress?.hosts ?? [],

@@ -13,7 +13,7 @@ import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import type { Redactor } from "../../core/lib/json/redaction.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { Store } from "../../core/ports/store.ts";
-import type { Sandbox } from "../../core/ports/sandbox.ts";
+import type { OpenedSetup, SetupSaved } from "../../core/ports/setup-caches.ts";
 import { MODEL_AGENTS, sandboxName, type Egress, type Task } from "../../core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
@@ -26,7 +26,6 @@ import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./reposito
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec, WorkerVariables } from "../../core/protocol/worker.ts";
 import type { AgentPrograms } from "../../core/values/agent-program.ts";
 import type { Finding } from "../../core/values/push-guard.ts";
-import { identityOfEmail, type GitIdentity } from "../../core/values/git-identity.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
@@ -34,14 +33,15 @@ import type { Attachments, OpenedAttachment } from "../../core/ports/attachments
 import { toWorkerFiles } from "./tasks/attachments.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
 import { toProposal, type WorkerEventDeps } from "./worker/events.ts";
+import { readIdentities, type IdentityDeps } from "./worker/identities.ts";
+import { SetupCacheService, type SetupCacheDeps } from "./worker/setup-cache.ts";
 import type { AttemptVariables } from "./worker/variables.ts";
 
-export interface WorkerServiceDeps {
+export interface WorkerServiceDeps extends IdentityDeps, SetupCacheDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
   readonly bus: Bus;
   readonly repos: Repositories;
-  readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
   readonly variables: AttemptVariables;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -56,9 +56,6 @@ export interface WorkerServiceDeps {
   readonly compactAt?: number;
   /** The model that continues a task when its own declined; absent = none. */
   readonly fallbackModel?: string;
-  /** Author of commits: an identity, or the person who asked for the work; absent = Slipway. */
-  readonly gitAuthor?: GitIdentity | "person";
-  readonly emailOf?: ((userId: string) => Promise<string | null>) | undefined;
   /** Agents that are programs in the worker's image. */
   readonly programs: AgentPrograms;
   readonly attachments?: Attachments;
@@ -78,8 +75,6 @@ const SIGNS_PER_SILENCE = 3;
 const WIND_DOWN_MS = 15_000;
 /** Each may cost seconds of a core. */
 const INSPECTIONS = 20;
-/** The author of commits where the operator names no other. */
-const SLIPWAY: GitIdentity = { name: "Slipway", email: "agent@slipway.invalid" };
 /**
  * Most bytes of event batches of one attempt, counted anew after a restart of the coordinator. The
  * log is never deleted, and all tasks share its disk.
@@ -106,6 +101,7 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
 class AttemptWorkerService implements WorkerService {
   readonly #deps: WorkerServiceDeps;
   readonly #eventDeps: WorkerEventDeps;
+  readonly #setups: SetupCacheService;
   /** By task. */
   readonly #contacts = new Map<string, Contact>();
   /** By task: the calls of one attempt. */
@@ -113,6 +109,7 @@ class AttemptWorkerService implements WorkerService {
 
   constructor(deps: WorkerServiceDeps) {
     this.#deps = deps;
+    this.#setups = new SetupCacheService(deps);
     // Programs report the costs of subscriptions of their own, scripts what their steps say.
     const usesGateway = ({ spec }: Task): boolean => (MODEL_AGENTS as readonly string[]).includes(spec.agent);
     this.#eventDeps = { ...deps, countsUsage: (task) => deps.models.length > 0 && usesGateway(task) };
@@ -145,6 +142,7 @@ class AttemptWorkerService implements WorkerService {
       gateway: models.length > 0 ? "open" : "none",
       egress: task.spec.egress,
       ...(setupEgress === null ? {} : { setupEgress }),
+      ...(this.#setups.count(settings.config) === 0 ? {} : { setupCache: this.#setups.count(settings.config) }),
       ...(setupEgress !== null && (await this.#deps.variables.hasAny(task)) ? { setupVariables: true } : {}),
       ...(compactAt === undefined ? {} : { compactAt }),
       ...(fallbackModel === undefined ? {} : { fallbackModel }),
@@ -159,7 +157,7 @@ class AttemptWorkerService implements WorkerService {
       checkpointRef: checkpointRef(attempt),
       transcript: await store.lastRecord(taskId),
       ...(await this.#readStart(task)),
-      commit: await this.#readIdentities(by ?? task.userId),
+      commit: await readIdentities(this.#deps, by ?? task.userId),
       ...(notes.length === 0 ? {} : { notes }),
       answers,
       delivered,
@@ -174,6 +172,20 @@ class AttemptWorkerService implements WorkerService {
 
   async variables(taskId: string, attempt: number): Promise<WorkerVariables> {
     return await this.#deps.variables.give(await this.#current(taskId, attempt));
+  }
+
+  async openSetup(taskId: string, attempt: number, signal: AbortSignal): Promise<OpenedSetup | null> {
+    return await this.#setups.open(await this.#current(taskId, attempt), signal);
+  }
+
+  async saveSetup(
+    taskId: string,
+    attempt: number,
+    content: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<SetupSaved> {
+    const newest = (): Promise<Task> => this.#current(taskId, attempt);
+    return await this.#setups.save(await newest(), content, newest, signal);
   }
 
   async accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck> {
@@ -343,15 +355,6 @@ class AttemptWorkerService implements WorkerService {
         signal.removeEventListener("abort", wake);
       }
     }
-  }
-
-  async #readIdentities(userId: string): Promise<NonNullable<WorkerSpec["commit"]>> {
-    const { gitAuthor = SLIPWAY, emailOf } = this.#deps;
-    const email = (await emailOf?.(userId)) ?? null;
-    const person = email === null ? null : identityOfEmail(email);
-    if (gitAuthor === "person") return { author: person ?? SLIPWAY, coAuthors: [] };
-    const isAuthor = person === null || person.email === gitAuthor.email;
-    return { author: gitAuthor, coAuthors: isAuthor ? [] : [person] };
   }
 
   /** Where the checkout begins (effects/branch/start-point.ts). */

@@ -12,6 +12,7 @@ export const GARBAGE_KINDS = [
   "artifacts",
   "attachment",
   "transcript",
+  "setup-cache",
   "container",
   "image",
 ] as const;

@@ -4,6 +4,7 @@ import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec, WorkerVariables } from "../protocol/worker.ts";
 import type { Finding } from "../values/push-guard.ts";
 import type { OpenedAttachment } from "./attachments.ts";
+import type { OpenedSetup, SetupSaved } from "./setup-caches.ts";
 import type { StoredRecord } from "./transcripts.ts";
 import type { ModelUsage } from "./usage-ledger.ts";
 import type { EgressPolicy } from "../values/egress-policy.ts";
@@ -44,6 +45,15 @@ export interface WorkerApi extends TranscriptApi {
    * @param bytes size of the batch as JSON.
    */
   accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck>;
+  /** What an earlier setup made that this one would make again; null = nothing is kept. */
+  openSetup(taskId: string, attempt: number, signal: AbortSignal): Promise<OpenedSetup | null>;
+  /** Keeps what the setup made, while the attempt is in it. Rejects when the content breaks off. */
+  saveSetup(
+    taskId: string,
+    attempt: number,
+    content: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<SetupSaved>;
   /** The variables of the attempt's commands in its present phase. */
   variables(taskId: string, attempt: number): Promise<WorkerVariables>;
   /**

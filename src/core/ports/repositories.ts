@@ -44,6 +44,12 @@ export type RepositoryFile =
   /** Present, but a link, a directory, a submodule, too large or not UTF-8; `why` is a sentence. */
   | { readonly kind: "unusable"; readonly why: string };
 
+export interface FileId {
+  readonly path: string;
+  /** The same for the same content. */
+  readonly id: string;
+}
+
 /** A repository on this server that lacks objects which its refs reach, or that git cannot read. */
 export interface IncompleteRepository {
   readonly kind: "mirror" | "task";
@@ -170,6 +176,10 @@ export interface Repositories {
    * filters, no links followed.
    */
   file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepositoryFile>;
+  /**
+   * The files of a commit, each with the id of its content. Null when there are too many to read.
+   */
+  fileIds(taskId: string, sha: string): Promise<readonly FileId[] | null>;
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**

@@ -46,6 +46,13 @@ export interface PoolStatus {
   readonly reason: string | null;
 }
 
+export interface SetupPlace {
+  /** The same text = the same system, programs and folders. */
+  readonly environment: string;
+  /** A folder that has another path in each sandbox; null = the paths are the same in all. */
+  readonly folder: string | null;
+}
+
 /** One mechanism that confines a worker. The detail of a `degraded` one states its consequence. */
 export interface HardeningCheck {
   readonly name: string;
@@ -76,6 +83,11 @@ export interface Sandbox {
    * checks, tool servers), because nothing isolates it. Absent = they run.
    */
   runsRepositoryCommands?(name: string): boolean;
+  /**
+   * What the results of a setup in the sandbox of this name depend on beside its commands. Null or
+   * absent = they are of no use to another sandbox.
+   */
+  setupPlace?(name: string, signal: AbortSignal): Promise<SetupPlace | null>;
   /** Checks that the engine answers. @returns one line that describes it. */
   check(signal?: AbortSignal): Promise<string>;
   /**

@@ -12,6 +12,8 @@
  * POST /worker/v1/inspect                -> { findings } of the guard before the push
  * GET  /worker/v1/attachment?id=         -> the bytes of one of the task's attachments
  * GET  /worker/v1/variables              -> WorkerVariables of the phase
+ * GET  /worker/v1/setup                  -> the archive of an earlier setup; 404 = there is none
+ * PUT  /worker/v1/setup                  -> WorkerSetupSaved; the body is such an archive
  * GET  /worker/v1/budget                 -> WorkerBudget; requested after a 402 of the gateway
  *      /anthropic/v1/messages            -> the Messages API, through the coordinator
  *      /git/repo.git/...                 -> git smart HTTP on the task repository
@@ -128,6 +130,13 @@ export type WorkerVariables = z.infer<typeof workerVariablesSchema>;
 export const inspectRequestSchema = z.strictObject({ attempt: z.int().positive(), sha: z.string().max(64) });
 export const workerFindingsSchema = z.strictObject({ findings: z.array(findingSchema) });
 
+/** The header with the time at which the archive of a setup was saved, epoch ms. */
+export const SETUP_SAVED_AT = "slipway-saved-at";
+/** The longest time that the archive of a setup takes on its way, ms. */
+export const SETUP_ARCHIVE_MS = 60_000;
+export const workerSetupSavedSchema = z.strictObject({ saved: z.boolean(), reason: z.string().nullable() });
+export type WorkerSetupSaved = z.infer<typeof workerSetupSavedSchema>;
+
 export const workerAckSchema = z.strictObject({
   /** Every event up to this seq is durable. */
   ack: z.int().min(0),
@@ -171,6 +180,8 @@ export const workerSpecSchema = z.strictObject({
   mcpServers: mcpServersSchema.optional(),
   /** The repository's setup commands, in order. */
   setup: z.array(z.strictObject({ command: z.string(), timeoutMs: z.number().positive() })),
+  /** So many of the first commands have results that are kept for later attempts; absent = none. */
+  setupCache: z.int().positive().optional(),
   /** The setup gets variables (`/worker/v1/variables`); absent = it gets none. */
   setupVariables: z.literal(true).optional(),
   /** Commands that the worker runs after the agent. */

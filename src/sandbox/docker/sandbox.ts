@@ -14,6 +14,7 @@ import type {
   SandboxExit,
   SandboxInfo,
   SandboxSpec,
+  SetupPlace,
 } from "../../core/ports/sandbox.ts";
 import { Containers, getState, KILL_MS, type ContainerInfo } from "./containers.ts";
 import { createContainerSpec, createLabels, LABELS } from "./container-spec.ts";
@@ -145,6 +146,11 @@ class DockerSandbox implements Sandbox {
         ? ", which reach their broker through the engine (it cannot mount their sockets)"
         : "";
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
+  }
+
+  async setupPlace(name: string, signal: AbortSignal): Promise<SetupPlace | null> {
+    const info = await this.#containers.inspect(name, signal);
+    return info === null ? null : { environment: `image ${info.Image}`, folder: null };
   }
 
   async hardeningChecks(signal?: AbortSignal): Promise<readonly HardeningCheck[]> {

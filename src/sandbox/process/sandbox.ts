@@ -4,6 +4,7 @@
  * coordinator, and the next one finds them by their folder.
  */
 import { mkdir, open, stat } from "node:fs/promises";
+import { release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorMessage, isAbort } from "../../core/error.ts";
@@ -20,6 +21,7 @@ import type {
   SandboxExit,
   SandboxInfo,
   SandboxSpec,
+  SetupPlace,
 } from "../../core/ports/sandbox.ts";
 import { WORKSPACE } from "../../core/values/artifact.ts";
 import { createWorkspaceTar } from "../workspace-tar.ts";
@@ -86,6 +88,12 @@ class ProcessSandbox implements Sandbox {
   async check(): Promise<string> {
     await withTaskFailures(() => mkdir(this.#root, { recursive: true, mode: 0o700 }));
     return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
+  }
+
+  setupPlace(name: string): Promise<SetupPlace> {
+    const { platform, arch, version } = process;
+    const environment = `process ${platform} ${release()} ${arch} ${version} ${process.env["PATH"] ?? ""}`;
+    return Promise.resolve({ environment, folder: this.#getDir(name) });
   }
 
   hardeningChecks(): Promise<readonly HardeningCheck[]> {

@@ -13,6 +13,9 @@ setup:
       npm run build
       npm run types
     timeoutMinutes: 3
+    cached: false
+cache:
+  files: [prisma/schema.prisma]
 verify:
   - npm test
 mcp:
@@ -24,6 +27,12 @@ egress:
 `;
 
 describe("[S6] .slipway.yml", () => {
+  it("keeps nothing of a setup with `cache: false`", () => {
+    expect(parseRepositoryConfig("cache: false").config.cacheFiles).toBeNull();
+    expect(parseRepositoryConfig("cache: true").config.cacheFiles).toEqual([]);
+    expect(parseRepositoryConfig("cache: often").warnings[0]?.code).toBe("config_invalid");
+  });
+
   it("parses image, setup, checks and hosts", () => {
     expect(parseRepositoryConfig(FULL)).toEqual({
       warnings: [],
@@ -31,8 +40,9 @@ describe("[S6] .slipway.yml", () => {
         image: "docker.io/library/node:24",
         setup: [
           { run: "npm ci", timeoutMinutes: 10 },
-          { run: "npm run build\nnpm run types\n", timeoutMinutes: 3 },
+          { run: "npm run build\nnpm run types\n", timeoutMinutes: 3, cached: false },
         ],
+        cacheFiles: ["prisma/schema.prisma"],
         verify: ["npm test"],
         mcp: { docs: { command: "docs-server", args: ["--stdio"] } },
         hosts: ["registry.npmjs.org:443"],

@@ -8,6 +8,7 @@
  * - sandbox.before, sandbox.after: around `ensure`.
  * - push.before, push.after: around the push, before its event.
  * - pull_request.after: after the pull request was opened, before its event.
+ * - setup_cache.written: an archive is whole and has no name yet.
  * - disk.made, disk.attached (before the container starts), sandbox.removed, disk.volume.removed
  *   (after it): a container's disk.
  * - timer, boot, migration.

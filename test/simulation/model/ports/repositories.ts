@@ -162,6 +162,7 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: async (taskId, ref) => upstream.repositories.get(taskId)?.refs.get(ref) ?? null,
     file: async () => ({ kind: "absent" }),
+    fileIds: async () => [],
     has: async (taskId, sha) => holds(taskId, sha),
     diff: async (_taskId, base, head) => ({ base, head, files: [], truncated: false }),
     diffFile: async () => {
