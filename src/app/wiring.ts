@@ -90,6 +90,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     limits: toGitLimits(config),
     guard: config.guard,
     floorMb: getFetchFloorMb(config),
+    crashpoint,
   });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   parts.disposers.add(() => repos.close());

@@ -123,9 +123,18 @@ export class GarbageCollector {
         found.push({ kind: "folder", name, bytes: null, error: errorMessage(error).slice(0, ERROR_LENGTH) });
       }
     }
+    if (mode === "remove") await this.#mergePacks(signal);
     if (mode === "remove" && found.length > 0)
       log.info({ removed: found.length, bytes: totalBytes(found) }, "removed what no task needs");
     return found;
+  }
+
+  /** Not garbage, but the same janitor: each fetch and each push leaves a pack. */
+  async #mergePacks(signal: AbortSignal): Promise<void> {
+    const { repos, log } = this.#deps;
+    for (const { kind, name, packs, error } of await repos.mergePacks(signal))
+      if (error === null) log.info({ kind, name, packs }, "merged the packs of a repository");
+      else log.warn({ kind, name, error }, "the packs of a repository could not be merged; the next tick tries again");
   }
 
   /** J2. */

@@ -10,7 +10,7 @@
  * its walk finds nothing missing is marked as suspect, and no walk clears that mark.
  */
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, parse } from "node:path";
 import { z } from "zod";
 import { GitError } from "../core/lib/git-error.ts";
 import type { Git } from "./git-process.ts";
@@ -24,7 +24,7 @@ const Proof = z.object({ packs: z.record(z.string(), z.number()) });
 /** Characters of git's words that are kept. */
 const PROBLEM_LENGTH = 500;
 
-function listPacks(repository: string): Record<string, number> {
+export function listPacks(repository: string): Record<string, number> {
   const dir = join(repository, "objects", "pack");
   const names = readdirSync(dir).filter((name) => /\.(pack|idx)$/.test(name));
   return Object.fromEntries(names.map((name) => [name, statSync(join(dir, name)).size]));
@@ -40,10 +40,14 @@ export function isProven(repository: string): boolean {
   }
 }
 
-/** To be called only when all refs are known to be complete. */
-export function writeProof(repository: string): void {
+/**
+ * To be called only when all refs are known to be complete.
+ * @param without names (without endings) of packs that the proof must not need.
+ */
+export function writeProof(repository: string, without: readonly string[] = []): void {
   const path = join(repository, PROOF);
-  writeFileSync(`${path}.new`, JSON.stringify({ packs: listPacks(repository) }));
+  const packs = Object.entries(listPacks(repository)).filter(([name]) => !without.includes(parse(name).name));
+  writeFileSync(`${path}.new`, JSON.stringify({ packs: Object.fromEntries(packs) }));
   renameSync(`${path}.new`, path);
 }
 

@@ -16,7 +16,9 @@
  *    the last of them has left, so that the next attempt finds it further on or done.
  * M6 Only the branches that tasks asked for are fetched. Their refs here have derived names,
  *    because a host may announce any number of names of any form, which would become files here.
- * M7 What a broken fetch leaves is removed at once, and when the mirrors are opened.
+ * M7 What a broken fetch leaves is removed at once, and what a killed process left when the owner
+ *    of the data folder opens the mirrors.
+ * M8 Each fetch leaves one pack; small ones are merged without the mirror's lock (packs.ts).
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -32,6 +34,7 @@ import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts
 import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
 import type { TransferWatch } from "./transfer-watch.ts";
 import { isBranchName } from "./branch/branch-name.ts";
+import { adoptContents, removeHalfPacks } from "./packs.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
@@ -69,6 +72,8 @@ export interface Mirrors {
   check(signal: AbortSignal): Promise<IncompleteRepository[]>;
   /** The mirror's next use fetches it in full. */
   distrust(name: string): void;
+  /** Paths of all mirrors. */
+  list(): string[];
   close(): Promise<void>;
 }
 
@@ -103,13 +108,15 @@ export function openMirrors(
   watch: TransferWatch | null = null,
 ): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  cleanMirrors(dir);
   return new MirrorCache(git, dir, trustedHosts, watch);
 }
 
-/** Removes what broken fetches have left (M7). To be called by the owner of the data folder. */
+/** Removes what a killed process has left (M7). To be called by the owner of the data folder. */
 export function cleanMirrors(dir: string): void {
-  if (existsSync(dir)) for (const name of readdirSync(dir)) clean(join(dir, name));
+  for (const path of existsSync(dir) ? readdirSync(dir).map((name) => join(dir, name)) : []) {
+    clean(path);
+    if (path.endsWith(".git")) removeHalfPacks(path);
+  }
 }
 
 /**
@@ -117,7 +124,7 @@ export function cleanMirrors(dir: string): void {
  * only a draft is removed as a whole.
  */
 function clean(path: string): void {
-  if (/\.(?:new|heal|gone)$/.test(path)) rmSync(path, { recursive: true, force: true });
+  if (/\.(?:new|heal|gone|merge)$/.test(path)) rmSync(path, { recursive: true, force: true });
   else if (path.endsWith(".git")) removeStaleLocks(path);
 }
 
@@ -300,11 +307,15 @@ class MirrorCache implements Mirrors {
 
   async check(signal: AbortSignal): Promise<IncompleteRepository[]> {
     const found: IncompleteRepository[] = [];
-    for (const name of readdirSync(this.#dir).filter((entry) => entry.endsWith(".git"))) {
-      const problem = await findMissing(this.#git, join(this.#dir, name), "nothing", signal);
-      if (problem !== null) found.push({ kind: "mirror", name: basename(name, ".git"), problem });
+    for (const path of this.list()) {
+      const problem = await findMissing(this.#git, path, "nothing", signal);
+      if (problem !== null) found.push({ kind: "mirror", name: basename(path, ".git"), problem });
     }
     return found;
+  }
+
+  list(): string[] {
+    return readdirSync(this.#dir).flatMap((name) => (name.endsWith(".git") ? [join(this.#dir, name)] : []));
   }
 
   distrust(name: string): void {
@@ -355,23 +366,6 @@ class MirrorCache implements Mirrors {
       found.push(...(await this.#write(path, removeUnused, signal)));
     }
     return found;
-  }
-}
-
-/**
- * Moves the packs, refs and configuration of a complete repository into a damaged one. A pack is
- * found by its index, so that comes last. Packs are read before loose objects, so that damaged ones
- * of those no longer matter.
- */
-function adoptContents(from: string, to: string): void {
-  const packs = join("objects", "pack");
-  mkdirSync(join(to, packs), { recursive: true });
-  const isIndex = (name: string): number => (name.endsWith(".idx") ? 1 : 0);
-  for (const name of readdirSync(join(from, packs)).toSorted((a, b) => isIndex(a) - isIndex(b)))
-    renameSync(join(from, packs, name), join(to, packs, name));
-  for (const name of ["refs", "packed-refs", "HEAD", "config"]) {
-    rmSync(join(to, name), { recursive: true, force: true });
-    if (existsSync(join(from, name))) renameSync(join(from, name), join(to, name));
   }
 }
 

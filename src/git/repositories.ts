@@ -3,16 +3,18 @@ import { basename, join } from "node:path";
 import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
+import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { listFileIds, readDiff, readFileAt, readFilePatch, readPatch } from "./read.ts";
 import { DEFAULT_GUARD, type GuardRules } from "../core/values/push-guard.ts";
-import { openMirrors } from "./mirrors.ts";
+import { cleanMirrors, openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
 import { inspectChange } from "./branch/guard/inspect.ts";
 import { leaveOut } from "./branch/guard/leave-out.ts";
 import { SecretSearch } from "./branch/guard/secret-search.ts";
 import { RepositoryProber } from "./branch/probe.ts";
 import { push } from "./branch/push.ts";
+import { mergeAll } from "./packs.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { TransferWatch } from "./transfer-watch.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
@@ -27,6 +29,12 @@ export interface RepositoriesOptions {
   /** Fetches are ended while less room is free, MiB; 0 (default) = never. */
   readonly floorMb?: number;
   readonly guard?: GuardRules;
+  /**
+   * Whether this process alone writes here (default). Otherwise it may only read, and what seems to
+   * be left by a killed process stays: a running one may need it.
+   */
+  readonly isOwner?: boolean;
+  readonly crashpoint?: Crashpoint;
 }
 
 /** Comparisons at once: each may take some hundred MiB and one core. */
@@ -47,6 +55,8 @@ export function openRepositories({
   limits,
   guard = DEFAULT_GUARD,
   floorMb = 0,
+  isOwner = true,
+  crashpoint = noCrash,
 }: RepositoriesOptions): Repositories {
   const git = openGit(dir, limits);
   const search = new SecretSearch();
@@ -55,6 +65,7 @@ export function openRepositories({
   replaceFile(allBinary, "* -diff\n");
   const comparisons = new BoundedCache(COMPARISONS);
   const watch = floorMb === 0 ? null : new TransferWatch({ dir, floorMb });
+  if (isOwner) cleanMirrors(join(dir, "mirrors"));
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts, watch);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
   const prober = new RepositoryProber(git, trustedHosts, dir);
@@ -128,6 +139,13 @@ export function openRepositories({
     size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,
     reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),
+    mergePacks: (signal) => {
+      const found = [
+        ...mirrors.list().map((path) => ({ kind: "mirror" as const, path })),
+        ...tasks.list().map((taskId) => ({ kind: "task" as const, path: tasks.path(taskId) })),
+      ];
+      return mergeAll({ git, watch, crashpoint }, found, signal);
+    },
     check: async (signal) => [...(await mirrors.check(signal)), ...(await tasks.check(signal))],
     distrust: ({ kind, name }) => Promise.resolve(distrust(kind, name)),
     async isBaseUnreadable(taskId, signal) {

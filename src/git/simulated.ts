@@ -163,6 +163,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       return Promise.resolve();
     },
     reclaim: () => Promise.resolve([]),
+    mergePacks: () => Promise.resolve([]),
     check: () => Promise.resolve([]),
     distrust: () => Promise.resolve(),
     isBaseUnreadable: () => Promise.resolve(false),

@@ -173,7 +173,7 @@ async function withRepositories(
 ): Promise<Finding[]> {
   const root = join(dir, "git");
   if (!existsSync(root)) return [];
-  const repos = openRepositories({ dir: root, trustedHosts });
+  const repos = openRepositories({ dir: root, trustedHosts, isOwner: false });
   try {
     return await work(repos, root);
   } finally {

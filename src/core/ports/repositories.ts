@@ -59,6 +59,13 @@ export interface IncompleteRepository {
   readonly problem: string;
 }
 
+export interface MergedPacks extends Pick<IncompleteRepository, "kind" | "name"> {
+  /** How many became one. */
+  readonly packs: number;
+  /** Why they could not be merged; null when they were. */
+  readonly error: string | null;
+}
+
 export interface BranchCommit {
   readonly sha: string;
   readonly author: string;
@@ -257,6 +264,12 @@ export interface Repositories {
    * repository borrows. Waits for a fetch of the same mirror.
    */
   reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
+  /**
+   * Merges small packs of the mirrors and task repositories that have many, so that their number is
+   * bounded. Fetches, pushes and reads go on meanwhile. Rejects only when aborted.
+   * @returns the repositories whose packs were merged, or could not be.
+   */
+  mergePacks(signal: AbortSignal): Promise<MergedPacks[]>;
   /**
    * All mirrors and task repositories that are not complete. Changes nothing; reads every commit
    * and tree of each mirror, so it takes seconds on a large one. A task repository is compared with

@@ -126,6 +126,18 @@ it("[W7] [M7] a mirror with a hole is found, marked once, and fetched again by t
   expect(broken(await examine(dir))).toEqual([]);
 });
 
+it("[W7] what a fetch or a merge of a running server has not finished is left alone", async () => {
+  const dir = healthy.copy();
+  const mirrors = join(dir, "git", "mirrors");
+  const [mirror = ""] = readdirSync(mirrors);
+  for (const ending of ["new", "heal", "merge"]) mkdirSync(join(mirrors, `${mirror}.${ending}`));
+  writeFileSync(join(mirrors, mirror, "objects/pack/tmp_pack_1"), "half");
+  const before = readdirSync(mirrors, { recursive: true });
+  await examine(dir);
+  expect(readdirSync(mirrors, { recursive: true })).toEqual(before);
+  rmSync(dir, { recursive: true });
+});
+
 it("[D3] a running task whose sandbox is gone is found while a coordinator holds the folder, and only then", async () => {
   const dir = healthy.copy();
   const { running } = healthy.tasks;

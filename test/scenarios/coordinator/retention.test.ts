@@ -329,3 +329,28 @@ describe("[D9] an engine outage", () => {
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
   });
 });
+
+it("[W7] each hour, and when it is asked for, the packs of repositories are merged; a dry run merges none", async () => {
+  await open();
+  let merges = 0;
+  Object.assign(harness.repos, {
+    mergePacks: async () => {
+      merges += 1;
+      return [
+        { kind: "mirror", name: "a", packs: 9, error: null },
+        { kind: "task", name: "task_b", packs: 0, error: "no space left on device" },
+      ];
+    },
+  });
+  await harness.coordinator.garbageCollector.collect("dry-run", never);
+  expect(merges).toBe(0);
+  expect(await harness.coordinator.garbageCollector.collect("remove", never)).toEqual([]);
+  expect(merges).toBe(1);
+  expect(harness.logged.map(({ fields }) => fields)).toContainEqual({
+    kind: "task",
+    name: "task_b",
+    error: "no space left on device",
+  });
+  await harness.clock.advance(3_600_000);
+  await expect.poll(() => merges).toBe(2);
+});

@@ -213,6 +213,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const simulated = openSimulatedRepositories();
   const repos: Repositories = {
     ...simulated,
+    // Looked up at each call, so that a test can replace it.
+    mergePacks: (signal) => simulated.mergePacks(signal),
     async prepare(task, signal) {
       await latches.prepare.pass(signal);
       return simulated.prepare(task, signal);

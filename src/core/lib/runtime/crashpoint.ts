@@ -11,6 +11,7 @@
  * - setup_cache.written: an archive is whole and has no name yet.
  * - disk.made, disk.attached (before the container starts), sandbox.removed, disk.volume.removed
  *   (after it): a container's disk.
+ * - merge.packed, merge.moved, merge.proved, merge.half: the merge of a repository's packs.
  * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;

@@ -175,6 +175,7 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     size: async () => 0,
     remove: async (taskId) => void upstream.repositories.delete(taskId),
     reclaim: async () => [],
+    mergePacks: async () => [],
     check: async () => [],
     distrust: async () => undefined,
     isBaseUnreadable: async () => false,
