@@ -84,9 +84,13 @@ function hubRows(rates: readonly HubRates[]): Row[] {
   }));
 }
 
-function listRows({ tasks, waitingMs }: Lists): Row[] {
-  const what = `longest hold of the event loop: 200 waiting tasks of ${n(tasks)}, with positions`;
-  return [{ what, ours: ms(waitingMs), floor: "-", ratio: "-", aim: "<= 50 ms" }];
+function listRows({ tasks, waitingMs, search }: Lists): Row[] {
+  const row = (what: string, ours: number, aim: string): Row => ({ what, ours: ms(ours), floor: "-", ratio: "-", aim });
+  return [
+    row(`longest hold of the event loop: 200 waiting tasks of ${n(tasks)}, with positions`, waitingMs, "<= 50 ms"),
+    row(`the same: the worst search of ${n(tasks)} tasks`, search.holdMs, "<= 50 ms"),
+    row(`the worst search of ${n(tasks)} tasks, until its answer`, search.totalMs, "-"),
+  ];
 }
 
 function agentRows({ turn, firstPiece, streams, admission }: AgentFigures): Row[] {

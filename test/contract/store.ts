@@ -301,6 +301,10 @@ function readSuite(get: () => Store): void {
     expect(await query({ text: "0% of the _H" })).toEqual([a.id]);
     expect(await query({ text: "dock/yard" })).toEqual([b.id]);
     expect(await query({ text: "dock/yard", userId: "user_a" })).toEqual([]);
+    const sizes = { '"': 0, "fix the": 3, "fix and": 0, "*": 0, "fix* thing": 0, "100%": 1, ü: 1, "\n": 4 };
+    for (const [text, size] of Object.entries(sizes)) expect(await query({ text })).toHaveLength(size);
+    expect(await query({ text: "fix", states: ["queued"], repo: "https://git.example/octo/cat" })).toEqual([c.id]);
+    expect(await query({ text: "the", threadId: a.threadId, states: ["queued"], limit: 1 })).toEqual([c.id]);
     expect(await query({ limit: 2 })).toEqual([done.id, c.id]);
     expect(await query({ limit: 2, before: c.id })).toEqual([b.id, a.id]);
     expect(await query({ userId: "user_a", states: ["queued"], text: "hull", before: c.id })).toEqual([a.id]);

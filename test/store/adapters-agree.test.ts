@@ -1,8 +1,8 @@
 /** Model test: for any sequence of actions, both stores report the same queue. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import type { Store } from "../../src/core/ports/store.ts";
-import type { Task } from "../../src/core/task.ts";
+import type { Store, TaskQuery } from "../../src/core/ports/store.ts";
+import { TASK_STATES, type Task, type TaskState } from "../../src/core/task.ts";
 import { openMemoryStore } from "../../src/store/memory/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { cancel, claim, create, move, nextId, retried } from "../contract/tasks.ts";
@@ -54,6 +54,76 @@ async function view(store: Store): Promise<object> {
     due: [await store.nextDue(), await store.due(Number.MAX_SAFE_INTEGER, 100)],
   };
 }
+
+/** Few letters, so that texts are often found; some have a meaning in queries of the index. */
+const anyText = fc.string({
+  unit: fc.constantFrom("a", "B", '"', "*", " ", "é", "😀", "-"),
+  minLength: 1,
+  maxLength: 12,
+});
+interface Search extends Pick<TaskQuery, "userId" | "states" | "limit"> {
+  readonly text: string;
+  /** How many of the newest tasks to leave out. */
+  readonly skipped: number;
+}
+
+const anySearch: fc.Arbitrary<Search> = fc.record({
+  text: fc.oneof(anyText, fc.constantFrom("git.example", "octo/cat", "\n")),
+  userId: fc.constantFrom(null, "a"),
+  limit: fc.constantFrom(1, 3, 50),
+  states: fc.constantFrom<TaskState[][]>(["queued"], ["queued", "cancelled"], [...TASK_STATES]),
+  skipped: fc.nat(40),
+});
+
+it("[M1] [V8] memory and SQLite find the same tasks by any text, and a search lets others have a turn", async () => {
+  const memory = openMemoryStore().store;
+  const dir = makeFolder();
+  const sqlite = openSqliteStore({ dir, migrations: MIGRATIONS, synchronous: "NORMAL" }).store;
+  const ids: string[] = [];
+  const add = async (prompt: string): Promise<void> => {
+    const id = nextId();
+    for (const store of [memory, sqlite]) {
+      const task = await create(store, {
+        id,
+        userId: ids.length % 2 === 0 ? "a" : "b",
+        spec: { prompt, title: prompt },
+      });
+      if (ids.length % 3 === 0) await move(store, task, cancel);
+    }
+    ids.push(id);
+  };
+  try {
+    // More of one text than the index lists one by one.
+    for (let i = 0; i < 1_100; i += 1) await add(i % 100 === 0 ? "rare text" : "common text");
+    const step = async (prompt: string, { skipped, ...query }: Search): Promise<void> => {
+      await add(prompt);
+      const before = skipped === 0 ? {} : { before: ids.at(-skipped) ?? "" };
+      const find = async (store: Store): Promise<string[]> =>
+        (await store.tasks({ ...query, ...before })).items.map(({ id }) => id);
+      expect(await find(sqlite)).toEqual(await find(memory));
+    };
+    // Too short for the index, and in no text: every task is looked at.
+    let turns = 0;
+    const count = (): void => {
+      turns += 1;
+      counting = setImmediate(count);
+    };
+    let counting = setImmediate(count);
+    expect((await sqlite.tasks({ userId: null, text: "zq", limit: 50 })).items).toEqual([]);
+    clearImmediate(counting);
+    expect(turns).toBeGreaterThan(2);
+    const prompts = fc.sample(anyText, { seed: 61, numRuns: 150 });
+    for (const [i, search] of fc.sample(anySearch, { seed: 62, numRuns: 150 }).entries())
+      await step(prompts[i] ?? "", search);
+    for (const text of ["rare", "common", "common text\nhttps", "text common"])
+      for (const userId of ["a", null])
+        for (const states of [["cancelled"], ["queued", "cancelled"]] satisfies TaskState[][])
+          await step(text, { text, userId, states, limit: 50, skipped: 0 });
+  } finally {
+    await sqlite.close();
+    dropFolder(dir);
+  }
+});
 
 it("[M1] [D8] memory and SQLite agree on order, slots and deadlines after any history", async () => {
   await fc.assert(

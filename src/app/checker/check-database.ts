@@ -70,7 +70,7 @@ class DatabaseCheck implements DatabaseReport {
 
   file(): void {
     for (const line of this.#inspection.damage()) {
-      const repair = / index /.test(line) ? "index" : isLostPages(line) ? "pages" : null;
+      const repair = / index |^fts5: /.test(line) ? "index" : isLostPages(line) ? "pages" : null;
       // Of a row: "CHECK constraint failed in tasks", "NULL value in tasks.seq".
       this.isDamaged ||= repair === null && !/constraint failed in|value in/.test(line);
       this.#report("M6", "-", `SQLite reports: ${line.replaceAll("\n", ", ")}`, repair);
@@ -121,6 +121,7 @@ class DatabaseCheck implements DatabaseReport {
       this.#report("M5", id, `another task has its revision ${rev} too`, "revs");
     for (const { state, tally, tasks } of this.#inspection.wrongTallies())
       this.#report("M4", "-", `the tally of ${state} is ${tally}, but ${tasks} tasks are`, "tallies");
+    this.#searchIndex();
     for (const { table, parent, rows } of this.#inspection.orphans())
       this.#report(
         "M6",
@@ -134,7 +135,22 @@ class DatabaseCheck implements DatabaseReport {
     for (const id of this.#inspection.foreignKeys())
       this.#report("R5", id, "an idempotency key of another user leads to it", null);
   }
+
+  #searchIndex(): void {
+    try {
+      const { missing, left } = this.#inspection.searchFaults();
+      const [first] = missing;
+      if (first !== undefined)
+        this.#report("M4", "-", `the search index lacks ${countTasks(missing.length)}, ${first} first`, "search");
+      if (left > 0) this.#report("M4", "-", `the search index has ${countTasks(left)} that do not exist`, "search");
+    } catch (error) {
+      this.#report("M4", "-", `the search index cannot be read: ${errorMessage(error)}`, "search");
+    }
+  }
 }
+
+/** Of tasks that an index does not find, or that are gone. */
+const countTasks = (n: number): string => (n === 1 ? "one task" : `${n} tasks`);
 
 /** Pages that hold nothing and are not free either: only space is lost. */
 function isLostPages(line: string): boolean {

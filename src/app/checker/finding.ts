@@ -8,6 +8,7 @@
  * - `pages`: the file is written again without pages that nothing uses
  * - `orphans`: rows of accounts and projections that belong to no row are deleted
  * - `ledger`: the missing row is derived from the `usage` event
+ * - `search`: the search index is built again from the tasks' texts
  * - `mirror`: the mirror is marked, and its next use fetches it in full
  * - `lock`: the lock file of a git that has ended is removed
  */
@@ -20,6 +21,7 @@ export type Repair =
   | "tallies"
   | "orphans"
   | "ledger"
+  | "search"
   | "permissions"
   | "mirror"
   | "lock";

@@ -100,6 +100,7 @@ function apply(repairs: Repairs, findings: readonly Finding[]): void {
   for (const id of idsFor("revs")) repairs.renewRev(id);
   for (const id of idsFor("ledger")) repairLedger(repairs, id);
   repairs.countTallies();
+  repairs.indexSearch();
 }
 
 function repairTask(repairs: Repairs, id: string): void {

@@ -228,7 +228,7 @@ export function openSqliteReader({ dir, migrations }: Pick<SqliteOptions, "dir" 
 function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
   return {
     task: async (id) => reads.task(id),
-    tasks: async (query) => reads.tasks(query),
+    tasks: (query) => reads.tasks(query),
     recentRepositories: async (userId, among) => reads.recentRepositories(userId, among),
     changes: async (userId, afterRev, limit) => reads.changes(userId, afterRev, limit),
     events: async (...place) => reads.events(...place),

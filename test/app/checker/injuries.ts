@@ -276,6 +276,22 @@ const SCHEMA: Injury[] = [
   ddl("M6", "an index of nobody", true, "CREATE INDEX other ON tasks (seq)"),
   ddl("M6", "the table of messages is missing", true, "DROP TABLE messages"),
   ddl("M6", "the table of tallies is missing", true, "DROP TABLE tallies"),
+  ddl("M6", "the search index is missing", true, "DROP TABLE task_search"),
+  ddl("M6", "the search index is damaged", true, "DELETE FROM task_search_data WHERE id > 10"),
+  ddl("M4", "the search index has nothing", true, "INSERT INTO task_search (task_search) VALUES ('delete-all')"),
+  ddl(
+    "M4",
+    "the search index has a task that is gone",
+    true,
+    "INSERT INTO task_search (rowid, search) VALUES (9999, 'x')",
+  ),
+  sql(
+    "M4",
+    "the search index lacks a task",
+    true,
+    "done",
+    "INSERT INTO task_search (task_search, rowid, search) SELECT 'delete', rowid, search FROM task_specs WHERE task_id = ?",
+  ),
   ddl("M6", "the usage ledger is missing", false, "DROP TABLE model_requests"),
   ddl(
     "M6",

@@ -57,6 +57,8 @@ CREATE INDEX tasks_state ON tasks (state, id);
 
 CREATE INDEX tasks_thread ON tasks (thread_id, id);
 
+CREATE INDEX tasks_thread_open ON tasks (thread_id, id) WHERE state NOT IN ('done', 'failed', 'cancelled');
+
 CREATE INDEX tasks_user ON tasks (user_id, id);
 
 CREATE INDEX tasks_user_open ON tasks (user_id, id) WHERE state NOT IN ('done', 'failed', 'cancelled');
@@ -261,6 +263,22 @@ CREATE TABLE task_events (
   PRIMARY KEY (task_id, seq)
 ) STRICT;
 
+CREATE VIRTUAL TABLE task_search USING fts5 (
+  search,
+  content = 'task_specs',
+  content_rowid = 'rowid',
+  detail = 'none',
+  tokenize = 'trigram case_sensitive 1'
+);
+
+CREATE TABLE 'task_search_config'(k PRIMARY KEY, v) WITHOUT ROWID;
+
+CREATE TABLE 'task_search_data'(id INTEGER PRIMARY KEY, block BLOB);
+
+CREATE TABLE 'task_search_docsize'(id INTEGER PRIMARY KEY, sz BLOB);
+
+CREATE TABLE 'task_search_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID;
+
 CREATE TABLE task_specs (
   task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
   spec    TEXT NOT NULL,
@@ -370,6 +388,18 @@ BEGIN DELETE FROM task_events WHERE task_id = OLD.id; END;
 
 CREATE TRIGGER task_events_frozen BEFORE UPDATE ON task_events
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+
+CREATE TRIGGER task_search_delete AFTER DELETE ON task_specs
+BEGIN INSERT INTO task_search (task_search, rowid, search) VALUES ('delete', OLD.rowid, OLD.search); END;
+
+CREATE TRIGGER task_search_insert AFTER INSERT ON task_specs
+BEGIN INSERT INTO task_search (rowid, search) VALUES (NEW.rowid, NEW.search); END;
+
+CREATE TRIGGER task_search_update AFTER UPDATE OF search ON task_specs
+BEGIN
+  INSERT INTO task_search (task_search, rowid, search) VALUES ('delete', OLD.rowid, OLD.search);
+  INSERT INTO task_search (rowid, search) VALUES (NEW.rowid, NEW.search);
+END;
 
 CREATE TRIGGER tasks_settled BEFORE UPDATE ON tasks WHEN OLD.state IN ('done', 'failed', 'cancelled')
 BEGIN SELECT RAISE(ABORT, 'a settled task never changes again'); END;

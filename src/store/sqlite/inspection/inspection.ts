@@ -14,6 +14,8 @@ import { SlipwayError } from "../../../core/error.ts";
 import { pendingMigrations } from "../migrate.ts";
 import { toAuditEnds, toAuditRow, type AuditRecord } from "../accounts/audit.ts";
 import type { AttemptRecord, EventRecord, MessageRecord, ToolCallRecord } from "../tables/rows.ts";
+import { MAX_TRIGRAMS, toTrigrams } from "../../trigrams.ts";
+import { toMatch } from "../tables/text-index.ts";
 import { compareSchema, type SchemaDifference } from "./schema.ts";
 
 /** A row of `tasks`, with its specification; null where there is none. */
@@ -196,6 +198,27 @@ export class Inspection {
          ) GROUP BY state HAVING sum(tally) <> sum(tasks)`,
       )
       .all();
+  }
+
+  /** Tasks that the search index does not find by their text, and its entries without a task. */
+  searchFaults(): { readonly missing: readonly string[]; readonly left: number } {
+    // FTS5 compares a row's number with integers only, and numbers are bound as floating points.
+    const find = this.#prepare<[string, number], number>(
+      "SELECT 1 FROM task_search WHERE task_search MATCH ? AND rowid = CAST(? AS INTEGER)",
+    );
+    const missing: string[] = [];
+    const specs = this.#db.prepare<[], { n: number; id: string; search: string }>(
+      "SELECT rowid AS n, task_id AS id, search FROM task_specs",
+    );
+    for (const { n, id, search } of specs.iterate()) {
+      const trigrams = toTrigrams(search, MAX_TRIGRAMS);
+      if (trigrams.length > 0 && find.get(toMatch(trigrams), n) === undefined) missing.push(id);
+    }
+    const left = this.#db
+      .prepare<[], number>("SELECT count(*) FROM task_search_docsize WHERE id NOT IN (SELECT rowid FROM task_specs)")
+      .pluck()
+      .get();
+    return { missing, left: left ?? 0 };
   }
 
   transcriptFaults(): TranscriptFault[] {

@@ -13,7 +13,7 @@ import { pendingMigrations } from "../migrate.ts";
 import { connect } from "../writer/writer.ts";
 import { Inspection, type RequestAmounts, type RawTask } from "./inspection.ts";
 import type { LogProjections } from "./log-projections.ts";
-import { DERIVED_TABLES, readSchema } from "./schema.ts";
+import { DERIVED_TABLES, readSchema, SEARCH_INDEX } from "./schema.ts";
 
 /** Columns of `tasks` to write. */
 export type TaskColumns = Readonly<Partial<Record<keyof RawTask, string | number | null>>>;
@@ -91,6 +91,22 @@ export class Repairs {
   /** Writes the file anew; outside of a transaction. */
   compact(): void {
     this.#db.exec("VACUUM");
+    // The index names rows by numbers that SQLite may have changed.
+    this.indexSearch();
+  }
+
+  /** Makes the search index anew from the tasks' texts. */
+  indexSearch(): void {
+    if (!readSchema(this.#db).has("table task_specs")) return;
+    const rebuild = (): void => void this.#db.exec(`INSERT INTO ${SEARCH_INDEX} (${SEARCH_INDEX}) VALUES ('rebuild')`);
+    try {
+      rebuild();
+    } catch (error) {
+      if (!(error instanceof Database.SqliteError)) throw error;
+      this.#drop("table", SEARCH_INDEX);
+      this.#makeTables();
+      rebuild();
+    }
   }
 
   /** Writes the columns with a new revision, so that readers of changes see the task. */

@@ -21,8 +21,17 @@ export interface SchemaDifference {
   readonly sql: string | null;
 }
 
+/** The virtual table of the search index; its content is that of `task_specs`. */
+export const SEARCH_INDEX = "task_search";
+
 /** Tables that logs and tasks give; `doctor --repair` makes and fills them again. */
-export const DERIVED_TABLES: ReadonlySet<string> = new Set(["messages", "tool_calls", "attempts", "tallies"]);
+export const DERIVED_TABLES: ReadonlySet<string> = new Set([
+  "messages",
+  "tool_calls",
+  "attempts",
+  "tallies",
+  SEARCH_INDEX,
+]);
 
 /** @param migrations the folder of the migrations. */
 export function compareSchema(db: Connection, migrations: string): SchemaDifference[] {
@@ -49,11 +58,13 @@ function expectedSchema(migrations: string): Map<string, SchemaObject> {
   }
 }
 
-/** Without the objects that SQLite makes itself. */
+/** Without the objects that SQLite makes itself, and the tables inside of virtual ones. */
 export function readSchema(db: Connection): Map<string, SchemaObject> {
   const rows = db
     .prepare<[], SchemaObject>(
-      "SELECT type, name, tbl_name AS 'table', sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+      `SELECT type, name, tbl_name AS 'table', sql FROM sqlite_schema WHERE sql IS NOT NULL
+       AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+       AND name NOT IN (SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow')`,
     )
     .all();
   return new Map(rows.map((row) => [`${row.type} ${row.name}`, row]));

@@ -80,7 +80,7 @@ const inOrder = (a: QueuedRow, b: QueuedRow): number => a.rank - b.rank || (a.id
 
 /** Tasks of one thread push to one branch, so they run one after another. */
 const IS_CLAIMABLE = `${NOT_ASIDE} AND NOT EXISTS (
-  SELECT 1 FROM tasks AS ahead INDEXED BY tasks_thread
+  SELECT 1 FROM tasks AS ahead INDEXED BY tasks_thread_open
   WHERE ahead.thread_id = tasks.thread_id AND ahead.id < tasks.id AND ahead.state NOT IN ('done', 'failed', 'cancelled')
     AND ahead.${NOT_ASIDE}
 )`;
@@ -111,7 +111,7 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
   );
   const ahead = db
     .prepare<[string, string], string>(
-      `SELECT ahead.id FROM tasks JOIN tasks AS ahead INDEXED BY tasks_thread
+      `SELECT ahead.id FROM tasks JOIN tasks AS ahead INDEXED BY tasks_thread_open
        ON ahead.thread_id = tasks.thread_id AND ahead.id < tasks.id
        WHERE tasks.id = ? AND ahead.state NOT IN ('done', 'failed', 'cancelled') AND ahead.${NOT_ASIDE}
        ORDER BY ahead.id LIMIT 1`,

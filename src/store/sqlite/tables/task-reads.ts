@@ -72,8 +72,8 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
       const row = selectState.get(id);
       return row === undefined ? null : toTask(row);
     },
-    tasks(query: TaskQuery): Page<Task> {
-      const found = search(query);
+    async tasks(query: TaskQuery): Promise<Page<Task>> {
+      const found = await search(query);
       const { items, more } = pageOf(found.items, query.limit, sizeOf, toTask);
       return { items, more: more || found.more };
     },
