@@ -244,7 +244,8 @@ async function rejectPush(call: GitRequest, commands: readonly RefCommand[], rea
 /** Bytes of all pushed packs: every other object is borrowed from another repository. */
 async function measurePacks(repoPath: string): Promise<number> {
   const dir = join(repoPath, "objects", "pack");
-  const sizes = (await readdir(dir)).map(async (name) => (await stat(join(dir, name))).size);
+  // A pack may be merged into another one meanwhile.
+  const sizes = (await readdir(dir)).map(async (name) => (await stat(join(dir, name)).catch(() => null))?.size ?? 0);
   return (await Promise.all(sizes)).reduce((total, size) => total + size, 0);
 }
 

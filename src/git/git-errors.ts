@@ -15,6 +15,15 @@ export function exceedsLimit({ output }: GitError): boolean {
   );
 }
 
+/** Git's words (2.30 to 2.50) for a repository that it cannot read. */
+const DAMAGED =
+  /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|could not read [0-9a-f]{40}|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
+
+/** True when git could not read a repository here; what the other side says of its own is not. */
+export function isDamaged({ output }: GitError): boolean {
+  return output.split("\n").some((line) => !line.startsWith("remote: ") && DAMAGED.test(line));
+}
+
 interface Rule {
   readonly pattern: RegExp;
   readonly code: FailureCode;
@@ -69,7 +78,7 @@ function classify(rules: readonly Rule[], otherwise: FailureCode, error: unknown
   if (!(error instanceof GitError)) return error;
   if (exceedsLimit(error)) return new TaskFailure("repo_too_large", { evidence: error.output.trim(), cause: error });
   const rule = rules.find(({ pattern }) => pattern.test(error.output));
-  return new TaskFailure(rule?.code ?? otherwise, {
+  return new TaskFailure(rule?.code ?? (rules === PUSH && isDamaged(error) ? "repo_incomplete" : otherwise), {
     evidence: error.output.trim(),
     cause: error,
     ...(rule?.detail === undefined ? {} : { detail: rule.detail }),

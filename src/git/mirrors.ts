@@ -38,7 +38,7 @@ import { adoptContents, removeHalfPacks } from "./packs.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
-import { classifyFetchError } from "./git-errors.ts";
+import { classifyFetchError, isDamaged } from "./git-errors.ts";
 import type { GitAuth, IncompleteRepository } from "../core/ports/repositories.ts";
 
 export interface MirrorSource {
@@ -87,9 +87,6 @@ const READS_AT_ONCE = 4;
 const LINGER_MS = 120_000;
 /** More refs than this, as of an earlier version that fetched all branches, are packed. */
 const LOOSE_REFS = 64;
-/** Git's words (2.30 to 2.50) for a repository that it cannot read, in the output of a fetch. */
-const DAMAGED =
-  /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
 const OBJECT_ID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const SHA1_LENGTH = 40;
 const MIRROR_NAME = /^[0-9a-f]{32}$/;
@@ -254,7 +251,7 @@ class MirrorCache implements Mirrors {
     try {
       await this.#download(source, path, signal, progress);
     } catch (error) {
-      if (!(error instanceof GitError) || !DAMAGED.test(error.output)) throw error;
+      if (!(error instanceof GitError) || !isDamaged(error)) throw error;
       return await this.#heal(source, path, signal, progress);
     }
     writeProof(path);

@@ -187,6 +187,27 @@ describe("a repository that has lost objects", () => {
   });
 });
 
+it("[W7] a push from a repository that lacks objects names that, and succeeds once they are fetched again", async () => {
+  const { baseSha } = await prepare("task_a1");
+  const work = join(dir, "work");
+  await git(dir, "clone", "-q", repos.path("task_a1"), work);
+  writeFileSync(join(work, "done.txt"), "done");
+  await git(work, "add", "-A");
+  await git(work, "commit", "-q", "-m", "done");
+  await git(work, "push", "-q", "origin", `HEAD:${checkpointRef(1)}`);
+  const sha = await git(work, "rev-parse", "HEAD");
+  for (const file of packOf(mirror())) rmSync(file, { force: true });
+  const push = () =>
+    repos.push(
+      { taskId: "task_a1", userId: "user_a", repo: url, auth: null, sha, branch: "slipway/done", expect: null },
+      never,
+    );
+  expect(await errorCode(push())).toBe("repo_incomplete");
+  expect(await prepare("task_a1")).toEqual({ base: "main", baseSha });
+  await push();
+  expect(server.git("app", "rev-parse", "slipway/done")).toBe(sha);
+});
+
 it("[D2] a lock that a killed git left on a ref does not block the next push to a task repository", async () => {
   await prepare("task_a1");
   const lock = join(repos.path("task_a1"), "refs/slipway/base.lock");

@@ -6,6 +6,7 @@
 import { phaseOf } from "../../../machines/fold.ts";
 import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { TaskFailure } from "../../core/failure.ts";
+import { GitError } from "../../core/lib/git-error.ts";
 import type { Forge, Repositories } from "../../core/ports/repositories.ts";
 import type { Task } from "../../core/task.ts";
 import { describePullRequest, type DescriptionDeps } from "./pull-request-text.ts";
@@ -15,7 +16,7 @@ import { findSource, resolveUpstream, type GetAuth, type Upstream } from "./upst
 
 export interface PushDeps extends DescriptionDeps, GuardDeps {
   readonly recorder: Recorder;
-  readonly repos: Pick<Repositories, "has" | "prepare" | "push" | "inspect" | "leaveOut">;
+  readonly repos: Pick<Repositories, "has" | "prepare" | "push" | "distrust" | "inspect" | "leaveOut">;
   readonly forges: readonly Forge[];
   readonly authFor: GetAuth;
   readonly crashpoint: Crashpoint;
@@ -36,8 +37,29 @@ async function pushBranch(
   head: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { branch, expectSha } = task.spec;
   await ensureCommit(deps, task, upstream, head, signal);
+  try {
+    await deliver(deps, task, upstream, head, signal);
+  } catch (error) {
+    if (!lacksObjects(error)) throw error;
+    // What is missing can be fetched again; the saved work is kept (rule W7).
+    await deps.repos.distrust({ kind: "task", name: task.id });
+    await prepareAgain(deps, task, upstream, signal);
+    await deliver(deps, task, upstream, head, signal);
+  }
+}
+
+const lacksObjects = (error: unknown): boolean =>
+  error instanceof GitError || (error instanceof TaskFailure && error.code === "repo_incomplete");
+
+async function deliver(
+  deps: PushDeps,
+  task: Task,
+  upstream: Upstream,
+  head: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { branch, expectSha } = task.spec;
   const sha = await passGuard(deps, task, head, signal);
   if (sha === null) return;
   deps.crashpoint("push.before");
@@ -72,6 +94,16 @@ async function openPullRequest(deps: PushDeps, task: Task, upstream: Upstream, s
   await deps.recorder.record(task, { type: "pull_request", data: { ...opened } });
 }
 
+async function prepareAgain(
+  { store, repos }: Pick<PushDeps, "store" | "repos">,
+  task: Task,
+  upstream: Upstream,
+  signal: AbortSignal,
+): Promise<void> {
+  const parentTaskId = await findSource({ store, repos }, task);
+  await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId }, signal);
+}
+
 /**
  * A retry of the push alone has no task repository yet: it is created from the parent's.
  * @throws TaskFailure `push_rejected` when the commit is no longer there.
@@ -84,8 +116,7 @@ async function ensureCommit(
   signal: AbortSignal,
 ): Promise<void> {
   if (await repos.has(task.id, sha)) return;
-  const parentTaskId = await findSource({ store, repos }, task);
-  await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId }, signal);
+  await prepareAgain({ store, repos }, task, upstream, signal);
   if (await repos.has(task.id, sha)) return;
   throw new TaskFailure("push_rejected", { detail: "The saved work is no longer on this server." });
 }

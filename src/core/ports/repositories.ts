@@ -232,7 +232,8 @@ export interface Repositories {
    * at a commit that this task or one that it continues has pushed (with or without an answer), or
    * at an ancestor of `sha`. Other work is never replaced, also where the lineage's own commits
    * stand on it. Idempotent: a branch that contains `sha` counts as pushed, and so does one that
-   * was deleted after it had contained it.
+   * was deleted after it had contained it. Rejects with `repo_incomplete` when objects are missing
+   * here.
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },

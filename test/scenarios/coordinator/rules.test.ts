@@ -269,6 +269,26 @@ describe("deadlines", () => {
   });
 });
 
+it("[W7] a push from a repository that lacks objects fetches them again, and costs no attempt", async () => {
+  await open();
+  const prepare = harness.repos.prepare.bind(harness.repos);
+  const prepared: string[] = [];
+  Object.assign(harness.repos, {
+    prepare: async (...args: Parameters<typeof prepare>) => {
+      prepared.push(args[0].taskId);
+      return await prepare(...args);
+    },
+  });
+  const id = await running();
+  harness.latches.push.fail(new TaskFailure("repo_incomplete"));
+  await finish(id);
+  const { snapshot } = await harness.until(id, "done");
+  expect(snapshot.context).toMatchObject({ outcome: "pushed", attempt: 1 });
+  expect(prepared).toEqual([id, id]);
+  const { items } = await harness.store.events(id, 0, 1_000);
+  expect(items.filter(({ to }) => to === "retrying")).toEqual([]);
+});
+
 describe("[D7] cancel", () => {
   it("works from every open state and is idempotent", async () => {
     await open({ settings: { maxConcurrent: 8 } });
