@@ -56,6 +56,12 @@ export const SETTINGS = {
     argument: "megabytes",
     help: `workspace of tasks that name no size (${DISK.mb})`,
   },
+  diskOvercommit: {
+    env: "SLIPWAY_DISK_OVERCOMMIT",
+    flag: "disk-overcommit",
+    argument: "factor",
+    help: "how many times the free disk space is promised to workspaces (1)",
+  },
   maxDiskMb: {
     env: "SLIPWAY_MAX_DISK_MB",
     flag: "max-disk-mb",

@@ -44,8 +44,8 @@ import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import type { Config } from "./config.ts";
 import { deriveInstanceId } from "./data-folder/data-folder.ts";
 import { openFileStores } from "./data-folder/file-stores.ts";
-import { describeShortage, type Disk } from "./disk-space.ts";
-import { getFetchFloorMb, toGitLimits } from "./settings/bound-settings.ts";
+import { describeShortage, readDiskSpace, type Disk } from "./disk-space.ts";
+import { getFetchFloorMb, toGitLimits, toWorkspaceRules } from "./settings/bound-settings.ts";
 import { deriveSecret } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
@@ -110,6 +110,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     heartbeat,
     ids,
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
+    readSpace: () => readDiskSpace(sandbox),
     emailOf: async (userId) => (await parts.accounts.user(userId))?.email ?? null,
     variablesFor: (userId, repo) => parts.variables.open(userId, repo),
     authFor: (userId, repo) => findGitAuth(parts, userId, readHost(repo, trustedHosts)),
@@ -174,6 +175,7 @@ function readCoordinatorSettings(config: Config) {
     retentionMs: config.retentionDays * DAY_MS,
     mirrorMs: config.mirrorDays * DAY_MS,
     maxLimits: getMaxLimits(config),
+    workspaces: toWorkspaceRules(config),
   };
 }
 
@@ -349,7 +351,8 @@ export async function describeSandbox(sandbox: Sandbox): Promise<string> {
 /** The disks that tasks write to. */
 export async function getDisks(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
   const path = await sandbox.storage();
-  return [{ label: "the data folder", path: dir }, ...(path === null ? [] : [{ label: "the sandbox engine", path }])];
+  const engine = path === null ? [] : [{ label: "the sandbox engine", path }];
+  return [{ label: "the data folder", path: dir }, { label: "the workspaces", path: join(dir, "disks") }, ...engine];
 }
 
 /** The most that a task may ask for. */

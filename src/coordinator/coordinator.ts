@@ -11,7 +11,9 @@ import { AttemptVariables, type VariablesDeps } from "./services/worker/variable
 import { createWorkerService, type WorkerService, type WorkerServiceDeps } from "./services/worker.ts";
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
-import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
+import { createDeferral } from "./scheduler/deferral.ts";
+import { WorkspaceAdmission, type WorkspaceAdmissionDeps } from "./scheduler/workspace-admission.ts";
+import { createScheduler, type Scheduler } from "./scheduler/scheduler.ts";
 import { fireDeadlines, keepTime } from "./deadlines.ts";
 import { WorkingTime, type Heartbeat } from "./working-time.ts";
 import { BootStatus } from "./boot-status.ts";
@@ -27,7 +29,7 @@ import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type ListedSandboxes, type Supervisor } from "./supervisor.ts";
-import type { MaxLimits, Policy, Task } from "../core/task.ts";
+import type { MaxLimits, Policy } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
@@ -37,7 +39,8 @@ import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/p
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
 type FileDeps = Pick<TaskServiceDeps, "attachments"> & Pick<WorkerServiceDeps, "setupCaches">;
-export interface CoordinatorDeps extends FileDeps, VariablesDeps {
+type SpaceDeps = Pick<WorkspaceAdmissionDeps, "readSpace">;
+export interface CoordinatorDeps extends FileDeps, VariablesDeps, SpaceDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: Sandbox;
@@ -67,7 +70,7 @@ export interface CoordinatorDeps extends FileDeps, VariablesDeps {
 
 type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
 type AgentPrices = Pick<ServerOptions, "prices">;
-type Bounds = EgressSettings & QuotaSettings;
+type Bounds = EgressSettings & QuotaSettings & Pick<WorkspaceAdmissionDeps, "workspaces">;
 export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, AgentPrices, Bounds {
   readonly policy: Policy;
   readonly maxConcurrent: number;
@@ -116,6 +119,7 @@ export const DEFAULT_SETTINGS = {
   trustedHosts: [],
   images: null,
   maxLimits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384 },
+  workspaces: { defaultMb: 4_096, floorMb: 2_048, lowMb: 1_024, overcommit: 1 },
   quotas: NO_QUOTAS,
   userDayUsd: null,
   dayUsd: null,
@@ -165,6 +169,7 @@ const DRIVE_TICK_MS = 1_000;
 const RECONCILE_TICK_MS = 1_000;
 const POOL_TICK_MS = 1_000;
 const HEALTH_TICK_MS = 1_000;
+const DISK_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
 const BOOT_RETRY_MS = 1_000;
@@ -183,9 +188,9 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const setupEgress: WorkerServiceDeps["setupEgress"] = (task) => egress.setupEgress(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing, setupEgress, variables });
   const broker = deps.broker({ worker: workerApi, model: budget, egress });
-  const canDefer = settings.models.length > 0 || deps.sandbox.isAvailableFor !== undefined;
-  const getDeferral = canDefer ? createDeferral(deps, budget) : null;
-  const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral });
+  const getDeferral = createDeferral(deps, budget);
+  const admission = new WorkspaceAdmission({ ...deps, ...settings, taskLog });
+  const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral, admission });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage, variables });
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
@@ -193,6 +198,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
   const bootStatus = new BootStatus();
   return new RunningCoordinator(deps, broker, workingTime, bootStatus, {
+    admission,
     taskLog,
     supervisor,
     scheduler,
@@ -205,20 +211,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   });
 }
 
-/** Why a slot would be of no use to a task now (rule G7). */
-function createDeferral(
-  { settings, rateLimitedUntil, sandbox }: CoordinatorDeps,
-  budget: BudgetService,
-): (task: Task) => Promise<DeferralReason | null> {
-  return async ({ spec, userId }) => {
-    if (sandbox.isAvailableFor?.(spec.agent) === false) return "sandbox_unavailable";
-    if (spec.agent === "scripted" || settings.models.length === 0) return null;
-    if (spec.model !== null && rateLimitedUntil(spec.model) !== null) return "model_rate_limited";
-    return (await budget.isExhausted(userId)) ? "budget" : null;
-  };
-}
-
-type Parts = Omit<Coordinator, "boot" | "close">;
+type Parts = Omit<Coordinator, "boot" | "close"> & { readonly admission: WorkspaceAdmission };
 
 class RunningCoordinator implements Coordinator {
   readonly taskLog: TaskLog;
@@ -230,6 +223,7 @@ class RunningCoordinator implements Coordinator {
   readonly egress: EgressService;
   readonly tasks: TaskService;
   readonly operations: OperationsService;
+  readonly #admission: WorkspaceAdmission;
   readonly #deps: CoordinatorDeps;
   readonly #broker: Broker;
   readonly #workingTime: WorkingTime;
@@ -252,6 +246,7 @@ class RunningCoordinator implements Coordinator {
     this.egress = parts.egress;
     this.tasks = parts.tasks;
     this.operations = parts.operations;
+    this.#admission = parts.admission;
     this.#deps = deps;
     this.#broker = broker;
     this.#workingTime = workingTime;
@@ -321,6 +316,7 @@ class RunningCoordinator implements Coordinator {
     });
     this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.#checkEngine());
+    this.#startTick(DISK_TICK_MS, "the disk tick", () => this.#admission.relieve());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>
       sandbox.maintainPool({ grow: this.scheduler.state().reason === null }, signal),

@@ -79,6 +79,9 @@ export class ProcessFallback implements Sandbox {
 
   storage: Sandbox["storage"] = async () => (this.#hadEngine ? this.#docker.storage() : null);
 
+  workspaces: NonNullable<Sandbox["workspaces"]> = async () =>
+    this.#hadEngine ? ((await this.#docker.workspaces?.()) ?? null) : null;
+
   hardeningChecks: Sandbox["hardeningChecks"] = (signal) => this.#current().hardeningChecks(signal);
 
   prepare: Sandbox["prepare"] = (progress, signal, image) => this.#current().prepare(progress, signal, image);

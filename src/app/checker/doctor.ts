@@ -251,7 +251,7 @@ function clock(newest: number): CheckResult {
  * check only when space is short now.
  */
 async function checkDisks(
-  { minFreeMb, maxConcurrent, diskMb, sandbox: kind }: Config,
+  { minFreeMb, maxConcurrent, diskMb, diskOvercommit, sandbox: kind }: Config,
   dir: string,
   sandbox: Sandbox,
 ): Promise<CheckResult[]> {
@@ -263,10 +263,10 @@ async function checkDisks(
       { rule: "disk", ok: false, detail: `${short} Until then no task is claimed: run \`slipway gc\`, or make room` },
     ];
   const free = Math.min(...(await Promise.all(disks.map(({ path }) => readFreeMb(path)))));
-  const most = maxConcurrent * diskMb;
+  const fit = Math.max(0, Math.floor(((free - minFreeMb) * diskOvercommit) / diskMb));
   const more =
-    kind === "docker" && free < most
-      ? `; ${maxConcurrent} tasks of ${diskMb} MB may fill it: lower SLIPWAY_DISK_MB`
+    kind === "docker" && fit < maxConcurrent
+      ? `; it has room for ${fit} more workspaces of ${diskMb} MB, so further tasks wait (disk_low): make room, or lower SLIPWAY_DISK_MB`
       : "";
   return [{ rule: "disk", ok: true, detail: `${free} MB free, tasks are claimed down to ${minFreeMb}${more}` }];
 }

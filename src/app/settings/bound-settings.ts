@@ -1,15 +1,18 @@
 /** How much repositories and clients may take of the server. */
 import type { AttachmentLimits } from "../../core/ports/attachments.ts";
+import type { WorkspaceRules } from "../../coordinator/scheduler/workspace-admission.ts";
 import { GIT_LIMITS, type GitKind, type GitLimits } from "../../git/git-process.ts";
 import { DEFAULT_QUOTAS, type QuotaSettings } from "../../core/quotas.ts";
 import type { SettingName } from "../options.ts";
-import { dollars, whole, type Read } from "./values.ts";
+import { dollars, factor, whole, type Read } from "./values.ts";
 
 export interface BoundSettings {
   /** Reverse proxies in front whose X-Forwarded-For is believed. */
   readonly trustProxy: number;
   /** Largest pack of a repository, MiB. */
   readonly maxRepoMb: number;
+  /** How many times the free disk space is promised to workspaces; at least 1. */
+  readonly diskOvercommit: number;
   /** Address space of a git that fetches or pushes, MiB. */
   readonly gitMemoryMb: number;
   /** Connections of one address; null = no limit. */
@@ -43,6 +46,7 @@ export function readBounds(read: Read): BoundSettings {
   return {
     trustProxy,
     maxRepoMb: read("maxRepoMb", whole(1, 1_048_576), MEGABYTES) ?? MAX_REPO_MB,
+    diskOvercommit: read("diskOvercommit", factor, "a number from 1 to 100 such as 1.5") ?? 1,
     gitMemoryMb: read("gitMemoryMb", whole(256, 1_048_576), MEGABYTES) ?? GIT_MEMORY_MB,
     addressConnections: chosen === null ? byDefault : chosen || null,
     attachmentMb: read("attachmentMb", whole(1, 1_000), MEGABYTES) ?? ATTACHMENT_MB,
@@ -70,6 +74,15 @@ function readQuotaDefaults(read: Read): BoundSettings["quotas"] {
 /** Half of what a claim needs: a fetch that was allowed to begin has some room to go on. */
 export function getFetchFloorMb({ minFreeMb }: { readonly minFreeMb: number }): number {
   return Math.max(LEAST_FREE_MB, Math.floor(minFreeMb / 2));
+}
+
+export function toWorkspaceRules(config: {
+  readonly diskMb: number;
+  readonly minFreeMb: number;
+  readonly diskOvercommit: number;
+}): WorkspaceRules {
+  const { diskMb: defaultMb, minFreeMb: floorMb, diskOvercommit: overcommit } = config;
+  return { defaultMb, floorMb, lowMb: floorMb === 0 ? 0 : getFetchFloorMb(config), overcommit };
 }
 
 export function toAttachmentLimits({ attachmentMb, userAttachmentsMb }: BoundSettings): AttachmentLimits {

@@ -21,6 +21,11 @@ export const dollars = z
   .string()
   .regex(/^\d{1,7}(?:\.\d{1,4})?$/)
   .transform(Number);
+export const factor = z
+  .string()
+  .regex(/^\d{1,3}(?:\.\d{1,2})?$/)
+  .transform(Number)
+  .pipe(z.number().min(1).max(100));
 export const hostName = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/i;
 export const gitAuthor = z.string().transform((text, context) => {
   const identity = text.trim() === "person" ? ("person" as const) : parseGitIdentity(text);

@@ -25,6 +25,7 @@ import { errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task, Wait, WaitReason } from "../../core/task.ts";
 import { withTimeout } from "../../core/lib/concurrency/async.ts";
+import { UNBOUNDED, type WorkspaceAdmission, type Promises } from "./workspace-admission.ts";
 import { EngineBreaker, type EngineBreakerDeps } from "./engine-breaker.ts";
 import { Slots } from "./slots.ts";
 
@@ -44,6 +45,8 @@ export interface SchedulerDeps extends EngineBreakerDeps {
   readonly getDeferral: ((task: Task) => Promise<DeferralReason | null>) | null;
   /** Why there is too little disk space, for people; null when there is enough. */
   readonly shortage: () => Promise<string | null>;
+  /** The promises to workspaces. */
+  readonly admission: Pick<WorkspaceAdmission, "promises">;
 }
 
 /** Reasons for which a task waits without blocking the tasks behind it. */
@@ -204,20 +207,23 @@ class TaskScheduler implements Scheduler {
   async waits(tasks: readonly Task[]): Promise<ReadonlyMap<string, Wait>> {
     const positions = await this.#deps.store.positions(tasks.map(({ id }) => id));
     const waits = new Map<string, Wait>();
+    const promises = await this.#deps.admission.promises();
     for (const task of tasks) {
       const position = positions.get(task.id);
-      if (position !== undefined) waits.set(task.id, { reason: await this.#waitReason(task), position });
+      if (position !== undefined) waits.set(task.id, { reason: await this.#waitReason(task, promises), position });
     }
     return waits;
   }
 
-  async #waitReason(task: Task): Promise<WaitReason> {
+  async #waitReason(task: Task, promises: Promises): Promise<WaitReason> {
     const { store, getDeferral, userLimit } = this.#deps;
     if (this.#isPaused) return "paused";
     if (this.#breaker.reason !== null) return "sandbox_unavailable";
     if (this.#disk.shortage !== null) return "disk_low";
     const deferral = (await getDeferral?.(task)) ?? null;
     if (deferral !== null) return deferral;
+    // While all slots are taken, the end of one gives room as well.
+    if (this.#slots.free > 0 && !promises.fits(task, false)) return "disk_low";
     if ((await store.threadAhead(task.id)) !== null) return "thread_busy";
     const isUserFull = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
     return isUserFull ? "user_limit" : "concurrency";
@@ -279,21 +285,28 @@ class TaskScheduler implements Scheduler {
 
   /** At most `free` tasks to claim, in the store's order. */
   async #nextClaims(free: number): Promise<readonly string[]> {
-    const first = await this.#listClaimable(free);
+    const first = await this.#listClaimable(free, free);
     this.#hasDeferred = first.hasDeferred;
-    return first.hasDeferred ? (await this.#listClaimable(LOOK_AHEAD)).taskIds.slice(0, free) : first.taskIds;
+    return first.hasDeferred ? (await this.#listClaimable(LOOK_AHEAD, free)).taskIds : first.taskIds;
   }
 
-  async #listClaimable(limit: number): Promise<{ taskIds: readonly string[]; hasDeferred: boolean }> {
-    const { store, userLimit, getDeferral } = this.#deps;
+  /** At most `free` of the first `limit` tasks of the queue. */
+  async #listClaimable(limit: number, free: number): Promise<{ taskIds: readonly string[]; hasDeferred: boolean }> {
+    const { store, userLimit, getDeferral, admission } = this.#deps;
     const listed = (await store.claimable(limit, userLimit)).filter((taskId) => !this.#slots.has(taskId));
-    if (getDeferral === null) return { taskIds: listed, hasDeferred: false };
+    const promises = await admission.promises();
+    if (getDeferral === null && promises === UNBOUNDED) return { taskIds: listed.slice(0, free), hasDeferred: false };
     const taskIds: string[] = [];
+    let hasDeferred = false;
     for (const taskId of listed) {
+      if (taskIds.length === free) break;
       const task = await store.task(taskId);
-      if (task === null || (await getDeferral(task)) === null) taskIds.push(taskId);
+      const isDeferred =
+        task !== null && (((await getDeferral?.(task)) ?? null) !== null || !promises.fits(task, true));
+      if (isDeferred) hasDeferred = true;
+      else taskIds.push(taskId);
     }
-    return { taskIds, hasDeferred: taskIds.length < listed.length };
+    return { taskIds, hasDeferred };
   }
 
   async #hasDiskSpace(): Promise<boolean> {

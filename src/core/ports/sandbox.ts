@@ -53,6 +53,14 @@ export interface SetupPlace {
   readonly folder: string | null;
 }
 
+/** What workspaces take of a disk of this machine. */
+export interface WorkspaceUse {
+  /** A folder on that disk. */
+  readonly dir: string;
+  /** Bytes by the name of the sandbox; none of those whose use is not known yet. */
+  readonly bytes: ReadonlyMap<string, number>;
+}
+
 /** One mechanism that confines a worker. The detail of a `degraded` one states its consequence. */
 export interface HardeningCheck {
   readonly name: string;
@@ -95,6 +103,11 @@ export interface Sandbox {
    * disk or another machine. Never rejects.
    */
   storage(): Promise<string | null>;
+  /**
+   * What the workspaces take now; null = no room of a disk of this machine. Absent = nothing bounds
+   * their sizes.
+   */
+  workspaces?(): Promise<WorkspaceUse | null>;
   /** The engine's isolation mechanisms, for `doctor`; empty for adapters without any. */
   hardeningChecks(signal?: AbortSignal): Promise<readonly HardeningCheck[]>;
   /**

@@ -7,7 +7,7 @@ import type Docker from "dockerode";
 import { TaskFailure } from "../../core/failure.ts";
 import { parseSandboxName } from "../../core/task.ts";
 import type { SandboxInfo } from "../../core/ports/sandbox.ts";
-import { LABELS } from "./container-spec.ts";
+import { LABELS, WORKSPACE } from "./container-spec.ts";
 import { EngineError, hasStatus, toTaskFailure, withTaskFailures, type Engine } from "./engine.ts";
 import { waitUntil, type EngineEvents } from "./engine-events.ts";
 import { isPooled } from "./pool/warm-pool.ts";
@@ -106,16 +106,27 @@ export class Containers {
 
   /** Containers with the installation's label, except unclaimed ones of the warm pool. */
   async list(instance: string): Promise<SandboxInfo[]> {
+    return (await this.#listOwn(instance)).map(({ name, State }) => {
+      const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
+      const state = State === "created" ? "created" : State === "exited" || State === "dead" ? "exited" : "running";
+      return { name, taskId, attempt, state };
+    });
+  }
+
+  /** The workspace's volume of each of these containers, by the container's name. */
+  async volumes(instance: string): Promise<Map<string, string>> {
+    const found = await this.#listOwn(instance);
+    const volumeOf = ({ Mounts }: Docker.ContainerInfo): string | undefined =>
+      Mounts.find(({ Destination }) => Destination === WORKSPACE)?.Name;
+    return new Map(found.map((info) => [info.name, volumeOf(info) ?? info.name]));
+  }
+
+  async #listOwn(instance: string): Promise<(Docker.ContainerInfo & { readonly name: string })[]> {
     const filters = { label: [`${LABELS.instance}=${instance}`] };
     const containers = await withTaskFailures(
       this.#engine.call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop })),
     );
-    return containers.flatMap(({ Id, Names, Labels, State }) => {
-      const name = Names[0]?.replace(/^\//, "") ?? Id;
-      if (isPooled(name, Labels)) return [];
-      const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
-      const state = State === "created" ? "created" : State === "exited" || State === "dead" ? "exited" : "running";
-      return [{ name, taskId, attempt, state }];
-    });
+    const named = containers.map((info) => ({ ...info, name: info.Names[0]?.replace(/^\//, "") ?? info.Id }));
+    return named.filter(({ name, Labels }) => !isPooled(name, Labels));
   }
 }

@@ -15,6 +15,7 @@ import type {
   SandboxInfo,
   SandboxSpec,
   SetupPlace,
+  WorkspaceUse,
 } from "../../core/ports/sandbox.ts";
 import { Containers, getState, KILL_MS, type ContainerInfo } from "./containers.ts";
 import { createContainerSpec, createLabels, LABELS } from "./container-spec.ts";
@@ -162,6 +163,10 @@ class DockerSandbox implements Sandbox {
 
   storage(): Promise<string | null> {
     return this.#disks.storage();
+  }
+
+  async workspaces(): Promise<WorkspaceUse | null> {
+    return this.#disks.use(await this.#containers.volumes(this.#options.instance));
   }
 
   prepare(progress: (text: string) => void, signal: AbortSignal, image: string | null = null): Promise<void> {

@@ -1,5 +1,6 @@
 /** Claims that the store cannot read or write: nothing spins, and claiming goes on by itself. */
 import { expect, it } from "vitest";
+import { UNBOUNDED } from "../../../src/coordinator/scheduler/workspace-admission.ts";
 import { createScheduler } from "../../../src/coordinator/scheduler/scheduler.ts";
 import type { Log } from "../../../src/core/ports/runtime.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
@@ -52,6 +53,7 @@ async function openFailing(fails: (call: "claimable" | "record") => boolean) {
     userLimit: null,
     getDeferral: null,
     shortage: () => Promise.resolve(null),
+    admission: { promises: () => Promise.resolve(UNBOUNDED) },
     breakerLimit: 5,
     breakerWindowMs: 1_000,
     breakerRestMs: 1_000,

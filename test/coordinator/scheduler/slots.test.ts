@@ -2,6 +2,7 @@
 import PQueue from "p-queue";
 import { describe, expect, it } from "vitest";
 import { Slots } from "../../../src/coordinator/scheduler/slots.ts";
+import { UNBOUNDED } from "../../../src/coordinator/scheduler/workspace-admission.ts";
 import { createScheduler } from "../../../src/coordinator/scheduler/scheduler.ts";
 import { openHarness, quiet } from "../../support/coordinator/harness.ts";
 import { settle } from "../../support/manual-clock.ts";
@@ -93,6 +94,7 @@ it("[D4] the queue limits the claims, even if the store counts no slot as held",
         userLimit: null,
         getDeferral: null,
         shortage: () => Promise.resolve(null),
+        admission: { promises: () => Promise.resolve(UNBOUNDED) },
         breakerLimit: 5,
         breakerWindowMs: 60_000,
         breakerRestMs: 15_000,

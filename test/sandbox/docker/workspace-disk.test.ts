@@ -222,8 +222,13 @@ describeWithDocker("workspaces", () => {
 
     it("exist before the claim, are kept by it, and are removed with the container", async () => {
       const [ahead] = await docker.listContainers({ filters: { label: [`slipway.instance=${rig.options.instance}`] } });
-      const spec = testSpec('df -m --output=size "$SLIPWAY_WORKSPACE" | tail -1', {});
+      const write = 'cd "$SLIPWAY_WORKSPACE"; dd if=/dev/urandom of=b bs=1M count=40 conv=fsync 2>/dev/null';
+      const spec = testSpec(`${write}; df -m --output=size . | tail -1`, {});
       const { tail } = await runs(spec);
+      // What it takes of the disk is known by the name of the sandbox, not of the pooled one.
+      const use = await sandbox.workspaces?.();
+      expect([use?.dir, [...(use?.bytes.keys() ?? [])]]).toEqual([rig.disks, [spec.name]]);
+      expect(use?.bytes.get(spec.name)).toBeGreaterThan(40 * 2 ** 20);
       expect((await docker.getContainer(spec.name).inspect()).Id).toBe(ahead?.Id);
       expect(Number(/^\s*(\d+)$/m.exec(tail)?.[1])).toBeGreaterThan(230);
       await sandbox.remove(spec.name);

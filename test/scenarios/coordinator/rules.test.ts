@@ -387,6 +387,67 @@ describe("disk space", () => {
     expect(harness.coordinator.scheduler.state()).toMatchObject({ disk: "ok", reason: null });
   });
 
+  it("[D10] a task starts only while the promises of all open workspaces can be kept; smaller ones pass, and a factor promises more", async () => {
+    const workspaces = { defaultMb: 4_000, floorMb: 2_000, lowMb: 1_000, overcommit: 1 };
+    await open({ settings: { maxConcurrent: 4, workspaces } });
+    harness.disks.space = { freeMb: 9_000, usedMb: new Map() };
+    const first = await running();
+    const second = await harness.submit();
+    const small = await harness.submit({ limits: { diskMb: 1_000 } });
+    await harness.until(small.id, "provisioning");
+    await harness.clock.advance(5_000);
+    expect(await harness.coordinator.operations.wait(await harness.task(second.id))).toEqual({
+      reason: "disk_low",
+      position: 0,
+    });
+    expect((await harness.task(second.id)).snapshot.context).toMatchObject({ attempt: 0, failure: null });
+    // What the first has written is no longer free, and no longer promised.
+    harness.disks.space = { freeMb: 8_000, usedMb: new Map([[sandboxName(first, 1), 1_000]]) };
+    await harness.clock.advance(2_000);
+    expect((await harness.task(second.id)).state).toBe("queued");
+    harness.disks.space = { freeMb: 10_000, usedMb: new Map([[sandboxName(first, 1), 1_000]]) };
+    await harness.clock.advance(2_000);
+    await harness.until(second.id, "provisioning");
+    const third = await harness.submit();
+    await harness.clock.advance(2_000);
+    expect((await harness.task(third.id)).state).toBe("queued");
+    await harness.close();
+    await open({ store: harness.store, settings: { maxConcurrent: 4, workspaces: { ...workspaces, overcommit: 2 } } });
+    harness.disks.space = { freeMb: 9_000, usedMb: new Map() };
+    await harness.clock.advance(2_000);
+    await harness.until(third.id, "provisioning");
+  });
+
+  it("[Y5] below the low mark the task with the largest workspace is ended, one at a time, and others go on", async () => {
+    await open({
+      settings: { maxConcurrent: 4, workspaces: { defaultMb: 100, floorMb: 20, lowMb: 10, overcommit: 1 } },
+    });
+    const [a, b, c] = [await running(), await running(), await running()];
+    const use = (mb: Record<string, number>) =>
+      new Map(Object.entries(mb).map(([id, size]) => [sandboxName(id, 1), size]));
+    harness.disks.space = { freeMb: 5, usedMb: use({ [a]: 40, [b]: 70, [c]: 60 }) };
+    await harness.clock.advance(3_000);
+    const task = await harness.task(b);
+    expect([task.state, await harness.coordinator.operations.wait(task)]).toMatchObject([
+      "queued",
+      { reason: "disk_low" },
+    ]);
+    const log = (await harness.store.events(b, 0, 100)).items;
+    expect(log.findLast(({ data }) => data["code"] === "disk_full")?.data["detail"]).toBe(
+      "The server's disk had 5 MB left, and no workspace took more of it (70 MB).",
+    );
+    // Its room is not free yet: nobody else is ended.
+    await harness.clock.advance(3_000);
+    expect([(await harness.task(a)).state, (await harness.task(c)).state]).toEqual(["running", "running"]);
+    harness.disks.space = { freeMb: 5, usedMb: use({ [a]: 40, [c]: 60 }) };
+    await harness.clock.advance(3_000);
+    expect([(await harness.task(a)).state, (await harness.task(c)).state]).toEqual(["running", "queued"]);
+    harness.disks.space = { freeMb: 500, usedMb: use({ [a]: 40 }) };
+    await harness.clock.advance(120_000);
+    expect((await harness.task(a)).state).toBe("running");
+    await harness.until(b, "provisioning");
+  });
+
   it("a full workspace fails the attempt with disk_full, and is retried at most once", async () => {
     await open();
     const id = await running();

@@ -99,6 +99,8 @@ export class CoordinatorProcess implements Server {
       log: this.#log(),
       crashpoint: noCrash,
       shortage: () => Promise.resolve(faults.hits("disk.low") ? "Too little disk space." : null),
+      // Room for two workspaces at most while it is low.
+      readSpace: () => Promise.resolve(faults.hits("disk.low") ? { freeMb: 10_240, usedMb: new Map() } : null),
       rateLimitedUntil: () => null,
       settings: {
         ...DEFAULT_SETTINGS,

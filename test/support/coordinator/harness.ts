@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { DiskSpace } from "../../../src/coordinator/scheduler/workspace-admission.ts";
 import type { Attachments } from "../../../src/core/ports/attachments.ts";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
 import { openAttachmentFiles } from "../../../src/store/attachments/attachment-files.ts";
@@ -127,8 +128,8 @@ export interface Harness {
   readonly attachments: Attachments;
   /** While `check` is true, health checks of the engine fail. */
   readonly engine: { check: boolean };
-  /** While `shortage` is set, no task is claimed. */
-  readonly disks: { shortage: string | null };
+  /** While `shortage` is set, no task is claimed; `space` null = workspaces are not bounded. */
+  readonly disks: { shortage: string | null; space: DiskSpace | null };
   readonly ledger: UsageLedger;
   coordinator: Coordinator;
   submit(request?: Partial<SubmitRequest>, person?: Identity): Promise<Task>;
@@ -189,7 +190,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     now: () => clock.now(),
   });
   const rate = createProviderRateLimit({ clock, longestMs: 3_600_000 });
-  const disks: { shortage: string | null } = { shortage: null };
+  const disks: Harness["disks"] = { shortage: null, space: null };
   let beatAt: number | null = null;
   const heartbeat: Heartbeat = { last: () => beatAt, beat: (at) => (beatAt = at) };
   const engine = openSimulatedSandbox({
@@ -253,6 +254,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       forges: [forge],
       authFor: () => Promise.resolve(null),
       shortage: () => Promise.resolve(disks.shortage),
+      readSpace: () => Promise.resolve(disks.space),
       clock,
       ids,
       log: keepLog(logged),

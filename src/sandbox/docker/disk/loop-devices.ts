@@ -14,7 +14,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { link, rename, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { errorMessage } from "../../../core/error.ts";
 import { ProcessStartError, runTool as runBounded } from "../../../core/lib/runtime/process-group.ts";
 import { INODE_BYTES, WORKER_UID } from "../container-spec.ts";
@@ -78,6 +78,11 @@ export class LoopDevices {
   /** Why loop devices do not work on this machine; null = they do. Determined once. */
   obstacle(): Promise<string | null> {
     return (this.#obstacle ??= this.#findObstacle());
+  }
+
+  /** On the disk that holds the images. */
+  folder(): string {
+    return existsSync(this.#dir) ? this.#dir : dirname(this.#dir);
   }
 
   /** The path that the engine mounts for this volume. */

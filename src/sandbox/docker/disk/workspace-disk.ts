@@ -11,7 +11,7 @@ import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
-import type { HardeningCheck, SandboxSpec } from "../../../core/ports/sandbox.ts";
+import type { HardeningCheck, SandboxSpec, WorkspaceUse } from "../../../core/ports/sandbox.ts";
 import { INODE_BYTES, LABELS, WORKSPACE, type Workspace } from "../container-spec.ts";
 import { isLocalEngine, hasStatus, type Engine } from "../engine.ts";
 import { LoopDevices, type DiskImage } from "./loop-devices.ts";
@@ -87,6 +87,8 @@ export class WorkspaceDisks {
   readonly #overfull = new Set<string>();
   /** Pause after the last measurement, by container id. */
   readonly #pauses = new Map<string, number>();
+  /** Bytes of `watch` workspaces as measured last, by volume. */
+  readonly #measured = new Map<string, number>();
   #bound: Promise<DiskBound> | null = null;
   #storage: Promise<string | null> | null = null;
 
@@ -171,12 +173,28 @@ export class WorkspaceDisks {
         if (!hasStatus(error, 409) || Date.now() > end) throw error;
       }
     }
+    this.#measured.delete(volume);
     this.#deps.crashpoint("disk.volume.removed");
     await this.#loops.detach(volume);
   }
 
   images(): DiskImage[] {
     return this.#loops.list();
+  }
+
+  /**
+   * See Sandbox.workspaces.
+   * @param volumes by the name of the sandbox.
+   */
+  async use(volumes: ReadonlyMap<string, string>): Promise<WorkspaceUse | null> {
+    const { kind } = await this.bound();
+    const dir = kind === "tmpfs" ? null : kind === "loop" ? this.#loops.folder() : await this.storage();
+    if (dir === null) return null;
+    const images = kind === "loop" ? new Map(this.images().map(({ name, bytes }) => [name, bytes])) : this.#measured;
+    return {
+      dir,
+      bytes: new Map([...volumes].flatMap(([name, volume]) => toEntries(name, images.get(volume)))),
+    };
   }
 
   /** See Sandbox.storage. */
@@ -253,6 +271,7 @@ export class WorkspaceDisks {
   async #measureWatched(info: Docker.ContainerInspectInfo, limit: number): Promise<boolean> {
     const begun = Date.now();
     const { bytes, files } = await this.#measureUsage(info);
+    this.#measured.set(getVolumeName(info) ?? "", bytes);
     const free = { bytes: limit - bytes, files: limit / INODE_BYTES - files };
     const earliestFull = Math.min(free.bytes / WRITE_RATE.bytes, free.files / WRITE_RATE.files);
     const pause = Math.max(PAUSE.min, earliestFull, (Date.now() - begun) * PAUSE.factor);
@@ -268,6 +287,9 @@ export class WorkspaceDisks {
     return await measureVolume(this.#engine, getVolumeName(info));
   }
 }
+
+const toEntries = (name: string, bytes: number | undefined): [string, number][] =>
+  bytes === undefined ? [] : [[name, bytes]];
 
 const describeWatch = (reason: string): string =>
   `the kernel does not enforce the size of workspaces (${reason.slice(0, 80)}): a worker above its limit is killed some seconds later`;
