@@ -2,14 +2,15 @@
  * The bus of a single coordinator: hints and deltas go straight to the listeners of this process.
  */
 import { errorMessage } from "../core/error.ts";
-import type { Bus, Delta, Hint, Log } from "../core/ports/runtime.ts";
+import type { Bus, Deleted, Delta, Hint, Log } from "../core/ports/runtime.ts";
 
 /**
- * Delivers before `publishHint` and `publishDelta` return. A listener that throws is logged and
+ * Delivers before the `publish` functions return. A listener that throws is logged and
  * does not stop the others. Only the keys of Hint and Delta are delivered (rule R4).
  */
 export function memoryBus(log?: Pick<Log, "error">): Bus {
   const hints = new Set<(hint: Hint) => void>();
+  const deletions = new Set<(deleted: Deleted) => void>();
   const deltas = new Set<(delta: Delta) => void>();
 
   function deliver<T>(listeners: ReadonlySet<(value: T) => void>, value: T): void {
@@ -31,11 +32,14 @@ export function memoryBus(log?: Pick<Log, "error">): Bus {
 
   return {
     publishHint: ({ taskId, userId, seq }) => deliver(hints, { taskId, userId, seq }),
+    publishDeleted: ({ taskId, userId }) => deliver(deletions, { taskId, userId }),
     publishDelta: ({ taskId, userId, messageId, text }) => deliver(deltas, { taskId, userId, messageId, text }),
     onHint: (listener) => listen(hints, listener),
+    onDeleted: (listener) => listen(deletions, listener),
     onDelta: (listener) => listen(deltas, listener),
     async close() {
       hints.clear();
+      deletions.clear();
       deltas.clear();
     },
   };

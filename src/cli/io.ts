@@ -89,6 +89,18 @@ export async function readSecret(io: Io, what: string, variable: string): Promis
   }
 }
 
+/** A question for yes or no. @throws CliExit where nobody can be asked. */
+export async function confirm(io: Io, question: string): Promise<boolean> {
+  if (!io.in.isTTY) throw new CliExit(EXIT.usage, `${question} Add --yes: this is no terminal.`);
+  const lines = createInterface({ input: io.in, output: io.err, terminal: true });
+  lines.on("SIGINT", () => process.exit(EXIT.interrupted));
+  try {
+    return /^y(?:es)?$/i.test((await lines.question(`${question} [y/N] `)).trim());
+  } finally {
+    lines.close();
+  }
+}
+
 /** Text of an argument; `-` means standard input. */
 export async function readText(io: Io, argument: string): Promise<string> {
   return argument === "-" ? readAll(io.in) : argument;

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
-import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./commands/control.ts";
+import { answerCommand, cancelCommand, deleteCommand, messageCommand, retryCommand } from "./commands/control.ts";
 import { agentsCommand } from "./commands/agents.ts";
 import { demoCommand } from "./demo/demo.ts";
 import { backupCommand, restoreCommand } from "./commands/backup.ts";
@@ -51,6 +51,7 @@ function programFor(io: Io): Command {
     diffCommand,
     artifactsCommand,
     cancelCommand,
+    deleteCommand,
     retryCommand,
     answerCommand,
     messageCommand,

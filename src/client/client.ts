@@ -227,6 +227,11 @@ export class SlipwayClient {
     return this.#json({ method: "POST", path: `${task(id)}/cancel`, ...keyed(options) });
   }
 
+  /** Removes a settled task with all that it has. */
+  deleteTask(id: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#delete(task(id), options);
+  }
+
   /** A new task of the same thread. */
   retry(id: string, body: RetryRequest = {}, options: KeyedCallOptions = {}): Promise<WireTask> {
     return this.#json({ method: "POST", path: `${task(id)}/retry`, body, ...keyed(options) });
@@ -293,14 +298,8 @@ export class SlipwayClient {
   /** The whole change as text that `git apply` takes. */
   async patch(id: string, options: CallOptions = {}): Promise<string> {
     const query = { format: "patch" };
-    return (
-      await this.#transport.send({
-        method: "GET",
-        path: `${task(id)}/diff`,
-        query,
-        signal: options.signal,
-      })
-    ).text;
+    const call: Call = { method: "GET", path: `${task(id)}/diff`, query, signal: options.signal };
+    return (await this.#transport.send(call)).text;
   }
 
   /** What was salvaged of the task's sandboxes. */
@@ -372,11 +371,8 @@ export class SlipwayClient {
 
   /** Cancel without grace. */
   kill(id: string, options: KeyedCallOptions = {}): Promise<WireTask> {
-    return this.#json({
-      method: "POST",
-      path: `/v1/ops/tasks/${encodeURIComponent(id)}/kill`,
-      ...keyed(options),
-    });
+    const path = `/v1/ops/tasks/${encodeURIComponent(id)}/kill`;
+    return this.#json({ method: "POST", path, ...keyed(options) });
   }
 
   async #enter(call: Call): Promise<LoginAnswer> {

@@ -44,7 +44,7 @@ export class TopicRejected extends Error {
   }
 }
 
-export type TopicFrame = Extract<ServerFrame, { type: "subscribed" | "events" | "delta" }>;
+export type TopicFrame = Extract<ServerFrame, { type: "subscribed" | "events" | "delta" | "deleted" }>;
 
 export interface StreamRequest {
   readonly Socket: WebSocketConstructor;
@@ -152,6 +152,7 @@ const KNOWN: ReadonlySet<unknown> = new Set<ServerFrame["type"]>([
   "subscribed",
   "events",
   "delta",
+  "deleted",
   "error",
   "pong",
 ]);

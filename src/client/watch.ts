@@ -43,6 +43,8 @@ export interface WatchTasksOptions extends Pick<WatchOptions, "signal" | "onConn
    * go on from there.
    */
   readonly onCursor?: (cursor: number) => void;
+  /** Called with the ids of tasks that were deleted; with an `after`, also of those since then. */
+  readonly onDeleted?: (ids: readonly string[]) => void;
 }
 
 export interface WatchTiming {
@@ -179,6 +181,7 @@ export async function* watchTasks(
     after: () => after,
     async *onFrame(frame) {
       if (frame.type === "subscribed") after = frame.after ?? after;
+      if (frame.type === "deleted") options.onDeleted?.(frame.ids);
       if (frame.type !== "events") return;
       after = frame.cursor;
       yield* (frame.items as readonly WireTask[]).filter(fresh);

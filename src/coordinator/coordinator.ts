@@ -23,7 +23,7 @@ import { createOperationsService, type OperationsService } from "./services/oper
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService, type EgressSettings } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
-import { createTaskService, type TaskService, type TaskServiceDeps } from "./services/tasks.ts";
+import { createTaskService, type TaskServiceDeps } from "./services/tasks.ts";
 import type { ServerOptions } from "./services/tasks/task-spec.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
@@ -150,7 +150,7 @@ export interface Coordinator {
   readonly workerApi: WorkerService;
   readonly budget: BudgetService;
   readonly egress: EgressService;
-  readonly tasks: TaskService;
+  readonly tasks: ReturnType<typeof createTaskService>;
   readonly operations: OperationsService;
   /**
    * Adopts what exists, then claims and ticks until `close`. What fails is tried again; only
@@ -221,7 +221,7 @@ class RunningCoordinator implements Coordinator {
   readonly workerApi: WorkerService;
   readonly budget: BudgetService;
   readonly egress: EgressService;
-  readonly tasks: TaskService;
+  readonly tasks: ReturnType<typeof createTaskService>;
   readonly operations: OperationsService;
   readonly #admission: WorkspaceAdmission;
   readonly #deps: CoordinatorDeps;
@@ -315,6 +315,7 @@ class RunningCoordinator implements Coordinator {
       this.supervisor.driveAll();
     });
     this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
+    this.#startTick(RECONCILE_TICK_MS, "the deletion tick", () => this.tasks.deletions.resume(signal));
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.#checkEngine());
     this.#startTick(DISK_TICK_MS, "the disk tick", () => this.#admission.relieve());
     // The pool of warm workers does not grow while claiming is paused.

@@ -28,7 +28,7 @@ import type { Repositories } from "../core/ports/repositories.ts";
 import type { Broker } from "../core/ports/broker.ts";
 
 export interface GarbageCollectorDeps {
-  readonly store: Pick<Store, "task" | "oldTranscripts" | "dropTranscript">;
+  readonly store: Pick<Store, "task" | "deletedTask" | "oldTranscripts" | "dropTranscript">;
   readonly sandbox: Sandbox;
   readonly repos: Repositories;
   readonly broker: Broker;
@@ -190,11 +190,15 @@ export class GarbageCollector {
     return await this.#removals.addAll(orphans.map(collect));
   }
 
-  /** J3. False for an unknown task: the database may be restored from an older copy. */
+  /**
+   * J3. True for a deleted task; false for an unknown one: the database may be restored from an
+   * older copy.
+   */
   async #isExpired(taskId: string): Promise<boolean> {
     const { store, clock, retentionMs } = this.#deps;
     const task = await store.task(taskId);
-    if (task === null || task.setAside !== undefined) return false;
+    if (task === null) return (await store.deletedTask(taskId)) !== null;
+    if (task.setAside !== undefined) return false;
     return isSettledState(task.state) && clock.now() - task.updatedAt > retentionMs;
   }
 

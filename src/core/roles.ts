@@ -30,6 +30,8 @@ export const OTHERS_TASKS = {
   stop: ["operator", "admin"],
   /** Retry, send and withdraw messages, answer, grant more budget. */
   direct: ["admin"],
+  /** Remove a settled one with all that it has. */
+  delete: ["admin"],
 } as const satisfies Record<string, readonly Role[]>;
 export type TaskAct = keyof typeof OTHERS_TASKS;
 

@@ -18,7 +18,7 @@ import type { LoginThrottle } from "./login-throttle.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { NotificationService } from "../notifications/service.ts";
 import type { OperationsService } from "../coordinator/services/operations.ts";
-import type { TaskService } from "../coordinator/services/tasks.ts";
+import type { TaskService } from "../coordinator/services/tasks/task-service.ts";
 import { ARTIFACT_NAME } from "../core/values/artifact.ts";
 
 /** Encrypts small secrets for the database. A sealed text opens only with the same `context`. */

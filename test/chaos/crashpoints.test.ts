@@ -2,10 +2,12 @@
  * SIGKILL at each named crash point of a real coordinator; the next one must come to the same kind
  * of end (rule D2).
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { runDoctor } from "../../src/app/checker/doctor.ts";
+import { readConfig } from "../../src/app/config.ts";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
 import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
@@ -197,4 +199,30 @@ describe("killed before it serves", () => {
       await lawful(task);
     },
   );
+});
+
+describe("[R7] killed while a task is deleted, a restart completes it", () => {
+  it.each(["deletion.begun:1", "deletion.part:2"])("%s", { timeout: 90_000 }, async (point) => {
+    server = await startServer(options(point));
+    const id = (await submit(server, DONE)) ?? "";
+    const { threadId } = await settledOn(server, id);
+    await server.call("DELETE", `/v1/tasks/${id}`).catch(() => null);
+    expect(await server.exited).toBe("SIGKILL");
+    const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process" }, {});
+    const half = (await runDoctor({ config })).filter(({ ok }) => !ok);
+    expect(half).toMatchObject([{ rule: "R7", findings: [{ taskId: id }] }]);
+
+    server = await startServer(options());
+    const on = server;
+    expect((await on.call("GET", `/v1/tasks/${id}`)).status).toBe(404);
+    expect((await on.call("GET", "/v1/tasks")).body).toMatchObject({ items: [] });
+    await eventually(
+      async () => ((await runDoctor({ config })).every(({ rule, ok }) => rule !== "R7" || ok) ? true : null),
+      "the deletion ends",
+    );
+    expect((await runDoctor({ config })).filter(({ ok }) => !ok)).toEqual([]);
+    expect((await on.call("GET", `/v1/threads/${threadId}/conversation`)).status).toBe(404);
+    expect(existsSync(join(data, "git", "tasks", `${id}.git`))).toBe(false);
+    expect((await on.call("DELETE", `/v1/tasks/${id}`)).status).toBe(204);
+  });
 });

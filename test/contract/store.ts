@@ -7,6 +7,7 @@ import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { TASK_STATES, type Task } from "../../src/core/task.ts";
 import type { AuditLog } from "../../src/core/ports/audit.ts";
+import { deletionsContract } from "./store/deletions.ts";
 import { auditSuite } from "./people.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
@@ -15,7 +16,7 @@ import { listsContract, pagesContract } from "./pages.ts";
 import { projectionContract } from "./projections.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, createCommit, create, move, newTask, notice, ready, stopped, T0 } from "./tasks.ts";
-import { transcriptContract } from "./transcripts.ts";
+import { transcriptContract } from "./store/transcripts.ts";
 
 export interface Opened {
   readonly store: Store;
@@ -47,6 +48,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("reads", () => readSuite(get));
     describe("pages", () => pagesContract(get));
     describe("lists", () => listsContract(get));
+    describe("deletions", () => deletionsContract(() => opened));
     queueContract(get);
     accountsContract(() => opened.accounts);
     auditSuite(() => opened);

@@ -5,7 +5,18 @@ import type { WireTask } from "../../core/protocol/rest.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
 import { collectTexts, uploadFiles } from "../attach.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { jsonOption, client, openClient, print, printJson, readText, type Io, type ReadOptions } from "../io.ts";
+import {
+  confirm,
+  jsonOption,
+  client,
+  openClient,
+  print,
+  printJson,
+  readText,
+  type Io,
+  type ReadOptions,
+} from "../io.ts";
+import type { ServerOptions } from "../connect.ts";
 import { stripControls } from "../terminal/text.ts";
 import { findTaskId } from "../task-argument.ts";
 import { watchUntilEnd } from "./submit.ts";
@@ -24,6 +35,20 @@ export function cancelCommand(program: Command, io: Io): void {
       const server = openClient(io, options);
       const id = await findTaskId(server, given);
       show(io, options, await (options.force ? server.kill(id) : server.cancel(id)));
+    });
+}
+
+export function deleteCommand(program: Command, io: Io): void {
+  client(program.command("delete"))
+    .description("Delete a task that ended: its log, files and saved work. What it cost stays in the books")
+    .argument("<id>", "the task")
+    .option("--yes", "do not ask")
+    .action(async (given: string, options: ServerOptions & { readonly yes?: true }) => {
+      const server = openClient(io, options);
+      const id = await findTaskId(server, given);
+      if (!options.yes && !(await confirm(io, `Delete ${id} for good?`))) return print(io, "Nothing was deleted.");
+      await server.deleteTask(id);
+      print(io, `${id}  deleted`);
     });
 }
 

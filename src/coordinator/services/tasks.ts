@@ -22,13 +22,8 @@ import type { Repositories, Diff, DiffFile } from "../../core/ports/repositories
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { TaskAct } from "../../core/roles.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
-import {
-  attachmentsOf,
-  TaskAttachments,
-  toContent,
-  type AttachmentDeps,
-  type AttachmentService,
-} from "./tasks/attachments.ts";
+import { attachmentsOf, TaskAttachments, toContent, type AttachmentDeps } from "./tasks/attachments.ts";
+import { TaskDeletions, type DeletionDeps } from "./tasks/deletions.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { parseBudgetDecision, parseGuardDecision } from "./tasks/decisions.ts";
 import { readPermitted } from "./tasks/permit.ts";
@@ -37,8 +32,13 @@ import { findRecentRepositories, type UsedRepository } from "./tasks/recent-repo
 import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/repository-checker.ts";
 import { PersonQuotas, type QuotaDeps } from "./tasks/quotas.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
+import type { TaskService } from "./tasks/task-service.ts";
 
-type OwnDeps = PullRequestReaderDeps & RepositoryCheckerDeps & QuotaDeps & Pick<AttachmentDeps, "attachments">;
+type OwnDeps = PullRequestReaderDeps &
+  RepositoryCheckerDeps &
+  QuotaDeps &
+  Pick<AttachmentDeps, "attachments"> &
+  DeletionDeps;
 export interface TaskServiceDeps extends ServerOptions, OwnDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
@@ -60,11 +60,13 @@ class OwnedTaskService implements TaskService {
   readonly #checker: RepositoryChecker;
   readonly attachments: TaskAttachments;
   readonly quotas: PersonQuotas;
+  readonly deletions: TaskDeletions;
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
     this.attachments = new TaskAttachments(deps);
     this.quotas = new PersonQuotas(deps);
+    this.deletions = new TaskDeletions(deps);
     this.#pullRequests = new PullRequestReader(deps);
     this.#checker = new RepositoryChecker(deps);
   }
@@ -240,7 +242,7 @@ class OwnedTaskService implements TaskService {
   async #createChild(person: Identity, parent: Task, plan: ChildPlan, idempotency: Idempotency | null): Promise<Task> {
     const { ids, policy } = this.#deps;
     const child = toChild(parent, plan, { id: ids.next("task"), policy, by: person.userId });
-    return (await this.#begin({ ...child, idempotency })).task;
+    return (await this.deletions.inThread(parent, () => this.#begin({ ...child, idempotency }))).task;
   }
 
   /** Within the quotas of the owner, whoever begins it. @throws QuotaExceeded */
@@ -303,88 +305,4 @@ function toMessageRow(event: TaskEvent): MessageRow {
     mode: event.data["mode"] as MessageRow["mode"],
     status: "queued",
   };
-}
-
-export interface TaskService {
-  readonly attachments: AttachmentService;
-  /** Submit, retry and follow-ups throw QuotaExceeded when those of the owner are used up. */
-  readonly quotas: Pick<PersonQuotas, "noteSearch" | "usage" | "change">;
-  /** What a submission may ask for; the same for all users. */
-  capabilities(): Capabilities;
-  /**
-   * What the host says to the person's credential, before there is a task. Throws
-   * invalid_repository, invalid_branch and rate_limited; whatever else is wrong is in the answer.
-   */
-  checkRepository(person: Identity, request: CheckRequest): Promise<RepositoryCheck>;
-  /** The last used first. */
-  recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]>;
-  /**
-   * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the
-   * same task (`replayed`), another body throws `idempotency_mismatch`. Throws `not_found` for an
-   * attachment that is not the person's, and invalid_repository,
-   * invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable,
-   * forge_unavailable, invalid_image, image_not_allowed; nothing was written then.
-   */
-  submit(
-    person: Identity,
-    request: SubmitRequest,
-    idempotencyKey: string | null,
-  ): Promise<{ task: Task; replayed: boolean }>;
-  task(person: Identity, taskId: string): Promise<Task>;
-  /**
-   * Idempotent while the task is open; `task_settled` after, except for the key that cancelled it.
-   * `force` = without grace (operators).
-   */
-  cancel(person: Identity, taskId: string, force: boolean, idempotencyKey?: string | null): Promise<Task>;
-  /**
-   * A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for
-   * `push` without finished work; `limits_unavailable`, `forge_unavailable`, `invalid_branch`. The
-   * same key and body give the same task.
-   */
-  retry(person: Identity, taskId: string, request: RetryRequest, idempotencyKey?: string | null): Promise<Task>;
-  /**
-   * Queued for the agent; on a settled task a follow-up task of the thread instead. A message that
-   * the agent has not read when the task ends as `done` becomes a follow-up task (rule R6).
-   */
-  message(
-    person: Identity,
-    taskId: string,
-    request: MessageRequest,
-    idempotencyKey: string | null,
-  ): Promise<{ message: MessageRow } | { task: Task }>;
-  /**
-   * Withdraws a message that was not delivered; `message_delivered` once it was, or is part of a
-   * follow-up task; `not_found` for an unknown one. Idempotent.
-   */
-  withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
-  /**
-   * The first answer counts: `already_answered` for a second, except for the key of the first;
-   * `not_found` for a question that was never asked, `invalid_request` for an answer to a budget
-   * question that is neither `continue`, `stop` nor an amount.
-   */
-  answer(person: Identity, taskId: string, request: AnswerRequest, idempotencyKey?: string | null): Promise<Task>;
-  /**
-   * Base to head, or to the last checkpoint. Needs no sandbox; `not_found` before the first saved
-   * work.
-   */
-  diff(person: Identity, taskId: string): Promise<Diff>;
-  /** One file of it, by its new path; `not_found` when it did not change. */
-  diffFile(person: Identity, taskId: string, path: string): Promise<DiffFile>;
-  patch(person: Identity, taskId: string): Promise<string>;
-  /**
-   * Its pull request as the forge has it now, or the reason why that is not known; `not_found`
-   * without one.
-   */
-  pullRequest(person: Identity, taskId: string): Promise<PullRequestView>;
-  /** The salvaged workspaces of its attempts. */
-  artifacts(person: Identity, taskId: string): Promise<Artifact[]>;
-  /**
-   * `not_found` for a name that is not in the list. A caller that stops reading early must end the
-   * iteration, which closes the file.
-   */
-  artifact(
-    person: Identity,
-    taskId: string,
-    name: string,
-  ): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
 }

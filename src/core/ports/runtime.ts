@@ -39,6 +39,9 @@ export interface Hint {
   readonly seq: number;
 }
 
+/** "This task is deleted": no hint of it follows. */
+export type Deleted = Pick<Hint, "taskId" | "userId">;
+
 /** Streamed assistant text. Never stored, and may be dropped (rule F4). */
 export interface Delta {
   readonly taskId: string;
@@ -48,13 +51,15 @@ export interface Delta {
 }
 
 /**
- * Delivers hints and deltas to subscribers. A lost hint costs latency, never data. Listeners must
- * not throw. The function that `onHint` and `onDelta` return unsubscribes.
+ * Delivers hints, deletions and deltas to subscribers. A lost hint costs latency, never data.
+ * Listeners must not throw. The functions that take one return how to unsubscribe.
  */
 export interface Bus {
   publishHint(hint: Hint): void;
+  publishDeleted(deleted: Deleted): void;
   publishDelta(delta: Delta): void;
   onHint(listener: (hint: Hint) => void): () => void;
+  onDeleted(listener: (deleted: Deleted) => void): () => void;
   onDelta(listener: (delta: Delta) => void): () => void;
   close(): Promise<void>;
 }

@@ -147,6 +147,56 @@ export interface AttemptRow {
   readonly failure: string | null;
 }
 
+/** What is left of a deleted task. Times are epoch ms. */
+export interface DeletedTask {
+  readonly id: string;
+  readonly userId: string;
+  readonly threadId: string;
+  readonly state: TaskState;
+  /** Of the deletion, in the order of the revs of tasks. */
+  readonly rev: number;
+  readonly createdAt: number;
+  readonly settledAt: number;
+  readonly deletedAt: number;
+  /** Null = the policy of the installation. */
+  readonly deletedBy: string | null;
+  /** Null = its rows are not all removed yet. */
+  readonly purgedAt: number | null;
+}
+
+export interface DeletionRequest {
+  readonly taskId: string;
+  readonly at: number;
+  readonly by: string | null;
+}
+
+/**
+ * Deletion of settled tasks; contract in test/contract/store/deletions.ts.
+ *
+ * E1 A deletion begins with one durable row. From then on no read of the store returns the task.
+ * E2 What the task had is removed in parts, each a write of its own. A deletion that was broken off
+ *    stays in `openDeletions`, and each part may be removed again.
+ * E3 The row of the deletion stays. Usage and the audit log are no part of a task.
+ */
+export interface Deletions {
+  /**
+   * Hides the task (E1). @returns false, with nothing written, when the task is unknown or open,
+   * when another task of its thread is open, or when its deletion has begun before.
+   */
+  beginDeletion(request: DeletionRequest): Promise<boolean>;
+  /**
+   * Removes some rows of a task whose deletion has begun (E2). Idempotent. @returns true when none
+   * are left.
+   */
+  purgeDeletion(taskId: string, at: number): Promise<boolean>;
+  /** Null for a task that was not deleted. */
+  deletedTask(taskId: string): Promise<DeletedTask | null>;
+  /** Deletions that have begun and not ended, the oldest tasks first. */
+  openDeletions(limit: number): Promise<DeletedTask[]>;
+  /** Deletions of one owner (null = of all) with a rev above `afterRev`, in their order. */
+  deletedSince(userId: string | null, afterRev: number, limit: number): Promise<DeletedTask[]>;
+}
+
 /**
  * Stores tasks. Contract in test/contract/store.ts, one suite for every adapter.
  * - Durability: every write is atomic and resolves after it is durable. Every later read sees it.
@@ -162,7 +212,7 @@ export interface AttemptRow {
  * - One writer: opening a data folder that another process has open throws SlipwayError `locked`.
  * - After `close`, writes reject with SlipwayError `unavailable`.
  */
-export interface Store extends Transcripts {
+export interface Store extends Transcripts, Deletions {
   /** Inserts a task. Idempotent by idempotency key; without a key, a taken id rejects. */
   create(task: NewTask): Promise<CreateResult>;
   /**
@@ -225,7 +275,10 @@ export interface Store extends Transcripts {
    * not queued are left out. The cost is bounded by the length of the queue, however many ids.
    */
   positions(taskIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
-  /** When the user's n-th newest task was created, epoch ms; null when there are fewer. n >= 1. */
+  /**
+   * When the user's n-th newest task was created, epoch ms; null when there are fewer. n >= 1.
+   * Deleted tasks count, here and in `taskLoad`.
+   */
   newestTaskAt(userId: string, n: number): Promise<number | null>;
   /** Number of a user's tasks that are not settled, and that are newer than `since` (epoch ms). */
   taskLoad(userId: string, since: number): Promise<{ readonly open: number; readonly since: number }>;

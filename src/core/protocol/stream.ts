@@ -54,12 +54,17 @@ const frames = {
     messageId: z.string(),
     text: z.string(),
   }),
+  deleted: z.strictObject({
+    type: z.literal("deleted").describe("Tasks of a list that are gone. Also after `subscribed`: those since `after`."),
+    topic,
+    ids: z.array(z.string()),
+  }),
   error: z.strictObject({
     type: z.literal("error"),
     code: z
       .string()
       .describe(
-        "not_found: no such topic, or not yours. invalid_cursor: subscribe with null. too_many_subscriptions: unsubscribe first. invalid_frame: the frame was none of this protocol. unavailable: subscribe again.",
+        "not_found: no such topic, or not yours; later, the task was deleted. invalid_cursor: subscribe with null. too_many_subscriptions: unsubscribe first. invalid_frame: the frame was none of this protocol. unavailable: subscribe again.",
       ),
     topic: topic.optional(),
   }),
@@ -71,6 +76,7 @@ export const serverFrameSchema = z.discriminatedUnion("type", [
   frames.subscribed,
   frames.events,
   frames.delta,
+  frames.deleted,
   frames.error,
   frames.pong,
 ]);

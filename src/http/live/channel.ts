@@ -49,6 +49,8 @@ export interface Subscriber {
   readonly sink: FrameSink;
   /** Ends the whole connection, because its client does not read. */
   readonly tooSlow: () => void;
+  /** Ends the subscription: its topic is gone. */
+  readonly ended: () => void;
   /** `left` is final. */
   position: SubscriberPosition;
 }
@@ -138,6 +140,17 @@ export class Channel {
     if (this.#delta === null) this.#delta = { messageId, text: text.slice(0, DELTA_TEXT) };
     else if (this.#delta.text.length + text.length <= DELTA_TEXT) this.#delta.text += text;
     if (!this.#sendingDeltas) void this.#sendDeltas();
+  }
+
+  /** Ends every subscription. */
+  end(): void {
+    for (const subscriber of this.#subscribers) subscriber.ended();
+  }
+
+  /** Sends a frame that belongs to no place of the feed to every subscriber. */
+  broadcast(frame: ServerFrame): void {
+    const bytes = Buffer.from(JSON.stringify(frame));
+    for (const { sink } of this.#subscribers) sink.send(bytes);
   }
 
   // ---------------------------------------------------------------- the tail

@@ -29,8 +29,8 @@ export interface HubTiming {
 const HUB_TIMING: HubTiming = { logGapMs: 16, listGapMs: 100, pollMs: 3_000, stallMs: 30_000 };
 
 export interface HubDeps {
-  readonly store: Pick<Store, "task" | "eventRows" | "changes">;
-  readonly bus: Pick<Bus, "onHint" | "onDelta">;
+  readonly store: Pick<Store, "task" | "eventRows" | "changes" | "deletedSince">;
+  readonly bus: Pick<Bus, "onHint" | "onDeleted" | "onDelta">;
   /** Converts tasks to their current wire form, in their order. */
   readonly views: (tasks: readonly Task[]) => Promise<readonly WireTask[]>;
   readonly clock: Clock;
@@ -43,8 +43,8 @@ export interface HubConnection {
   /**
    * Subscribes to a topic after a cursor (null = from its beginning); a second subscription to the
    * same topic replaces the first. Sends a `subscribed` or an `error` frame: `not_found` (also for
-   * a topic that the user may not see), `invalid_cursor`, `too_many_subscriptions`. Resolves when
-   * that frame is sent; never rejects.
+   * a topic that the user may not see, and later for a task that is deleted), `invalid_cursor`,
+   * `too_many_subscriptions`. Resolves when that frame is sent; never rejects.
    */
   subscribe(topic: string, after: number | null): Promise<void>;
   /** Idempotent; no frame of the topic follows. */
@@ -62,6 +62,8 @@ export interface Hub {
 }
 
 export const SUBSCRIPTIONS_PER_CONNECTION = 200;
+/** Deletions that a list reports at once; a client that missed more reads the list again. */
+const DELETIONS = 1_000;
 /** Channels polled before the event loop gets a turn. */
 const POLL_BATCH = 50;
 
@@ -71,10 +73,17 @@ const POLL_BATCH = 50;
  */
 const channelKey = { log: (taskId: string) => `task:${taskId}`, own: (userId: string) => `own:${userId}`, all: "all" };
 
+interface FeedDeps extends HubDeps {
+  /** True for a task that was deleted a short time ago. */
+  readonly isDeleted: (taskId: string) => boolean;
+}
+
 interface ChannelTarget {
   readonly key: string;
   readonly feed: Feed;
   readonly gapMs: number;
+  /** Of a list: the tasks that were deleted after the cursor. */
+  readonly deleted?: readonly string[];
 }
 
 export function openHub(deps: HubDeps): Hub {
@@ -87,6 +96,8 @@ class ChannelHub implements Hub {
   readonly #channels = new Map<string, Channel>();
   readonly #stopped = new AbortController();
   readonly #unsubscribers: readonly (() => void)[];
+  /** The newest deleted tasks: a page of a list that was being read may still have them. */
+  readonly #deleted = new Set<string>();
 
   constructor(deps: HubDeps) {
     const { bus, log } = deps;
@@ -100,6 +111,7 @@ class ChannelHub implements Hub {
         this.#channels.get(channelKey.own(userId))?.notify();
         this.#channels.get(channelKey.all)?.notify();
       }),
+      bus.onDeleted(({ taskId, userId }) => this.#endTask(taskId, userId)),
       bus.onDelta(({ taskId, messageId, text }) =>
         this.#channels.get(channelKey.log(taskId))?.publishDelta(messageId, text),
       ),
@@ -109,8 +121,21 @@ class ChannelHub implements Hub {
     });
   }
 
+  #endTask(taskId: string, userId: string): void {
+    this.#deleted.add(taskId);
+    for (const oldest of this.#deleted) if (this.#deleted.size > DELETIONS) this.#deleted.delete(oldest);
+    this.#channels.get(channelKey.log(taskId))?.end();
+    for (const [key, topic] of [
+      [channelKey.own(userId), "tasks"],
+      [channelKey.all, "tasks:all"],
+    ] as const)
+      this.#channels.get(key)?.broadcast({ type: "deleted", topic, ids: [taskId] });
+  }
+
   connect(identity: Identity, sink: FrameSink): HubConnection {
-    const resolve = (topic: string, after: number) => resolveTopic(this.#deps, this.#timing, identity, topic, after);
+    const isDeleted = (id: string): boolean => this.#deleted.has(id);
+    const resolve = (topic: string, after: number) =>
+      resolveTopic({ ...this.#deps, isDeleted }, this.#timing, identity, topic, after);
     return new Subscriptions(sink, resolve, (target, topic, subscriber) => this.#join(target, topic, subscriber));
   }
 
@@ -180,6 +205,10 @@ class Subscriptions implements HubConnection {
     const subscriber: Subscriber = {
       sink: this.#sink,
       tooSlow: () => this.#closeTooSlow(),
+      ended: () => {
+        this.unsubscribe(topic);
+        this.#send({ type: "error", code: "not_found", topic });
+      },
       position: { state: "catching_up", cursor },
     };
     const hasLeft = (): boolean => subscriber.position.state === "left";
@@ -193,6 +222,8 @@ class Subscriptions implements HubConnection {
       return this.#send({ type: "error", code: target, topic });
     }
     this.#send({ type: "subscribed", topic, after });
+    const { deleted = [] } = target;
+    if (deleted.length > 0 && !hasLeft()) this.#send({ type: "deleted", topic, ids: [...deleted] });
     // Sending may close the connection.
     if (!hasLeft()) entry.leave = this.#join(target, topic, subscriber);
   }
@@ -225,7 +256,7 @@ class Subscriptions implements HubConnection {
  * Checks that the user may see the topic and that the cursor is one that the server can have sent.
  */
 async function resolveTopic(
-  deps: HubDeps,
+  deps: FeedDeps,
   timing: HubTiming,
   { userId, role }: Identity,
   topic: string,
@@ -235,9 +266,12 @@ async function resolveTopic(
   const seesAll = role !== "user";
   if (topic === "tasks" || (topic === "tasks:all" && seesAll)) {
     const owner = topic === "tasks" ? userId : null;
-    // The task with the rev that was sent as the cursor has that rev or a higher one from then on.
-    const valid = after === 0 || (await store.changes(owner, after - 1, 1)).items.length > 0;
-    return valid ? getListTarget(deps, timing, owner) : "invalid_cursor";
+    // The task with the rev that was sent as the cursor has that rev or a higher one from then on,
+    // as its deletion has.
+    const deleted = after === 0 ? [] : await store.deletedSince(owner, after - 1, DELETIONS);
+    const isKnown = after === 0 || deleted.length > 0 || (await store.changes(owner, after - 1, 1)).items.length > 0;
+    if (!isKnown || deleted.length === DELETIONS) return "invalid_cursor";
+    return { ...getListTarget(deps, timing, owner), deleted: deleted.map(({ id }) => id) };
   }
   if (!topic.startsWith("task:")) return "not_found";
   const task = await store.task(topic.slice("task:".length));
@@ -265,7 +299,7 @@ function toFeedItem(row: EventRow): FeedItem {
   return { cursor: row.seq, json, bytes: json.length - row.data.length + row.dataBytes };
 }
 
-function getListTarget({ store, views }: HubDeps, timing: HubTiming, owner: string | null): ChannelTarget {
+function getListTarget({ store, views, isDeleted }: FeedDeps, timing: HubTiming, owner: string | null): ChannelTarget {
   return {
     key: owner === null ? channelKey.all : channelKey.own(owner),
     gapMs: timing.listGapMs,
@@ -275,7 +309,7 @@ function getListTarget({ store, views }: HubDeps, timing: HubTiming, owner: stri
         const json = JSON.stringify(view);
         return { cursor: items[i]?.rev ?? after, json, bytes: Buffer.byteLength(json) };
       });
-      return { items: found, more };
+      return { items: found.filter((_, i) => !isDeleted(items[i]?.id ?? "")), more };
     },
   };
 }

@@ -174,6 +174,19 @@ export const taskRoutes = [
     },
   }),
   route({
+    method: "delete",
+    path: "/v1/tasks/:id",
+    access: "user",
+    operation: "deleteTask",
+    summary: "Delete a settled task with all that it has; costs and the audit log stay",
+    answers: { 204: EMPTY },
+    problems: ["not_found", "task_open", "conflict"],
+    async handle({ deps, identity, params }) {
+      await deps.tasks.deletions.delete(identity, params["id"] ?? "");
+      return { status: 204 };
+    },
+  }),
+  route({
     method: "post",
     path: "/v1/tasks/:id/retry",
     access: "user",

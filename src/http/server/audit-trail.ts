@@ -74,6 +74,7 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   getArtifact: always("name"),
   answerQuestion: others(),
   cancelTask: others(),
+  deleteTask: others(),
   retryTask: others(),
   sendMessage: others("mode"),
   withdrawMessage: others("mid"),

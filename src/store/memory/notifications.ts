@@ -32,6 +32,10 @@ export class MemoryNotifications implements Notifications {
     for (const row of this.#rows.values()) if (row.deviceId === id) this.#rows.delete(row.id);
   }
 
+  dropTask(taskId: string): void {
+    for (const row of this.#rows.values()) if (row.taskId === taskId) this.#rows.delete(row.id);
+  }
+
   async devices(userId: string): Promise<PushDevice[]> {
     const own = [...this.#devices.values()].filter((device) => device.userId === userId);
     return own.toSorted((a, b) => b.seenAt - a.seenAt || (a.id < b.id ? 1 : -1));

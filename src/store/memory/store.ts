@@ -11,6 +11,7 @@ import type {
   ConversationPlace,
   ConversationQuery,
   CreateResult,
+  Deletions,
   Direction,
   NewTask,
   Store,
@@ -20,9 +21,10 @@ import type {
 } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
-import { getDueAt, isAsking, isRepository, type Entry } from "./entry.ts";
+import { getDueAt, isAsking, isRepository, toEventRow, type Entry } from "./entry.ts";
 import { memoryAudit } from "./audit.ts";
 import { memoryAccounts } from "./accounts.ts";
+import { memoryDeletions, type MemoryDeletions } from "./deletions.ts";
 import { MemoryNotifications } from "./notifications.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
@@ -45,12 +47,8 @@ const before = <T extends { readonly seq: number }>(items: readonly T[], seq: nu
 const keyOf = ({ userId, idempotency }: NewTask): string | null =>
   idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
 
-function toEventRow(event: TaskEvent): EventRow {
-  const data = JSON.stringify(event.data);
-  return { ...event, data, dataBytes: Buffer.byteLength(data) };
-}
-
-class MemoryStore implements Store {
+class MemoryStore implements Omit<Store, keyof Deletions> {
+  readonly deletions: MemoryDeletions;
   readonly #ledger: MemoryLedger;
   readonly #entries = new Map<string, Entry>();
   /** Tasks that are not settled. */
@@ -62,8 +60,15 @@ class MemoryStore implements Store {
   #rev = 0;
   #closed = false;
 
-  constructor(ledger: MemoryLedger) {
+  constructor(ledger: MemoryLedger, notifications: MemoryNotifications) {
     this.#ledger = ledger;
+    const forget = (id: string): void => {
+      this.#entries.delete(id);
+      this.#transcripts.drop(id);
+      notifications.dropTask(id);
+      for (const [key, { taskId }] of this.#keys) if (taskId === id) this.#keys.delete(key);
+    };
+    this.deletions = memoryDeletions(this.#entries, forget, () => ++this.#rev);
   }
 
   async create(task: NewTask): Promise<CreateResult> {
@@ -334,10 +339,10 @@ class MemoryStore implements Store {
     return this.#keys.has(JSON.stringify([userId, key]));
   }
 
-  /** Newest first. */
-  #tasksOf(userId: string): Task[] {
-    const tasks = [...this.#entries.values()].map(({ task }) => task);
-    return tasks.filter((task) => task.userId === userId).toSorted((a, b) => byId(b, a));
+  /** Newest first, deleted ones among them. */
+  #tasksOf(userId: string): Pick<Task, "id" | "state" | "createdAt">[] {
+    const tasks = [...this.#entries.values()].map(({ task }) => task).filter((task) => task.userId === userId);
+    return [...tasks, ...this.deletions.of(userId)].toSorted((a, b) => byId(b, a));
   }
 
   async slotsHeld(userId?: string): Promise<number> {
@@ -386,5 +391,7 @@ export function openMemoryStore(): {
   const ledger = new MemoryLedger();
   const audit = memoryAudit();
   const notifications = new MemoryNotifications();
-  return { store: new MemoryStore(ledger), accounts: memoryAccounts(audit), audit, ledger, notifications };
+  const memory = new MemoryStore(ledger, notifications);
+  const store: Store = Object.assign(memory, memory.deletions.methods);
+  return { store, accounts: memoryAccounts(audit), audit, ledger, notifications };
 }

@@ -66,7 +66,14 @@ export interface SqliteStore {
 /** The reads of the store, for tools that run beside a coordinator. */
 export type StoreReader = Omit<
   Store,
-  "create" | "commit" | "appendRecord" | "dropTranscript" | "recordExit" | "setSetting"
+  | "create"
+  | "commit"
+  | "appendRecord"
+  | "dropTranscript"
+  | "beginDeletion"
+  | "purgeDeletion"
+  | "recordExit"
+  | "setSetting"
 >;
 
 const DATABASE = "slipway.db";
@@ -166,6 +173,12 @@ function assemble(
     commit,
     recordExit: (taskId, attempt, exitCode) => groupCommit.run("recordExit", taskId, attempt, exitCode),
     dropTranscript: (taskId) => groupCommit.run("dropTranscript", taskId),
+    purgeDeletion: (taskId, at) => groupCommit.run("purgeDeletion", taskId, at),
+    async beginDeletion(request) {
+      const hasBegun = await groupCommit.run("beginDeletion", request);
+      if (hasBegun) cache.drop(request.taskId);
+      return hasBegun;
+    },
     appendRecord: (record) => groupCommit.run("appendRecord", record),
     setSetting: (key, value) => groupCommit.run("setSetting", key, value),
     async ping() {
@@ -257,6 +270,9 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     records: async (taskId, after, bytes) => reads.records(taskId, after, bytes),
     lastRecord: async (taskId) => reads.lastRecord(taskId),
     setAside: async () => reads.setAside(),
+    deletedTask: async (taskId) => reads.deletedTask(taskId),
+    openDeletions: async (limit) => reads.openDeletions(limit),
+    deletedSince: async (...place) => reads.deletedSince(...place),
     setting: async (key) => reads.setting(key),
   };
 }

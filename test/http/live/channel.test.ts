@@ -81,6 +81,7 @@ function createSubscriber(cursor = 0): TestSubscriber {
     bytes: 0,
     late: 0,
     tooSlow: () => undefined,
+    ended: () => undefined,
     sink: {
       buffered: () => one.bytes,
       close: () => undefined,

@@ -258,6 +258,7 @@ it("[F1] a bus that loses hints costs latency, never data", async () => {
     hubTiming: { pollMs: 300 },
     hubBus: (bus) => ({
       onDelta: (l) => bus.onDelta(l),
+      onDeleted: (l) => bus.onDeleted(l),
       onHint: (listener) => bus.onHint((hint) => void (n++ % 2 === 0 && listener(hint))),
     }),
   });
@@ -275,7 +276,7 @@ it("[F1] a bus that loses hints costs latency, never data", async () => {
 
   const mute = await openServer({
     hubTiming: { pollMs: 300 },
-    hubBus: () => ({ onHint: () => () => false, onDelta: () => () => false }),
+    hubBus: () => ({ onHint: () => () => false, onDeleted: () => () => false, onDelta: () => () => false }),
   });
   const task = await mute.writer.create(ALICE.userId);
   const other = await connectClient(mute.url, alice);
@@ -283,6 +284,35 @@ it("[F1] a bus that loses hints costs latency, never data", async () => {
   await until("first", () => other.seqs(`task:${task.id}`).length === 1);
   await mute.writer.grow(task.id, 5);
   await until("by the poll", () => other.seqs(`task:${task.id}`).at(-1) === 6);
+});
+
+it("[R7] a deleted task ends its watchers with a word and leaves the lists, also of a client that was away", async () => {
+  const server = await openServer();
+  const kept = await server.writer.create(ALICE.userId);
+  const { id } = await server.writer.create(ALICE.userId);
+  const settled = await server.writer.settle(id);
+  const [client, all] = [await connectClient(server.url, alice), await connectClient(server.url, operator)];
+  client.subscribe(`task:${id}`);
+  client.subscribe("tasks", null);
+  all.subscribe("tasks:all", null);
+  await until("lists", () => idsIn(client, "tasks").length === 2 && idsIn(all, "tasks:all").length === 2);
+  expect(await server.store.beginDeletion({ taskId: id, at: 9, by: null })).toBe(true);
+  server.bus.publishDeleted({ taskId: id, userId: ALICE.userId });
+  const gone = (topic: string) => ({ type: "deleted", topic, ids: [id] });
+  await until("the words", () => client.frames.length > 0 && client.frames.some(({ type }) => type === "deleted"));
+  await until("the operator's", () => all.frames.some(({ type }) => type === "deleted"));
+  expect(client.frames).toContainEqual({ type: "error", code: "not_found", topic: `task:${id}` });
+  expect(client.frames).toContainEqual(gone("tasks"));
+  expect(all.frames).toContainEqual(gone("tasks:all"));
+
+  const back = await connectClient(server.url, alice);
+  back.subscribe("tasks", settled.rev);
+  back.subscribe(`task:${id}`);
+  await until("all of it", () => back.frames.some(({ type }) => type === "error"));
+  expect(back.frames).toContainEqual(gone("tasks"));
+  await server.writer.grow(kept.id, 1);
+  await until("the other one", () => idsIn(back, "tasks").includes(kept.id));
+  expect(idsIn(back, "tasks")).not.toContain(id);
 });
 
 it("[F1] `tasks` sends the user's tasks in their newest form after a cursor, `tasks:all` those of all users to operators", async () => {

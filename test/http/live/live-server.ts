@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { phaseOf, start, stateOf, step, holdsSlot } from "../../../machines/fold.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
-import type { EventData, TaskEvent } from "../../../src/core/event.ts";
+import type { EventData, EventType, TaskEvent } from "../../../src/core/event.ts";
 import type { StreamIdentity } from "../../../src/http/live/connection.ts";
 import {
   attachWebSocketServer,
@@ -39,23 +39,29 @@ export interface Writer {
   grow(taskId: string, events: number, size?: number): Promise<number>;
   /** The same in one commit of `events` events. */
   growAtOnce(taskId: string, events: number, size?: number): Promise<number>;
+  /** Cancels a queued task. */
+  settle(taskId: string): Promise<Task>;
 }
 
 export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Writer {
   async function growAtOnce(taskId: string, count: number, size = 20): Promise<number> {
+    const data: EventData = { level: "info", code: "note", text: "x".repeat(size) };
+    return (await append(taskId, count, "notice", data)).seq;
+  }
+
+  async function append(taskId: string, count: number, type: EventType, data: EventData): Promise<Task> {
     const task = await store.task(taskId);
     if (task === null) throw new Error("no such task");
     let snapshot = task.snapshot;
     const events: TaskEvent[] = [];
     for (let seq = task.seq + 1; seq <= task.seq + count; seq++) {
       const from = stateOf(snapshot);
-      const data: EventData = { level: "info", code: "note", text: "x".repeat(size) };
       const event: TaskEvent = {
         taskId,
         seq,
         at: Date.now(),
         attempt: 0,
-        type: "notice",
+        type,
         from,
         to: from,
         data,
@@ -64,7 +70,7 @@ export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Write
       const next = step(snapshot, event);
       if (next === null) throw new Error("refused");
       snapshot = next;
-      events.push(event);
+      events.push({ ...event, to: stateOf(next) });
     }
     const state = stateOf(snapshot);
     const written = await store.commit({
@@ -77,11 +83,12 @@ export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Write
     });
     if (written === null) throw new Error("not written");
     bus.publishHint({ taskId, userId: written.userId, seq: written.seq });
-    return written.seq;
+    return written;
   }
 
   return {
     growAtOnce,
+    settle: (taskId) => append(taskId, 1, "task.state", { reason: "cancel", by: "user_x" }),
     async create(userId) {
       const id = ids.next("task");
       const data = { maxAttempts: 3, policy: DEFAULT_POLICY, pullRequest: "none", from: "start" };
@@ -124,7 +131,7 @@ export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Write
 
 export interface LiveServerOptions {
   /** The bus that the hub subscribes to; the writer publishes on `bus`. */
-  readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDelta">;
+  readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDeleted" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
   readonly webSocketTiming?: Partial<WebSocketTiming>;
 }

@@ -159,6 +159,11 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     const other = (await api.people.sessions(userId)).find(({ id }) => id !== mine.sessionId);
     return { path: `/v1/sessions/${other!.id}`, token: accessToken };
   },
+  "delete /v1/tasks/{id}": async () => {
+    const id = await done();
+    const effects = async (): Promise<number> => Number((await call("GET", `/v1/tasks/${id}`)).status === 404);
+    return { path: `/v1/tasks/${id}`, effects };
+  },
   "delete /v1/sessions": async () => ({
     path: "/v1/sessions?keep=current",
     token: (await api.person("everywhere@example.com")).accessToken,

@@ -92,6 +92,7 @@ describe("[H6] who may make which call", () => {
         ["/answer", { questionId: "q1", text: "100" }],
       ],
       stop: [["/cancel", {}]],
+      delete: [["", null]],
     };
     it.each(Object.entries(CALLS).flatMap(([act, calls]) => calls.map((row) => [act as TaskAct, ...row] as const)))(
       "%s: %s",
@@ -101,7 +102,8 @@ describe("[H6] who may make which call", () => {
           const mine = await api.call("POST", "/v1/tasks", { token: owner, body: task });
           const url = `/v1/tasks/${mine.body.id}${path}`;
           const token = tokens.get(role) ?? "";
-          const answer = await api.call(body === null ? "GET" : "POST", url, { token, ...(body && { body }) });
+          const method = act === "delete" ? "DELETE" : body === null ? "GET" : "POST";
+          const answer = await api.call(method, url, { token, ...(body && { body }) });
           const may = (OTHERS_TASKS[act] as readonly Role[]).includes(role);
           const refused = (OTHERS_TASKS.look as readonly Role[]).includes(role) ? 403 : 404;
           // Nobody asked, or the task is open: who may is told so.

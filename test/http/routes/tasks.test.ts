@@ -401,3 +401,55 @@ describe("a task's life", () => {
     expect((await api.call("POST", "/v1/ops/queue/resume", { token: operator })).body.paused).toBe(false);
   });
 });
+
+describe("delete", () => {
+  const remove = (id: string, token = ada) => api.call("DELETE", `/v1/tasks/${id}`, { token });
+
+  it("[R7] a settled task goes with its files; again is the same, and what it cost stays", async () => {
+    const upload = await api.call("POST", "/v1/attachments?name=a.txt", { token: ada, raw: "hello" });
+    const id = await submitted({ body: { repo: REPO, prompt: "Do it.", attachments: [upload.body.id] } });
+    expect(await remove(id)).toMatchObject({ status: 409, body: { code: "task_open" } });
+    await api.call("POST", `/v1/tasks/${id}/cancel`, { token: ada });
+    await api.clock.advance(60_000);
+    const { threadId } = await api.harness.until(id, "cancelled");
+    const salvaged = { taskId: id, attempt: 1, maxMs: 9_000, tar: (async function* () {})() };
+    await api.harness.artifacts.keep(salvaged, new AbortController().signal).catch(() => undefined);
+    expect((await remove(id)).status).toBe(204);
+    expect((await remove(id)).status).toBe(204);
+    for (const path of ["", "/events", "/messages", "/artifacts", "/diff", "/machine"])
+      expect((await get(`/v1/tasks/${id}${path}`)).status, path).toBe(404);
+    expect((await get(`/v1/threads/${threadId}/conversation`)).status).toBe(404);
+    expect((await get("/v1/tasks?q=Do it.")).body.items.map((task: { id: string }) => task.id)).not.toContain(id);
+    expect(await api.harness.attachments.find(upload.body.id)).toBeNull();
+    expect(await api.harness.artifacts.list(id)).toEqual([]);
+    expect(await api.store.openDeletions(9)).toEqual([]);
+    expect((await remove(id, bob)).status).toBe(404);
+  });
+
+  it("[R7] an open follower keeps the whole thread; a settled one keeps its own", async () => {
+    const first = await cancelled();
+    const next = (await api.call("POST", `/v1/tasks/${first}/retry`, { token: ada, body: {} })).body.id;
+    const refused = await remove(first);
+    expect(refused).toMatchObject({ status: 409, body: { code: "task_open" } });
+    expect(refused.body.detail).toContain(next);
+    await api.call("POST", `/v1/tasks/${next}/cancel`, { token: ada });
+    await api.clock.advance(60_000);
+    await api.harness.until(next, "cancelled");
+    expect((await remove(first)).status).toBe(204);
+    expect((await get(`/v1/tasks/${next}`)).body).toMatchObject({ parentId: first, state: "cancelled" });
+    expect((await api.call("POST", `/v1/tasks/${first}/retry`, { token: ada, body: {} })).status).toBe(404);
+    expect((await api.call("POST", `/v1/tasks/${next}/retry`, { token: ada, body: {} })).status).toBe(201);
+  });
+
+  it("[R7] [H9] an operator may not; an admin may, which is a row of the audit log", async () => {
+    const id = await cancelled();
+    expect((await remove(id, operator)).status).toBe(403);
+    const admin = await api.person("adele@example.com", "admin");
+    expect((await remove(id, admin.accessToken)).status).toBe(204);
+    expect(await api.audit.rows({ action: "deleteTask", limit: 9 })).toMatchObject([
+      { actor: admin.userId, target: id, outcome: "ok" },
+      { target: id, outcome: "forbidden" },
+    ]);
+    expect(await api.store.deletedTask(id)).toMatchObject({ deletedBy: admin.userId });
+  });
+});

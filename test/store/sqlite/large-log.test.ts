@@ -69,3 +69,25 @@ describe("[F7] the event loop goes on", () => {
     expect(turns).toBeGreaterThanOrEqual(EVENTS / 5_000);
   });
 });
+
+it("[R7] [F7] while it is deleted, others write in between, and no part takes long", async () => {
+  const db = new Database(join(dir, "slipway.db"));
+  db.prepare("UPDATE tasks SET state = 'cancelled', slot = 0, due_at = NULL WHERE id = ?").run(taskId);
+  db.close();
+  expect(await store.beginDeletion({ taskId, at: 1, by: null })).toBe(true);
+  let parts = 1;
+  let longest = 0;
+  const turns = await countTurns(async () => {
+    for (;;) {
+      const from = performance.now();
+      const [isOver] = await Promise.all([store.purgeDeletion(taskId, 2), create(store)]);
+      longest = Math.max(longest, performance.now() - from);
+      if (isOver) return;
+      parts += 1;
+    }
+  });
+  expect(parts).toBeGreaterThanOrEqual(EVENTS / 1_000);
+  expect(turns).toBeGreaterThanOrEqual(parts);
+  expect(longest).toBeLessThan(1_000);
+  expect((await store.counts()).byState).toMatchObject({ cancelled: 0, queued: parts });
+});

@@ -20,6 +20,8 @@ export async function readPermitted(
   if (task === null || (!isOwn && !mayWithOthers(person.role, "look")))
     throw new SlipwayError("not_found", "There is no such task.");
   if (isOwn || mayWithOthers(person.role, act)) return task;
+  if (act === "delete")
+    throw new SlipwayError("forbidden", "The task belongs to somebody else. They or an admin delete it.");
   const why = "It works with the credentials and the budget of its owner, so only they or an admin may do this.";
   throw new SlipwayError("forbidden", `The task belongs to somebody else. ${why}`);
 }

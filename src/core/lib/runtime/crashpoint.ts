@@ -12,6 +12,8 @@
  * - disk.made, disk.attached (before the container starts), sandbox.removed, disk.volume.removed
  *   (after it): a container's disk.
  * - merge.packed, merge.moved, merge.proved, merge.half: the merge of a repository's packs.
+ * - deletion.begun, deletion.files, deletion.part: a task is hidden, its files are removed, some of
+ *   its rows are.
  * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;

@@ -14,6 +14,7 @@ import { SlipwayError } from "../../../core/error.ts";
 import { pendingMigrations } from "../migrate.ts";
 import { toAuditEnds, toAuditRow, type AuditRecord } from "../accounts/audit.ts";
 import type { AttemptRecord, EventRecord, MessageRecord, ToolCallRecord } from "../tables/rows.ts";
+import { NOT_DELETED } from "../deletions.ts";
 import { MAX_TRIGRAMS, toTrigrams } from "../../trigrams.ts";
 import { toMatch } from "../tables/text-index.ts";
 import { compareSchema, type SchemaDifference } from "./schema.ts";
@@ -129,9 +130,22 @@ export class Inspection {
     return logs === undefined || logs === 0 ? rows : [...rows, { table: "task_events", parent: "tasks", rows: logs }];
   }
 
-  /** Ids in order, in pages, so that other reads may run in between. */
+  /** Tasks whose deletion has begun and not ended. */
+  halfDeleted(): string[] {
+    return this.#db
+      .prepare<[], string>("SELECT task_id FROM deleted_tasks WHERE purged_at IS NULL ORDER BY task_id")
+      .pluck()
+      .all();
+  }
+
+  /**
+   * Ids in order, in pages, so that other reads may run in between; without tasks whose deletion
+   * has begun, which are incomplete.
+   */
   *taskIds(): Generator<string, void, undefined> {
-    const page = this.#db.prepare<[string], string>(`SELECT id FROM tasks WHERE id > ? ORDER BY id LIMIT ${PAGE}`);
+    const page = this.#db.prepare<[string], string>(
+      `SELECT t.id FROM tasks AS t WHERE t.id > ? AND ${NOT_DELETED} ORDER BY t.id LIMIT ${PAGE}`,
+    );
     for (let last = ""; ;) {
       const ids = page.pluck().all(last);
       yield* ids;

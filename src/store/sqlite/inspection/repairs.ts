@@ -118,7 +118,11 @@ export class Repairs {
   }
 
   renewRev(id: string): void {
-    this.#db.prepare("UPDATE tasks SET rev = (SELECT max(rev) + 1 FROM tasks) WHERE id = ?").run(id);
+    this.#db
+      .prepare(
+        "UPDATE tasks SET rev = (SELECT max(rev) + 1 FROM (SELECT rev FROM tasks UNION ALL SELECT rev FROM deleted_tasks)) WHERE id = ?",
+      )
+      .run(id);
   }
 
   writeSearch(id: string, text: string): void {

@@ -37,16 +37,16 @@ export class CoreCache {
   }
 
   set(id: string, core: TaskCore): void {
-    this.#drop(id);
+    this.drop(id);
     this.#cores.set(id, core);
     this.#text += core.size;
     for (const oldest of this.#cores.keys()) {
       if (this.#cores.size <= MAX_CORES && this.#text <= MAX_CHARACTERS) return;
-      this.#drop(oldest);
+      this.drop(oldest);
     }
   }
 
-  #drop(id: string): void {
+  drop(id: string): void {
     this.#text -= this.#cores.get(id)?.size ?? 0;
     this.#cores.delete(id);
   }

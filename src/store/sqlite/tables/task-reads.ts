@@ -14,6 +14,7 @@ import type {
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
 import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
 import type { ExplainUnreadable } from "../../unreadable.ts";
+import { deletionReads, NOT_DELETED } from "../deletions.ts";
 import { loadReads } from "./load-reads.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
@@ -32,18 +33,19 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
      FROM tasks AS t LEFT JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
   );
   const selectState = db.prepare<[string], rows.StateRow>(
-    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`,
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ? AND ${NOT_DELETED}`,
   );
   const changes = db.prepare<[number, number], rows.StateRow>(
-    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.rev > ? ORDER BY t.rev LIMIT ?`,
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.rev > ? AND ${NOT_DELETED} ORDER BY t.rev LIMIT ?`,
   );
   const userChanges = db.prepare<[string, number, number], rows.StateRow>(
-    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.user_id = ? AND t.rev > ? ORDER BY t.rev LIMIT ?`,
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t
+     WHERE t.user_id = ? AND t.rev > ? AND ${NOT_DELETED} ORDER BY t.rev LIMIT ?`,
   );
   const usedRepositories = db.prepare<[string, number], { id: string; repo: string }>(
     `SELECT t.id, s.repo FROM tasks AS t INDEXED BY tasks_user
      CROSS JOIN task_specs AS s INDEXED BY task_specs_repo_of ON s.task_id = t.id
-     WHERE t.user_id = ? ORDER BY t.id DESC LIMIT ?`,
+     WHERE t.user_id = ? AND ${NOT_DELETED} ORDER BY t.id DESC LIMIT ?`,
   );
   const setting = db.prepare<[string], string>("SELECT value FROM settings WHERE key = ?").pluck();
 
@@ -89,10 +91,11 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
     ...threadReads(db),
     tally: taskTally(db),
     ...transcriptReads(db),
-    setAside: () => aside.list(),
+    setAside: () => aside.list().filter(({ id }) => selectState.get(id) !== undefined),
     ...openReads(db, aside),
     ...queueReads(db, aside),
     ...loadReads(db),
+    ...deletionReads(db),
   };
 }
 

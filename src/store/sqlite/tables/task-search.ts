@@ -6,6 +6,7 @@ import type { Connection, Statement } from "../driver.ts";
 import { PageBuilder, pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type { TaskQuery } from "../../../core/ports/store.ts";
 import { OPEN_STATES, type TaskState } from "../../../core/task.ts";
+import { NOT_DELETED } from "../deletions.ts";
 import { STATE_COLUMNS, type StateRow } from "./rows.ts";
 import { inSlices, textIndex } from "./text-index.ts";
 
@@ -166,7 +167,7 @@ function listOf(query: TaskQuery): { readonly from: string; readonly id: string;
 const OPEN = "t.state NOT IN ('done', 'failed', 'cancelled')";
 
 function stateFilters({ states, asking }: TaskQuery): Filter[] {
-  const filters: Filter[] = asking === true ? [[ASKING]] : [];
+  const filters: Filter[] = asking === true ? [[NOT_DELETED], [ASKING]] : [[NOT_DELETED]];
   if (states?.length === 1) filters.push(["t.state = ?", states[0]]);
   else if (states !== undefined) filters.push(["t.state IN (SELECT value FROM json_each(?))", JSON.stringify(states)]);
   return filters;

@@ -12,6 +12,7 @@ import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import { projectProgress } from "../../progress.ts";
 import { projectEvent, type ProjectionChange } from "../../projection.ts";
 import { isSettledState } from "../../../core/task.ts";
+import { deletionWrites } from "../deletions.ts";
 import { queueWrites } from "./queue.ts";
 import { toProgressRow, type ProgressRow } from "./rows.ts";
 import { transcriptWrites } from "./transcripts.ts";
@@ -33,6 +34,7 @@ export function taskWrites(
   const log = logWrites(db);
   const updateTask = taskUpdate(db);
   const transcripts = transcriptWrites(db);
+  const deletions = deletionWrites(db);
   const insertTask = taskInsert(db);
   const insertSpec = db.prepare("INSERT INTO task_specs (task_id, spec, search) VALUES (?, ?, ?)");
   const findKey = db.prepare<[string, string], { task_id: string; fingerprint: string }>(
@@ -47,7 +49,11 @@ export function taskWrites(
   const ping = db.prepare(
     "INSERT INTO settings (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = 1 - value",
   );
-  const newestRev = db.prepare<[], number | null>("SELECT max(rev) FROM tasks").pluck();
+  const newestRev = db
+    .prepare<[], number | null>(
+      "SELECT max(rev) FROM (SELECT max(rev) AS rev FROM tasks UNION ALL SELECT max(rev) FROM deleted_tasks)",
+    )
+    .pluck();
   /** The newest rev; null = read it from the database. */
   let newest: number | null = null;
   const nextRev = (): number => (newest ?? newestRev.get() ?? 0) + 1;
@@ -92,6 +98,13 @@ export function taskWrites(
     recordExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
     appendRecord: transcripts.appendRecord,
     dropTranscript: transcripts.dropTranscript,
+    beginDeletion(request) {
+      const rev = nextRev();
+      const hasBegun = deletions.beginDeletion(request, rev);
+      if (hasBegun) newest = rev;
+      return hasBegun;
+    },
+    purgeDeletion: deletions.purgeDeletion,
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
     ping: () => void ping.run(PING),
   };

@@ -3,6 +3,7 @@ import type { Connection, Statement } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import { PageBuilder, type Page } from "../../../core/lib/pagination.ts";
 import type { ConversationQuery, Direction } from "../../../core/ports/store.ts";
+import { NOT_DELETED } from "../deletions.ts";
 import * as rows from "./rows.ts";
 
 /** SQLite uses a partial index only if the query repeats its condition literally. */
@@ -10,7 +11,7 @@ const SAID = `type IN ('task.submitted', 'task.state', 'message', 'message.statu
 
 export function threadReads(db: Connection) {
   const tasks = db.prepare<[string], { id: string; user_id: string }>(
-    "SELECT id, user_id FROM tasks INDEXED BY tasks_thread WHERE thread_id = ? ORDER BY id",
+    `SELECT id, user_id FROM tasks AS t INDEXED BY tasks_thread WHERE thread_id = ? AND ${NOT_DELETED} ORDER BY id`,
   );
   const select = `SELECT * FROM task_events INDEXED BY task_events_said WHERE task_id = ? AND ${SAID}`;
   const said: Record<Direction, Statement<[string, number, number], rows.EventRecord>> = {

@@ -17,7 +17,7 @@ import type {
 } from "../../../core/ports/accounts.ts";
 import type { Notification, NotificationProgress, PushDevice, Rung } from "../../../core/ports/notifications.ts";
 import type { AuditEntry } from "../../../core/ports/audit.ts";
-import type { Commit, NewTask } from "../../../core/ports/store.ts";
+import type { Commit, DeletionRequest, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
 import type { ProgressRow } from "../tables/rows.ts";
@@ -39,6 +39,9 @@ export interface TaskWrites {
   setSetting(key: string, value: string | null): void;
   appendRecord(record: NewRecord): AppendResult;
   dropTranscript(taskId: string): void;
+  beginDeletion(request: DeletionRequest): boolean;
+  /** @returns true when no row of the task is left. */
+  purgeDeletion(taskId: string, at: number): boolean;
   /** Flips a reserved setting, so that the whole write path is exercised. */
   ping(): void;
 }

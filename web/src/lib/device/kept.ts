@@ -110,6 +110,18 @@ export async function keepTasks(tasks: readonly WireTask[]): Promise<void> {
   }, undefined);
 }
 
+export async function dropTasks(ids: readonly string[]): Promise<void> {
+  await use(async (db) => {
+    const tx = db.transaction(SEEN, "readwrite");
+    for (const id of ids) {
+      await tx.objectStore("tasks").delete(id);
+      await tx.objectStore("logs").delete(id);
+      await tx.objectStore("parts").delete(ofTask(id));
+    }
+    await tx.done;
+  }, undefined);
+}
+
 // -------------------------------------------------------------- logs
 
 const ofTask = (id: string): IDBKeyRange => IDBKeyRange.bound([id, 0], [id, Number.MAX_SAFE_INTEGER]);

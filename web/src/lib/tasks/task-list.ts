@@ -6,7 +6,7 @@ import { useSyncExternalStore } from "react";
 import type { ConnectionState } from "../../../../src/client/watch.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { client, impatientClient, problemText } from "../client.ts";
-import { keepTasks, readTasks } from "../device/kept.ts";
+import { dropTasks, keepTasks, readTasks } from "../device/kept.ts";
 import { flushOutbox, openOutbox, outbox } from "../device/outbox.ts";
 import { serverNow } from "../server-time.ts";
 import { getPerson } from "../session.ts";
@@ -60,6 +60,16 @@ export function putTask(task: WireTask): void {
   publish();
 }
 
+/** Tasks that were deleted. */
+function forgetTasks(ids: readonly string[]): void {
+  for (const id of ids) {
+    byId.delete(id);
+    unkept.delete(id);
+  }
+  void dropTasks(ids);
+  publish();
+}
+
 function keep(task: WireTask): void {
   unkept.set(task.id, task);
   keeping ??= setTimeout(() => {
@@ -83,7 +93,7 @@ async function watch(signal: AbortSignal): Promise<void> {
   };
   // An operator's list has the tasks of all people.
   const all = getPerson()?.role !== "user";
-  const changes = client.watchTasks({ signal, onConnection, all });
+  const changes = client.watchTasks({ signal, onConnection, onDeleted: forgetTasks, all });
   for await (const task of changes) putTask(task);
 }
 

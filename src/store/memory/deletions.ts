@@ -1,0 +1,50 @@
+/** Deleted tasks in memory: what a task had is gone at once, nothing is removed in parts. */
+import type { DeletedTask, DeletionRequest, Deletions } from "../../core/ports/store.ts";
+import { isSettledState } from "../../core/task.ts";
+import type { Entry } from "./entry.ts";
+
+export interface MemoryDeletions {
+  readonly methods: Deletions;
+  /** @param userId null = of all. */
+  of(userId: string | null): DeletedTask[];
+}
+
+/** @param forget removes all that is stored of the task. */
+export function memoryDeletions(
+  entries: ReadonlyMap<string, Entry>,
+  forget: (taskId: string) => void,
+  nextRev: () => number,
+): MemoryDeletions {
+  const deleted = new Map<string, DeletedTask>();
+  const of = (userId: string | null): DeletedTask[] =>
+    [...deleted.values()].filter((row) => userId === null || row.userId === userId);
+  const methods: Deletions = {
+    async beginDeletion({ taskId, at, by }: DeletionRequest) {
+      const task = entries.get(taskId)?.task;
+      if (task === undefined) return false;
+      const { id, userId, threadId, state, createdAt, updatedAt } = task;
+      for (const other of entries.values())
+        if (other.task.threadId === threadId && !isSettledState(other.task.state)) return false;
+      const settledAt = task.snapshot.context.settledAt ?? updatedAt;
+      const what = { id, userId, threadId, state, createdAt, settledAt };
+      deleted.set(id, { ...what, rev: nextRev(), deletedAt: at, deletedBy: by, purgedAt: null });
+      forget(id);
+      return true;
+    },
+    async purgeDeletion(taskId, at) {
+      const row = deleted.get(taskId);
+      if (row?.purgedAt === null) deleted.set(taskId, { ...row, purgedAt: at });
+      return true;
+    },
+    deletedTask: async (taskId) => deleted.get(taskId) ?? null,
+    async openDeletions(limit) {
+      const open = of(null).filter(({ purgedAt }) => purgedAt === null);
+      return open.toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit);
+    },
+    async deletedSince(userId, afterRev, limit) {
+      const later = of(userId).filter(({ rev }) => rev > afterRev);
+      return later.toSorted((a, b) => a.rev - b.rev).slice(0, limit);
+    },
+  };
+  return { methods, of };
+}
