@@ -45,6 +45,7 @@ function exitForProblem(problem: SlipwayProblem): ExitCode {
 /** Fields of the wire -> what a person typed. */
 const TYPED: Readonly<Record<string, string>> = {
   "budget.minutes": "--minutes",
+  "budget.threadUsd": "--thread-usd",
   "budget.turns": "--turns",
   "budget.usd": "--usd",
   "limits.cpus": "--cpus",

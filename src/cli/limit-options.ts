@@ -5,6 +5,7 @@ import { parseDecimal, parseWholeNumber } from "./io.ts";
 
 export interface LimitOptions {
   readonly usd?: number;
+  readonly threadUsd?: number;
   readonly minutes?: number;
   readonly turns?: number;
   readonly memory?: number;
@@ -15,6 +16,7 @@ export interface LimitOptions {
 export function addLimitOptions(command: Command): Command {
   return command
     .option("--usd <amount>", "budget in US dollars", parseDecimal)
+    .option("--thread-usd <amount>", "budget in US dollars of all tasks of the thread", parseDecimal)
     .option("--minutes <number>", "budget in minutes of work", parseDecimal)
     .option("--turns <number>", "budget in turns of the model", parseWholeNumber)
     .option("--memory <MiB>", "memory of the sandbox", parseWholeNumber)
@@ -23,11 +25,11 @@ export function addLimitOptions(command: Command): Command {
 }
 
 /** Only what was given; the server applies the defaults. */
-export function readLimitOptions({ usd, minutes, turns, memory, cpus, disk }: LimitOptions): {
+export function readLimitOptions({ usd, threadUsd, minutes, turns, memory, cpus, disk }: LimitOptions): {
   budget?: Budget;
   limits?: Limits;
 } {
-  const budget: Budget = withoutUndefined({ usd, minutes, turns });
+  const budget: Budget = withoutUndefined({ usd, threadUsd, minutes, turns });
   const limits: Limits = withoutUndefined({ memoryMb: memory, cpus, diskMb: disk });
   return {
     ...(Object.keys(budget).length === 0 ? {} : { budget }),

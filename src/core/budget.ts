@@ -2,7 +2,7 @@
 import type { Budget, Task } from "./task.ts";
 
 /** Budgets that the model gateway enforces. Minutes are enforced by a deadline. */
-export type BudgetKind = "usd" | "turns";
+export type BudgetKind = "usd" | "turns" | "threadUsd";
 /** What a person can be asked to raise. */
 type AskedKind = BudgetKind | "minutes";
 
@@ -14,6 +14,13 @@ const MOST_MINUTES = 24 * 60;
 /** Question ids contain no dots, so dollars are written in millionths and minutes in ms. */
 const MICRO = 1_000_000;
 const MINUTE_MS = 60_000;
+/** By kind: how its questions are named, and what their ids count in. */
+const ASKED = {
+  usd: { name: "usd", scale: MICRO },
+  turns: { name: "turns", scale: 1 },
+  minutes: { name: "minutes", scale: MINUTE_MS },
+  threadUsd: { name: "thread", scale: MICRO },
+} as const;
 
 export interface BudgetQuestion {
   readonly id: string;
@@ -34,8 +41,11 @@ export type BudgetStanding =
   | { readonly state: "stop"; readonly reason: string };
 
 export const isBudgetQuestion = (id: string): boolean => id.startsWith(PREFIX);
+const isQuestionOf = (kind: AskedKind, id: string): boolean => id.startsWith(`${PREFIX}${ASKED[kind].name}_`);
+/** The question for more dollars of the task's thread. */
+export const isThreadQuestion = (id: string): boolean => isQuestionOf("threadUsd", id);
 /** The question for more working time. */
-export const isTimeQuestion = (id: string): boolean => id.startsWith(`${PREFIX}minutes_`);
+export const isTimeQuestion = (id: string): boolean => isQuestionOf("minutes", id);
 
 /** The budget of the submission, with the amounts that users granted since. */
 export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget => ({
@@ -44,18 +54,20 @@ export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget =
 });
 
 export function formatLimit(kind: AskedKind, amount: number): string {
-  if (kind === "usd") return `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}`;
+  if (kind === "usd" || kind === "threadUsd") return `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}`;
   return kind === "turns" ? `${amount} turns` : `${Number(amount.toFixed(2))} minutes`;
 }
 
 /** The id depends only on kind and limit. @param step the amount that "continue" adds. */
 export function budgetQuestion(kind: AskedKind, limit: number, step: number): BudgetQuestion {
-  const example = kind === "usd" ? "$5" : "20";
-  const scale = { usd: MICRO, turns: 1, minutes: MINUTE_MS }[kind];
+  const isMoney = kind === "usd" || kind === "threadUsd";
+  const example = isMoney ? "$5" : "20";
   const used = kind === "minutes" ? "worked for its" : "used its budget of";
+  const who =
+    kind === "threadUsd" ? "The tasks of this thread have together used their budget of" : `The task has ${used}`;
   return {
-    id: `${PREFIX}${kind}_${Math.round(limit * scale)}`,
-    question: `The task has ${used} ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? Answer with an amount such as ${example} to grant that instead.`,
+    id: `${PREFIX}${ASKED[kind].name}_${Math.round(limit * ASKED[kind].scale)}`,
+    question: `${who} ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? Answer with an amount such as ${example} to grant that instead.`,
     options: ["continue", "stop"],
   };
 }
@@ -96,18 +108,35 @@ export function readBudgetAnswer(
   const answer = text.trim();
   if (NO.test(answer)) return { decision: "stop" };
   if (isTimeQuestion(questionId)) return readTimeAnswer(task, answer);
-  const kind: BudgetKind = questionId.startsWith(`${PREFIX}usd_`) ? "usd" : "turns";
+  if (isThreadQuestion(questionId)) return readThreadAnswer(task, questionId, answer, spent.usd);
+  const kind = isQuestionOf("usd", questionId) ? "usd" : "turns";
   const now = remainingBudget(task);
-  const step = YES.test(answer) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(answer)?.[1] ?? 0);
+  const step = YES.test(answer) ? (task.spec.budget[kind] ?? 0) : readAmount(answer);
   const granted = kind === "usd" ? step : Math.floor(step);
   if (!(granted > 0)) return null;
   const used = kind === "usd" ? spent.usd : spent.requests;
-  const before = now[kind] ?? 0;
+  return { decision: "continue", budget: { ...now, [kind]: raise(now[kind] ?? 0, granted, used) } };
+}
+
+const readAmount = (answer: string): number => Number(AMOUNT.exec(answer)?.[1] ?? 0);
+
+/** The amount counts from what was used, where that is more than the budget. */
+const raise = (before: number, granted: number, used: number): number => {
   const total = before + granted > used ? before + granted : used + granted;
-  return {
-    decision: "continue",
-    budget: { ...now, [kind]: Math.min(LARGEST, Math.round(total * MICRO) / MICRO) },
-  };
+  return Math.min(LARGEST, Math.round(total * MICRO) / MICRO);
+};
+
+/** The question names the limit, which another task of the thread may have been granted. */
+function readThreadAnswer(
+  task: Pick<Task, "spec" | "snapshot">,
+  questionId: string,
+  answer: string,
+  spentUsd: number,
+): BudgetDecision | null {
+  const limit = Number(questionId.split("_").at(-1)) / MICRO;
+  const granted = YES.test(answer) ? (task.spec.budget.threadUsd ?? limit) : readAmount(answer);
+  if (!(granted > 0)) return null;
+  return { decision: "continue", budget: { ...remainingBudget(task), threadUsd: raise(limit, granted, spentUsd) } };
 }
 
 function readTimeAnswer(task: Pick<Task, "spec" | "snapshot">, answer: string): BudgetDecision | null {

@@ -13,6 +13,12 @@ export const budgetSchema = z.strictObject({
     .optional()
     .describe("Minutes of work; the time of people does not count."),
   turns: z.int().positive().max(10_000).optional().describe("Requests to the model."),
+  threadUsd: z
+    .number()
+    .positive()
+    .max(10_000)
+    .optional()
+    .describe("US dollars of all tasks of the thread together, its follow-ups and retries included."),
 });
 export type Budget = z.infer<typeof budgetSchema>;
 

@@ -13,7 +13,13 @@
  * P4 Usage that the worker itself reports is not counted.
  */
 import { holdsSlot } from "../../../machines/fold.ts";
-import { remainingBudget, budgetQuestion, isBudgetQuestion, type BudgetStanding } from "../../core/budget.ts";
+import {
+  remainingBudget,
+  budgetQuestion,
+  isBudgetQuestion,
+  type BudgetKind,
+  type BudgetStanding,
+} from "../../core/budget.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage } from "../../core/error.ts";
@@ -27,11 +33,12 @@ import { assertMaySpend } from "./current-attempt.ts";
 import { BudgetAccounts, findExceeded, type Limit, type Refusal } from "./budget/accounts.ts";
 import { AdmissionQueue } from "./budget/admission-queue.ts";
 import type { QuotaSettings } from "../../core/quotas.ts";
+import { ThreadBudgets } from "./budget/threads.ts";
 import { BudgetWarnings } from "./budget/warnings.ts";
 
 export interface BudgetDeps extends QuotaSettings {
   readonly taskLog: TaskLog;
-  readonly store: Pick<Store, "task" | "eventsOfOthers" | "setting">;
+  readonly store: Pick<Store, "task" | "tasks" | "eventsOfOthers" | "setting">;
   readonly ledger: UsageLedger;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -54,6 +61,7 @@ export function createBudgetService(deps: BudgetDeps): BudgetService {
 class LedgerBudgetService implements BudgetService {
   readonly #deps: BudgetDeps;
   readonly #accounts: BudgetAccounts;
+  readonly #threads: ThreadBudgets;
   readonly #warnings: BudgetWarnings;
   readonly #queue: AdmissionQueue;
   /** By task: the latest refusal. */
@@ -61,7 +69,8 @@ class LedgerBudgetService implements BudgetService {
 
   constructor(deps: BudgetDeps) {
     this.#deps = deps;
-    this.#accounts = new BudgetAccounts(deps);
+    this.#threads = new ThreadBudgets(deps.store, deps.ledger);
+    this.#accounts = new BudgetAccounts({ ...deps, threads: this.#threads });
     this.#warnings = new BudgetWarnings(deps.store);
     this.#queue = new AdmissionQueue({
       ...deps,
@@ -69,6 +78,7 @@ class LedgerBudgetService implements BudgetService {
       onRefusal: (task, refusal) => this.#refuse(task, refusal),
     });
     deps.taskLog.onCommit((task) => {
+      this.#threads.note(task);
       this.#queue.wake(task.id);
       if (holdsSlot(task.snapshot)) return;
       this.#accounts.forget(task.id);
@@ -121,10 +131,11 @@ class LedgerBudgetService implements BudgetService {
 
   async standing(task: Task): Promise<BudgetStanding> {
     const refusal = this.#refusals.get(task.id);
-    const now = refusal !== undefined && isQuestionDue(task, refusal) ? await this.#askForMore(task, refusal) : task;
+    const isDue = refusal !== undefined && (await this.#isQuestionDue(task, refusal));
+    const now = isDue ? await this.#askForMore(task, refusal) : task;
     const { question } = now.snapshot.context;
     if (question !== null && isBudgetQuestion(question.id)) return { state: "asked", questionId: question.id };
-    if (refusal === undefined || (refusal.scope === "task" && !isQuestionDue(now, refusal)))
+    if (refusal === undefined || (refusal.scope !== "day" && !(await this.#isQuestionDue(now, refusal))))
       return { state: "continue" };
     return { state: "stop", reason: refusal.why };
   }
@@ -181,7 +192,7 @@ class LedgerBudgetService implements BudgetService {
 
   async #refuse(task: Task, refusal: Refusal): Promise<void> {
     this.#refusals.set(task.id, refusal);
-    if (refusal.scope === "task") await this.#askForMore(task, refusal);
+    if (refusal.scope !== "day") await this.#askForMore(task, refusal);
   }
 
   /**
@@ -194,16 +205,22 @@ class LedgerBudgetService implements BudgetService {
     for await (const { type, data } of readLogWithoutWorker(store, task.id, 0))
       if (type === "answer" && data["questionId"] === question.id && data["decision"] === "stop") return task;
     const { attempt } = task.snapshot.context;
-    const recorded = await taskLog.record(task.id, (now) => {
+    const recorded = await taskLog.record(task.id, async (now) => {
       const isOpen = now.snapshot.context.question?.id === question.id;
-      const isRaised = (remainingBudget(now)[kind] ?? Infinity) > limit;
+      const isRaised = (await this.#limit(now, kind)) > limit;
       return isOpen || isRaised ? [] : [{ type: "question", data: { ...question }, attempt }];
     });
     return recorded.task;
   }
-}
 
-/** True while the task's own budget is still at the limit that was refused. */
-function isQuestionDue(task: Task, { scope, kind, limit }: Refusal): boolean {
-  return scope === "task" && (remainingBudget(task)[kind] ?? Infinity) <= limit;
+  /** True while the budget of the task or its thread is still at the limit that was refused. */
+  async #isQuestionDue(task: Task, { scope, kind, limit }: Refusal): Promise<boolean> {
+    return scope !== "day" && (await this.#limit(task, kind)) <= limit;
+  }
+
+  async #limit(task: Task, kind: BudgetKind): Promise<number> {
+    const own = remainingBudget(task)[kind] ?? null;
+    const of = kind === "threadUsd" ? await this.#threads.limit(task) : own;
+    return of ?? Infinity;
+  }
 }

@@ -4,7 +4,6 @@
  * direct it is in the table of src/core/roles.ts (rule H12).
  */
 import type { Artifacts } from "../../core/ports/artifacts.ts";
-import { isBudgetQuestion } from "../../core/budget.ts";
 import { isGuardQuestion } from "../../core/values/push-guard.ts";
 import type { TaskCreation, TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -25,7 +24,7 @@ import type { Artifact } from "../../core/values/artifact.ts";
 import { attachmentsOf, TaskAttachments, toContent, type AttachmentDeps } from "./tasks/attachments.ts";
 import { TaskDeletions, type DeletionDeps } from "./tasks/deletions.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
-import { parseBudgetDecision, parseGuardDecision } from "./tasks/decisions.ts";
+import { parseBudgetDecision, parseGuardDecision, readSpent } from "./tasks/decisions.ts";
 import { readPermitted } from "./tasks/permit.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
 import { findRecentRepositories, type UsedRepository } from "./tasks/recent-repositories.ts";
@@ -192,10 +191,11 @@ class OwnedTaskService implements TaskService {
     { questionId, text }: AnswerRequest,
     key: string | null = null,
   ): Promise<Task> {
-    const { question } = (await this.#permit(person, taskId, "direct")).snapshot.context;
+    const asked = await this.#permit(person, taskId, "direct");
+    const { question } = asked.snapshot.context;
     const request = requestOf(person, `answer ${questionId}`, key);
     const guard = isGuardQuestion(questionId) ? parseGuardDecision(question?.options ?? [], text) : {};
-    const spent = isBudgetQuestion(questionId) ? await this.#deps.ledger.spentBy(taskId) : null;
+    const spent = await readSpent(this.#deps, asked, questionId);
     const { events, task } = await this.#deps.taskLog.record(taskId, (now): Proposal[] => {
       const decision = spent === null ? {} : parseBudgetDecision(now, questionId, text, spent);
       return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...guard, ...request } }];

@@ -15,6 +15,7 @@ import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { NO_TOKENS } from "../../../src/broker/model/usage.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import type { Budget, Task } from "../../../src/core/task.ts";
+import { SEED } from "../../support/random.ts";
 import { ALICE, openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";
 
 const MODEL = "claude-opus-5-5";
@@ -161,7 +162,10 @@ async function open(limits: { userDayUsd?: number; dayUsd?: number } = {}): Prom
   const serve = createModelGateway({
     baseUrl: provider.url,
     apiKey: "sk-real",
-    budget: harness.coordinator.budget,
+    budget: {
+      admit: (...args) => harness.coordinator.budget.admit(...args),
+      admitFree: (...args) => harness.coordinator.budget.admitFree(...args),
+    },
     rules: DEFAULT_RULES,
     prices: PRICES,
     rate,
@@ -182,7 +186,10 @@ async function open(limits: { userDayUsd?: number; dayUsd?: number } = {}): Prom
 }
 
 async function working(harness: Harness, budget: Budget): Promise<Task> {
-  const { id } = await harness.submit({ budget });
+  return await begun(harness, await harness.submit({ budget }));
+}
+
+async function begun(harness: Harness, { id }: Task): Promise<Task> {
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
@@ -301,6 +308,42 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
   });
   // A silent provider is left by the worker, or the test would wait for the gateway's own limit.
   const leaving = plan.map((one) => (one.deed === "silent" ? { ...one, leavesMs: one.leavesMs ?? 40 } : one));
+
+  it(
+    "with any worker and any provider, for a thread: a task, a killed coordinator and two retries in a row",
+    { timeout: 120_000 },
+    async () => {
+      const rounds = fc.record({
+        plans: fc.array(leaving, { minLength: 6, maxLength: 12 }),
+        threadUsd: fc.double({ min: 0.02, max: 0.5, noNaN: true }),
+      });
+      await fc.assert(
+        fc.asyncProperty(rounds, async ({ plans, threadUsd }) => {
+          const house = await open();
+          const { harness } = house;
+          const ids: string[] = [];
+          for (let n = 0; n < 3; n += 1) {
+            const last = ids.at(-1);
+            if (n === 1) await harness.restart();
+            const task =
+              last === undefined
+                ? await working(harness, { threadUsd })
+                : await begun(harness, await harness.coordinator.tasks.retry(ALICE, last, {}));
+            ids.push(task.id);
+            await Promise.all(plans.filter((_, i) => i % 3 === n).map((one) => send(house, task, one)));
+            await harness.coordinator.tasks.cancel(ALICE, task.id, true);
+            await harness.until(task.id, "cancelled");
+          }
+          await quietly(house);
+          const booked = await Promise.all(ids.map((id) => harness.ledger.spentBy(id)));
+          const billed = total(house.provider.bills);
+          expect(booked.reduce((sum, { usd }) => sum + usd, 0)).toBeGreaterThanOrEqual(billed - 1e-9);
+          expect(billed).toBeLessThan(threadUsd + Math.max(0, ...plans.map(bill)) + 1e-9);
+        }),
+        { numRuns: 6, seed: SEED },
+      );
+    },
+  );
 
   it(
     "with any worker and any provider, for a task, a person's day and the installation's day",

@@ -269,6 +269,51 @@ describe("[G5] a budget that is used up is a question", () => {
   });
 });
 
+describe("[G5] the budget of a thread that is used up", () => {
+  it("is asked for in the task that needs it, counts follow-ups, retries and a killed coordinator, and is raised for all", async () => {
+    const { harness, ask } = await open();
+    const end = async (id: string): Promise<void> => {
+      const failed = { code: "agent_stuck", message: "No.", evidence: null };
+      await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["failed", failed]);
+      await harness.until(id, "failed");
+    };
+    const spent = async (...tasks: readonly Task[]): Promise<number> => {
+      const all = await Promise.all(tasks.map(({ id }) => harness.ledger.spentBy(id)));
+      return all.reduce((sum, { usd }) => sum + usd, 0);
+    };
+    const goOn = async (task: Task): Promise<Task> => {
+      await ready(harness, task.id);
+      return await harness.until(task.id, "running.working");
+    };
+    const first = await working(harness, {});
+    expect(await ask(first)).toBe("answered");
+    const one = await spent(first);
+    await end(first.id);
+
+    const limit = Number((one * 2.5).toFixed(6));
+    const second = await goOn(await harness.coordinator.tasks.retry(ALICE, first.id, { budget: { threadUsd: limit } }));
+    expect(await ask(second)).toBe("answered");
+    await harness.restart();
+    await end(second.id);
+    const third = await goOn(await harness.coordinator.tasks.retry(ALICE, second.id, {}));
+    await ask(third);
+    expect(await ask(third)).toMatchObject(REFUSED);
+    const asked = await harness.task(third.id);
+    const id = `budget_thread_${Math.round(limit * 1e6)}`;
+    expect(asked.snapshot.context.question).toMatchObject({ id });
+    expect(await standing(harness, third.id)).toEqual({ state: "asked", questionId: id });
+    expect(await spent(first, second, third)).toBeLessThan(limit + one * 1.5);
+
+    expect(remainingBudget(await answer(harness, asked, "$5")).threadUsd).toBeGreaterThan(5);
+    expect(await standing(harness, third.id)).toEqual({ state: "continue" });
+    expect(await ask(third)).toBe("answered");
+    await end(third.id);
+    // An earlier task that is retried has the raised budget as well.
+    const fourth = await goOn(await harness.coordinator.tasks.retry(ALICE, second.id, {}));
+    expect(await ask(fourth)).toBe("answered");
+  });
+});
+
 describe("[G5] minutes that are used up are a question", () => {
   const MINUTE = 60_000;
   const END = { code: "deadline_exceeded", message: "", evidence: null };

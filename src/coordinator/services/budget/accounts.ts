@@ -7,6 +7,7 @@ import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.t
 import type { Clock } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { Task } from "../../../core/task.ts";
+import type { ThreadBudgets } from "./threads.ts";
 import { readQuotas, startOfDay, startOfMonth, type QuotaSettings } from "../../../core/quotas.ts";
 
 export interface Account {
@@ -27,8 +28,8 @@ export interface OpenRequest {
 }
 
 export interface Limit {
-  /** Only the task's own budget can be raised by an answer. */
-  readonly scope: "task" | "day";
+  /** The budgets of the task and of its thread can be raised by an answer. */
+  readonly scope: "task" | "thread" | "day";
   /** For people: whose budget. */
   readonly name: string;
   readonly account: Account;
@@ -47,6 +48,7 @@ export interface Refusal {
 export interface BudgetAccountsDeps extends QuotaSettings {
   readonly ledger: UsageLedger;
   readonly store: Pick<Store, "setting">;
+  readonly threads: ThreadBudgets;
   readonly clock: Clock;
   readonly dayUsd: number | null;
 }
@@ -59,12 +61,19 @@ export class BudgetAccounts {
     this.#deps = deps;
   }
 
-  /** The task's own limit, then those of the day. */
+  /** The task's own limit, that of its thread, then those of the day. */
   async limits(task: Task): Promise<Limit[]> {
     const { usd = null, turns = null } = remainingBudget(task);
     const account = await this.#account(`task ${task.id}`, () => this.#deps.ledger.spentBy(task.id));
     const own: Limit = { scope: "task", name: "The task's budget", account, usd, requests: turns };
-    return [own, ...(await this.dayLimits(task.userId))];
+    return [own, await this.#threadLimit(task), ...(await this.dayLimits(task.userId))];
+  }
+
+  /** Also without a limit: a later task of the thread may bring one. */
+  async #threadLimit(task: Task): Promise<Limit> {
+    const { threads } = this.#deps;
+    const account = await this.#account(`thread ${task.threadId}`, () => threads.spent(task.threadId));
+    return { scope: "thread", name: "The thread's budget", account, usd: await threads.limit(task), requests: null };
   }
 
   async dayLimits(userId: string): Promise<Limit[]> {
@@ -84,6 +93,7 @@ export class BudgetAccounts {
     ];
   }
 
+  /** A thread is kept: requests of another of its tasks may be under way. */
   forget(taskId: string): void {
     this.#accounts.delete(`task ${taskId}`);
   }
@@ -108,7 +118,8 @@ export class BudgetAccounts {
 /** The first limit that is reached by what was spent so far; null when none is. */
 export function findExceeded(limits: readonly Limit[]): Refusal | null {
   for (const limit of limits)
-    if (limit.usd !== null && sum(limit.account, "usd") >= limit.usd) return toRefusal(limit, "usd", limit.usd);
+    if (limit.usd !== null && sum(limit.account, "usd") >= limit.usd)
+      return toRefusal(limit, limit.scope === "thread" ? "threadUsd" : "usd", limit.usd);
   return null;
 }
 
