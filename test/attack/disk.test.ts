@@ -2,6 +2,8 @@
  * Item 77 on whole tasks: a task that fills its disk does not affect other tasks, receives the
  * reason, and its work is kept.
  */
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
 import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
 import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions } from "../support/docker/attacker.ts";
@@ -110,6 +112,49 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       sandbox: "docker",
       env: { SLIPWAY_TRUSTED_REPO_HOSTS: stage.upstream.host, SLIPWAY_SECRET_KEY: SECRETS.secretKey, ...env },
     });
+
+  it("[D10] [Y5] on a disk that is smaller than the promises a task waits for its room; where more is promised, the task that takes most is ended", async ({
+    skip,
+  }) => {
+    await open({ env: { SLIPWAY_WARM: "0" } });
+    await needsLoops(skip);
+    await stage.server.kill("SIGTERM");
+    const disks = disksDir(stage.data);
+    mkdirSync(disks, { recursive: true, mode: 0o700 });
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=200m", "tmpfs", disks]);
+    try {
+      const serve = { SLIPWAY_DISK_MB: "120", SLIPWAY_WARM: "0", SLIPWAY_MIN_FREE_MB: "64", SLIPWAY_SALVAGE_MB: "8" };
+      const strict = await again(serve);
+      const sleeper = [{ bash: "sleep 3; echo work > work.txt" }, { finish: { title: "Work", summary: "Done." } }];
+      const first = await submitTo(strict, sleeper);
+      const second = await submitTo(strict, sleeper);
+      await eventually(async () => ((await strict.task(second)).wait?.reason === "disk_low" ? true : null), "it waits");
+      for (const id of [first, second])
+        await eventually(async () => ((await strict.task(id)).state === "done" ? true : null), "both are done");
+      await strict.kill("SIGTERM");
+
+      const generous = await again({ ...serve, SLIPWAY_MIN_FREE_MB: "180", SLIPWAY_DISK_OVERCOMMIT: "32" });
+      const write = "dd if=/dev/urandom of=big bs=1M conv=fsync";
+      const greedy = await submitTo(generous, [{ bash: `${write} count=110; sleep 60` }], { maxAttempts: 1 });
+      const modest = await submitTo(generous, [{ bash: `${write} count=5; rm big` }, ...sleeper]);
+      const ended = await eventually(
+        async () => ((await generous.task(greedy)).settledAt === null ? null : await generous.task(greedy)),
+        "the largest is ended",
+      );
+      expect(ended.state).toBe("failed");
+      expect(JSON.stringify(await generous.events(greedy))).toMatch(/disk_full.*no workspace took more of it/);
+      await eventually(async () => ((await generous.task(modest)).state === "done" ? true : null), "the other is done");
+      await generous.kill("SIGTERM");
+    } finally {
+      execFileSync("umount", ["--lazy", disks]);
+    }
+  }, 180_000);
+
+  type Server = Awaited<ReturnType<typeof again>>;
+  async function submitTo(server: Server, script: readonly object[], more: object = {}): Promise<string> {
+    const task = { repo: stage.repo.url, prompt: "x", agent: "scripted", script, ...more };
+    return ((await server.call("POST", "/v1/tasks", task)).body as WireTask).id;
+  }
 
   it("[D2] [D3] killed between the steps that make a disk, a restart ends in done; a task cancelled in between leaves nothing", async ({
     skip,
