@@ -122,6 +122,8 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly allowedOrigins: readonly string[];
   readonly retentionDays: number;
   readonly auditDays: number;
+  /** Null = settled tasks are kept. */
+  readonly tasksExpireDays: number | null;
   readonly mirrorDays: number;
   /** Largest workspace that is salvaged, MiB before compression. */
   readonly salvageMb: number;
@@ -278,10 +280,13 @@ function readSetupEgress(read: Read, offered: Config["egress"]): Egress {
   return chosen;
 }
 
-function readRetention(read: Read): Pick<Config, "retentionDays" | "auditDays" | "mirrorDays" | "salvageMb"> {
+type Retention = "retentionDays" | "auditDays" | "tasksExpireDays" | "mirrorDays" | "salvageMb";
+
+function readRetention(read: Read): Pick<Config, Retention> {
   return {
     retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     auditDays: read("auditDays", whole(1, 36_500), "a number of days from 1 to 36500") ?? 400,
+    tasksExpireDays: read("tasksExpireDays", whole(1, 36_500), "a number of days from 1 to 36500"),
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
   };

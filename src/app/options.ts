@@ -242,6 +242,12 @@ export const SETTINGS = {
     argument: "days",
     help: "repositories and artifacts of settled tasks are kept this long (30)",
   },
+  tasksExpireDays: {
+    env: "SLIPWAY_TASKS_EXPIRE_DAYS",
+    flag: "tasks-expire-days",
+    argument: "days",
+    help: "delete tasks so many days after their end (never)",
+  },
   auditDays: { env: "SLIPWAY_AUDIT_DAYS", flag: "audit-days", argument: "days", help: "age of audit rows (400)" },
   mirrorDays: {
     env: "SLIPWAY_MIRROR_DAYS",

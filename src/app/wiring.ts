@@ -59,8 +59,7 @@ const ENGINE_SEEN = "sandbox.engine_seen";
 const CHECK_MS = 2_500;
 const DAY_MS = 24 * 3_600_000;
 /** For tasks that name no limits. */
-const DEFAULT_MEMORY_MB = 4_096;
-const DEFAULT_CPUS = 2;
+const DEFAULT_LIMITS = { memoryMb: 4_096, cpus: 2 };
 
 export interface CoordinatorParts {
   readonly config: Config;
@@ -172,6 +171,7 @@ function readCoordinatorSettings(config: Config) {
     quotas: config.quotas,
     userDayUsd: config.userDayUsd,
     dayUsd: config.dayUsd,
+    tasksExpireDays: config.tasksExpireDays,
     retentionMs: config.retentionDays * DAY_MS,
     mirrorMs: config.mirrorDays * DAY_MS,
     maxLimits: getMaxLimits(config),
@@ -329,8 +329,8 @@ async function openDocker(
     report,
     transport: config.transport,
     pool: { size: config.warm, dir: new SocketDirs(join(dir, "run"), instance, null).base() },
-    memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),
-    cpus: Math.min(DEFAULT_CPUS, cpus),
+    memoryMb: Math.min(DEFAULT_LIMITS.memoryMb, memoryMb),
+    cpus: Math.min(DEFAULT_LIMITS.cpus, cpus),
     disk: { mode: config.disk, dir: join(dir, "disks"), defaultMb: config.diskMb },
     crashpoint,
   });

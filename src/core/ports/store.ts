@@ -193,6 +193,11 @@ export interface Deletions {
   deletedTask(taskId: string): Promise<DeletedTask | null>;
   /** Deletions that have begun and not ended, the oldest tasks first. */
   openDeletions(limit: number): Promise<DeletedTask[]>;
+  /**
+   * Tasks that settled before `before` (epoch ms), and of whose thread none is open; those that
+   * settled first come first.
+   */
+  tasksToExpire(before: number, limit: number): Promise<string[]>;
   /** Deletions of one owner (null = of all) with a rev above `afterRev`, in their order. */
   deletedSince(userId: string | null, afterRev: number, limit: number): Promise<DeletedTask[]>;
 }

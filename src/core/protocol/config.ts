@@ -36,6 +36,10 @@ export const capabilitiesSchema = z.strictObject({
     .array(z.string())
     .nullable()
     .describe("Images that may be chosen, names or prefixes followed by `*`; null = the sandbox has no images."),
+  tasksExpireDays: z
+    .int()
+    .nullable()
+    .describe("Tasks are deleted so many days after their end; null = they are kept until somebody deletes them."),
   prices: z
     .record(z.string(), z.array(priceSchema))
     .describe("By model, in bands of ascending size: what the server charges against budgets."),

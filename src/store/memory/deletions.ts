@@ -18,13 +18,20 @@ export function memoryDeletions(
   const deleted = new Map<string, DeletedTask>();
   const of = (userId: string | null): DeletedTask[] =>
     [...deleted.values()].filter((row) => userId === null || row.userId === userId);
+  const isOpen = (threadId: string): boolean =>
+    [...entries.values()].some(({ task }) => task.threadId === threadId && !isSettledState(task.state));
   const methods: Deletions = {
+    async tasksToExpire(before, limit) {
+      const endOf = ({ task }: Entry): number => task.snapshot.context.settledAt ?? Infinity;
+      const old = [...entries.values()].filter((entry) => endOf(entry) < before && !isOpen(entry.task.threadId));
+      const inOrder = old.toSorted((a, b) => endOf(a) - endOf(b) || (a.task.id < b.task.id ? -1 : 1));
+      return inOrder.slice(0, limit).map(({ task }) => task.id);
+    },
     async beginDeletion({ taskId, at, by }: DeletionRequest) {
       const task = entries.get(taskId)?.task;
       if (task === undefined) return false;
       const { id, userId, threadId, state, createdAt, updatedAt } = task;
-      for (const other of entries.values())
-        if (other.task.threadId === threadId && !isSettledState(other.task.state)) return false;
+      if (isOpen(threadId)) return false;
       const settledAt = task.snapshot.context.settledAt ?? updatedAt;
       const what = { id, userId, threadId, state, createdAt, settledAt };
       deleted.set(id, { ...what, rev: nextRev(), deletedAt: at, deletedBy: by, purgedAt: null });

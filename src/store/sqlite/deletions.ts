@@ -43,7 +43,19 @@ export function deletionReads(db: Connection) {
   const since = db.prepare<[number, string | null, number], DeletedRow>(
     "SELECT * FROM deleted_tasks WHERE rev > ? AND user_id = coalesce(?, user_id) ORDER BY rev LIMIT ?",
   );
+  const old = db
+    .prepare<[number, number], string>(
+      `SELECT t.id FROM tasks AS t INDEXED BY tasks_ended
+       WHERE t.settled_at IS NOT NULL AND t.settled_at < ? AND t.state IN ('done', 'failed', 'cancelled')
+         AND ${NOT_DELETED} AND NOT EXISTS (
+           SELECT 1 FROM tasks AS o INDEXED BY tasks_thread_open
+           WHERE o.thread_id = t.thread_id AND o.state NOT IN ('done', 'failed', 'cancelled')
+         )
+       ORDER BY t.settled_at, t.id LIMIT ?`,
+    )
+    .pluck();
   return {
+    tasksToExpire: (before: number, limit: number): string[] => old.all(before, limit),
     deletedTask(taskId: string): DeletedTask | null {
       const row = one.get(taskId);
       return row === undefined ? null : toDeletedTask(row);

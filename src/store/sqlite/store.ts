@@ -270,6 +270,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     records: async (taskId, after, bytes) => reads.records(taskId, after, bytes),
     lastRecord: async (taskId) => reads.lastRecord(taskId),
     setAside: async () => reads.setAside(),
+    tasksToExpire: async (before, limit) => reads.tasksToExpire(before, limit),
     deletedTask: async (taskId) => reads.deletedTask(taskId),
     openDeletions: async (limit) => reads.openDeletions(limit),
     deletedSince: async (...place) => reads.deletedSince(...place),

@@ -122,4 +122,19 @@ export function deletionsContract(
     await sweep(task.id);
     expect(await notifications.notification("ntf_1")).toBeNull();
   });
+
+  it("[M1] [R8] tasks that settled before a time are found, the oldest first, unless their thread is open", async () => {
+    const { store } = get();
+    const [first, second] = [await settled(), await settled()];
+    const open = await create(store);
+    const end = second.snapshot.context.settledAt ?? 0;
+    expect(await store.tasksToExpire(end + 1, 9)).toEqual([first.id, second.id]);
+    expect(await store.tasksToExpire(end + 1, 1)).toEqual([first.id]);
+    expect(await store.tasksToExpire(0, 9)).toEqual([]);
+    await create(store, { threadId: first.threadId, parentId: first.id });
+    expect(await store.tasksToExpire(end + 1, 9)).toEqual([second.id]);
+    await begin(second.id);
+    expect(await store.tasksToExpire(end + 1, 9)).toEqual([]);
+    expect((await store.task(open.id))?.state).toBe("queued");
+  });
 }

@@ -47,6 +47,8 @@ CREATE INDEX task_specs_repo_of ON task_specs (task_id, repo);
 
 CREATE INDEX tasks_due ON tasks (due_at, id) WHERE due_at IS NOT NULL;
 
+CREATE INDEX tasks_ended ON tasks (settled_at, id) WHERE settled_at IS NOT NULL;
+
 CREATE INDEX tasks_open ON tasks (created_at, id) WHERE state NOT IN ('done', 'failed', 'cancelled');
 
 CREATE INDEX tasks_queue ON tasks (rank, id, user_id) WHERE state = 'queued';

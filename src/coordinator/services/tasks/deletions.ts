@@ -23,7 +23,10 @@ import { readTasks } from "../../read-lists.ts";
 import { readPermitted } from "./permit.ts";
 
 export interface DeletionDeps {
-  readonly store: Pick<Store, "task" | "tasks" | "beginDeletion" | "purgeDeletion" | "deletedTask" | "openDeletions">;
+  readonly store: Pick<
+    Store,
+    "task" | "tasks" | "beginDeletion" | "purgeDeletion" | "deletedTask" | "openDeletions" | "tasksToExpire"
+  >;
   readonly repos: Pick<Repositories, "remove">;
   readonly artifacts: Pick<Artifacts, "remove">;
   readonly attachments?: Pick<Attachments, "usage" | "release">;
@@ -31,14 +34,21 @@ export interface DeletionDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Days after which settled tasks are deleted; null or absent = none are. */
+  readonly tasksExpireDays?: number | null;
 }
 
+const DAY_MS = 24 * 3_600_000;
+/** Between two looks for tasks that have expired, ms. */
+const EXPIRY_MS = 3_600_000;
 /** Deletions that one pass takes up. */
 const AT_ONCE = 200;
 
 export class TaskDeletions {
   readonly #deps: DeletionDeps;
   readonly #threads = new KeyedMutex();
+  /** When expired tasks are looked for next, epoch ms. */
+  #expiryAt = 0;
 
   constructor(deps: DeletionDeps) {
     this.#deps = deps;
@@ -85,14 +95,32 @@ export class TaskDeletions {
     });
   }
 
-  /** Goes on with deletions that have begun and not ended. */
+  /**
+   * Goes on with deletions that have begun and not ended, and once an hour begins those of tasks
+   * that have expired.
+   */
   async resume(signal: AbortSignal): Promise<void> {
+    await this.#expire(signal);
     while (!signal.aborted) {
       const open = await this.#deps.store.openDeletions(AT_ONCE);
       const ended = await this.#purge(open, signal);
       // The next tick tries those that fail.
       if (ended < AT_ONCE) return;
     }
+  }
+
+  async #expire(signal: AbortSignal): Promise<void> {
+    const { store, clock, tasksExpireDays: days = null } = this.#deps;
+    const now = clock.now();
+    if (days === null || now < this.#expiryAt) return;
+    for (let removed = AT_ONCE; removed === AT_ONCE && !signal.aborted;) {
+      removed = 0;
+      for (const id of await store.tasksToExpire(now - days * DAY_MS, AT_ONCE)) {
+        const task = signal.aborted ? null : await store.task(id);
+        if (task !== null && (await this.remove(task, null))) removed += 1;
+      }
+    }
+    this.#expiryAt = now + EXPIRY_MS;
   }
 
   /** @returns how many have ended. */

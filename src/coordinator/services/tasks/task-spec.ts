@@ -59,6 +59,8 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly maxLimits: MaxLimits;
   /** Images that may be chosen; null = the sandbox has no images. */
   readonly images: readonly string[] | null;
+  /** Settled tasks that are older are deleted; null or absent = none are. */
+  readonly tasksExpireDays?: number | null;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -79,6 +81,7 @@ export function describeCapabilities(
     pullRequests: { default: rest.pullRequest ?? "none", forges },
     attachments: attachments && { ...attachments, count: MAX_ATTACHMENTS },
     images: images && [...images],
+    tasksExpireDays: rest.tasksExpireDays ?? null,
     prices: findPrices(options),
     defaults: { maxAttempts: MAX_ATTEMPTS, minutes: policy.wallMs / 60_000 },
     limits: {

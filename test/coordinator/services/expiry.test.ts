@@ -1,0 +1,30 @@
+import { expect, it } from "vitest";
+import { memoryBus } from "../../../src/app/memory-bus.ts";
+import { TaskDeletions } from "../../../src/coordinator/services/tasks/deletions.ts";
+import { noCrash } from "../../../src/core/lib/runtime/crashpoint.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
+import { openMemoryStore } from "../../../src/store/memory/store.ts";
+import { claim, create, fail, move, ready } from "../../contract/tasks.ts";
+import { quiet } from "../../support/coordinator/harness.ts";
+
+const DAY = 24 * 3_600_000;
+
+it("[R8] tasks are deleted so many days after their end, and until then they are kept", async () => {
+  const { store } = openMemoryStore();
+  const task = await move(store, await create(store), claim, ready, fail("refused"));
+  const end = task.snapshot.context.settledAt ?? 0;
+  const removed: string[] = [];
+  let now = end + 6 * DAY;
+  const files = { remove: async (id: string) => void removed.push(id) };
+  const parts = { store, repos: files, artifacts: files, bus: memoryBus(), log: quiet, crashpoint: noCrash };
+  const deletions = new TaskDeletions({ ...parts, clock: { ...systemClock, now: () => now }, tasksExpireDays: 7 });
+  const { signal } = new AbortController();
+  await deletions.resume(signal);
+  expect((await store.task(task.id))?.state).toBe("failed");
+  // The next look is an hour later.
+  now = end + 7 * DAY + 1;
+  await deletions.resume(signal);
+  expect(await store.deletedTask(task.id)).toMatchObject({ deletedBy: null, purgedAt: now });
+  expect(removed).toEqual([task.id, task.id]);
+  expect(await store.task(task.id)).toBeNull();
+});
