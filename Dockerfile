@@ -47,8 +47,8 @@ RUN npm run build && npm prune --omit=dev
 
 # ---------------------------------------------------------------- coordinator
 FROM ${BASE} AS coordinator
-RUN if ! { command -v git && command -v tini && [ -e /etc/ssl/certs/ca-certificates.crt ]; } >/dev/null; then \
-      apt-get update && apt-get install -y --no-install-recommends git ca-certificates tini && rm -rf /var/lib/apt/lists/*; \
+RUN if ! { command -v git && command -v tini && command -v ssh-keygen && [ -e /etc/ssl/certs/ca-certificates.crt ]; } >/dev/null; then \
+      apt-get update && apt-get install -y --no-install-recommends git ca-certificates tini openssh-client && rm -rf /var/lib/apt/lists/*; \
     fi
 WORKDIR /app
 COPY --from=build /app/package.json /app/Dockerfile ./

@@ -202,6 +202,12 @@ export const SETTINGS = {
     argument: "identity",
     help: '"Name <e-mail>" of commits, or "person": who asked for the work (Slipway, the person as co-author)',
   },
+  signingKeyFile: {
+    env: "SLIPWAY_SIGNING_KEY_FILE",
+    flag: "signing-key-file",
+    argument: "file",
+    help: "SSH key that signs the commits that are pushed; it stays on the server (none)",
+  },
   images: {
     env: "SLIPWAY_IMAGES",
     flag: "images",

@@ -51,14 +51,14 @@ import { logTasks } from "./monitoring/day-log.ts";
 import { openMetrics, type Metrics, type MetricSources } from "./monitoring/metrics.ts";
 import { deriveSecret, loadOperatorToken, newSetupToken, openSecretKey } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
-import { findWebApp, systemIds, version } from "./system.ts";
+import { checkSigningKey } from "../git/branch/sign.ts";
+import { findWebApp, rememberSlots, systemIds, version } from "./system.ts";
 import {
   checkAgent,
   createFirstAdmin,
   describeSandbox,
   openCoordinator,
   openServerSandbox,
-  rememberSlots,
   type CoordinatorParts,
 } from "./wiring.ts";
 
@@ -103,6 +103,7 @@ const logOptions = ({ logLevel: level }: Config): pino.LoggerOptions => ({
 /** @throws SlipwayError config_invalid, locked, newer_schema. Nothing is open afterwards (A1). */
 export async function serve(config: Config, hooks: ServeHooks = {}): Promise<RunningServer> {
   checkAgent(config);
+  if (config.signingKeyFile !== null) await checkSigningKey(config.signingKeyFile);
   const disposers = new Disposers();
   const lines = hooks.log ?? pino(logOptions(config), pino.destination({ dest: 2, sync: false }));
   const log = limitLogRate(lines, systemClock);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
+import type { Store } from "../core/ports/store.ts";
 
 /** The version in package.json. */
 export function version(): string {
@@ -47,4 +48,12 @@ export function systemIds(clock: Clock = systemClock, after = 0): Ids {
 export function findWebApp(): string | null {
   const dir = join(packageRoot(), "dist", "web");
   return existsSync(join(dir, "index.html")) ? dir : null;
+}
+
+/**
+ * The largest number of slots that this installation ever had: `doctor` checks rule D4 against it.
+ */
+export async function rememberSlots(store: Store, max: number): Promise<void> {
+  const before = Number((await store.setting("slots.max")) ?? 0);
+  if (!(max <= before)) await store.setSetting("slots.max", String(max));
 }

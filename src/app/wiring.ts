@@ -90,6 +90,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     guard: config.guard,
     floorMb: getFetchFloorMb(config),
     crashpoint,
+    signingKeyFile: config.signingKeyFile ?? undefined,
   });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   parts.disposers.add(() => repos.close());
@@ -389,12 +390,4 @@ export async function createFirstAdmin({ admin }: Config, sessions: Sessions): P
   if (weakness !== null)
     throw new SlipwayError("config_invalid", `SLIPWAY_ADMIN_PASSWORD ${weakness}: choose several words.`);
   await sessions.createUser({ ...admin, role: "admin" });
-}
-
-/**
- * The largest number of slots that this installation ever had: `doctor` checks rule D4 against it.
- */
-export async function rememberSlots(store: Store, max: number): Promise<void> {
-  const before = Number((await store.setting("slots.max")) ?? 0);
-  if (!(max <= before)) await store.setSetting("slots.max", String(max));
 }

@@ -14,6 +14,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import type { Readable } from "node:stream";
 import { GitError } from "../core/lib/git-error.ts";
 import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
@@ -50,7 +51,7 @@ export interface GitCall {
   /** Local repositories of ours may be read by path. */
   readonly local?: boolean;
   /** Standard input; empty by default. */
-  readonly input?: string;
+  readonly input?: string | Readable;
   /**
    * The output is cut after this many bytes, and git is stopped. Without it, more than 16 MiB is an
    * error.

@@ -161,9 +161,13 @@ export async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: FileReq
   }
 }
 
-/** Files and links of a commit; null when the list is too long to read. */
+/** Files and links of a commit, by its full SHA; null when the list is too long to read. */
 export async function listFileIds(git: Git, cwd: string, sha: string): Promise<FileId[] | null> {
-  const { text, truncated } = await git({ cwd, args: ["ls-tree", "-r", "-z", sha], maxBytes: TREE_BYTES });
+  const { text, truncated } = await git({
+    cwd,
+    args: ["ls-tree", "-r", "-z", "--end-of-options", sha],
+    maxBytes: TREE_BYTES,
+  });
   if (truncated) return null;
   return text.split("\0").flatMap((line) => {
     const [, mode, object, path] = /^(\d{6}) \w+ ([0-9a-f]{40,64})\t(.*)$/s.exec(line) ?? [];

@@ -15,6 +15,7 @@ import { SecretSearch } from "./branch/guard/secret-search.ts";
 import { RepositoryProber } from "./branch/probe.ts";
 import { push } from "./branch/push.ts";
 import { mergeAll } from "./packs.ts";
+import { openSigning } from "./branch/sign.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { TransferWatch } from "./transfer-watch.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
@@ -35,12 +36,20 @@ export interface RepositoriesOptions {
    */
   readonly isOwner?: boolean;
   readonly crashpoint?: Crashpoint;
+  /** The SSH key that signs what is pushed; absent = nothing is signed. */
+  readonly signingKeyFile?: string | undefined;
 }
 
 /** Comparisons at once: each may take some hundred MiB and one core. */
 const COMPARISONS = { concurrency: 2, maxWaiting: 32, maxSize: 32 * 2 ** 20 } as const;
 
 const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
+
+/** @throws SlipwayError `invalid_request` for anything but a full SHA. */
+function requireCommit(sha: string): string {
+  if (COMMIT.test(sha)) return sha;
+  throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+}
 
 /** UTF-16 units, and a constant for the rest of each file. */
 function sizeOfDiff({ files }: Diff): number {
@@ -57,8 +66,10 @@ export function openRepositories({
   floorMb = 0,
   isOwner = true,
   crashpoint = noCrash,
+  signingKeyFile,
 }: RepositoriesOptions): Repositories {
   const git = openGit(dir, limits);
+  const sign = openSigning(git, signingKeyFile);
   const search = new SecretSearch();
   const openedAt = Date.now();
   const allBinary = join(dir, "binary.attributes");
@@ -72,8 +83,7 @@ export function openRepositories({
 
   /** Validates both SHAs and returns the path of the task repository. */
   function validateRange(taskId: string, base: string, head: string): string {
-    if (!COMMIT.test(base) || !COMMIT.test(head))
-      throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+    [base, head].forEach(requireCommit);
     if (!tasks.exists(taskId))
       throw new SlipwayError("expired", "The task's repository is no longer kept. The pushed branch has the work.");
     return tasks.path(taskId);
@@ -102,14 +112,9 @@ export function openRepositories({
       return path;
     },
     resolve: tasks.resolve,
-    file: async (taskId, sha, path, maxBytes) => {
-      if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
-      return await readFileAt(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
-    },
-    fileIds: async (taskId, sha) => {
-      if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
-      return await listFileIds(git, tasks.path(taskId), sha);
-    },
+    file: async (taskId, sha, path, maxBytes) =>
+      await readFileAt(git, { cwd: tasks.path(taskId), sha: requireCommit(sha), path, maxBytes }),
+    fileIds: async (taskId, sha) => await listFileIds(git, tasks.path(taskId), requireCommit(sha)),
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     compareBranch: ({ taskId, ...call }, signal) =>
       compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
@@ -118,6 +123,7 @@ export function openRepositories({
       return inspectChange(git, search, { cwd, base, head, rules: guard, secrets }, signal);
     },
     leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: tasks.path(taskId) }, signal),
+    sign: ({ taskId, ...work }, signal) => sign({ ...work, cwd: tasks.path(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
     diff: readCachedDiff,

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { SlipwayError } from "../core/error.ts";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import type { Diff, FileId, Repositories, RepositoryProbe } from "../core/ports/repositories.ts";
+import type { Diff, FileId, Repositories, RepositoryFile, RepositoryProbe } from "../core/ports/repositories.ts";
 import type { Finding } from "../core/values/push-guard.ts";
 
 /** Failure codes for the next calls of a task. */
@@ -104,10 +104,8 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     hasMirror: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: (taskId, ref) => Promise.resolve(getRefs(taskId).get(ref) ?? null),
-    file(taskId, _sha, path) {
-      const text = files.get(`${tasks.get(taskId)?.repo ?? ""} ${path}`);
-      return Promise.resolve(text === undefined ? { kind: "absent" } : { kind: "text", text });
-    },
+    file: (taskId, _sha, path) => Promise.resolve(toFile(files.get(`${tasks.get(taskId)?.repo ?? ""} ${path}`))),
+    sign: ({ head }) => Promise.resolve(head),
     fileIds: (taskId) => Promise.resolve(listIds(files, `${tasks.get(taskId)?.repo ?? ""} `)),
     has: (taskId, sha) => Promise.resolve([...getRefs(taskId).values()].includes(sha)),
     compareBranch({ taskId, repo, branch, baseSha, work, expect }, signal) {
@@ -176,3 +174,6 @@ function listIds(files: ReadonlyMap<string, string>, prefix: string): FileId[] {
   const own = [...files].filter(([key]) => key.startsWith(prefix));
   return own.map(([key, text]) => ({ path: key.slice(prefix.length), id: digest(text) }));
 }
+
+const toFile = (text: string | undefined): RepositoryFile =>
+  text === undefined ? { kind: "absent" } : { kind: "text", text };

@@ -1,12 +1,13 @@
 /** The real adapter against a real git server over HTTP. */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
 import { resolvePin } from "../../src/git/host-pinning.ts";
+import { checkSigningKey } from "../../src/git/branch/sign.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { openSimulatedRepositories } from "../../src/git/simulated.ts";
 import { errorCode, reposContract } from "../contract/repositories.ts";
@@ -503,5 +504,74 @@ describe("[S6] where a name points", () => {
       expect(isPrivate(address), address).toBe(true);
     for (const address of ["93.184.215.14", "8.8.8.8", "172.32.0.1", "2606:4700::1111"])
       expect(isPrivate(address), address).toBe(false);
+  });
+});
+
+describe("[W12] signing", () => {
+  function makeKey(kind: string, passphrase = ""): string {
+    const file = join(mkdtempSync(join(tmpdir(), "slipway-key-")), "key");
+    execFileSync("ssh-keygen", ["-q", "-t", kind, "-N", passphrase, "-C", "", "-f", file]);
+    return file;
+  }
+
+  it("signs what is new, keeps what others made, content, author and message, and is the same each time", async () => {
+    const { server, dir, url } = await open();
+    const key = makeKey("ed25519");
+    const repos = openRepositories({ dir, trustedHosts: [server.host], signingKeyFile: key });
+    const task = { taskId: "task_1", userId: "user_a", repo: url, auth: null };
+    const never = new AbortController().signal;
+    const { baseSha: base } = await repos.prepare({ ...task, base: null, parentTaskId: null }, never);
+    const path = repos.path("task_1");
+    const git = (...args: string[]): string =>
+      execFileSync("git", args, { cwd: path, env: ENV, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
+    const human = commitInto(path, "refs/slipway/upstream", { "human.txt": "by hand" });
+    git("update-ref", WORK_REF, human);
+    const first = commitInto(path, WORK_REF, { "one.txt": "1" });
+    const second = commitInto(path, WORK_REF, { "two.txt": "2" });
+    const call = { taskId: "task_1", base, head: second, expect: null };
+
+    const signed = await repos.sign(call, never);
+    expect(await repos.sign(call, never)).toBe(signed);
+    writeFileSync(`${key}.allowed`, `w@example.com ${readFileSync(`${key}.pub`, "utf8")}`);
+    const verify = (sha: string): string =>
+      git(
+        "-c",
+        "gpg.format=ssh",
+        "-c",
+        `gpg.ssh.allowedSignersFile=${key}.allowed`,
+        "log",
+        "-1",
+        "--format=%G? %s",
+        sha,
+      );
+    expect([signed, `${signed}^`, `${signed}~2`].map(verify)).toEqual([
+      `G change ${WORK_REF}`,
+      `G change ${WORK_REF}`,
+      "N change refs/slipway/upstream",
+    ]);
+    expect(git("rev-parse", `${signed}~2`)).toBe(human);
+    const format = ["log", "-1", "--format=%T %an %ae %at %cn %ct %B"];
+    expect(git(...format, signed)).toBe(git(...format, second));
+    expect(git(...format, `${signed}^`)).toBe(git(...format, first));
+    expect(git("fsck", "--strict", "--no-dangling", signed)).toBe("");
+
+    // A task that goes on from the commits as they were sends the ones that were pushed.
+    const third = commitInto(path, WORK_REF, { "three.txt": "3" });
+    const next = await repos.sign({ ...call, head: third, expect: signed }, never);
+    expect(git("rev-parse", `${next}^`)).toBe(signed);
+    expect(await repos.sign({ ...call, head: human }, never)).toBe(human);
+  });
+
+  it("refuses a key that cannot be used, by name and without its content", async () => {
+    const missing = "/nonexistent/key";
+    await expect(checkSigningKey(missing)).rejects.toThrow(
+      `SLIPWAY_SIGNING_KEY_FILE: the key ${missing} cannot be used`,
+    );
+    await expect(checkSigningKey(makeKey("ed25519", "a passphrase"))).rejects.toThrow("without a passphrase");
+    await expect(checkSigningKey(makeKey("ecdsa"))).rejects.toThrow("is no key of the kinds ed25519 or rsa");
+    const readable = makeKey("ed25519");
+    await checkSigningKey(readable);
+    chmodSync(readable, 0o644);
+    await expect(checkSigningKey(readable)).rejects.toMatchObject({ code: "config_invalid" });
   });
 });

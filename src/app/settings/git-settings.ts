@@ -10,6 +10,8 @@ export interface GitSettings extends ForgeSettings {
   readonly trustedRepoHosts: readonly string[];
   /** Null = Slipway. */
   readonly gitAuthor: GitIdentity | "person" | null;
+  /** The SSH key that signs what is pushed; null = nothing is signed. */
+  readonly signingKeyFile: string | null;
   /** What is looked at before a push. */
   readonly guard: GuardRules;
 }
@@ -20,6 +22,7 @@ export function readGitSettings(read: Read): GitSettings {
   return {
     trustedRepoHosts,
     gitAuthor: read("gitAuthor", gitAuthor, 'an identity such as "Name <name@example.org>", or person'),
+    signingKeyFile: read("signingKeyFile", z.string().min(1), "a file"),
     guard: readGuard(read),
     ...readForges(read, trustedRepoHosts),
   };

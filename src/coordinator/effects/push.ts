@@ -16,7 +16,7 @@ import { findSource, resolveUpstream, type GetAuth, type Upstream } from "./upst
 
 export interface PushDeps extends DescriptionDeps, GuardDeps {
   readonly recorder: Recorder;
-  readonly repos: Pick<Repositories, "has" | "prepare" | "push" | "distrust" | "inspect" | "leaveOut">;
+  readonly repos: Pick<Repositories, "has" | "prepare" | "push" | "distrust" | "inspect" | "leaveOut" | "sign">;
   readonly forges: readonly Forge[];
   readonly authFor: GetAuth;
   readonly crashpoint: Crashpoint;
@@ -60,12 +60,19 @@ async function deliver(
   signal: AbortSignal,
 ): Promise<void> {
   const { branch, expectSha } = task.spec;
-  const sha = await passGuard(deps, task, head, signal);
-  if (sha === null) return;
+  const passed = await passGuard(deps, task, head, signal);
+  if (passed === null) return;
+  const sha = await signWork(deps, task, passed, signal);
   deps.crashpoint("push.before");
   await deps.repos.push({ ...upstream, sha, branch, expect: expectSha }, signal);
   deps.crashpoint("push.after");
   await deps.recorder.record(task, { type: "push", data: { branch, sha } });
+}
+
+async function signWork({ repos }: PushDeps, task: Task, head: string, signal: AbortSignal): Promise<string> {
+  const { baseSha: base } = task.snapshot.context;
+  if (base === null) return head;
+  return await repos.sign({ taskId: task.id, base, head, expect: task.spec.expectSha }, signal);
 }
 
 async function openPullRequest(deps: PushDeps, task: Task, upstream: Upstream, signal: AbortSignal): Promise<void> {

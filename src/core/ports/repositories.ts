@@ -228,6 +228,19 @@ export interface Repositories {
     signal: AbortSignal,
   ): Promise<string>;
   /**
+   * The same commits with the signature of the installation, where it has a key. Those that the
+   * base, the upstream or `expect` has stay as they are. Gives the same commit each time.
+   */
+  sign(
+    work: {
+      readonly taskId: string;
+      readonly base: string;
+      readonly head: string;
+      readonly expect: string | null;
+    },
+    signal: AbortSignal,
+  ): Promise<string>;
+  /**
    * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
    * at a commit that this task or one that it continues has pushed (with or without an answer), or
    * at an ancestor of `sha`. Other work is never replaced, also where the lineage's own commits

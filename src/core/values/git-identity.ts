@@ -8,6 +8,21 @@ const EMAIL = /^[^<>\s\p{Cc}@]{1,200}@[^<>\s\p{Cc}@]{1,250}$/u;
 export const gitIdentitySchema = z.strictObject({ name: z.string().regex(NAME), email: z.string().regex(EMAIL) });
 export type GitIdentity = z.infer<typeof gitIdentitySchema>;
 
+/** How commits name a person who asked for the work. */
+export const commitIdentitySchema = gitIdentitySchema.extend({
+  /** `installation` = as SLIPWAY_GIT_AUTHOR says: the person is the author, or beside it. */
+  as: z.enum(["author", "installation"]).default("installation"),
+});
+export type CommitIdentity = z.infer<typeof commitIdentitySchema>;
+
+/** The key of the setting that holds what a person chose. */
+export const commitIdentityKey = (userId: string): string => `git_identity.${userId}`;
+
+/** Null = the person chose nothing. */
+export function readCommitIdentity(stored: string | null): CommitIdentity | null {
+  return stored === null ? null : commitIdentitySchema.parse(JSON.parse(stored));
+}
+
 /** Parses `Name <e-mail>`; null for anything else. */
 export function parseGitIdentity(text: string): GitIdentity | null {
   const [, name = "", email = ""] = /^\s*(\S.*?)\s*<([^<>]*)>\s*$/s.exec(text) ?? [];

@@ -39,6 +39,8 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   endSession: always(),
   endSessions: always("keep"),
   changePassword: always(),
+  changeCommitIdentity: always("name", "email", "as"),
+  deleteCommitIdentity: always(),
   createToken: always("scopes", "expiresInDays"),
   revokeToken: always(),
   putCredential: always("host"),

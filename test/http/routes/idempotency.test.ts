@@ -173,6 +173,14 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     const body = { currentPassword: PASSWORD, newPassword: "seven green lanterns" };
     return { token: accessToken, body, other: { ...body, newPassword: "eight green lanterns" } };
   },
+  "post /v1/me/commit-identity": async () => {
+    const { accessToken } = await api.person("named@example.com");
+    const body = { name: "Ann Lee", email: "ann@example.org", as: "author" };
+    return { token: accessToken, body, other: { ...body, name: "Ann" } };
+  },
+  "delete /v1/me/commit-identity": async () => ({
+    token: (await api.person("unnamed@example.com")).accessToken,
+  }),
   "post /v1/users/{id}/role": async () => ({
     path: `/v1/users/${(await api.person("rise@example.com")).userId}/role`,
     body: { role: "operator" },

@@ -1,5 +1,6 @@
 /** A person's own sessions and password. */
-import type { z } from "zod";
+import { z } from "zod";
+import { commitIdentityKey, commitIdentitySchema, readCommitIdentity } from "../../../core/values/git-identity.ts";
 import type { Session } from "../../../core/ports/accounts.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { toIsoTime } from "../../../core/protocol/mapping.ts";
@@ -18,6 +19,8 @@ function wireSession(row: Session, current: string | null): z.infer<typeof sessi
     current: row.id === current,
   };
 }
+
+const commitIdentityAnswer = z.strictObject({ identity: commitIdentitySchema.nullable() });
 
 export const accountRoutes = [
   route({
@@ -79,6 +82,46 @@ export const accountRoutes = [
       await throttle.attempt("password", ip, caller.userId, () =>
         deps.people.changePassword(caller, currentPassword, newPassword, act),
       );
+      return { status: 204 };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/me/commit-identity",
+    access: "user",
+    scope: null,
+    operation: "getCommitIdentity",
+    summary: "How commits of my tasks name me; null = by my e-mail address",
+    answers: { 200: json(commitIdentityAnswer) },
+    async handle({ deps, caller }) {
+      const identity = readCommitIdentity(await deps.store.setting(commitIdentityKey(caller.userId)));
+      return { status: 200, body: { identity } };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/me/commit-identity",
+    access: "user",
+    scope: null,
+    operation: "changeCommitIdentity",
+    summary: "Choose how commits of my tasks name me, from the next attempt on",
+    body: commitIdentitySchema,
+    answers: { 200: json(commitIdentityAnswer) },
+    async handle({ deps, caller, body }) {
+      await deps.store.setSetting(commitIdentityKey(caller.userId), JSON.stringify(body));
+      return { status: 200, body: { identity: body } };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/me/commit-identity",
+    access: "user",
+    scope: null,
+    operation: "deleteCommitIdentity",
+    summary: "Name me by my e-mail address again",
+    answers: { 204: EMPTY },
+    async handle({ deps, caller }) {
+      await deps.store.setSetting(commitIdentityKey(caller.userId), null);
       return { status: 204 };
     },
   }),

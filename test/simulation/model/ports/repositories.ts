@@ -163,6 +163,7 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     resolve: async (taskId, ref) => upstream.repositories.get(taskId)?.refs.get(ref) ?? null,
     file: async () => ({ kind: "absent" }),
     fileIds: async () => [],
+    sign: async ({ head }) => head,
     has: async (taskId, sha) => holds(taskId, sha),
     diff: async (_taskId, base, head) => ({ base, head, files: [], truncated: false }),
     diffFile: async () => {
