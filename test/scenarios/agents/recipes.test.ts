@@ -96,9 +96,12 @@ describe.runIf(missing === null)(
       say,
       tools: [{ name, input: { command, description: say } }],
     });
+    // A turn is chosen by the number of answers in the conversation, which may grow by one when a
+    // program closes the call that the kill interrupted.
     const turns = (name: string): Turn[] => [
       shell(name, "echo one > one.txt", "I write one.txt."),
       shell(name, "echo two > two.txt; until [ -e /tmp/two ]; do sleep 0.2; done", "I write two.txt."),
+      shell(name, "echo three > three.txt; until [ -e /tmp/three ]; do sleep 0.2; done", "I write three.txt."),
       shell(name, "echo three > three.txt; until [ -e /tmp/three ]; do sleep 0.2; done", "I write three.txt."),
       { say: "Wrote the three files." },
     ];
@@ -205,7 +208,9 @@ describe.runIf(missing === null)(
       const second = await runs(id, "two.txt");
       expect(second.data).toMatchObject({ name: expect.stringMatching(/^bash$/i) });
       const saves = writesWhileToolRuns ? countSaves(id) : 0;
-      await event(id, "its files are saved", ({ type, seq }) => type === "checkpoint" && seq > second.seq);
+      const hasBoth = ({ type, seq, data }: WireEvent): boolean =>
+        type === "checkpoint" && seq > second.seq && Number(data["files"]) >= 2;
+      await event(id, "both files are saved", hasBoth);
       await eventually(async () => (countSaves(id) > saves ? true : null), "its conversation is saved", 60_000);
       execFileSync("docker", ["kill", sandboxName(id, 1)]);
       await release(id, 2, "/tmp/two");
