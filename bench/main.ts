@@ -12,6 +12,8 @@ import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./su
 import { provision, whyNoDocker, type Provision } from "./suites/provision.ts";
 import { record, type Rates } from "./suites/record.ts";
 import { recovery, type Recovery } from "./suites/recovery.ts";
+import { restart, RESTART_SIZE, type Restart } from "./suites/restart.ts";
+import { soak, SOAK } from "./suites/soak.ts";
 
 interface Row {
   readonly what: string;
@@ -23,7 +25,8 @@ interface Row {
 
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
- * hub, `-- lists` lists of many tasks, `-- browser` the web app.
+ * hub, `-- lists` lists of many tasks, `-- browser` the web app. Apart, because they take long:
+ * `-- restart`, what a start costs after much has happened, and `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
@@ -38,6 +41,7 @@ async function measure() {
   if (only === "agent") return agentRows(await agentFigures());
   if (only === "hub") return hubRows(await hubFigures());
   if (only === "lists") return listRows(await lists());
+  if (only === "restart") return restartRows(await restart());
   if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
   const missing = await whyNoDocker();
   const provisioned = missing ?? (say("tasks in containers"), await provision());
@@ -90,6 +94,26 @@ function listRows({ tasks, waitingMs, search }: Lists): Row[] {
     row(`longest hold of the event loop: 200 waiting tasks of ${n(tasks)}, with positions`, waitingMs, "<= 50 ms"),
     row(`the same: the worst search of ${n(tasks)} tasks`, search.holdMs, "<= 50 ms"),
     row(`the worst search of ${n(tasks)} tasks, until its answer`, search.totalMs, "-"),
+  ];
+}
+
+function restartRows({ empty, parked, settled }: Restart): Row[] {
+  const size = RESTART_SIZE;
+  const times = (a: number, b: number): string => `${(a / b).toFixed(2)}x`;
+  const row = (what: string, ours: number, floor: number, aim: string): Row => ({
+    what,
+    ours: ms(ours),
+    floor: `${ms(floor)} = an empty installation`,
+    ratio: times(ours, floor),
+    aim,
+  });
+  const afterParked = `${n(size.parked)} parked tasks of ${n(size.parkedEvents)} events`;
+  const afterSettled = `${n(size.settled)} settled tasks, ${n(size.settled * size.settledEvents)} events`;
+  return [
+    row(`start to the end of a new task, with ${afterParked}`, parked.firstTaskMs, empty.firstTaskMs, "<= 1.5x"),
+    row(`start to listening, with ${afterParked}`, parked.listeningMs, empty.listeningMs, "-"),
+    row(`start to the end of a new task, with ${afterSettled}`, settled.firstTaskMs, empty.firstTaskMs, "-"),
+    row(`start to listening, with ${afterSettled}`, settled.listeningMs, empty.listeningMs, "<= 1.1x"),
   ];
 }
 
@@ -266,4 +290,9 @@ function table(all: readonly Row[]): string {
   return [line(head), `|${widths.map((w) => "-".repeat(w + 2)).join("|")}|`, ...all.map(line)].join("\n");
 }
 
-process.stdout.write(`${table(await measure())}\n`);
+const print = (text: string): void => void process.stdout.write(`${text}\n`);
+
+if (only === "soak") {
+  const [tasks = SOAK.tasks, every = SOAK.every] = process.argv.slice(3).map(Number);
+  process.exitCode = (await soak(tasks, every, print)) ? 0 : 1;
+} else print(table(await measure()));

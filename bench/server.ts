@@ -6,21 +6,39 @@ import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
 
 export interface Server {
   readonly url: string;
+  /** The operator's. */
+  readonly token: string;
+  readonly pid: number;
+  /** The address of its inspector, where Node.js was told to open one. */
+  inspector(): Promise<string>;
   /** Sends JSON as the operator; throws what was refused. */
   call(method: string, path: string, body?: object): Promise<unknown>;
   end(signal: NodeJS.Signals): Promise<void>;
 }
 
-/** @param env settings beside the port and the data folder. */
-export async function startServer(dataDir: string, env: Readonly<Record<string, string>>): Promise<Server> {
-  const child = spawn(process.execPath, [join(packageRoot(), "dist", "slipway.mjs"), "serve"], {
-    stdio: ["ignore", "pipe", "ignore"],
+/**
+ * @param env settings beside the port and the data folder. @param node options of Node.js; with
+ * some, the server's log is read.
+ */
+export async function startServer(
+  dataDir: string,
+  env: Readonly<Record<string, string>>,
+  node: readonly string[] = [],
+): Promise<Server> {
+  const child = spawn(process.execPath, [...node, join(packageRoot(), "dist", "slipway.mjs"), "serve"], {
+    stdio: ["ignore", "pipe", node.length === 0 ? "ignore" : "pipe"],
     env: { ...process.env, SLIPWAY_PORT: "0", SLIPWAY_DATA_DIR: dataDir, SLIPWAY_AGENT: "scripted", ...env },
   });
+  const inspector = said(child, /Debugger listening on (ws:\S+)/, child.stderr);
+  inspector.catch(() => undefined);
   const url = await said(child, /listening on (http:\S+)/);
-  const authorization = `Bearer ${readFileSync(join(dataDir, "operator.token"), "utf8").trim()}`;
+  const token = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
+  const authorization = `Bearer ${token}`;
   return {
     url,
+    token,
+    pid: child.pid ?? -1,
+    inspector: () => inspector,
     async call(method, path, body) {
       const headers = { authorization, "content-type": "application/json" };
       const answer = await fetch(url + path, {
@@ -55,13 +73,17 @@ export async function startUpstream(root: string): Promise<Upstream> {
   return { url, host: new URL(url).host, close: () => void child.kill() };
 }
 
-function said(child: ChildProcess, words: RegExp): Promise<string> {
+function said(child: ChildProcess, words: RegExp, stream = child.stdout): Promise<string> {
   return new Promise((resolve, reject) => {
-    let text = "";
-    child.stdout?.on("data", (chunk: Buffer) => {
+    let text: string | null = "";
+    stream?.on("data", (chunk: Buffer) => {
+      if (text === null) return;
       text += chunk.toString();
       const found = words.exec(text)?.[1];
-      if (found !== undefined) resolve(found);
+      if (found === undefined) return;
+      // What follows is read, so that the pipe does not fill, and not kept.
+      text = null;
+      resolve(found);
     });
     child.once("exit", (code) => reject(new Error(`it ended with ${code} before it said ${String(words)}`)));
   });
