@@ -136,6 +136,16 @@ const consoleRoute = createRoute({
   path: "/console",
   component: lazyRouteComponent(() => import("./screens/console.tsx"), "Console"),
 });
+const auditRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/console/audit",
+  component: lazyRouteComponent(() => import("./screens/audit.tsx"), "Audit"),
+});
+const variablesRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/you/variables",
+  component: lazyRouteComponent(() => import("./screens/you/variables.tsx"), "Variables"),
+});
 const notificationsRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you/notifications",
@@ -159,6 +169,8 @@ export const router = createRouter({
       newTaskRoute,
       taskRoute.addChildren([conversationRoute, changesRoute, machineRoute]),
       consoleRoute,
+      auditRoute,
+      variablesRoute,
       youRoute,
       notificationsRoute,
     ]),

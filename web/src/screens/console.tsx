@@ -18,6 +18,7 @@ import {
   pluralize,
 } from "../lib/format.ts";
 import { useNow } from "../lib/server-time.ts";
+import { usePerson } from "../lib/session.ts";
 import { describeStep, describeWait, getAppearance } from "../lib/tasks/task-view.ts";
 
 const REFRESH_MS = 3_000;
@@ -35,6 +36,7 @@ export function Console() {
     refetchInterval: REFRESH_MS,
   });
   const now = useNow();
+  const person = usePerson();
   const problem = overview.error ?? open.error;
   return (
     <div className="app has-side">
@@ -42,6 +44,12 @@ export function Console() {
       <main className="page full" id="main">
         <header className="top">
           <h1>Console</h1>
+          {person?.role === "admin" && (
+            <Link className="btn line" to="/console/audit">
+              <Icon name="shield" small />
+              Audit log
+            </Link>
+          )}
         </header>
         {problem !== null && (
           <p className="banner st-failed" role="alert">

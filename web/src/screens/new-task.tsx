@@ -111,10 +111,12 @@ function useSubmit(
     setBusy(true);
     setProblem(null);
     try {
-      // A mode that was chosen for another host does not count.
+      // What was chosen for another host or another agent does not count.
       const isForge = config !== undefined && hasForge(config, repo);
       noteSubmit();
-      const wanted = isForge ? options : { ...options, pullRequest: "" };
+      const canBe = config !== undefined && canReview(config, options.agent ?? config.agents[0] ?? "");
+      const isReviewed = canBe && options.isReviewed === true;
+      const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
       const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
       const sent = await dispatch({ kind: "submit", body }, draftKey());
       for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
@@ -140,6 +142,10 @@ function Problem({ text }: { text: string }) {
   );
 }
 
+/** The built-in agent's change, where the server has a model for it. */
+const canReview = (config: ServerConfig, agent: string): boolean =>
+  config.reviewModel !== null && agent === "anthropic";
+
 /** One key per draft, kept with it: sending the draft again gives the same task. */
 function draftKey(): string {
   const known = readDraft("new.key");
@@ -159,10 +165,11 @@ interface Options {
   readonly minutes?: string;
   readonly image?: string;
   readonly pullRequest?: string;
+  readonly isReviewed?: boolean;
 }
 
 function toRequest(repo: string, prompt: string, options: Options): SubmitRequest {
-  const { base, model, agent, effort, egress, usd, minutes, image, pullRequest } = options;
+  const { base, model, agent, effort, egress, usd, minutes, image, pullRequest, isReviewed } = options;
   const budget = { ...toNumber("usd", usd), ...toNumber("minutes", minutes) };
   return {
     repo: repo.trim(),
@@ -174,6 +181,7 @@ function toRequest(repo: string, prompt: string, options: Options): SubmitReques
     ...given("effort", effort),
     ...given("egress", egress),
     ...given("pullRequest", pullRequest),
+    ...(isReviewed === true ? { review: true } : {}),
     ...(Object.keys(budget).length === 0 ? {} : { budget }),
   } as SubmitRequest;
 }
@@ -266,6 +274,16 @@ function OptionsFold({ config, repo, branches, options, setOptions }: OptionsFol
           names={{ none: "nothing", allowlist: "listed hosts", open: "everything" }}
           onChange={(egress) => set({ egress })}
         />
+        {canReview(config, agent) && (
+          <label className="tick">
+            <input
+              type="checkbox"
+              checked={options.isReviewed ?? false}
+              onChange={(event) => set({ isReviewed: event.target.checked })}
+            />
+            <span>Review: {config.reviewModel} reads the change before it is delivered, and may send it back once</span>
+          </label>
+        )}
         {hasForge(config, repo) && (
           <PullRequestChoice
             value={options.pullRequest ?? config.pullRequests.default}

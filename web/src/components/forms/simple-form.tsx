@@ -11,7 +11,7 @@ interface SimpleFormProps {
   readonly onSubmit: (values: Readonly<Record<string, string>>) => Promise<void>;
 }
 
-const SECRETS = new Set(["Password", "Current password", "New password", "Token"]);
+const SECRETS = new Set(["Password", "Current password", "New password", "Token", "Secret value"]);
 
 export function SimpleForm({ fields, optional = [], placeholders = {}, action, onSubmit }: SimpleFormProps) {
   const [values, setValues] = useState<Readonly<Record<string, string>>>({});

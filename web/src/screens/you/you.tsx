@@ -48,6 +48,10 @@ export function You() {
             <Icon name="bell" />
             Notifications
           </Link>
+          <Link className="btn line wide" to="/you/variables">
+            <Icon name="lock" />
+            Variables of repositories
+          </Link>
           <section className="card" aria-label="Appearance">
             <Choice
               label="Appearance"
