@@ -18,6 +18,13 @@ const PASTE_PICTURE = `new Promise((resolve) => {
   });
 })`;
 
+/** What moved without an act of the person, as the browser saw it. */
+const WATCH_SHIFTS = `globalThis.shifts = [];
+  new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput, sources } of list.getEntries())
+      if (!hadRecentInput && value > 0) shifts.push(...sources.map(({ node }) => node?.outerHTML?.slice(0, 80) ?? "?"));
+  }).observe({ type: "layout-shift" });`;
+
 const canShow = (address: string): string => `new Promise((resolve) => {
   const image = new Image();
   image.onload = () => resolve(true);
@@ -42,6 +49,10 @@ describeWithBrowser("screens of the web app", () => {
         SLIPWAY_GITHUB_URL: upstream.url,
         SLIPWAY_GITHUB_API_URL: github.apiUrl,
         SLIPWAY_ATTACHMENT_MB: "1",
+        // Its model is never asked: no task of the built-in agent gets that far.
+        ANTHROPIC_API_KEY: "not-a-key",
+        ANTHROPIC_BASE_URL: "http://127.0.0.1:9",
+        SLIPWAY_AGENT: "scripted",
         SLIPWAY_TRUSTED_REPO_HOSTS: `${upstream.host},${new URL(github.apiUrl).host}`,
       };
     };
@@ -195,5 +206,106 @@ describeWithBrowser("screens of the web app", () => {
     await page.getByRole("status").filter({ hasText: "Approved." }).waitFor();
     const poll = { deviceCode: started["deviceCode"] };
     expect((await rig.server().call("POST", "/v1/device/poll", poll)).body).toMatchObject({ state: "done" });
+  });
+
+  it("[P10] nothing on the screen moves while a task emits, nor when it ends", async () => {
+    const steps = Array.from({ length: 30 }, (_, i) => (i % 2 ? { say: `Step ${i}.` } : { bash: "seq 20" }));
+    const script = [{ say: "Begins." }, { bash: "sleep 2" }, ...steps];
+    const id = await rig.submit("Is watched", [...script, { finish: { title: "t", summary: "The end." } }]);
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByText("Begins.", { exact: true }).waitFor();
+    await page.getByText("sleep 2").first().waitFor();
+    await page.evaluate(WATCH_SHIFTS);
+    await page.getByLabel("Connection: complete").waitFor();
+    await page.getByText("The end.", { exact: true }).waitFor({ state: "attached" });
+    expect(await page.evaluate("shifts")).toEqual([]);
+  });
+
+  it("a review is offered for the built-in agent alone, and the task that was asked for it has one", async () => {
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByLabel("Repository").fill(rig.repo);
+    await page.getByLabel("Prompt").fill("Do nothing.");
+    await page.getByText("Options").click();
+    const review = page.getByRole("checkbox", { name: /^Review/ });
+    await page.getByLabel("Agent").waitFor();
+    expect(await review.count()).toBe(0);
+    await page.getByLabel("Agent").selectOption("anthropic");
+    await review.check();
+    const sent = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/v1/tasks"));
+    await page.getByRole("button", { name: "Start task" }).click();
+    expect((await sent).postDataJSON()).toMatchObject({ agent: "anthropic", review: true });
+    await taskState(page).waitFor();
+    const id = /tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "";
+    await rig.call("POST", `/v1/ops/tasks/${id}/kill`);
+  });
+
+  it("[S11] variables of a repository are added and removed; a refused name is said in words, a secret is not shown", async () => {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/you`);
+    await page.getByRole("link", { name: "Variables of repositories" }).click();
+    await page.getByRole("button", { name: "Add a variable" }).click();
+    await page.getByLabel("Repository").fill(rig.repo);
+    await page.getByLabel("Name").fill("GIT_DIR");
+    await page.getByLabel("Secret value").fill("seven green lanterns");
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("alert").filter({ hasText: "choose another name" }).waitFor();
+    await page.getByLabel("Name").fill("NPM_TOKEN");
+    await page.getByRole("button", { name: "Save" }).click();
+    const own = page.getByRole("region", { name: "octocat/app" });
+    await own.getByText("secret, for the setup alone").waitFor();
+    expect(await page.getByText("seven green lanterns").count()).toBe(0);
+    const { body } = await rig.call("GET", "/v1/variables");
+    expect((body as { items: object[] }).items).toMatchObject([{ name: "NPM_TOKEN", secret: true, phase: "setup" }]);
+    await own.getByRole("button", { name: "Remove NPM_TOKEN" }).click();
+    await page.getByText("There are none yet.").waitFor();
+    expect(errors.filter((text) => !text.includes("400"))).toEqual([]);
+  });
+
+  it("[H9] admins read the audit log: filtered by person and action, page by page, and checked", async () => {
+    for (let i = 0; i < 55; i++) await rig.server().call("POST", "/v1/ops/queue/resume");
+    await rig.call("POST", "/v1/ops/queue/resume");
+    const { page, errors } = await rig.open({ viewport: WIDE });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/console`);
+    await page.getByRole("link", { name: "Audit log" }).click();
+    const rows = page.locator("#main").getByRole("listitem");
+    await expect.poll(() => rows.count()).toBe(50);
+    await page.getByRole("button", { name: "Earlier rows" }).click();
+    await expect.poll(() => rows.count()).toBeGreaterThan(50);
+    await page.getByLabel("What").selectOption({ label: "resume queue" });
+    await page.getByLabel("Who").selectOption({ label: EMAIL });
+    await expect.poll(() => rows.count()).toBe(1);
+    await rows.filter({ hasText: `${EMAIL}, in a session` }).waitFor();
+    await page.getByRole("button", { name: "Check the log" }).click();
+    await page.getByText("none was changed, removed or moved").waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("a thread is read whole: what was said in each of its tasks, in order", async () => {
+    const first = await rig.submit("Begin the thread", [
+      { say: "First words." },
+      { finish: { title: "t", summary: "s" } },
+    ]);
+    await rig.until(first, (task) => task.state === "done", "the end");
+    const { body } = await rig.call("POST", `/v1/tasks/${first}/messages`, { text: "Go on with it." });
+    const { id } = body as { id: string };
+    await rig.until(id, (task) => task.state === "done", "the end of the follow-up");
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByText("Thread of 2 tasks").click();
+    await page.getByRole("link", { name: "What was said in all of them" }).click();
+    const parts = page.getByRole("region", { name: "Thread" }).getByRole("region");
+    await parts.first().getByText("First words.").waitFor();
+    await parts.last().getByText("Go on with it.").first().waitFor();
+    expect(await parts.count()).toBe(2);
+    await parts.first().getByRole("link", { name: "Begin the thread" }).click();
+    await expect.poll(() => page.url()).toContain(first);
+    expect(errors).toEqual([]);
   });
 });

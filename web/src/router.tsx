@@ -1,4 +1,4 @@
-/** The addresses of the app. Every screen but the inbox is loaded when it is opened. */
+/** The addresses of the app. Every screen is loaded when it is opened. */
 import {
   createRootRoute,
   createRoute,
@@ -9,14 +9,11 @@ import {
 } from "@tanstack/react-router";
 import { lazy, Suspense, useEffect, useState } from "react";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
-import { Sprite } from "./components/sprite.tsx";
-import { startPush } from "./lib/device/push.ts";
 import { onPaletteKey } from "./lib/keys.ts";
 import { session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
 import { startTaskList, stopTaskList, tryNow } from "./lib/tasks/task-list.ts";
 import { readFilter } from "./lib/tasks/task-filter.ts";
-import { Inbox } from "./screens/inbox.tsx";
 import { NotFound } from "./screens/not-found.tsx";
 
 /** Most visits on a phone never open it. */
@@ -30,7 +27,7 @@ function Root() {
   useEffect(() => {
     if (userId === null) return stopTaskList();
     startTaskList();
-    void startPush();
+    void import("./lib/device/push.ts").then(({ startPush }) => startPush());
   }, [userId]);
   useEffect(() => {
     addEventListener("online", tryNow);
@@ -45,7 +42,6 @@ function Root() {
   }, [state]);
   return (
     <>
-      <Sprite />
       <UpdateBanner />
       <Outlet />
       {isPaletteOpen && userId !== null && (
@@ -95,11 +91,12 @@ const deviceRoute = createRoute({
   path: "/device",
   component: lazyRouteComponent(() => import("./screens/log-in/device.tsx"), "DeviceScreen"),
 });
+const loadInbox = () => import("./screens/inbox.tsx");
 const inboxRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/",
   validateSearch: readFilter,
-  component: Inbox,
+  component: lazyRouteComponent(loadInbox, "Inbox"),
 });
 const newTaskRoute = createRoute({
   getParentRoute: () => privateRoute,
@@ -108,8 +105,9 @@ const newTaskRoute = createRoute({
 });
 const loadTask = () => import("./screens/task/task-screen.tsx");
 const loadConversation = () => import("./screens/task/conversation-view.tsx");
-// The router loads a screen when the session is known; the link of a task needs no such wait.
+// The router loads a screen when the session is known; these need no such wait.
 if (location.pathname.startsWith("/tasks/")) void Promise.allSettled([loadTask(), loadConversation()]);
+else if (location.pathname === "/") void Promise.allSettled([loadInbox()]);
 
 const taskRoute = createRoute({
   getParentRoute: () => privateRoute,
@@ -125,6 +123,11 @@ const changesRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/changes",
   component: lazyRouteComponent(() => import("./screens/task/changes/changes-view.tsx"), "ChangesView"),
+});
+const threadRoute = createRoute({
+  getParentRoute: () => taskRoute,
+  path: "/thread",
+  component: lazyRouteComponent(() => import("./screens/task/thread/thread-view.tsx"), "ThreadView"),
 });
 const machineRoute = createRoute({
   getParentRoute: () => taskRoute,
@@ -167,7 +170,7 @@ export const router = createRouter({
       inboxRoute,
       deviceRoute,
       newTaskRoute,
-      taskRoute.addChildren([conversationRoute, changesRoute, machineRoute]),
+      taskRoute.addChildren([conversationRoute, changesRoute, threadRoute, machineRoute]),
       consoleRoute,
       auditRoute,
       variablesRoute,

@@ -15,7 +15,7 @@ import { PreFlight, useRepositoryCheck } from "../components/forms/pre-flight.ts
 import { hasForge, PullRequestChoice } from "../components/forms/pull-request-choice.tsx";
 import { client, configQuery, problemText } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
-import { noteSubmit } from "../lib/device/push.ts";
+import { noteSubmit } from "../lib/device/push-support.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
 import { putTask, useTaskList } from "../lib/tasks/task-list.ts";

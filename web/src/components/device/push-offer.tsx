@@ -1,7 +1,8 @@
 /** Offers notifications once, after the first task that was sent from here. */
 import { useState } from "react";
 import { problemText } from "../../lib/client.ts";
-import { isWorthAsking, noteAsked, turnOn } from "../../lib/device/push.ts";
+import { isWorthAsking, noteAsked } from "../../lib/device/push-support.ts";
+import { turnOn } from "../../lib/device/push.ts";
 import { Icon } from "../icon.tsx";
 
 export function PushOffer() {

@@ -4,48 +4,13 @@
  */
 import type { NewPushDevice, WirePush, WirePushDevice } from "../../../../src/core/protocol/push.ts";
 import { client } from "../client.ts";
+import { DEVICE, getPushSupport, noteAsked, read, write } from "./push-support.ts";
 
-export type PushSupport = "on" | "off" | "denied" | "home-screen" | "none";
 type Kinds = NewPushDevice["kinds"];
 
-const DEVICE = "slipway.device";
-const ASKED = "slipway.push-asked";
 export const ALL_KINDS: Kinds = ["needs_you", "budget", "done", "failed"];
 
-function read(name: string): string | null {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
-
-function write(name: string, value: string | null): void {
-  try {
-    if (value === null) localStorage.removeItem(name);
-    else localStorage.setItem(name, value);
-  } catch {
-    // Then the server gives a new id the next time.
-  }
-}
-
-const isApple = (): boolean => /iPhone|iPad/.test(navigator.userAgent);
-
-/** What this browser can do now. `home-screen`: after the app was added to it. */
-export function getPushSupport(): PushSupport {
-  if (!("serviceWorker" in navigator) || !("PushManager" in globalThis)) return isApple() ? "home-screen" : "none";
-  if (Notification.permission === "denied") return "denied";
-  return Notification.permission === "granted" && read(DEVICE) !== null ? "on" : "off";
-}
-
 export const isThisDevice = ({ id }: WirePushDevice): boolean => id === read(DEVICE);
-
-/** True once, after the first task that was sent from here. */
-export const isWorthAsking = (): boolean => getPushSupport() === "off" && read(ASKED) === "due";
-export const noteSubmit = (): void => {
-  if (read(ASKED) === null) write(ASKED, "due");
-};
-export const noteAsked = (): void => write(ASKED, "done");
 
 /** For example "Chrome on Android"; the owner must tell the devices apart. */
 function getLabel(): string {

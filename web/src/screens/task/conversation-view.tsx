@@ -1,37 +1,50 @@
 /** The conversation: what was asked, what the agent wrote and did, and the composer. */
 import { AttachedList } from "../../components/forms/attachments.tsx";
-import { useEffect, useMemo, useRef } from "react";
+import { lazy, Suspense, useEffect, useMemo, useRef, useState } from "react";
 import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
-import { PushOffer } from "../../components/device/push-offer.tsx";
 import { OutboxCard } from "../../components/device/outbox-card.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
+import { isWorthAsking } from "../../lib/device/push-support.ts";
 import { toSections, type Block, type Section } from "../../lib/log/conversation.ts";
 import { formatClock, formatDuration, pluralize } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
 import { isSettled } from "../../lib/tasks/task-view.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { AskCard } from "./ask-card.tsx";
 import { BlockView, ToolRow } from "./blocks.tsx";
 import { Composer } from "./composer.tsx";
 import { ResultCards } from "./result-cards.tsx";
 import { StopCard } from "./stop-card.tsx";
-import { ThreadFold } from "./thread-fold.tsx";
+import { ThreadFold } from "./thread/thread-fold.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
+/** Parts of a few tasks only. */
+const AskCard = lazy(async () => ({ default: (await import("./ask-card.tsx")).AskCard }));
+const PushOffer = lazy(async () => ({
+  default: (await import("../../components/device/push-offer.tsx")).PushOffer,
+}));
+
 export function ConversationView() {
+  const { task } = useTaskView();
+  return <Talk key={task.id} />;
+}
+
+function Talk() {
   const { task, log } = useTaskView();
   const { blocks } = log.conversation;
   const sections = useMemo(() => toSections(blocks), [blocks]);
   const list = useRef<WindowVirtualizerHandle>(null);
   const person = usePerson();
   const ended = isSettled(task);
+  // The result of a task that ends while it is watched comes last: nothing on the screen moves.
+  const [isOverAtOpen] = useState(ended);
+  const [isOffered] = useState(isWorthAsking);
   useFollow(log.seq, log.streaming?.text.length ?? 0, !ended);
   return (
     <>
       <section className="talk" aria-label="Conversation">
-        {ended && <ResultCards />}
+        {ended && isOverAtOpen && <ResultCards />}
         <ThreadFold />
         <article className="said">
           <p className="who">
@@ -57,10 +70,19 @@ export function ConversationView() {
             <span className="caret" />
           </div>
         )}
-        <PushOffer />
+        {ended && !isOverAtOpen && <ResultCards />}
+        {isOffered && (
+          <Suspense>
+            <PushOffer />
+          </Suspense>
+        )}
         <OutboxCard taskId={task.id} />
         {task.state === "cancelling" && <StopCard />}
-        {task.question !== null && <AskCard key={task.question.id} task={task} question={task.question} />}
+        {task.question !== null && (
+          <Suspense>
+            <AskCard key={task.question.id} task={task} question={task.question} />
+          </Suspense>
+        )}
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
       </section>
       {mayDirect(task, person) ? <Composer /> : <NotYours task={task} />}

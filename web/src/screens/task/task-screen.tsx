@@ -1,10 +1,9 @@
 /** The frame of a task: title, state, lifecycle and tabs; the views are its children. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useMatch, useParams } from "@tanstack/react-router";
-import { createContext, useContext, useEffect, useMemo, useState } from "react";
+import { createContext, lazy, Suspense, useContext, useEffect, useMemo, useState } from "react";
 import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { Chart } from "../../components/lifecycle/chart.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Mini } from "../../components/lifecycle/mini.tsx";
 import { Sheet } from "../../components/sheet.tsx";
@@ -25,13 +24,17 @@ import { describeStep, getAppearance, isSettled } from "../../lib/tasks/task-vie
 import { NotFound } from "../not-found.tsx";
 import { StopButton } from "./stop-button.tsx";
 
-interface TaskView {
+/** Behind a tap. */
+const Chart = lazy(async () => ({ default: (await import("../../components/lifecycle/chart.tsx")).Chart }));
+
+export interface TaskView {
   readonly task: WireTask;
   readonly log: LogView;
   readonly now: number;
 }
 
-const TaskContext = createContext<TaskView | null>(null);
+/** Views of a task read it with `useTaskView`. */
+export const TaskContext = createContext<TaskView | null>(null);
 
 export function useTaskView(): TaskView {
   const view = useContext(TaskContext);
@@ -174,12 +177,14 @@ function StateSection({ task, log, now }: TaskView) {
         </div>
       )}
       <Sheet title="The machine" isOpen={isChartOpen} onClose={() => setChartOpen(false)}>
-        <Chart
-          now={task.phase !== null && appearance !== "provisioning" ? task.phase : task.state}
-          path={spans.map((span) =>
-            span.state === "running" ? "working" : span.state === "pushing" ? "branch" : span.state,
-          )}
-        />
+        <Suspense>
+          <Chart
+            now={task.phase !== null && appearance !== "provisioning" ? task.phase : task.state}
+            path={spans.map((span) =>
+              span.state === "running" ? "working" : span.state === "pushing" ? "branch" : span.state,
+            )}
+          />
+        </Suspense>
       </Sheet>
     </section>
   );

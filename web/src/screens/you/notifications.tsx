@@ -6,15 +6,8 @@ import type { WireNotification, WirePush, WirePushDevice } from "../../../../src
 import { Bar } from "../../components/bar.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { client, problemText } from "../../lib/client.ts";
-import {
-  getPushSupport,
-  isThisDevice,
-  refreshPush,
-  setKinds,
-  turnOff,
-  turnOn,
-  type PushSupport,
-} from "../../lib/device/push.ts";
+import { getPushSupport, type PushSupport } from "../../lib/device/push-support.ts";
+import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../lib/device/push.ts";
 import { formatClock, formatDuration } from "../../lib/format.ts";
 
 type Run = (work: () => Promise<unknown>) => void;

@@ -1,12 +1,13 @@
 /** The other tasks of the thread: what led here, and what came of it. */
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
-import { Icon } from "../../components/icon.tsx";
-import { TaskRow } from "../../components/tasks/task-row.tsx";
-import { client } from "../../lib/client.ts";
-import { pluralize } from "../../lib/format.ts";
-import { putTask, useTaskList } from "../../lib/tasks/task-list.ts";
-import { useTaskView } from "./task-screen.tsx";
+import { Icon } from "../../../components/icon.tsx";
+import { TaskRow } from "../../../components/tasks/task-row.tsx";
+import { client } from "../../../lib/client.ts";
+import { pluralize } from "../../../lib/format.ts";
+import { putTask, useTaskList } from "../../../lib/tasks/task-list.ts";
+import { useTaskView } from "../task-screen.tsx";
 
 const FRESH_MS = 30_000;
 
@@ -49,6 +50,11 @@ export function ThreadFold() {
           <TaskRow key={other.id} task={other} now={now} />
         ))}
       </ul>
+      <p className="talk">
+        <Link className="btn line wide" to="/tasks/$id/thread" params={{ id: task.id }}>
+          What was said in all of them
+        </Link>
+      </p>
     </details>
   );
 }
