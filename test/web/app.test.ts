@@ -317,6 +317,9 @@ describeWithBrowser("the web app", () => {
         "/console",
         "/you",
         "/you/notifications",
+        "/you/variables",
+        "/console/audit",
+        "/device",
       ];
       for (const path of screens) {
         await page.goto(rig.server().url + path);
