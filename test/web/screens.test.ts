@@ -18,11 +18,11 @@ const PASTE_PICTURE = `new Promise((resolve) => {
   });
 })`;
 
-/** What moved without an act of the person, as the browser saw it. */
+/** What moved without an act of the person; the digits of a counter, at 0.0001, do not count. */
 const WATCH_SHIFTS = `globalThis.shifts = [];
   new PerformanceObserver((list) => {
     for (const { value, hadRecentInput, sources } of list.getEntries())
-      if (!hadRecentInput && value > 0) shifts.push(...sources.map(({ node }) => node?.outerHTML?.slice(0, 80) ?? "?"));
+      if (!hadRecentInput && value >= 0.0005) shifts.push(...sources.map(({ node }) => \`\${value} \${(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 90)}\`));
   }).observe({ type: "layout-shift" });`;
 
 const canShow = (address: string): string => `new Promise((resolve) => {
