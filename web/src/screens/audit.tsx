@@ -22,11 +22,9 @@ const VIA: Readonly<Record<AuditRecord["via"], string>> = {
 export const toWords = (action: string): string =>
   action.replace(/([a-z])([A-Z])/g, (_, before: string, after: string) => `${before} ${after.toLowerCase()}`);
 
-export function Audit() {
-  const [actor, setActor] = useState("");
-  const [action, setAction] = useState("");
-  const people = useQuery({ queryKey: ["users"], queryFn: ({ signal }) => client.users({ limit: 200 }, { signal }) });
-  const rows = useInfiniteQuery({
+/** Empty = of everybody, and everything. */
+function useRows(actor: string, action: string) {
+  return useInfiniteQuery({
     queryKey: ["audit", actor, action],
     queryFn: ({ signal, pageParam }) =>
       client.people.audit(
@@ -41,6 +39,13 @@ export function Audit() {
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next,
   });
+}
+
+export function Audit() {
+  const [actor, setActor] = useState("");
+  const [action, setAction] = useState("");
+  const people = useQuery({ queryKey: ["users"], queryFn: ({ signal }) => client.users({ limit: 200 }, { signal }) });
+  const rows = useRows(actor, action);
   useEffect(() => {
     document.title = "Audit log · Slipway";
   }, []);
