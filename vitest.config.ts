@@ -1,8 +1,11 @@
 import { defineConfig } from "vitest/config";
 
+/** Suites that start no server of their own: their files share a process, which saves its imports. */
+const SHARED = ["auth", "broker", "client", "coordinator", "core", "http", "machines", "notifications", "store"];
+const inFolders = (names: readonly string[]): string => `test/{${names.join(",")}}/**/*.test.ts`;
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
     reporters: ["default", "./test/support/summary-reporter.ts"],
     // Output of tests is shown when they fail.
@@ -13,5 +16,9 @@ export default defineConfig({
     expect: { poll: { timeout: 60_000 } },
     pool: "forks",
     maxWorkers: 4,
+    projects: [
+      { extends: true, test: { name: "shared", include: [inFolders(SHARED)], isolate: false } },
+      { extends: true, test: { name: "alone", include: ["test/**/*.test.ts"], exclude: [inFolders(SHARED)] } },
+    ],
   },
 });
