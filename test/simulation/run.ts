@@ -88,12 +88,14 @@ async function play(world: Simulation): Promise<void> {
 async function settle(world: Simulation): Promise<void> {
   const { time, plan, rules } = world;
   const { queueMs, wallMs, answerMs, parkMs, bootMs, pushMs } = plan.policy;
-  const longest = time.now + queueMs + 3 * (wallMs + answerMs + parkMs + bootMs + pushMs);
+  const awake = Math.max(time.now, world.process?.domain.pausedUntil ?? 0);
+  const longest = awake + queueMs + 3 * (wallMs + answerMs + parkMs + bootMs + pushMs);
   let restAt = Infinity;
   await runUntil(world, () => {
     const isSettled = [...rules.history.tasks.values()].every(({ state }) => isSettledState(state));
-    // The ticks that clear up need a coordinator.
-    if (!isSettled || world.process?.isListening !== true) restAt = Infinity;
+    // The ticks that clear up need a coordinator that runs.
+    const isAtWork = world.process?.isListening === true && world.process.domain.pausedUntil <= time.now;
+    if (!isSettled || !isAtWork) restAt = Infinity;
     else if (restAt === Infinity) restAt = time.now + REST_MS;
     return time.now >= restAt || time.now > longest;
   });
