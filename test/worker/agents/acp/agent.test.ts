@@ -43,8 +43,9 @@ const blocks = (): string[] =>
     .flatMap(({ data }) =>
       (data["content"] as { type: string; text: string }[]).map(({ type, text }) => `${type}: ${text}`),
     );
-const prompts = (): string[] =>
-  readFileSync(join(dirname(rig.workspace), "prompts.txt"), "utf8")
+/** @param dir beside the workspace. */
+const prompts = (dir = dirname(rig.workspace)): string[] =>
+  readFileSync(join(dir, "prompts.txt"), "utf8")
     .split(/^--- \d+\n/m)
     .slice(1);
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
@@ -189,7 +190,7 @@ it.each(RESUMING)("[O12] a later attempt continues the program's own conversatio
   rig.workerApi.next();
   const delivered = [{ id: "m1", text: "Mind the tests." }];
   expect(await runAt(["recall"], { program, delivered, notes: [] })).toBe(0);
-  const [, second = ""] = prompts();
+  const [, second = ""] = prompts(rig.dir);
   expect(second).toMatch(/^An earlier attempt at this task was interrupted[^]*Mind the tests\.$/m);
   expect(second).not.toContain("done so far");
   expect(blocks().join()).not.toContain("replayed");
@@ -200,7 +201,7 @@ it("[O12] a conversation that cannot be continued begins again, with what was do
   await runAt(["torn", "say I look at the parser", "write b.txt=1", "die"], { program });
   rig.workerApi.next();
   expect(await runAt(["say two"], { program })).toBe(0);
-  expect(prompts()[1]).toMatch(/^say two[^]*\[agent\] I look at the parser\n\[action\] edit: Write b\.txt \(done\)/);
+  expect(prompts(rig.dir)[1]).toMatch(/^say two[^]*\[agent\] I look at the parser\n\[action\] edit: Write b\.txt \(done\)/);
   expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toContainEqual(
     expect.stringContaining("no conversation: torn). It begins a new one"),
   );
@@ -210,7 +211,7 @@ it("[O12] without saved files, or without the ability, nothing is tried", async 
   await runAt(["say one", "die"], { program: { protocol: "acp", command: `${PROGRAM} resume`, state: [] } });
   rig.workerApi.next();
   expect(await runAt(["say two"], { program: { protocol: "acp", command: PROGRAM, state } })).toBe(0);
-  expect(prompts()[1]).toContain("[agent] one");
+  expect(prompts(rig.dir)[1]).toContain("[agent] one");
   expect(rig.workerApi.of("notice")).toEqual([]);
 });
 
