@@ -64,9 +64,9 @@ export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: 
     new Error(`${hostname} points into a private network. An operator can allow it with ${allowed}.`);
   // A start that calls nobody does not load the client.
   let opening: Promise<Agent> | null = null;
-  const openAgent = async (): Promise<Agent> => {
-    const undici = await import("undici");
-    return new undici.Agent({
+  const open = async (): Promise<Agent> => {
+    const { openAgent } = await import("./open-agent.ts");
+    return openAgent({
       connect: { timeout: CONNECT_MS, ...(isTrusted ? {} : { lookup: publicLookup(refuse) }) },
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,
@@ -80,7 +80,7 @@ export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: 
       // A numeric host is not looked up.
       const address = hostname.replace(/^\[|\]$/g, "");
       if (!isTrusted && isIP(address) !== 0 && isPrivate(address)) throw refuse(hostname);
-      opening ??= openAgent();
+      opening ??= open();
       const dispatcher = await opening;
       try {
         const { statusCode, headers, body } = await dispatcher.request({
