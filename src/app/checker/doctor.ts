@@ -262,7 +262,9 @@ async function checkDisks(
     return [
       { rule: "disk", ok: false, detail: `${short} Until then no task is claimed: run \`slipway gc\`, or make room` },
     ];
-  const free = Math.min(...(await Promise.all(disks.map(({ path }) => readFreeMb(path)))));
+  // The first server of this version makes the folder of the workspaces.
+  const present = disks.filter(({ path }) => existsSync(path));
+  const free = Math.min(...(await Promise.all(present.map(({ path }) => readFreeMb(path)))));
   const fit = Math.max(0, Math.floor(((free - minFreeMb) * diskOvercommit) / diskMb));
   const more =
     kind === "docker" && fit < maxConcurrent

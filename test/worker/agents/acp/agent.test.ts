@@ -201,7 +201,9 @@ it("[O12] a conversation that cannot be continued begins again, with what was do
   await runAt(["torn", "say I look at the parser", "write b.txt=1", "die"], { program });
   rig.workerApi.next();
   expect(await runAt(["say two"], { program })).toBe(0);
-  expect(prompts(rig.dir)[1]).toMatch(/^say two[^]*\[agent\] I look at the parser\n\[action\] edit: Write b\.txt \(done\)/);
+  expect(prompts(rig.dir)[1]).toMatch(
+    /^say two[^]*\[agent\] I look at the parser\n\[action\] edit: Write b\.txt \(done\)/,
+  );
   expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toContainEqual(
     expect.stringContaining("no conversation: torn). It begins a new one"),
   );

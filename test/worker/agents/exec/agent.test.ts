@@ -129,7 +129,7 @@ it.each([
 );
 
 it("[O11] a message waits for the end of the run, which knows the task and what was done so far", async () => {
-  const command = `${record()}; if [ -e b.txt ]; then echo x > c.txt; else echo I wrote b.txt; echo x > b.txt; until [ -e ../go ]; do sleep 0.05; done; fi`;
+  const command = `${record()}; if [ -e b.txt ]; then echo x > c.txt; else echo I wrote b.txt; echo x > b.txt; until [ -e ${join(rig.dir, "go")} ]; do sleep 0.05; done; fi`;
   const running = await start(command);
   await rig.workerApi.until(() => rig.workerApi.of("ready").length > 0);
   rig.workerApi.command({ type: "message", messageId: "m1", text: "And write c.txt", mode: "steer" });
@@ -166,7 +166,7 @@ it("[O11] cancelled, it ends with everything that it started, and its work is sa
 });
 
 it("[O11] the next attempt is given what was asked and done", async () => {
-  const command = `${record()}; echo I look at the parser; echo x > b.txt; [ -e ../again ]`;
+  const command = `${record()}; echo I look at the parser; echo x > b.txt; [ -e ${join(rig.dir, "again")} ]`;
   expect(await run(command)).toBe(0);
   expect(rig.workerApi.of("failed")).toHaveLength(1);
   rig.workerApi.next();

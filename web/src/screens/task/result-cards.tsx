@@ -1,5 +1,6 @@
 /** The end of a task: what came out, or what went wrong and what to do. */
 import { Link } from "@tanstack/react-router";
+import { lazy, Suspense } from "react";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { formatBytes, formatUsd } from "../../lib/format.ts";
@@ -7,10 +8,15 @@ import { client } from "../../lib/client.ts";
 import { usePerson } from "../../lib/session.ts";
 import { mayDirect } from "../../lib/tasks/ownership.ts";
 import { useQuery } from "@tanstack/react-query";
-import { OpenPullRequestButton, PullRequestFact } from "./pull-request.tsx";
-import { RetryButton } from "./retry-button.tsx";
+import { RetryButton } from "./retry/retry-button.tsx";
 import { StopCard } from "./stop-card.tsx";
 import { useTaskView } from "./task-screen.tsx";
+
+// Both show what a forge answers, later than the rest in any case.
+const PullRequestFact = lazy(async () => ({ default: (await import("./pull-request.tsx")).PullRequestFact }));
+const OpenPullRequestButton = lazy(async () => ({
+  default: (await import("./pull-request.tsx")).OpenPullRequestButton,
+}));
 
 export function ResultCards() {
   const { task, log } = useTaskView();
@@ -37,7 +43,9 @@ export function ResultCards() {
         )}
         {mayDirect(task, person) && (
           <>
-            <OpenPullRequestButton />
+            <Suspense fallback={null}>
+              <OpenPullRequestButton />
+            </Suspense>
             <RetryButton task={task} />
           </>
         )}
@@ -126,7 +134,9 @@ function ResultFacts() {
             </dd>
           </>
         )}
-        <PullRequestFact />
+        <Suspense fallback={null}>
+          <PullRequestFact />
+        </Suspense>
         <dt>Cost</dt>
         <dd>{formatUsd(task.usage.usd)}</dd>
         {artifacts.data !== undefined && artifacts.data.items.length > 0 && (
