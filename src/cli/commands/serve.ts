@@ -20,22 +20,26 @@ export function serveCommand(program: Command, io: Io): void {
   command.action(async (flags: Flags) => {
     const config = readConfig(io.env, flags);
     const { serve } = await import("../../app/serve.ts");
+    const asked = untilAsked();
     const running = await serve({ ...config, dataDir: resolve(config.dataDir) });
-    const stopped = untilStopped(running);
     print(io, `slipway: listening on ${running.url}`);
     io.err.write(banner(io, running, config));
-    await stopped;
+    await asked;
+    await running.close();
     // A handle that is still open must not delay a requested stop.
     process.exit(0);
   });
 }
 
-async function untilStopped(running: RunningServer): Promise<void> {
-  await new Promise<void>((stop) => {
-    process.once("SIGTERM", () => stop());
-    process.once("SIGINT", () => stop());
+/**
+ * A signal that arrives during the start stops the server as soon as it has started; a second one
+ * ends the process at once.
+ */
+function untilAsked(): Promise<void> {
+  return new Promise((resolve) => {
+    process.once("SIGTERM", () => resolve());
+    process.once("SIGINT", () => resolve());
   });
-  await running.close();
 }
 
 /** The default agent, and whether a model key was found. */
