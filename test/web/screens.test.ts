@@ -18,13 +18,6 @@ const PASTE_PICTURE = `new Promise((resolve) => {
   });
 })`;
 
-/** What moved without an act of the person; the digits of a counter, at 0.0001, do not count. */
-const WATCH_SHIFTS = `globalThis.shifts = [];
-  new PerformanceObserver((list) => {
-    for (const { value, hadRecentInput, sources } of list.getEntries())
-      if (!hadRecentInput && value >= 0.0005) shifts.push(...sources.map(({ node }) => \`\${value} \${(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 90)}\`));
-  }).observe({ type: "layout-shift" });`;
-
 const canShow = (address: string): string => `new Promise((resolve) => {
   const image = new Image();
   image.onload = () => resolve(true);
@@ -206,21 +199,6 @@ describeWithBrowser("screens of the web app", () => {
     await page.getByRole("status").filter({ hasText: "Approved." }).waitFor();
     const poll = { deviceCode: started["deviceCode"] };
     expect((await rig.server().call("POST", "/v1/device/poll", poll)).body).toMatchObject({ state: "done" });
-  });
-
-  it("[P10] nothing on the screen moves while a task emits, nor when it ends", async () => {
-    const steps = Array.from({ length: 30 }, (_, i) => (i % 2 ? { say: `Step ${i}.` } : { bash: "seq 20" }));
-    const script = [{ say: "Begins." }, { bash: "sleep 2" }, ...steps];
-    const id = await rig.submit("Is watched", [...script, { finish: { title: "t", summary: "The end." } }]);
-    const { page } = await rig.open();
-    await rig.logIn(page);
-    await page.goto(`${rig.server().url}/tasks/${id}`);
-    await page.getByText("Begins.", { exact: true }).waitFor();
-    await page.getByText("sleep 2").first().waitFor();
-    await page.evaluate(WATCH_SHIFTS);
-    await page.getByLabel("Connection: complete").waitFor();
-    await page.getByText("The end.", { exact: true }).waitFor({ state: "attached" });
-    expect(await page.evaluate("shifts")).toEqual([]);
   });
 
   it("a review is offered for the built-in agent alone, and the task that was asked for it has one", async () => {
