@@ -43,7 +43,7 @@ const BOUNDS = {
 export const SOAK = { tasks: 5_000, every: 250 } as const;
 const PHONES = 30;
 const SLOTS = 4;
-/** One commit upstream per so many tasks: the mirror is fetched again. */
+/** Tasks between two commits upstream, each of which makes the mirror fetch again. */
 const TASKS_PER_COMMIT = 10;
 /** Longest time without a task that settles, ms. */
 const STALL_MS = 300_000;

@@ -252,7 +252,7 @@ export const SETTINGS = {
     env: "SLIPWAY_TASKS_EXPIRE_DAYS",
     flag: "tasks-expire-days",
     argument: "days",
-    help: "delete tasks so many days after their end (never)",
+    help: "days after its end until a task is deleted (never)",
   },
   auditDays: { env: "SLIPWAY_AUDIT_DAYS", flag: "audit-days", argument: "days", help: "age of audit rows (400)" },
   mirrorDays: {

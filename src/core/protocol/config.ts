@@ -39,7 +39,7 @@ export const capabilitiesSchema = z.strictObject({
   tasksExpireDays: z
     .int()
     .nullable()
-    .describe("Tasks are deleted so many days after their end; null = they are kept until somebody deletes them."),
+    .describe("Days after its end until a task is deleted; null = it is kept until somebody deletes it."),
   prices: z
     .record(z.string(), z.array(priceSchema))
     .describe("By model, in bands of ascending size: what the server charges against budgets."),

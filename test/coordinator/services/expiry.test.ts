@@ -9,7 +9,7 @@ import { quiet } from "../../support/coordinator/harness.ts";
 
 const DAY = 24 * 3_600_000;
 
-it("[R8] tasks are deleted so many days after their end, and until then they are kept", async () => {
+it("[R8] a task is deleted the configured number of days after its end, and kept until then", async () => {
   const { store } = openMemoryStore();
   const task = await move(store, await create(store), claim, ready, fail("refused"));
   const end = task.snapshot.context.settledAt ?? 0;
