@@ -177,6 +177,8 @@ function toStateEvent(stamp: Stamp, d: TaskEvent["data"]): TaskMachineEvent {
       return { type: "cancel", force: d["force"] === true, ...stamp };
     case "timed_out":
       return { type: "timed_out", jitter: (d["jitter"] as number | undefined) ?? 0.5, ...stamp };
+    case "yielded":
+      return { type: "yielded", ...stamp };
     default:
       throw new Error(`unknown reason ${String(d["reason"])}`);
   }

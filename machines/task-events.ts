@@ -121,6 +121,7 @@ export type TaskMachineEvent = Stamp &
     | { readonly type: "cancel"; readonly force: boolean }
     | { readonly type: "stopped" }
     | { readonly type: "timed_out"; readonly jitter: number }
+    | { readonly type: "yielded" }
   );
 
 /** The input of the chart, from `task.submitted`. */

@@ -157,6 +157,7 @@ export const taskMachine = chart.createMachine({
               { guard: "answersOpen", target: "working", actions: "acceptAnswer" },
             ],
             timed_out: { guard: "due", target: "parked", actions: "park" },
+            yielded: { target: "parked", actions: "park" },
           },
         },
         parked: {

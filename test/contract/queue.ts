@@ -24,6 +24,7 @@ async function serveAll(store: Store): Promise<string[]> {
 
 export function queueContract(get: () => Store): void {
   describe("fair order", () => fairSuite(get));
+  describe("fair shares", () => holdingSuite(get));
   describe("slots and limits", () => slotSuite(get));
 }
 
@@ -157,6 +158,49 @@ function fairSuite(get: () => Store): void {
         },
       ),
       { numRuns: 15 },
+    );
+  });
+}
+
+function holdingSuite(get: () => Store): void {
+  it("[D8] a slot goes to the waiting owner who holds the fewest, however long tasks take", async () => {
+    let run = 0;
+    const owner = fc.constantFrom("a", "b", "c");
+    const step = fc.oneof(
+      { weight: 3, arbitrary: fc.record({ do: fc.constant("submit" as const), owner, priority: fc.nat(2) }) },
+      { weight: 3, arbitrary: fc.record({ do: fc.constant("claim" as const) }) },
+      { weight: 2, arbitrary: fc.record({ do: fc.constant("end" as const), n: fc.nat() }) },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 40 }), async (steps) => {
+        run++;
+        const waiting: Task[] = [];
+        const held: Task[] = [];
+        const countOf = (tasks: readonly Task[], userId: string): number =>
+          tasks.filter((task) => task.userId === userId).length;
+        for (const next of steps) {
+          if (next.do === "submit") {
+            const spec = { priority: next.priority };
+            waiting.push(await create(get(), { userId: `${next.owner}${run}`, spec }));
+          } else if (next.do === "claim") {
+            const [id] = await get().claimable(1, null);
+            const index = waiting.findIndex((task) => task.id === id);
+            expect(index === -1).toBe(waiting.length === 0);
+            if (index === -1) continue;
+            const owners = new Set(waiting.map(({ userId }) => userId));
+            const [task] = waiting.splice(index, 1) as [Task];
+            expect(countOf(held, task.userId)).toBe(Math.min(...[...owners].map((each) => countOf(held, each))));
+            held.push(await move(get(), task, claim));
+          } else if (held.length > 0) {
+            const [task] = held.splice(next.n % held.length, 1) as [Task];
+            await move(get(), await move(get(), task, cancel), { type: "task.state", data: { reason: "stopped" } });
+          }
+        }
+        for (const task of waiting) await move(get(), task, cancel);
+        for (const task of held)
+          await move(get(), await move(get(), task, cancel), { type: "task.state", data: { reason: "stopped" } });
+      }),
+      { numRuns: 30 },
     );
   });
 }

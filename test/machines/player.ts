@@ -195,6 +195,7 @@ const moves = {
   cancel_force: state("cancel", { force: true }),
   stopped: state("stopped"),
   timed_out: timeout(0),
+  yielded: state("yielded"),
   timed_out_early: timeout(1),
 } as const satisfies Record<string, Mover>;
 export type MoveName = keyof typeof moves;

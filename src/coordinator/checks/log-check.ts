@@ -140,12 +140,12 @@ export class LogCheck {
 }
 
 /**
- * A time-out that leaves a task running can only have parked its question; the question for more
- * time parks at once.
+ * A time-out that leaves a task running can only have parked its question, as does a slot that is
+ * yielded; the question for more time parks at once.
  */
 function isParking({ type, from, data }: TaskEvent): boolean {
   if (type === "question") return data["parks"] === true;
-  return type === "task.state" && from === "running" && data["reason"] === "timed_out";
+  return type === "task.state" && from === "running" && ["timed_out", "yielded"].includes(String(data["reason"]));
 }
 
 /** When more slots were held than there are; null = never. */

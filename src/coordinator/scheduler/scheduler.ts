@@ -28,6 +28,7 @@ import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import { UNBOUNDED, type WorkspaceAdmission, type Promises } from "./workspace-admission.ts";
 import { EngineBreaker, type EngineBreakerDeps } from "./engine-breaker.ts";
 import { Slots } from "./slots.ts";
+import { yieldSlots } from "./yielding.ts";
 
 export interface SchedulerDeps extends EngineBreakerDeps {
   readonly taskLog: TaskLog;
@@ -83,6 +84,11 @@ export interface Scheduler {
    * latest check.
    */
   checkHealth(): Promise<boolean>;
+  /**
+   * Parks tasks that have kept their slots for an answer for too long, one for each task that waits
+   * for a slot (rule D14). Never rejects.
+   */
+  yieldSlots(): Promise<void>;
   state(): QueueState;
   /** Why each of these queued tasks waits, by id; without those that are no longer queued. */
   waits(tasks: readonly Task[]): Promise<ReadonlyMap<string, Wait>>;
@@ -190,6 +196,16 @@ class TaskScheduler implements Scheduler {
     if (((await this.#hasDiskSpace()) && wasLow) || this.#hasDeferred) this.schedule();
     if (this.#breaker.closeIfRested()) this.schedule();
     return true;
+  }
+
+  async yieldSlots(): Promise<void> {
+    if (this.#isBlocked() || this.#disk.shortage !== null || this.#slots.free > 0) return;
+    try {
+      const waiting = await this.#nextClaims(this.#deps.maxConcurrent);
+      if (waiting.length > 0) await yieldSlots(this.#deps, this.#slots.ids, waiting.length);
+    } catch (error) {
+      this.#deps.log.warn({ error: errorMessage(error) }, "the tasks that wait for a slot could not be listed");
+    }
   }
 
   state(): QueueState {

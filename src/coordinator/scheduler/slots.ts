@@ -46,6 +46,11 @@ export class Slots {
     return Math.max(0, this.#queue.concurrency - this.used);
   }
 
+  /** The tasks that hold a slot, or wait in the queue with one that they hold by their state. */
+  get ids(): Iterable<string> {
+    return this.#held.keys();
+  }
+
   has(taskId: string): boolean {
     return this.#held.has(taskId);
   }

@@ -269,15 +269,17 @@ export interface Store extends Transcripts, Deletions {
   /** The earliest `dueAt` of an open task, epoch ms; null when none has one. */
   nextDue(): Promise<number | null>;
   /**
-   * Ids of queued tasks in fair order (rule D8), as many per user as `userLimit` minus the slots
-   * the user holds. Null = no limit. Without tasks that `threadAhead` holds back.
+   * Ids of the queued tasks that get the next `limit` slots, in fair order (rule D8), as many per
+   * user as `userLimit` minus the slots the user holds. Null = no limit. Without tasks that
+   * `threadAhead` holds back.
    */
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
   /** The oldest task of the same thread that is older than this one and not settled; or null. */
   threadAhead(taskId: string): Promise<string | null>;
   /**
-   * By id, how many queued tasks are before each of these in fair order; 0 = next. Tasks that are
-   * not queued are left out. The cost is bounded by the length of the queue, however many ids.
+   * By id, how many queued tasks are before each of these while all owners hold equally many slots;
+   * 0 = next. Tasks that are not queued are left out. The cost is bounded by the length of the
+   * queue, however many ids.
    */
   positions(taskIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /**

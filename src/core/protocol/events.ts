@@ -79,6 +79,9 @@ const STATE_DATA = [
     code: z.enum(FAILURE_CODES).optional().describe("The failure that the deadline means; absent when it means none."),
     jitter,
   }),
+  z.strictObject({
+    reason: z.literal("yielded").describe("A task that waits for an answer gave its slot to others that wait for one."),
+  }),
 ] as const;
 
 const MESSAGE_DATA = [

@@ -1,5 +1,5 @@
 /** The fair queue in memory (src/store/fair-queue.ts). */
-import { nextTurn, computeRank } from "../fair-queue.ts";
+import { computeRank, nextTurn, shareSlots } from "../fair-queue.ts";
 
 interface QueueEntry {
   readonly id: string;
@@ -59,16 +59,8 @@ export class MemoryQueue {
     held: ReadonlyMap<string, number>,
     isFirst: (id: string) => boolean,
   ): string[] {
-    const taken = new Map(held);
-    const chosen: string[] = [];
-    for (const { id, userId } of this.#queued) {
-      if (chosen.length >= limit) break;
-      const slots = taken.get(userId) ?? 0;
-      if ((userLimit !== null && slots >= userLimit) || !isFirst(id)) continue;
-      taken.set(userId, slots + 1);
-      chosen.push(id);
-    }
-    return chosen;
+    const waiting = this.#queued.filter(({ id }) => isFirst(id));
+    return shareSlots(waiting, limit, held, userLimit);
   }
 
   positions(ids: readonly string[]): Map<string, number> {

@@ -15,10 +15,19 @@ export interface Experience {
   /** From an event's time, which the server or the worker wrote, until the client has it. */
   readonly events: number[];
   readonly failures: string[];
+  /** Tasks that are watched, and what is known of their last event. */
+  readonly watched: Map<string, string>;
   done: number;
 }
 
-export const noExperience = (): Experience => ({ logins: [], submits: [], events: [], failures: [], done: 0 });
+export const noExperience = (): Experience => ({
+  logins: [],
+  submits: [],
+  events: [],
+  failures: [],
+  watched: new Map(),
+  done: 0,
+});
 
 export interface Workplace {
   readonly url: string;
@@ -53,13 +62,17 @@ export async function work(
   }
 }
 
-async function watch(client: SlipwayClient, id: string, { events }: Experience): Promise<WireTask> {
+async function watch(client: SlipwayClient, id: string, { events, watched }: Experience): Promise<WireTask> {
   const begun = Date.now();
-  for await (const { at } of client.watch(id)) {
+  watched.set(id, "no event");
+  for await (const { at, type } of client.watch(id)) {
+    watched.set(id, `${type} at ${at}`);
     // What happened before is caught up with, and nobody waited for it.
     if (Date.parse(at) >= begun) events.push(Date.now() - Date.parse(at));
   }
-  return client.task(id);
+  const task = await client.task(id);
+  watched.delete(id);
+  return task;
 }
 
 async function timed<T>(into: number[], call: () => Promise<T>): Promise<T> {

@@ -137,6 +137,8 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return latches.stop.let();
     case "timed_out":
       return await jumpTo(dueAt);
+    case "yielded":
+      return void (await coordinator.taskLog.record(id, () => [{ type: "task.state", data: event.data }]));
     case "answer_other":
     case "time_up_early":
     case "timed_out_early":

@@ -8,6 +8,7 @@ import { TaskFailure } from "../../../src/core/failure.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { DEFAULT_POLICY, OPEN_STATES, sandboxName, type Limits } from "../../../src/core/task.ts";
 import { DELIVERED } from "../../../src/core/protocol/worker.ts";
+import { phaseOf } from "../../../machines/fold.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { ALICE, BOB, openHarness, type Harness, type HarnessOptions } from "../../support/coordinator/harness.ts";
 import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
@@ -578,6 +579,37 @@ describe("people in the loop", () => {
     const task = await harness.until(id, "provisioning");
     expect(task.snapshot.context).toMatchObject({ attempt: 2, excused: 1 });
     expect((await harness.coordinator.workerApi.spec(id, 2, AbortSignal.timeout(5_000))).answers).toEqual({ q1: "a" });
+  });
+
+  it("[D14] a task that waits for an answer yields its slot to another that waits for one, the older question first", async () => {
+    await open({ settings: { maxConcurrent: 2 } });
+    const { workerApi, tasks } = harness.coordinator;
+    const ask = async (): Promise<string> => {
+      const id = await running();
+      await harness.fakeWorkers.send(workerApi, id, ["question", { id: "q1", question: "Which?", options: ["a"] }]);
+      await harness.until(id, "running.awaiting_input");
+      return id;
+    };
+    const first = await ask();
+    await harness.clock.advance(DEFAULT_POLICY.parkMs / 20);
+    const second = await ask();
+    const phases = async (): Promise<unknown[]> =>
+      (await Promise.all([first, second].map((id) => harness.task(id)))).map(({ snapshot }) => phaseOf(snapshot));
+    await harness.clock.advance(DEFAULT_POLICY.parkMs / 5);
+    // Nobody waits for the slots.
+    expect(await phases()).toEqual(["awaiting_input", "awaiting_input"]);
+    const other = await harness.submit({}, BOB);
+    await harness.clock.advance(2_000);
+    await harness.until(first, "running.parked");
+    await harness.until(other.id, "provisioning");
+    await harness.clock.advance(DEFAULT_POLICY.parkMs / 5);
+    expect(await phases()).toEqual(["parked", "awaiting_input"]);
+    await tasks.answer(ALICE, second, { questionId: "q1", text: "a" });
+    await harness.until(second, "running.working");
+    await finish(second);
+    await harness.until(second, "done");
+    await tasks.answer(ALICE, first, { questionId: "q1", text: "a" });
+    expect((await harness.until(first, "provisioning")).snapshot.context).toMatchObject({ attempt: 2, excused: 1 });
   });
 
   it("a message is delivered once, and can be withdrawn only before that", async () => {

@@ -1,15 +1,15 @@
 /** The fair queue in SQL: turns, claimable tasks and slots (src/store/fair-queue.ts). */
 import type { Connection } from "../driver.ts";
-import { nextTurn, computeRank } from "../../fair-queue.ts";
+import { computeRank, nextTurn, shareSlots } from "../../fair-queue.ts";
 import { NOT_ASIDE, type SetAsideTasks } from "./set-aside.ts";
 
-/** Rows read from the head of the queue before the owners are queried one by one. */
-const PAGE = 256;
+/** Rows of each owner that are read first: as many as one batch of claims has. */
+const BATCH = 64;
 
 interface QueuedRow {
   rank: number;
   id: string;
-  user_id: string;
+  userId: string;
 }
 
 export interface Queue {
@@ -62,20 +62,6 @@ export function queueWrites(db: Connection): Queue {
   };
 }
 
-/** Takes up to `limit` rows in order, at most `freeSlots` of each owner. */
-function choose(rows: readonly QueuedRow[], limit: number, freeSlots: (userId: string) => number): string[] {
-  const taken = new Map<string, number>();
-  const chosen: string[] = [];
-  for (const { id, user_id: user } of rows) {
-    if (chosen.length >= limit) break;
-    const count = taken.get(user) ?? 0;
-    if (count >= freeSlots(user)) continue;
-    taken.set(user, count + 1);
-    chosen.push(id);
-  }
-  return chosen;
-}
-
 const inOrder = (a: QueuedRow, b: QueuedRow): number => a.rank - b.rank || (a.id < b.id ? -1 : 1);
 
 /** Tasks of one thread push to one branch, so they run one after another. */
@@ -86,10 +72,6 @@ const IS_CLAIMABLE = `${NOT_ASIDE} AND NOT EXISTS (
 )`;
 
 export function queueReads(db: Connection, aside: SetAsideTasks) {
-  const page = db.prepare<[string, string, number], QueuedRow>(
-    `SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue
-     WHERE state = 'queued' AND ${IS_CLAIMABLE} ORDER BY rank, id LIMIT ?`,
-  );
   // One index seek per owner, independent of the number of tasks.
   const owners = db
     .prepare<[], string>(
@@ -103,7 +85,7 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
     )
     .pluck();
   const ofOwner = db.prepare<[string, string, string, number], QueuedRow>(
-    `SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue_user
+    `SELECT rank, id, user_id AS userId FROM tasks INDEXED BY tasks_queue_user
      WHERE state = 'queued' AND user_id = ? AND ${IS_CLAIMABLE} ORDER BY rank, id LIMIT ?`,
   );
   const holders = db.prepare<[string], { user_id: string; slots: number }>(
@@ -122,25 +104,20 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
     .pluck();
   const held = db.prepare<[string], number>(`SELECT count(*) FROM tasks WHERE slot = 1 AND ${NOT_ASIDE}`).pluck();
 
-  function claimableUnderLimit(limit: number, userLimit: number): string[] {
-    const slots = new Map(holders.all(aside.ids).map((row) => [row.user_id, row.slots]));
-    const freeSlots = (user: string): number => Math.max(0, userLimit - (slots.get(user) ?? 0));
-    const head = page.all(aside.ids, aside.ids, PAGE);
-    const chosen = choose(head, limit, freeSlots);
-    if (chosen.length === limit || head.length < PAGE) return chosen;
-    const rows = owners.all().flatMap((user) => {
-      const count = Math.min(freeSlots(user), limit);
-      return count === 0 ? [] : ofOwner.all(user, aside.ids, aside.ids, count);
-    });
-    return choose(rows.toSorted(inOrder), limit, freeSlots);
-  }
-
   return {
     claimable(limit: number, userLimit: number | null): string[] {
       if (limit <= 0 || (userLimit !== null && userLimit <= 0)) return [];
-      return userLimit === null
-        ? page.all(aside.ids, aside.ids, limit).map(({ id }) => id)
-        : claimableUnderLimit(limit, userLimit);
+      const waiting = owners.all();
+      const held = new Map(holders.all(aside.ids).map((row) => [row.user_id, row.slots]));
+      const share = (each: number): { chosen: string[]; isWhole: boolean } => {
+        const queues = waiting.map((user) => ofOwner.all(user, aside.ids, aside.ids, each));
+        const rows = queues.flat().toSorted(inOrder);
+        const isWhole = queues.every(({ length }) => length < each);
+        return { chosen: shareSlots(rows, limit, held, userLimit), isWhole };
+      };
+      // Most owners have few tasks, or most of the limit goes to one.
+      const first = share(Math.min(limit, BATCH));
+      return first.chosen.length === limit || first.isWhole ? first.chosen : share(limit).chosen;
     },
     threadAhead: (taskId: string): string | null => ahead.get(taskId, aside.ids) ?? null,
     positions: positionReads(db),

@@ -1,0 +1,52 @@
+/**
+ * Slots that wait with their task for a person's answer, while other tasks wait for a slot (rule
+ * D14).
+ */
+import { phaseOf } from "../../../machines/fold.ts";
+import { errorMessage } from "../../core/error.ts";
+import type { Clock, Log } from "../../core/ports/runtime.ts";
+import type { Store } from "../../core/ports/store.ts";
+import type { Task } from "../../core/task.ts";
+import type { TaskLog } from "../task-log.ts";
+
+/** The part of `parkMs` for which a question keeps its slot although others wait for one. */
+const PATIENCE = 0.1;
+
+export interface YieldingDeps {
+  readonly taskLog: Pick<TaskLog, "record">;
+  readonly store: Pick<Store, "task">;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * Parks at most `needed` of these tasks, those that asked first. Their slots are free once their
+ * sandboxes are cleared. Never rejects; a task that could not be parked is one for the next call.
+ */
+export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, needed: number): Promise<void> {
+  const { taskLog, store, clock, log } = deps;
+  const yields = (task: Task): boolean =>
+    askedForMs(task, clock.now()) > task.snapshot.context.policy.parkMs * PATIENCE;
+  try {
+    const tasks = (await Promise.all([...holders].map((id) => store.task(id)))).filter((task) => task !== null);
+    const parked = tasks
+      .filter(yields)
+      .toSorted((a, b) => askedForMs(b, clock.now()) - askedForMs(a, clock.now()))
+      .slice(0, needed)
+      .map(({ id }) =>
+        taskLog.record(id, (task) => (yields(task) ? [{ type: "task.state", data: { reason: "yielded" } }] : [])),
+      );
+    await Promise.all(parked);
+  } catch (error) {
+    log.warn({ error: errorMessage(error) }, "a slot that waits for an answer could not be freed");
+  }
+}
+
+/**
+ * How long the task has kept its slot for an answer, without time that nobody could use (it moves
+ * the deadline); -1 when it does not wait for one.
+ */
+function askedForMs({ snapshot }: Task, now: number): number {
+  const { dueAt, policy } = snapshot.context;
+  return phaseOf(snapshot) === "awaiting_input" && dueAt !== null ? now - (dueAt - policy.parkMs) : -1;
+}
