@@ -76,7 +76,9 @@ function checkUpstream(world: Simulation, tasks: readonly Task[]): void {
     if (outcome !== "pushed" && state !== "done") continue;
     if (outcome === "no_changes" || headSha === null) continue;
     const arrivals = upstream.updates.filter(({ taskId, to }) => taskId !== null && to === headSha);
-    if (arrivals.length === 0) rules.break("W5", `${id} is done, and its commit never reached the upstream`);
+    // A task that continues another pushes the other's commits below its own.
+    const reached = arrivals.length > 0 || upstream.updates.some(({ to }) => upstream.history(to).includes(headSha));
+    if (!reached) rules.break("W5", `${id} is done, and its commit never reached the upstream`);
     const branch = rules.branches.get(id);
     const isMoved = upstream.updates.some((update) => update.taskId === null && update.branch === branch);
     if (arrivals.length > 1 && !isMoved) rules.break("W5", `the commit of ${id} was pushed ${arrivals.length} times`);
