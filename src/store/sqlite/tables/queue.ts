@@ -3,7 +3,9 @@ import type { Connection } from "../driver.ts";
 import { computeRank, nextTurn, shareSlots } from "../../fair-queue.ts";
 import { NOT_ASIDE, type SetAsideTasks } from "./set-aside.ts";
 
-/** Rows of each owner that are read first: as many as one batch of claims has. */
+/** Most rows that are read from the head of the queue before the owners are queried one by one. */
+const PAGE = 256;
+/** The most claims of one batch: up to here the answer is exact. */
 const BATCH = 64;
 
 interface QueuedRow {
@@ -62,6 +64,13 @@ export function queueWrites(db: Connection): Queue {
   };
 }
 
+/** True when each of these tasks is the only one of its owner, who holds no slot. */
+function hasOnlyFirsts(rows: readonly QueuedRow[], ids: readonly string[], held: ReadonlyMap<string, number>): boolean {
+  const chosen = new Set(ids);
+  const owners = rows.filter(({ id }) => chosen.has(id)).map(({ userId }) => userId);
+  return new Set(owners).size === owners.length && owners.every((owner) => !held.has(owner));
+}
+
 const inOrder = (a: QueuedRow, b: QueuedRow): number => a.rank - b.rank || (a.id < b.id ? -1 : 1);
 
 /** Tasks of one thread push to one branch, so they run one after another. */
@@ -72,6 +81,10 @@ const IS_CLAIMABLE = `${NOT_ASIDE} AND NOT EXISTS (
 )`;
 
 export function queueReads(db: Connection, aside: SetAsideTasks) {
+  const page = db.prepare<[string, string, number], QueuedRow>(
+    `SELECT rank, id, user_id AS userId FROM tasks INDEXED BY tasks_queue
+     WHERE state = 'queued' AND ${IS_CLAIMABLE} ORDER BY rank, id LIMIT ?`,
+  );
   // One index seek per owner, independent of the number of tasks.
   const owners = db
     .prepare<[], string>(
@@ -88,8 +101,8 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
     `SELECT rank, id, user_id AS userId FROM tasks INDEXED BY tasks_queue_user
      WHERE state = 'queued' AND user_id = ? AND ${IS_CLAIMABLE} ORDER BY rank, id LIMIT ?`,
   );
-  const holders = db.prepare<[string], { user_id: string; slots: number }>(
-    `SELECT user_id, count(*) AS slots FROM tasks WHERE slot = 1 AND ${NOT_ASIDE} GROUP BY user_id`,
+  const holders = db.prepare<[string], { userId: string; slots: number }>(
+    `SELECT user_id AS userId, count(*) AS slots FROM tasks WHERE slot = 1 AND ${NOT_ASIDE} GROUP BY user_id`,
   );
   const ahead = db
     .prepare<[string, string], string>(
@@ -104,20 +117,27 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
     .pluck();
   const held = db.prepare<[string], number>(`SELECT count(*) FROM tasks WHERE slot = 1 AND ${NOT_ASIDE}`).pluck();
 
+  function shareAmongOwners(limit: number, held: ReadonlyMap<string, number>, userLimit: number | null): string[] {
+    const waiting = owners.all();
+    const share = (each: number): { chosen: string[]; isWhole: boolean } => {
+      const queues = waiting.map((user) => ofOwner.all(user, aside.ids, aside.ids, each));
+      const isWhole = queues.every(({ length }) => length < each);
+      return { chosen: shareSlots(queues.flat().toSorted(inOrder), limit, held, userLimit), isWhole };
+    };
+    const first = share(limit <= BATCH ? limit : BATCH / 4 + Math.ceil(limit / waiting.length));
+    return first.chosen.length === limit || first.isWhole ? first.chosen : share(limit).chosen;
+  }
+
   return {
     claimable(limit: number, userLimit: number | null): string[] {
       if (limit <= 0 || (userLimit !== null && userLimit <= 0)) return [];
-      const waiting = owners.all();
-      const held = new Map(holders.all(aside.ids).map((row) => [row.user_id, row.slots]));
-      const share = (each: number): { chosen: string[]; isWhole: boolean } => {
-        const queues = waiting.map((user) => ofOwner.all(user, aside.ids, aside.ids, each));
-        const rows = queues.flat().toSorted(inOrder);
-        const isWhole = queues.every(({ length }) => length < each);
-        return { chosen: shareSlots(rows, limit, held, userLimit), isWhole };
-      };
-      // Most owners have few tasks, or most of the limit goes to one.
-      const first = share(Math.min(limit, BATCH));
-      return first.chosen.length === limit || first.isWhole ? first.chosen : share(limit).chosen;
+      const held = new Map(holders.all(aside.ids).map((row) => [row.userId, row.slots]));
+      const size = Math.min(PAGE, 16 + 4 * limit);
+      const head = page.all(aside.ids, aside.ids, size);
+      const firsts = shareSlots(head, limit, held, userLimit);
+      // Nobody behind the page holds less than nothing.
+      const isExact = firsts.length === limit && hasOnlyFirsts(head, firsts, held);
+      return isExact || head.length < size ? firsts : shareAmongOwners(limit, held, userLimit);
     },
     threadAhead: (taskId: string): string | null => ahead.get(taskId, aside.ids) ?? null,
     positions: positionReads(db),
