@@ -12,6 +12,7 @@ import { findUnknownVariables } from "./settings/unknown-variables.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
 import {
   allowedOrigin,
+  budgetDollars,
   dollars,
   hostAndPort,
   hostName,
@@ -95,6 +96,8 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly modelBetas: readonly string[];
   /** US dollars per UTC day; null = no limit. */
   readonly userDayUsd: number | null;
+  /** Of the threads of submissions that name no budget of their thread. */
+  readonly threadUsd: number | null;
   readonly dayUsd: number | null;
   /** A file with a price table (src/broker/model/prices.ts); null = the built-in one. */
   readonly pricesFile: string | null;
@@ -331,6 +334,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     compactAt: read("compactAt", whole(10_000, 10_000_000), "a whole number of tokens from 10000 to 10000000"),
     modelBetas: read("modelBetas", list(z.string().regex(/^[\w*-]{1,100}$/)), "a comma-separated list of betas") ?? [],
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
+    threadUsd: read("threadUsd", budgetDollars, "US dollars above 0, at most 10000"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),
     egress: readEgress(read),

@@ -260,6 +260,7 @@ async function openHttp(
     ...(await openLogins({ ...parts, sessions }, baseUrl)),
     tasks: coordinator.tasks,
     operations: coordinator.operations,
+    budget: coordinator.budget,
     egress: coordinator.egress,
     notifications,
     sessions,

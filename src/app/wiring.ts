@@ -171,6 +171,7 @@ function readCoordinatorSettings(config: Config) {
     userLimit: config.userLimit,
     quotas: config.quotas,
     userDayUsd: config.userDayUsd,
+    threadUsd: config.threadUsd,
     dayUsd: config.dayUsd,
     tasksExpireDays: config.tasksExpireDays,
     retentionMs: config.retentionDays * DAY_MS,

@@ -5,6 +5,7 @@ import type { Act, AuditLog } from "../core/ports/audit.ts";
 import type { Accounts, Identity, Scope } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
 import { scopeOf, type Access } from "../core/roles.ts";
+import type { BudgetService } from "../coordinator/services/budget.ts";
 import type { EgressService } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
 import type { Direction, Store } from "../core/ports/store.ts";
@@ -46,6 +47,7 @@ export interface ApiMetrics {
 export interface ApiDeps {
   readonly tasks: TaskService;
   readonly operations: OperationsService;
+  readonly budget: Pick<BudgetService, "threads">;
   readonly egress: Pick<EgressService, "list" | "change">;
   readonly notifications: NotificationService;
   readonly sessions: Sessions;

@@ -56,6 +56,7 @@ function makeTask(over: Partial<WireTask> = {}): WireTask {
     question: null,
     budget: null,
     usage,
+    threadBudget: null,
     outcome: "pushed",
     summary: "What was done.",
     pullRequest: null,

@@ -17,7 +17,8 @@ const slipway = (...args: string[]): Promise<Ended> => run(home, [...args, "--da
 
 async function submit(prompt: string, script: readonly object[], until: string): Promise<string> {
   const { url: repo } = upstream.createRepo(prompt);
-  const { body } = await server.call("POST", "/v1/tasks", { repo, prompt, agent: "scripted", script });
+  const budget = { usd: 2, threadUsd: 12.5 };
+  const { body } = await server.call("POST", "/v1/tasks", { repo, prompt, agent: "scripted", script, budget });
   const { id } = body as WireTask;
   await eventually(async () => {
     const task = await server.task(id);
@@ -84,9 +85,10 @@ it("a number that is no option of the question is refused, and the question stay
   expect((await slipway("answer", "last", "2")).code).toBe(0);
 });
 
-it("inspect tells a person's view: the thread, and no alarm for a question that was just asked", async () => {
+it("inspect tells a person's view: the thread, what is left of the budgets, and no alarm for a question that was just asked", async () => {
   const { out } = await slipway("inspect", asking);
   expect(out).toMatch(/^thread +thread_/m);
+  expect(out).toMatch(/^budget +\$0\.00 of \$2\.00, thread \$0\.00 of \$12\.50$/m);
   expect(out).not.toMatch(/^(?:accepts|stuck) /m);
   const ofThread = await slipway("tasks", "--thread", asking.slice(-8));
   expect([ofThread.code, ofThread.out]).toEqual([0, expect.stringContaining(asking)]);

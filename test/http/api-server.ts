@@ -162,6 +162,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,
     operations: harness.coordinator.operations,
+    budget: harness.coordinator.budget,
     egress: harness.coordinator.egress,
     notifications: told.service,
     sessions,

@@ -82,6 +82,12 @@ export const MODEL_SETTINGS = {
     argument: "amount",
     help: "model budget of one user per day (no limit)",
   },
+  threadUsd: {
+    env: "SLIPWAY_THREAD_USD",
+    flag: "thread-usd",
+    argument: "amount",
+    help: "model budget of a task with its retries and follow-ups, where its submission names none (no limit)",
+  },
   ...QUOTA_OPTIONS,
   dayUsd: {
     env: "SLIPWAY_DAY_USD",

@@ -21,6 +21,8 @@ export const dollars = z
   .string()
   .regex(/^\d{1,7}(?:\.\d{1,4})?$/)
   .transform(Number);
+/** What a submission may name as a budget. */
+export const budgetDollars = dollars.pipe(z.number().positive().max(10_000));
 export const factor = z
   .string()
   .regex(/^\d{1,3}(?:\.\d{1,2})?$/)

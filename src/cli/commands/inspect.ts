@@ -172,6 +172,7 @@ function overview(task: WireTask, machine: Machine | null, pullRequest: string |
         turns: task.usage.turns,
       }),
     ],
+    ["budget", formatBudget(task)],
     ["created", task.createdAt],
     ["deadline", task.dueAt],
     ["settled", task.settledAt],
@@ -185,6 +186,20 @@ function overview(task: WireTask, machine: Machine | null, pullRequest: string |
   ];
   const lines = rows.flatMap(([name, value]) => (value === null ? [] : [`${name.padEnd(11)} ${value}`]));
   return [...lines, ...formatFailure(task)];
+}
+
+/** What was used of each limit; null = there is none. */
+function formatBudget({ budget, usage, threadBudget }: WireTask): string | null {
+  const { usd, turns, minutes } = budget ?? {};
+  const dollars = (amount: number): string => `$${amount.toFixed(2)}`;
+  const parts = [
+    ...(usd === undefined ? [] : [`${dollars(usage.usd)} of ${dollars(usd)}`]),
+    ...(turns === undefined ? [] : [`${usage.turns} of ${turns} turns`]),
+    ...(minutes === undefined ? [] : [`${minutes} minutes of work`]),
+    // A server of an earlier version does not tell.
+    ...(threadBudget ? [`thread ${dollars(threadBudget.spentUsd)} of ${dollars(threadBudget.limitUsd)}`] : []),
+  ];
+  return parts.length === 0 ? null : parts.join(", ");
 }
 
 function attemptLines(attempts: readonly Attempt[]): string[] {

@@ -47,7 +47,15 @@ export interface BudgetDeps extends QuotaSettings {
   readonly dayUsd: number | null;
 }
 
+/** US dollars of the tasks of a thread together. */
+export interface ThreadBudget {
+  readonly spentUsd: number;
+  readonly limitUsd: number;
+}
+
 export interface BudgetService extends ModelBudget {
+  /** By thread, of the threads of these tasks that have a budget. */
+  threads(tasks: readonly Pick<Task, "threadId">[]): Promise<ReadonlyMap<string, ThreadBudget>>;
   /** True while today's budget of this user, or of all users, is used up. */
   isExhausted(userId: string): Promise<boolean>;
   /** How the task continues after a refusal. A question that is due is open when it resolves. */
@@ -129,6 +137,15 @@ class LedgerBudgetService implements BudgetService {
     return findExceeded(await this.#accounts.dayLimits(userId)) !== null;
   }
 
+  async threads(tasks: readonly Pick<Task, "threadId">[]): Promise<ReadonlyMap<string, ThreadBudget>> {
+    const found = new Map<string, ThreadBudget>();
+    for (const threadId of new Set(tasks.map((task) => task.threadId))) {
+      const limitUsd = await this.#threads.limit({ threadId });
+      if (limitUsd !== null) found.set(threadId, { spentUsd: await this.#accounts.threadSpentUsd(threadId), limitUsd });
+    }
+    return found;
+  }
+
   async standing(task: Task): Promise<BudgetStanding> {
     const refusal = this.#refusals.get(task.id);
     const isDue = refusal !== undefined && (await this.#isQuestionDue(task, refusal));
@@ -178,8 +195,7 @@ class LedgerBudgetService implements BudgetService {
   async #recordUsage(task: Task, limits: readonly Limit[], row: ModelUsage): Promise<void> {
     const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, model } = row;
     const data = { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, turns: 1, model };
-    const own = limits.find(({ scope }) => scope === "task");
-    const warnings = own === undefined ? [] : await this.#warnings.due(task.id, own);
+    const warnings = await this.#warnings.due(task.id, limits);
     const proposals: Proposal[] = [{ type: "usage", data }, ...warnings];
     try {
       const { events } = await this.#deps.taskLog.record(task.id, () => proposals, row);

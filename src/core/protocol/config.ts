@@ -47,6 +47,7 @@ export const capabilitiesSchema = z.strictObject({
     .strictObject({
       maxAttempts: z.int(),
       minutes: z.number().describe("Of working time; waiting for an answer does not count."),
+      threadUsd: z.number().nullable().describe("Model budget of a thread, US dollars; null = no limit."),
     })
     .describe("Of submissions that do not say. The first agent and egress policy, and `model`, are defaults too."),
   limits: z

@@ -123,7 +123,7 @@ export const toolInputSchema = z
 /** Fields that only notices of the coordinator carry. */
 const noticeData = WORKER_DATA.notice.extend({
   by: z.literal("server").optional().describe("The coordinator wrote it in place of an event of the worker."),
-  kind: z.enum(["usd", "turns"]).optional().describe("budget_near: which budget is nearly used up."),
+  kind: z.enum(["usd", "turns", "threadUsd"]).optional().describe("budget_near: which budget is nearly used up."),
   limit: z.number().optional().describe("budget_near: the budget."),
   artifact: artifactSchema.nullable().optional().describe("The artifact that was kept; its `at` is epoch ms."),
   lostMs: z.number().optional().describe("Time that nobody could use, ms; deadlines moved by it."),

@@ -77,12 +77,14 @@ function toSubmission({ base, budget, limits, egress, verify, priority, pullRequ
  * @param phase from machines/fold.ts.
  * @param wait why a queued task waits; null in other states.
  * @param emailOf the e-mail of a person by id; null when there is no such account.
+ * @param threadBudget null = the thread has none.
  */
 export function toWireTask(
   task: Task,
   phase: string | null,
   wait: Wait | null,
   emailOf: (userId: string) => string | null = () => null,
+  threadBudget: WireTask["threadBudget"] = null,
 ): WireTask {
   const { spec, snapshot, progress } = task;
   const c = snapshot.context;
@@ -126,6 +128,7 @@ export function toWireTask(
     },
     budget: Object.keys(budget).length === 0 ? null : budget,
     usage: c.usage,
+    threadBudget,
     outcome: c.outcome,
     summary: c.report?.summary ?? null,
     pullRequest: c.pullRequest,

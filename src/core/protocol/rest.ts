@@ -13,6 +13,7 @@ import {
   questionSchema,
   stepSchema,
   submissionSchema,
+  threadBudgetSchema,
   todoCountSchema,
   usageSchema,
   waitSchema,
@@ -262,6 +263,9 @@ export const taskSchema = z.strictObject({
   question: questionSchema.nullable().describe("The open question. Answer it with POST /v1/tasks/{id}/answer."),
   budget: budgetSchema.nullable().describe("The submitted budget with what was granted since; null = none."),
   usage: usageSchema.describe("The total of all attempts."),
+  threadBudget: threadBudgetSchema
+    .nullable()
+    .describe("Of the task with its retries and follow-ups; null = only the tasks have budgets."),
   outcome: z.enum(["pushed", "no_changes"]).nullable().describe("Of a task that is done."),
   summary: z.string().nullable().describe("The agent's report, Markdown."),
   pullRequest: z.strictObject({ url: z.string(), number: z.int(), state: z.string() }).nullable(),

@@ -42,6 +42,11 @@ export const usageSchema = z.strictObject({
   turns: z.number().describe("Requests to the model."),
 });
 
+export const threadBudgetSchema = z.strictObject({
+  spentUsd: z.number().describe("US dollars that the tasks of the thread cost together."),
+  limitUsd: z.number().describe("The most that a task of the thread was submitted with or was granted."),
+});
+
 export const ownerSchema = z.strictObject({
   id: z.string(),
   email: z.string().nullable().describe("Null when there is no such account any more."),

@@ -22,16 +22,22 @@ import {
 } from "../../core/protocol/rest.ts";
 import { bySeq, EMPTY, isId, json, nextCursor, readPage, route, type ApiDeps } from "../route.ts";
 
-type ViewDeps = Pick<ApiDeps, "operations" | "accounts">;
+type ViewDeps = Pick<ApiDeps, "operations" | "budget" | "accounts">;
 
-/** Converts tasks to their wire form, with their owners and the reasons why queued ones wait. */
+/**
+ * Converts tasks to their wire form, with their owners, the budgets of their threads and the
+ * reasons why queued ones wait.
+ */
 export async function toTaskViews(deps: ViewDeps, tasks: readonly Task[]): Promise<WireTask[]> {
-  const waits = await deps.operations.waits(tasks);
+  const [waits, threads] = await Promise.all([deps.operations.waits(tasks), deps.budget.threads(tasks)]);
   const emails = new Map<string, string | null>();
   for (const id of new Set(tasks.flatMap(({ userId, spec }) => [userId, spec.submittedBy ?? userId])))
     emails.set(id, (await deps.accounts.user(id))?.email ?? null);
   const emailOf = (id: string): string | null => emails.get(id) ?? null;
-  return tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), waits.get(task.id) ?? null, emailOf));
+  return tasks.map((task) => {
+    const [wait, budget] = [waits.get(task.id) ?? null, threads.get(task.threadId) ?? null];
+    return toWireTask(task, phaseOf(task.snapshot), wait, emailOf, budget);
+  });
 }
 
 export async function toTaskView(deps: ViewDeps, task: Task): Promise<WireTask> {

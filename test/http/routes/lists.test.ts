@@ -173,6 +173,23 @@ describe("[V8] the conversation of a thread", () => {
   });
 });
 
+it("[G6] a task and its row have the budget of the thread, whichever task of it brought one", async () => {
+  const first = await submit({ prompt: "dear" }, bob.accessToken);
+  expect(first.threadBudget).toBeNull();
+  await post(`/v1/tasks/${first.id}/cancel`, {}, bob.accessToken);
+  await api.harness.until(first.id, "cancelled");
+  const budget = { threadUsd: 7.5 };
+  const retried = await post<WireTask>(`/v1/tasks/${first.id}/retry`, { budget }, bob.accessToken);
+  const { items } = await get<Listed<WireTask>>(`/v1/tasks?thread=${first.threadId}`, bob.accessToken);
+  const rows = items.map((row) => [row.id, row.threadBudget]);
+  const shown = { spentUsd: 0, limitUsd: 7.5 };
+  expect(rows).toEqual([
+    [retried.id, shown],
+    [first.id, shown],
+  ]);
+  expect((await get<WireTask>(`/v1/tasks/${first.id}`, bob.accessToken)).threadBudget).toEqual(shown);
+});
+
 it("[V8] the options of a server have its bounds, defaults, version and time", async () => {
   const config = await get<ServerConfig>("/v1/config");
   expect(config).toMatchObject({
@@ -180,7 +197,7 @@ it("[V8] the options of a server have its bounds, defaults, version and time", a
     serverTime: new Date(api.clock.now()).toISOString(),
     images: null,
     features: ["pull_requests", "models", "web_push"],
-    defaults: { maxAttempts: 3, minutes: 60 },
+    defaults: { maxAttempts: 3, minutes: 60, threadUsd: null },
     limits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384, maxAttempts: 10, promptLength: 65_536, bodyBytes: 262_144 },
     prices: {
       "claude-sonnet-5-5": [{ upToPromptTokens: null, input: 3, output: 15, cacheWrite: 3.75, cacheRead: 0.3 }],

@@ -22,6 +22,7 @@ import { ALICE, BOB, openHarness, quiet, type Harness } from "../../support/coor
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const KEY = "sk-real-key-of-the-server";
+const NO_MORE = { code: "budget_exceeded", message: "No more.", evidence: null };
 const closers: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
@@ -162,8 +163,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(await ask(task)).toMatchObject(REFUSED);
     expect(await standing(harness, task.id)).toMatchObject({ state: "stop" });
     expect(await readEvents(harness, task.id, "question")).toHaveLength(1);
-    const end = { code: "budget_exceeded", message: "No more.", evidence: null };
-    await harness.fakeWorkers.send(harness.coordinator.workerApi, task.id, ["failed", end]);
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, task.id, ["failed", NO_MORE]);
     expect((await harness.until(task.id, "failed")).snapshot.context.failure?.code).toBe("budget_exceeded");
   });
 
@@ -303,6 +303,12 @@ describe("[G5] the budget of a thread that is used up", () => {
     expect(asked.snapshot.context.question).toMatchObject({ id });
     expect(await standing(harness, third.id)).toEqual({ state: "asked", questionId: id });
     expect(await spent(first, second, third)).toBeLessThan(limit + one * 1.5);
+    const shown = async (): Promise<unknown> => [...(await harness.coordinator.budget.threads([first])).values()];
+    const cost = expect.closeTo(await spent(first, second, third), 9) as number;
+    expect(await shown()).toEqual([{ spentUsd: cost, limitUsd: limit }]);
+    await harness.restart();
+    expect(await shown()).toEqual([{ spentUsd: cost, limitUsd: limit }]);
+    expect(await ask(third)).toMatchObject(REFUSED);
 
     expect(remainingBudget(await answer(harness, asked, "$5")).threadUsd).toBeGreaterThan(5);
     expect(await standing(harness, third.id)).toEqual({ state: "continue" });
@@ -311,6 +317,20 @@ describe("[G5] the budget of a thread that is used up", () => {
     // An earlier task that is retried has the raised budget as well.
     const fourth = await goOn(await harness.coordinator.tasks.retry(ALICE, second.id, {}));
     expect(await ask(fourth)).toBe("answered");
+  });
+
+  it("is that of the installation where the submission names none, for follow-ups too", async () => {
+    const { harness, ask } = await open({ threadUsd: 0.0001 });
+    expect((await harness.submit({ budget: { threadUsd: 3 } })).spec.budget).toEqual({ threadUsd: 3 });
+    const first = await working(harness, { turns: 9 });
+    expect(first.spec.budget).toEqual({ turns: 9, threadUsd: 0.0001 });
+    await ask(first);
+    expect(await ask(first)).toMatchObject(REFUSED);
+    await answer(harness, await harness.task(first.id), "stop");
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, first.id, ["failed", NO_MORE]);
+    await harness.until(first.id, "failed");
+    const sent = await harness.coordinator.tasks.message(ALICE, first.id, { text: "Go on." }, null);
+    expect(sent).toMatchObject({ task: { spec: { budget: first.spec.budget } } });
   });
 });
 
@@ -401,5 +421,30 @@ describe("[G6] a budget that is nearly used up", () => {
     await answer(harness, await harness.task(task.id), "1");
     await ask(task);
     expect((await near()).map(({ data }) => data["limit"])).toEqual([5, 6]);
+  });
+
+  it("is reported for the thread too, once in each of its tasks that spends from there on", async () => {
+    const { harness, ask } = await open();
+    const near = async (id: string) =>
+      (await readEvents(harness, id, "notice")).filter(({ data }) => data["code"] === "budget_near");
+    const first = await working(harness, {});
+    await ask(first);
+    const { usd } = await harness.ledger.spentBy(first.id);
+    const failed = { code: "agent_stuck", message: "No.", evidence: null };
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, first.id, ["failed", failed]);
+    await harness.until(first.id, "failed");
+    const limit = Number((usd * 3.7).toFixed(6));
+    const retried = await harness.coordinator.tasks.retry(ALICE, first.id, { budget: { threadUsd: limit } });
+    await ready(harness, retried.id);
+    const second = await harness.until(retried.id, "running.working");
+    await ask(second);
+    expect(await near(second.id)).toEqual([]);
+    await ask(second);
+    await harness.restart();
+    await ask(second);
+    expect(await near(first.id)).toEqual([]);
+    expect((await near(second.id)).map(({ data }) => [data["kind"], data["limit"], data["text"]])).toEqual([
+      ["threadUsd", limit, expect.stringMatching(/^\$[\d.]+ of the thread's budget of \$[\d.]+ are used\.$/)],
+    ]);
   });
 });

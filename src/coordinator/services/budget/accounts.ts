@@ -76,6 +76,12 @@ export class BudgetAccounts {
     return { scope: "thread", name: "The thread's budget", account, usd: await threads.limit(task), requests: null };
   }
 
+  /** What ended requests of the thread cost, US dollars. Keeps no account that nobody charges. */
+  async threadSpentUsd(threadId: string): Promise<number> {
+    const known = await this.#accounts.get(`thread ${threadId}`);
+    return (known?.spent ?? (await this.#deps.threads.spent(threadId))).usd;
+  }
+
   async dayLimits(userId: string): Promise<Limit[]> {
     const { dayUsd, store, clock } = this.#deps;
     const own = await readQuotas(store, this.#deps, userId);

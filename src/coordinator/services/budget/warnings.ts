@@ -1,8 +1,8 @@
 /**
- * Notices that a task's budget is nearly used up: one per kind and limit. The log is the record of
- * those that were given, so that a restart does not repeat them.
+ * Notices that the budget of a task or its thread is nearly used up: one per task, kind and limit.
+ * The log is the record of those that were given, so that a restart does not repeat them.
  */
-import { formatLimit } from "../../../core/budget.ts";
+import { formatLimit, type BudgetKind } from "../../../core/budget.ts";
 import type { Proposal } from "../../../core/event.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import { serverNotice } from "../../../core/notices.ts";
@@ -23,21 +23,16 @@ export class BudgetWarnings {
   }
 
   /** The notices that are due now; each is returned once. */
-  async due(taskId: string, { account, usd, requests }: Limit): Promise<Proposal[]> {
-    const uses = [
-      { kind: "usd", used: account.spent.usd, limit: usd },
-      { kind: "turns", used: account.spent.requests, limit: requests },
-    ] as const;
-    const near = uses.flatMap(({ kind, used, limit }) =>
-      limit !== null && used >= limit * WARN_SHARE ? [{ kind, used, limit }] : [],
-    );
+  async due(taskId: string, limits: readonly Limit[]): Promise<Proposal[]> {
+    const near = limits.flatMap(toUses).filter(({ used, limit }) => used >= limit * WARN_SHARE);
     if (near.length === 0) return [];
     const given = await this.#readGiven(taskId);
     return near.flatMap(({ kind, used, limit }): Proposal[] => {
       const key = `${kind} ${limit}`;
       if (given.has(key)) return [];
       given.add(key);
-      const text = `${formatLimit(kind, used)} of the budget of ${formatLimit(kind, limit)} are used.`;
+      const whose = kind === "threadUsd" ? "the thread's budget" : "the budget";
+      const text = `${formatLimit(kind, used)} of ${whose} of ${formatLimit(kind, limit)} are used.`;
       return [serverNotice("warning", CODE, text, { kind, limit })];
     });
   }
@@ -60,4 +55,20 @@ export class BudgetWarnings {
       if (type === "notice" && data["code"] === CODE) found.add(`${String(data["kind"])} ${String(data["limit"])}`);
     return found;
   }
+}
+
+interface Use {
+  readonly kind: BudgetKind;
+  readonly used: number;
+  readonly limit: number;
+}
+
+/** Days warn nobody: their budgets are not the task's. */
+function toUses({ scope, account: { spent }, usd, requests }: Limit): Use[] {
+  if (scope === "day") return [];
+  const dollars = scope === "thread" ? "threadUsd" : "usd";
+  return [
+    ...(usd === null ? [] : [{ kind: dollars, used: spent.usd, limit: usd } as const]),
+    ...(requests === null ? [] : [{ kind: "turns", used: spent.requests, limit: requests } as const]),
+  ];
 }

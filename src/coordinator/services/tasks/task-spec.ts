@@ -11,6 +11,7 @@ import { parseBranch, parseRepositoryUrl } from "../../../core/values/repository
 import {
   EFFORTS,
   MODEL_AGENTS,
+  type Budget,
   type Egress,
   type Limits,
   type MaxLimits,
@@ -59,6 +60,8 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly maxLimits: MaxLimits;
   /** Images that may be chosen; null = the sandbox has no images. */
   readonly images: readonly string[] | null;
+  /** The thread's budget of submissions that name none, US dollars; null or absent = no limit. */
+  readonly threadUsd?: number | null;
   /** Settled tasks that are older are deleted; null or absent = none are. */
   readonly tasksExpireDays?: number | null;
 }
@@ -83,7 +86,7 @@ export function describeCapabilities(
     images: images && [...images],
     tasksExpireDays: rest.tasksExpireDays ?? null,
     prices: findPrices(options),
-    defaults: { maxAttempts: MAX_ATTEMPTS, minutes: policy.wallMs / 60_000 },
+    defaults: { maxAttempts: MAX_ATTEMPTS, minutes: policy.wallMs / 60_000, threadUsd: rest.threadUsd ?? null },
     limits: {
       ...maxLimits,
       maxAttempts: MOST_ATTEMPTS,
@@ -162,6 +165,11 @@ export function resolveReview(
   return { reviewModel: review.model };
 }
 
+/** The tasks of the thread to come take it over, as they do what a submission names. */
+function resolveBudget({ threadUsd = null }: ServerOptions, { budget = {} }: SubmitRequest): Budget {
+  return threadUsd === null ? budget : { threadUsd, ...budget };
+}
+
 function resolveEgress({ egress: offered }: ServerOptions, request: SubmitRequest): Egress {
   const egress = request.egress ?? offered[0];
   if (offered.includes(egress)) return egress;
@@ -237,7 +245,7 @@ export function createTaskSpec(options: ServerOptions, request: SubmitRequest, t
     title: request.title ?? deriveTitle(request.prompt),
     ...chosen,
     script: request.script ?? null,
-    budget: request.budget ?? {},
+    budget: resolveBudget(options, request),
     limits: checkLimits(request.limits ?? {}, options.maxLimits),
     pullRequest: resolvePullRequest(options, request.pullRequest ?? null, { repo: url, base, branch }),
     image: resolveImage(options, request),
