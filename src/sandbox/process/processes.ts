@@ -2,7 +2,9 @@
  * Processes of this machine, read from /proc. Without /proc (macOS) only `isAlive` works, by `ps`.
  * Process ids are reused, so a process is identified by its id and start time.
  */
+import { readFileSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
+import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { hasMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
 import { runTool, ToolExitError } from "../../core/lib/runtime/process-group.ts";
 
@@ -25,12 +27,13 @@ interface Stat {
 }
 
 /**
- * Null for a process that does not exist. Any other error rejects: a process that cannot be read,
- * because the descriptors are used up, has not ended.
+ * Null for a process that does not exist. Any other error is thrown: a process that cannot be read,
+ * because the descriptors are used up, has not ended. The kernel answers these files from memory in
+ * some microseconds, a tenth of what a read through the thread pool takes.
  */
-async function readOrNull(path: string): Promise<string | null> {
+function readOrNull(path: string): string | null {
   try {
-    return await readFile(path, "utf8");
+    return readFileSync(path, "utf8");
   } catch (error) {
     if (isCode(error, "ENOENT", "ESRCH")) return null;
     throw error;
@@ -60,8 +63,8 @@ function hasProc(): Promise<boolean> {
  * The process name may contain spaces and brackets, so fields are counted from the last bracket,
  * after which field 3 begins.
  */
-async function readStat(pid: number): Promise<Stat | null> {
-  const text = await readOrNull(`/proc/${pid}/stat`);
+function readStat(pid: number): Stat | null {
+  const text = readOrNull(`/proc/${pid}/stat`);
   if (text === null) return null;
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return { state: fields[0] ?? "", group: Number(fields[2]), session: Number(fields[3]), start: fields[19] ?? "" };
@@ -79,13 +82,20 @@ async function readStartByPs(pid: number): Promise<string | null> {
   }
 }
 
+let boot: string | null = null;
+
+/** The id of this start of the machine. */
+function readBoot(): string {
+  boot ??= readOrNull("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
+  return boot;
+}
+
 async function readStart(pid: number): Promise<string | null> {
   if (!(await hasProc())) return readStartByPs(pid);
-  const found = await readStat(pid);
+  const found = readStat(pid);
   // A zombie has ended; its parent has not collected it.
   if (found === null || found.state === "Z" || found.state === "X") return null;
-  const boot = (await readOrNull("/proc/sys/kernel/random/boot_id"))?.trim() ?? "";
-  return `${boot} ${found.start}`.trim();
+  return `${readBoot()} ${found.start}`.trim();
 }
 
 /** True while the process runs; false for another process with the same id. */
@@ -105,18 +115,30 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
 /** Processes that are read at once; each takes a descriptor. */
 const READ_AT_ONCE = 16;
 
+/**
+ * When the process started, in ticks of this start of the machine; 0 when it ran before that, or
+ * without /proc. What it started has no smaller number.
+ */
+export function startTicks({ start }: ProcessId): number {
+  const [of, ticks] = start.split(" ");
+  return of !== "" && of === readBoot() ? Number(ticks) || 0 : 0;
+}
+
 export interface Marks {
   /** "NAME=value" in the initial environment of a process. */
   readonly environment: readonly string[];
   readonly limit: ProcessMark;
+  /** No marked process started before (`startTicks`). */
+  readonly since: number;
 }
 
-async function isFollower(pid: number, leader: number, { environment, limit }: Marks): Promise<boolean> {
-  const found = await readStat(pid);
-  if (found === null || found.state === "Z" || found.state === "X") return false;
+async function isFollower(pid: number, leader: number, { environment, limit, since }: Marks): Promise<boolean> {
+  const found = readStat(pid);
+  if (found === null || found.state === "Z" || found.state === "X" || Number(found.start) < since) return false;
   if (leader > 0 && (found.session === leader || found.group === leader)) return true;
-  if (hasMark((await readOrNull(`/proc/${pid}/limits`)) ?? "", limit)) return true;
+  if (hasMark(readOrNull(`/proc/${pid}/limits`) ?? "", limit)) return true;
   try {
+    // Through the thread pool: a process that hangs in its memory makes this read wait.
     const environ = Buffer.concat([Buffer.from("\0"), await readFile(`/proc/${pid}/environ`)]);
     return environment.some((mark) => environ.includes(`\0${mark}\0`));
   } catch (error) {
@@ -138,6 +160,7 @@ async function findFollowers(leader: number, marks: Marks): Promise<number[]> {
     const some = pids.slice(at, at + READ_AT_ONCE);
     const matches = await Promise.all(some.map((pid) => isFollower(pid, leader, marks)));
     found.push(...some.filter((_pid, index) => matches[index]));
+    await yieldToOthers();
   }
   return found;
 }

@@ -38,7 +38,7 @@ import {
   SUPERVISOR_SCRIPT,
   truncateLog,
 } from "./process-dir.ts";
-import { isAlive, killFollowers, sendSignal, type Marks, type ProcessId } from "./processes.ts";
+import { isAlive, killFollowers, sendSignal, startTicks, type Marks, type ProcessId } from "./processes.ts";
 
 export interface ProcessSandboxOptions {
   /** Parent of the sandboxes' folders. Used by one coordinator at a time. */
@@ -213,7 +213,7 @@ class ProcessSandbox implements Sandbox {
     for (let round = 0; ; round++) {
       signal.throwIfAborted();
       const current = await readState(dir);
-      if (current.state === "absent" || current.state === "exited") await killFollowers(0, getMarks(dir));
+      if (current.state === "absent" || current.state === "exited") await killFollowers(0, await readMarks(dir));
       if (current.state === "absent") return GONE;
       if (current.state === "exited") {
         const exitCode = current.exit === "lost" ? null : current.exit;
@@ -231,7 +231,7 @@ class ProcessSandbox implements Sandbox {
       sendSignal(-current.supervisor.pid, "SIGTERM");
       if (!(await waitForEnd(dir, graceMs, signal))) await kill(dir, current.supervisor);
     }
-    await killFollowers(0, getMarks(dir));
+    await killFollowers(0, await readMarks(dir));
   }
 
   async #remove(name: string): Promise<void> {
@@ -239,7 +239,7 @@ class ProcessSandbox implements Sandbox {
     if ((await readState(dir)).state === "created") await reserve(dir);
     const current = await readState(dir);
     if (current.state === "running") await kill(dir, current.supervisor);
-    await killFollowers(0, getMarks(dir));
+    await killFollowers(0, await readMarks(dir));
     await removeProcessDir(this.#root, name);
   }
 
@@ -289,7 +289,7 @@ async function readState(dir: string): Promise<ProcessState> {
   // The supervisor may have recorded the exit after the first read.
   const recorded = await readExit(dir);
   if (recorded !== null) return { state: "exited", exit: recorded };
-  await killFollowers(0, getMarks(dir));
+  await killFollowers(0, await readMarks(dir));
   await recordExit(dir, "lost");
   return { state: "exited", exit: (await readExit(dir)) ?? "lost" };
 }
@@ -317,12 +317,12 @@ async function waitForEnd(dir: string, ms: number, signal?: AbortSignal): Promis
 
 /** Kills the worker first, so that the supervisor can record its exit code. */
 async function kill(dir: string, supervisor: ProcessId): Promise<void> {
-  await killFollowers(supervisor.pid, getMarks(dir));
+  await killFollowers(supervisor.pid, await readMarks(dir));
   if (!(await waitForEnd(dir, RECORD_MS)) && (await isAlive(supervisor))) {
     await recordExit(dir, 137);
     sendSignal(-supervisor.pid, "SIGKILL");
   }
-  await killFollowers(0, getMarks(dir));
+  await killFollowers(0, await readMarks(dir));
 }
 
 /** The complete environment of a worker. */
@@ -344,8 +344,13 @@ function createWorkerEnv(dir: string, spec: SandboxSpec): Record<string, string>
 const createSandboxMark = (dir: string): ProcessMark => createMark("hard", dir);
 
 /** What identifies the worker's processes, even outside of its session. */
-function getMarks(dir: string): Marks {
-  return { environment: [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`], limit: createSandboxMark(dir) };
+async function readMarks(dir: string): Promise<Marks> {
+  const supervisor = await readClaim(dir);
+  return {
+    environment: [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`],
+    limit: createSandboxMark(dir),
+    since: supervisor === null ? 0 : startTicks(supervisor),
+  };
 }
 
 /** Rejects with the reason of `signal`. */
