@@ -1,4 +1,7 @@
 /** Single screens of the app in a real browser: what a person gives, and what comes back. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { ForgeDouble } from "../git/forges/forge-double.ts";
 import { GITHUB_TOKEN, startGitHubDouble } from "../git/forges/github-double.ts";
@@ -42,6 +45,7 @@ describeWithBrowser("screens of the web app", () => {
         SLIPWAY_GITHUB_URL: upstream.url,
         SLIPWAY_GITHUB_API_URL: github.apiUrl,
         SLIPWAY_ATTACHMENT_MB: "1",
+        SLIPWAY_THREAD_USD: "9.5",
         // Its model is never asked: no task of the built-in agent gets that far.
         ANTHROPIC_API_KEY: "not-a-key",
         ANTHROPIC_BASE_URL: "http://127.0.0.1:9",
@@ -104,6 +108,32 @@ describeWithBrowser("screens of the web app", () => {
     await link.waitFor();
     expect((await github.pulls()).filter(({ head }) => head === branch)).toMatchObject([{ title: "C", draft: false }]);
     expect(await page.getByRole("button", { name: "Open a pull request" }).count()).toBe(0);
+    expect(errors).toEqual([]);
+  });
+
+  it("[G5] minutes that are used up park the task, the card says so, and an amount goes on; the budget of the thread is seen", async () => {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByText("Options").click();
+    expect(await page.getByLabel("Dollars per thread").getAttribute("placeholder")).toBe("9.5");
+    const mark = join(mkdtempSync(join(tmpdir(), "slipway-mark-")), "ran");
+    // The first attempt goes on until its time is over.
+    const script = [
+      { bash: `[ -e ${mark} ] || { touch ${mark}; sleep 60; }` },
+      { finish: { title: "E", summary: "1." } },
+    ];
+    const id = await rig.submit("Takes long", script, { budget: { minutes: 0.05, threadUsd: 12 } });
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByText("Thread $0.00 of $12.00").waitFor();
+    const card = page.getByRole("region", { name: /^The task has worked for its 0.05 minutes/ });
+    await card.getByText("Time used up").waitFor();
+    expect(await card.locator("dl").innerText()).toMatch(/This task\s+\$0\.00\s+Thread\s+\$0\.00 of \$12\.00/);
+    await card.getByLabel("Or in your own words").fill("20 min");
+    await card.getByRole("button", { name: "Answer" }).click();
+    await expect.poll(() => taskState(page).textContent(), { timeout: 30_000 }).toBe("done");
+    expect((await rig.server().task(id)).attempt).toBe(2);
+    rmSync(dirname(mark), { recursive: true });
     expect(errors).toEqual([]);
   });
 

@@ -1,6 +1,7 @@
 /** Commands that change a task: cancel, retry, answer, message. */
 import { Option, type Command } from "commander";
 import { PULL_REQUEST_MODES, RETRY_FROM, type PullRequestMode, type RetryFrom } from "../../core/task.ts";
+import { isBudgetQuestion } from "../../core/budget.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
 import { collectTexts, uploadFiles } from "../attach.ts";
@@ -100,9 +101,14 @@ export function answerCommand(program: Command, io: Io): void {
       const questionId = options.question ?? question?.id;
       if (questionId === undefined) throw new CliExit(EXIT.failed, "The task has no open question.");
       const choices = question?.id === questionId ? (question.options ?? []) : [];
-      show(io, options, await server.answer(id, { questionId, text: chooseAnswer(text, choices) }));
+      const answer = isAmount(questionId, text, choices) ? text : chooseAnswer(text, choices);
+      show(io, options, await server.answer(id, { questionId, text: answer }));
     });
 }
+
+/** How much more of a budget is granted, where no option has that number. */
+const isAmount = (questionId: string, text: string, choices: readonly string[]): boolean =>
+  isBudgetQuestion(questionId) && choices[Number(text) - 1] === undefined;
 
 /** @returns the option of that number, or the text itself. */
 function chooseAnswer(text: string, choices: readonly string[]): string {

@@ -17,6 +17,7 @@ import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { WORKER_ENV } from "../../../src/core/protocol/worker.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { run } from "../../cli/command.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
 const KEY = "sk-real-key-of-the-server-0123456789";
@@ -207,6 +208,27 @@ describe("[G5] the budget of a task with a model", () => {
     const near = (await server!.events(id)).filter(({ data }) => data["code"] === "budget_near");
     expect(near.map(({ data }) => data["limit"])).toEqual([3, 6]);
   });
+
+  it(
+    "minutes: a command that runs on parks the task, and `slipway answer` with a number goes on",
+    { timeout: 60_000 },
+    async () => {
+      const slow = { name: "bash", input: { command: "sleep 60" } };
+      await open([...work(2), { tools: [slow] }, { tools: [FINISH] }]);
+      const { id } = await submit({ budget: { minutes: 0.06 } });
+      expect((await phase(id, "parked")).question?.id).toBe("budget_minutes_3600");
+      const cli = (...args: string[]) => run(dir, [...args, "--data-dir", join(dir, "data")]);
+      expect((await cli("inspect", id)).out).toMatch(/^budget +0\.06 minutes of work$/m);
+      const wrong = await cli("answer", id, "later");
+      expect([wrong.code, wrong.err]).toEqual([2, expect.stringContaining("must be continue, stop or an amount")]);
+      expect((await cli("answer", id, "20")).code).toBe(0);
+      const task = await settled(id);
+      expect([task.state, task.attempt, task.budget]).toEqual(["done", 2, { minutes: 20.06 }]);
+      expect(ran()).toEqual(["s0", "s1"]);
+      const near = (await server!.events(id)).filter(({ data }) => data["code"] === "budget_near");
+      expect(near).toHaveLength(1);
+    },
+  );
 
   it("`stop` ends the task and keeps the work", { timeout: 60_000 }, async () => {
     await open([...work(9), { tools: [FINISH] }]);

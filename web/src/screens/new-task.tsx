@@ -162,6 +162,7 @@ interface Options {
   readonly effort?: string;
   readonly egress?: string;
   readonly usd?: string;
+  readonly threadUsd?: string;
   readonly minutes?: string;
   readonly image?: string;
   readonly pullRequest?: string;
@@ -169,8 +170,8 @@ interface Options {
 }
 
 function toRequest(repo: string, prompt: string, options: Options): SubmitRequest {
-  const { base, model, agent, effort, egress, usd, minutes, image, pullRequest, isReviewed } = options;
-  const budget = { ...toNumber("usd", usd), ...toNumber("minutes", minutes) };
+  const { base, model, agent, effort, egress, usd, threadUsd, minutes, image, pullRequest, isReviewed } = options;
+  const budget = { ...toNumber("usd", usd), ...toNumber("threadUsd", threadUsd), ...toNumber("minutes", minutes) };
   return {
     repo: repo.trim(),
     prompt,
@@ -329,6 +330,13 @@ function PlainOptions({ config, branches, options, set, agent }: PlainOptionsPro
         value={options.usd ?? ""}
         inputMode="decimal"
         onChange={(usd) => set({ usd })}
+      />
+      <TextField
+        label="Dollars per thread"
+        placeholder={config.defaults.threadUsd === null ? "no limit" : String(config.defaults.threadUsd)}
+        value={options.threadUsd ?? ""}
+        inputMode="decimal"
+        onChange={(threadUsd) => set({ threadUsd })}
       />
       <TextField
         label="Budget in minutes"

@@ -5,7 +5,14 @@ import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatAge, formatCount, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn } from "../../lib/tasks/ownership.ts";
-import { describeCost, describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
+import {
+  describeCost,
+  describeStep,
+  describeThreadBudget,
+  getAppearance,
+  isSettled,
+  isThreadBudgetNear,
+} from "../../lib/tasks/task-view.ts";
 import { Icon } from "../icon.tsx";
 import { Mini } from "../lifecycle/mini.tsx";
 
@@ -54,6 +61,7 @@ export const TaskRow = memo(function TaskRow({ task, now, forecast = "", childre
           <span className="repo">{formatRepo(task.repo)}</span>
           {todo !== null && <span title={todo.current ?? undefined}>{`${todo.done} of ${todo.total}`}</span>}
           {cost !== "" && <span>{cost}</span>}
+          {isThreadBudgetNear(task) && <span>thread {describeThreadBudget(task)}</span>}
           {changes !== null && (
             <span>
               <span className="add">+{formatCount(changes.additions)}</span>{" "}

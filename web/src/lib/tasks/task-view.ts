@@ -82,6 +82,19 @@ export function describeStep(task: WireTask): { readonly word: string; readonly 
 
 export const describeCost = (task: WireTask): string => (task.usage.usd > 0 ? formatUsd(task.usage.usd) : "");
 
+/** `$4.10 of $5.00`, what the thread spent; empty when it has no budget. */
+export function describeThreadBudget({ threadBudget }: WireTask): string {
+  // A row that this device kept from an earlier version does not say.
+  if (!threadBudget) return "";
+  return `${formatUsd(threadBudget.spentUsd)} of ${formatUsd(threadBudget.limitUsd)}`;
+}
+
+/** The share of a budget from which the task tells of it (rule G6). */
+const NEAR = 0.8;
+
+export const isThreadBudgetNear = ({ threadBudget }: WireTask): boolean =>
+  Boolean(threadBudget && threadBudget.spentUsd >= threadBudget.limitUsd * NEAR);
+
 /** Whose move it is. */
 export type Group = "needs" | "running" | "waiting" | "today" | "earlier";
 

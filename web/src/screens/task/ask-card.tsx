@@ -6,9 +6,10 @@ import { Icon } from "../../components/icon.tsx";
 import { problemText } from "../../lib/client.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
-import { formatClock } from "../../lib/format.ts";
+import { formatClock, formatUsd } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
+import { ThreadCost } from "./thread/thread-cost.tsx";
 import { putTask } from "../../lib/tasks/task-list.ts";
 
 interface AskCardProps {
@@ -31,6 +32,16 @@ export function AskCard({ task, question }: AskCardProps) {
         <h2 className="read" id="ask-title">
           {question.question}
         </h2>
+        {isBudget && (
+          <dl className="facts">
+            <dt>This task</dt>
+            <dd>
+              {formatUsd(task.usage.usd)}
+              {task.budget?.usd === undefined ? "" : ` of ${formatUsd(task.budget.usd)}`}
+            </dd>
+            <ThreadCost task={task} />
+          </dl>
+        )}
         {mayDirect(task, person) ? (
           <AnswerForm task={task} question={question} />
         ) : (
@@ -110,7 +121,10 @@ function useAnswer(task: WireTask, question: AskCardProps["question"]) {
   return { state, problem, send };
 }
 
-const budgetTitle = (id: string): string => (id.startsWith("budget_minutes_") ? "Time used up" : "Budget used up");
+function budgetTitle(id: string): string {
+  if (id.startsWith("budget_minutes_")) return "Time used up";
+  return id.startsWith("budget_thread_") ? "Budget of the thread used up" : "Budget used up";
+}
 
 interface AnswerOptionsProps {
   readonly options: readonly string[];

@@ -13,6 +13,7 @@ import { formatCount, formatUsd } from "../../lib/format.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";
 import { isSettled } from "../../lib/tasks/task-view.ts";
 import { useTaskView } from "./task-screen.tsx";
+import { ThreadCost } from "./thread/thread-cost.tsx";
 import type { MessageRequest } from "../../../../src/core/protocol/rest.ts";
 
 type Mode = "steer" | "follow_up" | "interrupt";
@@ -198,6 +199,7 @@ function TodoBar({ todo }: { todo: readonly Todo[] }) {
             {formatUsd(usage.usd)}
             {budget?.usd === undefined ? "" : ` of ${formatUsd(budget.usd)}`}
           </dd>
+          <ThreadCost task={task} />
           <dt>Tokens</dt>
           <dd>
             {formatCount(usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens)} in,{" "}

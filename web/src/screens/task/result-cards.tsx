@@ -10,6 +10,7 @@ import { mayDirect } from "../../lib/tasks/ownership.ts";
 import { useQuery } from "@tanstack/react-query";
 import { RetryButton } from "./retry/retry-button.tsx";
 import { StopCard } from "./stop-card.tsx";
+import { ThreadCost } from "./thread/thread-cost.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
 // Both show what a forge answers, later than the rest in any case.
@@ -139,6 +140,7 @@ function ResultFacts() {
         </Suspense>
         <dt>Cost</dt>
         <dd>{formatUsd(task.usage.usd)}</dd>
+        <ThreadCost task={task} />
         {artifacts.data !== undefined && artifacts.data.items.length > 0 && (
           <>
             <dt>Saved</dt>

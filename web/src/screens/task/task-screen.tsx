@@ -20,7 +20,7 @@ import { usePerson } from "../../lib/session.ts";
 import { isOwn } from "../../lib/tasks/ownership.ts";
 import { getTask, putTask, useTaskList } from "../../lib/tasks/task-list.ts";
 import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
-import { describeStep, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
+import { describeStep, describeThreadBudget, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
 import { NotFound } from "../not-found.tsx";
 import { StopButton } from "./stop-button.tsx";
 
@@ -150,6 +150,7 @@ function StateSection({ task, log, now }: TaskView) {
   const { tasks } = useTaskList();
   const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
   const forecast = forecastStart(task, waits, now);
+  const threadBudget = describeThreadBudget(task);
   const { spans } = log.conversation;
   const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
   const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
@@ -168,7 +169,7 @@ function StateSection({ task, log, now }: TaskView) {
         <div className="slip-block">
           <Slip appearance={appearance} phrase={phrase} detail={`${sub}${elapsed}`} spans={spans} now={now} />
           <div className="slip-foot">
-            <span />
+            <span className="num">{threadBudget === "" ? "" : `Thread ${threadBudget}`}</span>
             <button className="btn" type="button" onClick={() => setChartOpen(true)}>
               Whole machine
               <Icon name="chev-r" small />
