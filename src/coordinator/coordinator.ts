@@ -28,7 +28,7 @@ import type { ServerOptions } from "./services/tasks/task-spec.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
-import { createSupervisor, type ListedSandboxes, type Supervisor } from "./supervisor.ts";
+import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { MaxLimits, Policy } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
@@ -280,8 +280,8 @@ class RunningCoordinator implements Coordinator {
   async #bootOnce(signal: AbortSignal): Promise<BootReport> {
     // Bounded: deadlines and cancels do not wait for an engine that does not answer.
     const isEngineUp = await raceAbort(this.#checkEngine(), signal);
-    const listed = isEngineUp ? await raceAbort(this.#listSandboxes(), signal) : null;
-    await raceAbort(this.supervisor.boot(listed), signal);
+    const running = isEngineUp ? await raceAbort(this.#listRunning(), signal) : null;
+    await raceAbort(this.supervisor.boot(running), signal);
     const adopted = this.supervisor.size();
     await raceAbort(this.#fireDeadlines(), signal);
     return { adopted };
@@ -386,12 +386,11 @@ class RunningCoordinator implements Coordinator {
     return isUp;
   }
 
-  /** Null when the engine does not answer. */
-  async #listSandboxes(): Promise<ListedSandboxes | null> {
+  /** Names of the sandboxes that run; null when the engine does not answer. */
+  async #listRunning(): Promise<ReadonlySet<string> | null> {
     const { sandbox, clock, settings } = this.#deps;
     const found = await withTimeout(settings.engineMs, sandbox.list(), clock).catch(() => null);
-    if (found === null) return null;
-    const running = found.filter((info) => info.state === "running");
-    return { all: new Set(found.map(({ name }) => name)), running: new Set(running.map(({ name }) => name)) };
+    const running = found?.filter((info) => info.state === "running");
+    return running === undefined ? null : new Set(running.map(({ name }) => name));
   }
 }

@@ -9,7 +9,7 @@ import type { TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { errorMessage } from "../core/error.ts";
 import { OPEN_STATES } from "../core/task.ts";
-import { readTasks } from "./read-lists.ts";
+import { inBatches, readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Heartbeat, WorkingTime } from "./working-time.ts";
@@ -25,22 +25,13 @@ export interface DeadlineDeps {
 }
 
 const BATCH = 500;
-/** Records that are under way at once: they share commits. */
-const CATCH_UP_BATCH = 64;
 
 /** Records the time that each open task lost. One that cannot be recorded stops no other. */
 async function catchUpAll({ taskLog, store }: { taskLog: TaskLog; store: Store }): Promise<void> {
   const failures: unknown[] = [];
-  const catchUp = (ids: readonly string[]): Promise<unknown> =>
-    Promise.all(ids.map((id) => taskLog.catchUp(id, null).catch((error: unknown) => failures.push(error))));
-  let batch: string[] = [];
-  for await (const task of readTasks(store, { userId: null, states: OPEN_STATES })) {
-    batch.push(task.id);
-    if (batch.length < CATCH_UP_BATCH) continue;
-    await catchUp(batch);
-    batch = [];
-  }
-  await catchUp(batch);
+  await inBatches(readTasks(store, { userId: null, states: OPEN_STATES }), ({ id }) =>
+    taskLog.catchUp(id, null).catch((error: unknown) => failures.push(error)),
+  );
   if (failures.length > 0) throw failures[0];
 }
 

@@ -34,3 +34,18 @@ export function readTasks(
 ): AsyncGenerator<Task, void, undefined> {
   return every((last) => store.tasks({ ...query, limit: TASKS, ...(last === null ? {} : { before: last.id }) }));
 }
+
+/** Tasks that are worked on at once: their records share commits. */
+const BATCH = 64;
+
+/** Calls `work` for each item, for BATCH of them at a time. */
+export async function inBatches<T>(items: AsyncIterable<T>, work: (item: T) => Promise<unknown>): Promise<void> {
+  let batch: T[] = [];
+  for await (const item of items) {
+    batch.push(item);
+    if (batch.length < BATCH) continue;
+    await Promise.all(batch.map(work));
+    batch = [];
+  }
+  await Promise.all(batch.map(work));
+}

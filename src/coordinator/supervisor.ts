@@ -18,7 +18,7 @@ import { errorMessage } from "../core/error.ts";
 import type { TaskEvent } from "../core/event.ts";
 import type { FailureCode } from "../core/failure.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
-import { readTasks } from "./read-lists.ts";
+import { inBatches, readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/concurrency/async.ts";
@@ -46,19 +46,13 @@ export interface SupervisorDeps {
   readonly crashpoint: Crashpoint;
 }
 
-/** Names of sandboxes. */
-export interface ListedSandboxes {
-  readonly all: ReadonlySet<string>;
-  readonly running: ReadonlySet<string>;
-}
-
 export interface Supervisor {
   /**
-   * Adopts every open task. Sandboxes that no task needs are removed before, by the garbage
+   * Adopts every open task. Sandboxes that no task needs are removed beside it, by the garbage
    * collector. Idempotent; rejects when a task could not be adopted, after the others were.
-   * @param listed null when the engine did not answer.
+   * @param running names of the sandboxes that run; null when the engine did not answer.
    */
-  boot(listed: ListedSandboxes | null): Promise<void>;
+  boot(running: ReadonlySet<string> | null): Promise<void>;
   /** Starts every effect that should run and does not. Idempotent. */
   driveAll(): void;
   /** Ends attempts whose worker gave no sign of life for `livenessMs`. */
@@ -104,18 +98,19 @@ class EffectSupervisor implements Supervisor {
     this.#unsubscribe = deps.taskLog.onCommit((task, events) => this.#onCommit(task, events));
   }
 
-  async boot(listed: ListedSandboxes | null): Promise<void> {
+  async boot(running: ReadonlySet<string> | null): Promise<void> {
     const { crashpoint, store, log } = this.#deps;
     crashpoint("boot");
     const failures: unknown[] = [];
     this.#isBooting = true;
     try {
-      for await (const { id } of readTasks(store, { userId: null, states: DRIVEN_STATES }))
+      await inBatches(readTasks(store, { userId: null, states: DRIVEN_STATES }), (task) =>
         // One task that cannot be adopted does not keep the others waiting.
-        await this.#adopt(id, listed).catch((error: unknown) => {
-          log.error({ task: id, error: errorMessage(error) }, "a task could not be adopted");
+        this.#adopt(task, running).catch((error: unknown) => {
+          log.error({ task: task.id, error: errorMessage(error) }, "a task could not be adopted");
           failures.push(error);
-        });
+        }),
+      );
     } finally {
       this.#isBooting = false;
       this.#heard.clear();
@@ -203,41 +198,42 @@ class EffectSupervisor implements Supervisor {
     if (isSettled(actor.task.snapshot)) this.#actors.delete(actor.task.id);
   }
 
-  async #adopt(taskId: string, listed: ListedSandboxes | null): Promise<void> {
+  /** @param listed the task as the list of this boot has it. */
+  async #adopt(listed: Task, sandboxes: ReadonlySet<string> | null): Promise<void> {
     const { scheduler, taskLog } = this.#deps;
-    if (this.#adopted.has(taskId)) return;
-    // Read again after the list: the task may have moved on.
-    const task = await this.#readNewest(taskId);
+    if (this.#adopted.has(listed.id)) return;
+    const task = await this.#readNewest(listed);
     if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
-    const isAlive = listed?.running.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
+    const isAlive = sandboxes?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
     const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && isAlive !== false);
     if (!goesOn) {
-      this.#skipCleared(task, listed);
-      await taskLog.catchUp(task.id, null);
-      this.#adopted.add(taskId);
-      return this.#onCommit((await this.#readNewest(task.id)) ?? task, []);
+      this.#skipPark(task);
+      await taskLog.catchUp(task.id, null, task);
+      this.#adopted.add(task.id);
+      return this.#onCommit((await this.#readNewest(task)) ?? task, []);
     }
     const text = isAlive
       ? "The coordinator restarted and found the worker running."
       : "The coordinator restarted and goes on.";
     await taskLog.catchUp(task.id, { code: "adopted", text });
-    this.#adopted.add(taskId);
+    this.#adopted.add(task.id);
   }
 
   /** The task, at least as new as every commit that was heard until it is returned (V5). */
-  async #readNewest(taskId: string): Promise<Task | null> {
-    for (;;) {
-      const task = await this.#deps.taskLog.task(taskId);
-      if (task === null || task.seq >= (this.#heard.get(taskId) ?? 0)) return task;
-    }
+  async #readNewest(known: Task): Promise<Task | null> {
+    for (let task: Task | null = known; ; task = await this.#deps.taskLog.task(known.id))
+      if (task === null || task.seq >= (this.#heard.get(known.id) ?? 0)) return task;
   }
 
-  /** A parked task without a sandbox was cleared before the start: its log is not read again. */
-  #skipCleared(task: Task, listed: ListedSandboxes | null): void {
-    const name = sandboxName(task.id, task.snapshot.context.attempt);
-    if (effectOf(task.snapshot) !== "park" || listed?.all.has(name) !== false || this.#actors.has(task.id)) return;
+  /**
+   * No task that is parked needs a sandbox, so the one that a crash left is salvaged and removed by
+   * the garbage collector (J2), whenever the engine answers. There may be hundreds of these tasks,
+   * with long logs: nothing is cleared, and so read, for each.
+   */
+  #skipPark(task: Task): void {
+    if (effectOf(task.snapshot) !== "park" || this.#actors.has(task.id)) return;
     this.#actors.set(task.id, { task, running: null, cleared: toEffectKey(task) });
   }
 }

@@ -13,6 +13,7 @@
  *    read again: what is stored is announced, now or as soon as the store can be read.
  */
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
+import type { LostTime } from "../../machines/task-events.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
@@ -89,8 +90,10 @@ export interface TaskLog {
   /**
    * Records the time that the task lost, if any. A notice that is given is recorded in any case,
    * and says it. Idempotent without a notice.
+   * @param current the newest committed task, where it is known: a task that lost nothing is then
+   * not read.
    */
-  catchUp(taskId: string, notice: LossNotice | null): Promise<void>;
+  catchUp(taskId: string, notice: LossNotice | null, current?: Task): Promise<void>;
   /**
    * The last committed task; null for an unknown id. Served from the cache while the task is
    * active.
@@ -146,9 +149,14 @@ class CommittedTaskLog implements TaskLog {
     return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide, { usage }));
   }
 
-  async catchUp(taskId: string, notice: LossNotice | null): Promise<void> {
-    const { workingTime } = this.#deps;
-    if (notice === null && this.#seen.get(taskId) === (workingTime?.generation ?? 0)) return;
+  async catchUp(taskId: string, notice: LossNotice | null, current?: Task): Promise<void> {
+    if (notice === null) {
+      if (current !== undefined) this.#deps.workingTime?.observe();
+      const generation = this.#deps.workingTime?.generation ?? 0;
+      if (this.#seen.get(taskId) === generation) return;
+      if (current !== undefined && !isSettled(current.snapshot) && this.#lossOf(current) === null)
+        return void this.#seen.set(taskId, generation);
+    }
     await this.#mutex.run(taskId, () => this.#recordNow(taskId, () => [], { notice }));
   }
 
@@ -247,9 +255,13 @@ class CommittedTaskLog implements TaskLog {
     throw error;
   }
 
+  #lossOf(task: Task): LostTime | null {
+    return this.#deps.workingTime?.lossOf(task, this.#seen.get(task.id) ?? null) ?? null;
+  }
+
   /** The task after the notice of what it lost. */
   #applyLoss(task: Task, now: number, notice: LossNotice | null): { task: Task; events: readonly TaskEvent[] } {
-    const loss = this.#deps.workingTime?.lossOf(task, this.#seen.get(task.id) ?? null) ?? null;
+    const loss = this.#lossOf(task);
     const proposal = lossProposal(loss, notice);
     if (proposal === null) return { task, events: [] };
     const { events, snapshot } = apply(task, [proposal], now, [], loss?.aheadMs);

@@ -32,22 +32,33 @@ it("[D2] [D13] one task that cannot be adopted stops neither the others nor new 
   }
 });
 
-/** A store of which a read of one task can be held: it is made at once and answered later. */
+/**
+ * A store of which a read of one task, alone or in a list, can be held: it is made at once and
+ * answered later.
+ */
 function openHeldStore() {
   const { store, ledger } = openMemoryStore();
-  const read = store.task.bind(store);
+  const [read, list] = [store.task.bind(store), store.tasks.bind(store)];
   let plan: { readonly id: string; skip: number; readonly begun: () => void } | null = null;
   let answer = (): void => undefined;
-  store.task = async (id) => {
-    const task = await read(id);
-    if (plan === null || plan.id !== id || plan.skip-- > 0) return task;
+  const answerWhenLet = async (ids: readonly string[]): Promise<void> => {
+    if (plan === null || !ids.includes(plan.id) || plan.skip-- > 0) return;
     const { begun } = plan;
     plan = null;
     await new Promise<void>((resolve) => {
       answer = resolve;
       begun();
     });
+  };
+  store.task = async (id) => {
+    const task = await read(id);
+    await answerWhenLet([id]);
     return task;
+  };
+  store.tasks = async (query) => {
+    const page = await list(query);
+    await answerWhenLet(page.items.map(({ id }) => id));
+    return page;
   };
   return {
     store,
