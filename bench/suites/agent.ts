@@ -132,7 +132,7 @@ async function open(tasks: number): Promise<House> {
     dir: join(dir, "sock"),
     workerApi: workerApi,
     repoPath: () => dir,
-    secret,
+    secrets: () => [secret],
     instance: "bench",
     log: quiet,
     serveModel,

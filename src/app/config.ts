@@ -116,10 +116,11 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
   /**
-   * Seals git credentials and signs sessions; null = the server keeps one in its data folder. The
-   * vault judges its form.
+   * Wraps the keys that seal git credentials and sign sessions; null = the server keeps one in its
+   * data folder. The vault judges its form. At most one of the two is set.
    */
   readonly secretKey: string | null;
+  readonly secretKeyFile: string | null;
   readonly logLevel: LogLevel;
   readonly policy: Partial<Policy>;
   readonly allowedOrigins: readonly string[];
@@ -295,6 +296,14 @@ function readRetention(read: Read): Pick<Config, Retention> {
   };
 }
 
+function readSecretKey(read: Read): Pick<Config, "secretKey" | "secretKeyFile"> {
+  const secretKey = read("secretKey", z.string(), "a key");
+  const secretKeyFile = read("secretKeyFile", z.string(), "a file");
+  if (secretKey !== null && secretKeyFile !== null)
+    throw new SlipwayError("config_invalid", "Set SLIPWAY_SECRET_KEY or SLIPWAY_SECRET_KEY_FILE, not both.");
+  return { secretKey, secretKeyFile };
+}
+
 const HOSTS = "a comma-separated list of host or host:port";
 
 /**
@@ -353,7 +362,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     providers: readProviderSettings(env, git),
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
-    secretKey: read("secretKey", z.string(), "a key"),
+    ...readSecretKey(read),
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
     allowedOrigins: read("allowedOrigins", list(allowedOrigin), ORIGINS) ?? [],

@@ -235,6 +235,12 @@ export const SETTINGS = {
     help: "seals credentials and sessions; better in the environment (kept in the data folder)",
     secret: true,
   },
+  secretKeyFile: {
+    env: "SLIPWAY_SECRET_KEY_FILE",
+    flag: "secret-key-file",
+    argument: "file",
+    help: "a file with the secret key, outside of the data folder; instead of SLIPWAY_SECRET_KEY",
+  },
   logLevel: { env: "SLIPWAY_LOG_LEVEL", flag: "log-level", argument: "level", help: `${LOG_LEVELS.join(", ")} (info)` },
   allowedOrigins: {
     env: "SLIPWAY_ALLOWED_ORIGINS",

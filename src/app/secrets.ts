@@ -1,45 +1,130 @@
-/** The secrets of an installation. One key is stored; every other secret is derived from it. */
-import { createHmac, randomBytes } from "node:crypto";
-import { existsSync, statSync } from "node:fs";
+/** The secrets of an installation that are not in its database: the secret key and the tokens. */
+import { randomBytes } from "node:crypto";
+import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { loadKey } from "../auth/vault.ts";
+import { wrapperIdOf } from "../auth/keys/key-ring.ts";
+import { deriveSecret, keyIdOf, loadKey, readKeyFile, sealedWith } from "../auth/vault.ts";
 import { SlipwayError } from "../core/error.ts";
+import type { KeyStore } from "../core/ports/accounts.ts";
 import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { Config } from "./config.ts";
 
-export interface SecretKey {
+export interface FoundKey {
   readonly key: Buffer;
-  readonly source: "new" | "existing" | "setting";
+  readonly source: "new" | "existing" | "setting" | "file";
+  /** For people: the setting or the file. */
+  readonly name: string;
 }
 
+export interface SecretKey extends FoundKey {
+  /** Null = the key is a good one. */
+  readonly warning: string | null;
+}
+
+/** What a database says about the secret key that it belongs to. */
+export interface KeyFacts {
+  /** The ids of the secret keys that data keys are wrapped with: one, or none in an old folder. */
+  readonly wrappers: readonly string[];
+  /** The ids of the keys that values are sealed with. */
+  readonly sealers: readonly string[];
+}
+
+type KeySettings = Pick<Config, "secretKey" | "secretKeyFile">;
+
+export const KEY_FILE = "secret.key";
+/** The next secret key, between the moment that it wraps the data keys and its rename. */
+export const NEXT_KEY_FILE = "secret.key.next";
 /** Fewer different bytes than this were typed, not drawn. */
 const DIFFERENT_BYTES = 4;
 const TOKEN_LENGTH = 32;
 
-/**
- * @param isNew whether the data folder is: there, a key that would be guessed is refused. In an old
- * one it seals what is stored, so it is a warning.
- * @throws SlipwayError config_invalid when the key is not usable.
- */
-export function openSecretKey(
-  { secretKey }: Pick<Config, "secretKey">,
-  dir: string,
-  isNew: boolean,
-): SecretKey & { readonly warning: string | null } {
-  const file = join(dir, "secret.key");
-  const existing = existsSync(file);
-  const key = loadKey({ file, env: secretKey });
-  const source = secretKey !== null ? "setting" : existing ? "existing" : "new";
-  const name = source === "setting" ? "SLIPWAY_SECRET_KEY" : file;
-  const warning =
-    new Set(key).size < DIFFERENT_BYTES ? `${name} would be guessed: make one with openssl rand -hex 32.` : null;
-  if (warning !== null && isNew) throw new SlipwayError("config_invalid", warning);
-  return { key, source, warning };
+export async function readKeyFacts(keys: Pick<KeyStore, "keys" | "sealedCounts">): Promise<KeyFacts> {
+  const wrappers = new Set((await keys.keys()).map(({ wrapped }) => sealedWith(wrapped)));
+  return { wrappers: [...wrappers], sealers: Object.keys(await keys.sealedCounts()) };
 }
 
-/** A secret for one use; it reveals nothing about the key or the secrets of other uses. */
-export function deriveSecret(key: Buffer, use: string): Buffer {
-  return createHmac("sha256", key).update(`slipway ${use}`).digest();
+/** Whether a key is the one that a database belongs to. True for a database with nothing sealed. */
+export function isKeyOf({ wrappers, sealers }: KeyFacts, key: Buffer): boolean {
+  if (wrappers.length > 0) return wrappers.includes(wrapperIdOf(key));
+  return sealers.length === 0 || sealers.includes(keyIdOf(deriveSecret(key, "vault")));
+}
+
+const LOST = "If it is lost, `slipway keys reset` removes what only it opens: saved credentials and variables.";
+
+/**
+ * @param isNew whether the data folder is: there, a key that would be guessed is refused. In an old
+ * one it opens what is stored, so it is a warning.
+ * @throws SlipwayError config_invalid when the key is not usable, or not the one of the database.
+ */
+export function openSecretKey(settings: KeySettings, dir: string, facts: KeyFacts, isNew: boolean): SecretKey {
+  const opened = isConfigured(settings) ? readConfigured(settings, dir) : openOwn(dir, facts);
+  assertIsKeyOf(facts, opened, dir);
+  const warning = isGuessable(opened.key)
+    ? `${opened.name} would be guessed: make one with openssl rand -hex 32.`
+    : null;
+  if (warning !== null && isNew) throw new SlipwayError("config_invalid", warning);
+  return { ...opened, warning };
+}
+
+/**
+ * As `openSecretKey`, and changes nothing. Null = there is none yet, and nothing that needs one.
+ * @throws SlipwayError config_invalid.
+ */
+export function findSecretKey(settings: KeySettings, dir: string, facts: KeyFacts): FoundKey | null {
+  const opened = isConfigured(settings) ? readConfigured(settings, dir) : findOwn(dir, facts);
+  if (opened !== null) assertIsKeyOf(facts, opened, dir);
+  return opened;
+}
+
+const isConfigured = ({ secretKey, secretKeyFile }: KeySettings): boolean =>
+  secretKey !== null || secretKeyFile !== null;
+
+function assertIsKeyOf(facts: KeyFacts, { key, name }: FoundKey, dir: string): void {
+  if (!isKeyOf(facts, key))
+    throw new SlipwayError(
+      "config_invalid",
+      `${name} is not the secret key of ${dir}: what is stored there was sealed with another one. Restore that key. ${LOST}`,
+    );
+}
+
+export function isGuessable(key: Buffer): boolean {
+  return new Set(key).size < DIFFERENT_BYTES;
+}
+
+/** The key of a setting. */
+function readConfigured({ secretKey, secretKeyFile }: KeySettings, dir: string): FoundKey {
+  if (secretKeyFile !== null) return { key: readKeyFile(secretKeyFile), source: "file", name: secretKeyFile };
+  const key = loadKey({ file: join(dir, KEY_FILE), env: secretKey });
+  return { key, source: "setting", name: "SLIPWAY_SECRET_KEY" };
+}
+
+/** The key in the data folder. Null = there is none, and nothing that needs one. */
+function findOwn(dir: string, facts: KeyFacts): FoundKey | null {
+  const name = [NEXT_KEY_FILE, KEY_FILE].map((file) => join(dir, file)).find((file) => isOwn(file, facts));
+  if (name !== undefined) return { key: readKeyFile(name), source: "existing", name };
+  if (facts.wrappers.length + facts.sealers.length === 0) return null;
+  throw new SlipwayError(
+    "config_invalid",
+    `The secret key of ${dir} is missing: put secret.key back, or name it with SLIPWAY_SECRET_KEY_FILE. ${LOST}`,
+  );
+}
+
+/** The next key counts once it has wrapped the data keys. */
+function isOwn(file: string, facts: KeyFacts): boolean {
+  if (!existsSync(file)) return false;
+  return !file.endsWith(NEXT_KEY_FILE) || (facts.wrappers.length > 0 && isKeyOf(facts, readKeyFile(file)));
+}
+
+/**
+ * As `findOwn`; makes the key at the first start, and ends a rotation of the secret key that was
+ * cut off before its rename (src/app/data-folder/rotate-master.ts), or forgets the next key.
+ */
+function openOwn(dir: string, facts: KeyFacts): FoundKey {
+  const [name, next] = [join(dir, KEY_FILE), join(dir, NEXT_KEY_FILE)];
+  const found = findOwn(dir, facts);
+  if (found?.name === next) renameSync(next, name);
+  else rmSync(next, { force: true });
+  return found === null ? { key: loadKey({ file: name, env: null }), source: "new", name } : { ...found, name };
 }
 
 /** Of the link for the first admin: drawn at each start, so that one in an old log is void. */

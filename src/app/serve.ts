@@ -18,11 +18,12 @@ import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { keepAuditShort } from "./data-folder/audit-retention.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
 import { Variables } from "../auth/variables.ts";
-import { openVault, type Vault } from "../auth/vault.ts";
+import { openKeyRing, type KeyRing } from "../auth/keys/key-ring.ts";
+import type { Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { explainUnreadable } from "../../machines/fold.ts";
 import { errorMessage, isAbort } from "../core/error.ts";
-import { crashpointFrom } from "../core/lib/runtime/crashpoint.ts";
+import { crashpointFrom, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { Disposers } from "../core/lib/disposers.ts";
 import {
   describeReduction,
@@ -49,7 +50,7 @@ import { assertMayListen, closeServer, formatAddress, isLoopback, listen } from 
 import { memoryBus } from "./memory-bus.ts";
 import { logTasks } from "./monitoring/day-log.ts";
 import { openMetrics, type Metrics, type MetricSources } from "./monitoring/metrics.ts";
-import { deriveSecret, loadOperatorToken, newSetupToken, openSecretKey } from "./secrets.ts";
+import { loadOperatorToken, newSetupToken, openSecretKey, readKeyFacts } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { checkSigningKey } from "../git/branch/sign.ts";
 import { findWebApp, rememberSlots, systemIds, version } from "./system.ts";
@@ -138,7 +139,7 @@ async function start(context: StartContext): Promise<RunningServer> {
   for (const warning of config.warnings) log.warn({}, warning);
   const dir = resolve(config.dataDir);
   const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"]);
-  const storage = openStorage(context, dir);
+  const storage = await openStorage(context, dir, crashpoint);
   const setupToken = newSetupToken();
   const sessions = await openAccounts(context, storage, dir, setupToken);
   onStep("sessions");
@@ -165,6 +166,9 @@ async function start(context: StartContext): Promise<RunningServer> {
   log.info({}, `listening on ${url}`);
   onStep("listening");
   startBoot(context, coordinator);
+  void storage.ring
+    .resume()
+    .catch((error: unknown) => log.warn({ error: errorMessage(error) }, "a rotation of the keys did not go on"));
   onStep("boot");
   disposers.add(() => log.info({}, "stopping"));
   return {
@@ -177,7 +181,7 @@ async function start(context: StartContext): Promise<RunningServer> {
 }
 
 interface Storage extends SqliteStore {
-  readonly key: Buffer;
+  readonly ring: KeyRing;
   readonly vault: Vault;
 }
 
@@ -185,7 +189,11 @@ interface Storage extends SqliteStore {
 const RESERVE_BYTES = 16 * 2 ** 20;
 
 /** The data folder, its lock and database, and the secret key. */
-function openStorage({ config, log, disposers, onStep }: StartContext, dir: string): Storage {
+async function openStorage(
+  { config, log, disposers, onStep }: StartContext,
+  dir: string,
+  crashpoint: Crashpoint,
+): Promise<Storage> {
   const created = openDataFolder(dir);
   log.info({}, `data folder: ${dir} (${created ? "new" : "existing"})`);
   onStep("data folder");
@@ -202,16 +210,21 @@ function openStorage({ config, log, disposers, onStep }: StartContext, dir: stri
   const [first, last] = [opened.migrated.at(0), opened.migrated.at(-1)];
   if (first !== undefined) log.info({}, `database: applied migrations ${first} to ${last}`);
   onStep("database");
-  const { key, source, warning } = openSecretKey(config, dir, created);
-  if (warning !== null) log.warn({}, warning);
-  log.info({}, `secret key: ${source === "setting" ? "from SLIPWAY_SECRET_KEY" : `${source}, in secret.key`}`);
+  const { keys } = opened;
+  const master = openSecretKey(config, dir, await readKeyFacts(keys), created);
+  if (master.warning !== null) log.warn({}, master.warning);
+  const isNamed = master.source === "setting" || master.source === "file";
+  log.info({}, `secret key: ${isNamed ? `from ${master.name}` : `${master.source}, in secret.key`}`);
+  const clock = systemClock;
+  const ring = await openKeyRing({ keys, master: master.key, masterName: master.name, clock, log, crashpoint });
+  disposers.add(() => ring.close());
   onStep("secret key");
-  return { ...opened, key, vault: openVault(deriveSecret(key, "vault")) };
+  return { ...opened, ring, vault: ring.vault };
 }
 
 async function openAccounts(
   { config }: StartContext,
-  { store, accounts, key }: Storage,
+  { store, accounts, ring }: Storage,
   dir: string,
   setupToken: string,
 ): Promise<Sessions> {
@@ -219,7 +232,7 @@ async function openAccounts(
     accounts,
     clock: systemClock,
     ids: systemIds(),
-    secret: deriveSecret(key, "sessions"),
+    keys: ring.source("sessions"),
     localToken: loadOperatorToken(dir),
     setupToken,
   });
@@ -268,6 +281,7 @@ async function openHttp(
     accounts: parts.accounts,
     audit: parts.audit,
     vault: parts.vault,
+    keys: parts.ring,
     variables: parts.variables,
     clock: systemClock,
     ids: parts.ids,
@@ -335,7 +349,7 @@ async function openTelling(
   parts: HttpParts,
   sessions: Sessions,
 ): Promise<NotificationService> {
-  const { store, notifications, bus, ids, log, dir, key } = parts;
+  const { store, notifications, bus, ids, log, dir, ring } = parts;
   const { service, close } = await openNotifications({
     store,
     notifications,
@@ -345,7 +359,10 @@ async function openTelling(
     log,
     isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
     dir,
-    secret: deriveSecret(key, "receipts"),
+    secrets: () =>
+      ring
+        .source("receipts")()
+        .map(({ bytes }) => bytes),
     publicUrl: config.publicUrl,
     trustedHosts: config.trustedPushHosts,
   });

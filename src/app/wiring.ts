@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { findWeakness } from "../auth/password-rules.ts";
 import type { Sessions } from "../auth/sessions.ts";
 import type { Variables } from "../auth/variables.ts";
+import type { KeyRing } from "../auth/keys/key-ring.ts";
 import { credentialContext, type Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
 import { serveGit } from "../broker/git-http.ts";
@@ -46,7 +47,6 @@ import { deriveInstanceId } from "./data-folder/data-folder.ts";
 import { openFileStores } from "./data-folder/file-stores.ts";
 import { describeShortage, readDiskSpace, type Disk } from "./disk-space.ts";
 import { getFetchFloorMb, toGitLimits, toWorkspaceRules } from "./settings/bound-settings.ts";
-import { deriveSecret } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
 /** Workers in containers run as this user, who must be able to open the broker's socket. */
@@ -70,7 +70,7 @@ export interface CoordinatorParts {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
-  readonly key: Buffer;
+  readonly ring: KeyRing;
   readonly vault: Vault;
   readonly variables: Variables;
   readonly sandbox: Sandbox;
@@ -81,7 +81,7 @@ export interface CoordinatorParts {
 }
 
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
-  const { config, descriptors, dir, log, store, ledger, key, sandbox, bus, crashpoint, heartbeat, ids } = parts;
+  const { config, descriptors, dir, log, store, ledger, ring, sandbox, bus, crashpoint, heartbeat, ids } = parts;
   const { trustedRepoHosts: trustedHosts } = config;
   const repos = openRepositories({
     dir: join(dir, "git"),
@@ -130,7 +130,10 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
         serveModel: serveModel(model),
         repoPath: (taskId) => repos.path(taskId),
         isBaseUnreadable: (taskId, signal) => repos.isBaseUnreadable(taskId, signal),
-        secret: deriveSecret(key, "attempts"),
+        secrets: () =>
+          ring
+            .source("attempts")()
+            .map(({ bytes }) => bytes),
         instance: deriveInstanceId(dir),
         ...(config.sandbox === "docker" ? { uid: WORKER_UID } : {}),
       }),

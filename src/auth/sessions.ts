@@ -9,7 +9,7 @@
  */
 import PQueue from "p-queue";
 import type { Act } from "../core/ports/audit.ts";
-import type { AccessToken, Accounts, Role, Scope, Session, User, Identity } from "../core/ports/accounts.ts";
+import type { AccessToken, Accounts, KeySource, Role, Scope, Session, User, Identity } from "../core/ports/accounts.ts";
 import { assertGoodPassword } from "./password-rules.ts";
 import { Passwords } from "./passwords.ts";
 import { createPersonalToken } from "./personal-tokens.ts";
@@ -64,8 +64,8 @@ export interface SessionOptions {
   readonly accounts: Accounts;
   readonly clock: Clock;
   readonly ids: Ids;
-  /** At least 32 random bytes that survive a restart. */
-  readonly secret: Buffer;
+  /** Of at least 32 random bytes that survive a restart. */
+  readonly keys: KeySource;
   /** The operator token of the data folder (a file with mode 0600); null = disabled. */
   readonly localToken: string | null;
   /** Accepted until the first admin exists (rule S7); null = setup is disabled. */
@@ -114,7 +114,7 @@ export class Sessions {
     this.#accounts = options.accounts;
     this.#clock = options.clock;
     this.#ids = options.ids;
-    this.#signer = new TokenSigner(options.secret);
+    this.#signer = new TokenSigner({ keys: options.keys, accessTtlMs: this.#options.accessTtlMs });
     this.#tickets = new Tickets(options.clock, this.#options.ticketTtlMs);
   }
 
@@ -206,9 +206,8 @@ export class Sessions {
 
   async #replay(token: RefreshToken, session: Session): Promise<TokenGrant> {
     const now = this.#clock.now();
-    const next = this.#signer.nextRefresh(token);
-    const unusedSuccessor = sha256(token.text) === session.previousHash && sha256(next) === session.tokenHash;
-    if (unusedSuccessor && now - session.rotatedAt <= this.#options.refreshGraceMs) return this.#grant(session, next);
+    const next = sha256(token.text) === session.previousHash && this.#signer.successor(token, session.tokenHash);
+    if (next && now - session.rotatedAt <= this.#options.refreshGraceMs) return this.#grant(session, next);
     await this.#accounts.revokeSession(session.id, now);
     throw unauthenticated();
   }

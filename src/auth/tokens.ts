@@ -2,9 +2,11 @@
  * Formats of access, refresh and personal tokens: created and validated without the store.
  *
  * B1 An access token is a JWT with one fixed algorithm; missing or additional header or payload
- *    fields are refused.
+ *    fields are refused. Its `kid` only chooses among the keys of this server; tokens from before
+ *    there were key ids have none.
  * B2 The successor of a refresh token is derived from the token and the server's key: a repeated
- *    rotation yields the same one, and no token is stored in clear.
+ *    rotation yields the same one, and no token is stored in clear. After a rotation of the keys
+ *    a retired key may have derived it.
  * B3 Forged tokens (wrong tag, wrong checksum) are refused before the store is queried.
  */
 import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
@@ -12,6 +14,7 @@ import { crc32 } from "node:zlib";
 import jwt from "jsonwebtoken";
 import { z } from "zod";
 import { SlipwayError } from "../core/error.ts";
+import type { KeySource } from "../core/ports/accounts.ts";
 
 const ALGORITHM = "HS256";
 const TYPE = "at+jwt";
@@ -21,7 +24,11 @@ const AUDIENCE = "slipway-api";
 const TOKEN_LIMIT = 2_048;
 
 const seconds = z.int().min(0);
-const headerSchema = z.strictObject({ alg: z.literal(ALGORITHM), typ: z.literal(TYPE) });
+const headerSchema = z.strictObject({
+  alg: z.literal(ALGORITHM),
+  typ: z.literal(TYPE),
+  kid: z.string().optional(),
+});
 const claimsSchema = z.strictObject({
   iss: z.literal(ISSUER),
   aud: z.literal(AUDIENCE),
@@ -58,55 +65,75 @@ export function equalSecrets(a: string, b: string): boolean {
   return timingSafeEqual(createHash("sha256").update(a).digest(), createHash("sha256").update(b).digest());
 }
 
-/** Signs and verifies tokens, with one key per use derived from the installation's secret. */
-export class TokenSigner {
-  readonly #accessKey: Buffer;
-  readonly #refreshKey: Buffer;
+/** What the two kinds of tokens of a session are signed with. */
+interface SessionKey {
+  readonly id: string;
+  readonly access: Buffer;
+  readonly refresh: Buffer;
+  readonly retiredAt: number | null;
+}
 
-  /** @param secret at least 32 random bytes; throws `config_invalid` otherwise. */
-  constructor(secret: Buffer) {
-    if (secret.length < 32)
-      throw new SlipwayError("config_invalid", "The server's secret must have at least 32 bytes.");
-    const derive = (use: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `slipway ${use}`, 32));
-    this.#accessKey = derive("access token");
-    this.#refreshKey = derive("refresh token");
+export interface SignerOptions {
+  readonly keys: KeySource;
+  /** How long an access token is valid, ms. */
+  readonly accessTtlMs: number;
+}
+
+/** A clock that was set back a little does not end sessions, ms. */
+const SKEW_MS = 60_000;
+
+/** Signs with the active key, and verifies with all that are accepted. */
+export class TokenSigner {
+  readonly #options: SignerOptions;
+  readonly #derived = new Map<string, Pick<SessionKey, "access" | "refresh">>();
+
+  /** @throws SlipwayError `config_invalid` unless each key has at least 32 bytes. */
+  constructor(options: SignerOptions) {
+    this.#options = options;
+    this.#keys();
   }
 
   signAccess(claims: AccessClaims, jti: string, now: number): string {
+    const { id: kid, access } = this.#active();
     const iat = Math.floor(now / 1_000);
     const exp = Math.floor(claims.expiresAt / 1_000);
     const payload = { iss: ISSUER, aud: AUDIENCE, sub: claims.userId, sid: claims.sessionId, jti, iat, exp };
-    return jwt.sign(payload, this.#accessKey, { algorithm: ALGORITHM, header: { alg: ALGORITHM, typ: TYPE } });
+    return jwt.sign(payload, access, { algorithm: ALGORITHM, header: { alg: ALGORITHM, typ: TYPE, kid } });
   }
 
   /** The claims of a token that was signed here and has not expired; otherwise null (B1). */
   readAccess(text: string, now: number): AccessClaims | null {
     if (text.length > TOKEN_LIMIT || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return null;
-    let verified: jwt.Jwt;
-    try {
-      verified = jwt.verify(text, this.#accessKey, {
-        algorithms: [ALGORITHM],
-        issuer: ISSUER,
-        audience: AUDIENCE,
-        clockTimestamp: Math.floor(now / 1_000),
-        complete: true,
-      });
-    } catch {
-      return null;
+    const header = headerSchema.safeParse(readHeader(text));
+    if (!header.success) return null;
+    const { kid } = header.data;
+    for (const key of this.#keys()) {
+      if (kid !== undefined && kid !== key.id) continue;
+      // What a retired key signs now was not signed here.
+      if (key.retiredAt !== null && now >= key.retiredAt + this.#options.accessTtlMs + SKEW_MS) continue;
+      const claims = verify(text, key.access, now);
+      if (claims !== null) return claims;
     }
-    const claims = claimsSchema.safeParse(verified.payload);
-    if (!claims.success || !headerSchema.safeParse(verified.header).success) return null;
-    return { userId: claims.data.sub, sessionId: claims.data.sid, expiresAt: claims.data.exp * 1_000 };
+    return null;
   }
 
   /** `rt_<session>.<32 bytes>.<tag>`. */
   firstRefresh(sessionId: string): string {
-    return this.#refresh(sessionId, randomBytes(32));
+    return makeRefresh(this.#active(), sessionId, randomBytes(32));
   }
 
-  /** The one successor of a refresh token (B2). */
+  /** The successor of a refresh token by the active key (B2). */
   nextRefresh(token: RefreshToken): string {
-    return this.#refresh(token.sessionId, this.#mac(`next\n${token.text}`));
+    return deriveNext(this.#active(), token);
+  }
+
+  /** The successor with this hash, whichever key derived it (B2); null when it has another one. */
+  successor(token: RefreshToken, hash: string): string | null {
+    return (
+      this.#keys()
+        .map((key) => deriveNext(key, token))
+        .find((next) => sha256(next) === hash) ?? null
+    );
   }
 
   /**
@@ -116,18 +143,65 @@ export class TokenSigner {
     const match = /^rt_(\w{1,64})\.([\w-]{43})\.[\w-]{22}$/.exec(text);
     const [, sessionId, body] = match ?? [];
     if (sessionId === undefined || body === undefined) return null;
-    return equalSecrets(text, this.#refresh(sessionId, Buffer.from(body, "base64url"))) ? { text, sessionId } : null;
+    const bytes = Buffer.from(body, "base64url");
+    const isOurs = this.#keys().some((key) => equalSecrets(text, makeRefresh(key, sessionId, bytes)));
+    return isOurs ? { text, sessionId } : null;
   }
 
-  #refresh(sessionId: string, bytes: Buffer): string {
-    const body = `rt_${sessionId}.${bytes.toString("base64url")}`;
-    return `${body}.${this.#mac(`tag\n${body}`).subarray(0, 16).toString("base64url")}`;
+  /** The active key first. */
+  #keys(): SessionKey[] {
+    return this.#options.keys().map(({ id, bytes, retiredAt }) => {
+      let derived = this.#derived.get(id);
+      if (derived === undefined) this.#derived.set(id, (derived = deriveKeys(bytes)));
+      return { id, retiredAt, ...derived };
+    });
   }
 
-  #mac(text: string): Buffer {
-    return createHmac("sha256", this.#refreshKey).update(text).digest();
+  #active(): SessionKey {
+    const [key] = this.#keys();
+    if (key === undefined) throw new SlipwayError("internal", "There is no key to sign with.");
+    return key;
   }
 }
+
+function deriveKeys(secret: Uint8Array): Pick<SessionKey, "access" | "refresh"> {
+  if (secret.length < 32) throw new SlipwayError("config_invalid", "The server's secret must have at least 32 bytes.");
+  const derive = (use: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `slipway ${use}`, 32));
+  return { access: derive("access token"), refresh: derive("refresh token") };
+}
+
+function verify(text: string, key: Buffer, now: number): AccessClaims | null {
+  try {
+    const verified = jwt.verify(text, key, {
+      algorithms: [ALGORITHM],
+      issuer: ISSUER,
+      audience: AUDIENCE,
+      clockTimestamp: Math.floor(now / 1_000),
+    });
+    const { sub, sid, exp } = claimsSchema.parse(verified);
+    return { userId: sub, sessionId: sid, expiresAt: exp * 1_000 };
+  } catch {
+    return null;
+  }
+}
+
+function readHeader(text: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(text.split(".", 1)[0] ?? "", "base64url").toString("utf8"));
+  } catch {
+    return null;
+  }
+}
+
+const mac = ({ refresh }: SessionKey, text: string): Buffer => createHmac("sha256", refresh).update(text).digest();
+
+function makeRefresh(key: SessionKey, sessionId: string, bytes: Buffer): string {
+  const body = `rt_${sessionId}.${bytes.toString("base64url")}`;
+  return `${body}.${mac(key, `tag\n${body}`).subarray(0, 16).toString("base64url")}`;
+}
+
+const deriveNext = (key: SessionKey, token: RefreshToken): string =>
+  makeRefresh(key, token.sessionId, mac(key, `next\n${token.text}`));
 
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 

@@ -6,7 +6,7 @@ import { errorMessage, SlipwayError } from "../core/error.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { parseRepositoryUrl } from "../core/values/repository-url.ts";
 import { variableBytes, VARIABLES, VARIABLES_BYTES, type Variable } from "../core/protocol/repositories.ts";
-import type { Vault } from "./vault.ts";
+import { variableContext, type Vault } from "./vault.ts";
 
 export interface VariablesDeps {
   readonly accounts: Pick<Accounts, "variables" | "with">;
@@ -92,6 +92,3 @@ export class Variables {
     }
   }
 }
-
-const variableContext = (userId: string, repo: string, name: string): string =>
-  `variable ${JSON.stringify([userId, repo, name])}`;

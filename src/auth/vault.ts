@@ -2,7 +2,7 @@
  * Encryption of small secrets at rest: AES-256-GCM with a random 12-byte IV per secret, the full
  * 16-byte tag, and the context as additional authenticated data.
  */
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { SlipwayError } from "../core/error.ts";
@@ -24,10 +24,20 @@ const IV_BYTES = 12;
 const TAG_BYTES = 16;
 const VERSION = "v1";
 
+/** Names a key without telling anything else about it: 8 hex digits. */
+export function keyIdOf(key: Buffer): string {
+  return createHash("sha256").update("slipway key id").update(key).digest("hex").slice(0, 8);
+}
+
+/** The id of the key that a text was sealed with; empty when it has none. */
+export function sealedWith(sealed: string): string {
+  return sealed.split(".")[1] ?? "";
+}
+
 export function openVault(key: Buffer): Vault {
   if (key.length !== KEY_BYTES)
     throw new SlipwayError("config_invalid", `The secret key must have ${KEY_BYTES} bytes.`);
-  const keyId = createHash("sha256").update("slipway key id").update(key).digest("hex").slice(0, 8);
+  const keyId = keyIdOf(key);
   const authenticatedData = (context: string): Buffer => Buffer.from(`${VERSION}|${keyId}|${context}`);
 
   return {
@@ -64,20 +74,45 @@ export function openVault(key: Buffer): Vault {
   };
 }
 
+/** The vault context of a variable: one per user, repository and name. */
+export function variableContext(userId: string, repo: string, name: string): string {
+  return `variable ${JSON.stringify([userId, repo, name])}`;
+}
+
+/** A secret for one use; it reveals nothing about the key or the secrets of other uses. */
+export function deriveSecret(key: Buffer, use: string): Buffer {
+  return createHmac("sha256", key).update(`slipway ${use}`).digest();
+}
+
+/** Bits of the mode that a key file must not have: 0o077 = it is its owner's alone. */
+const OTHERS = 0o077;
+
 /**
- * The installation's key: from the environment (64 hex digits or base64 of 32 bytes), else from a
- * file with mode 0600, which is created on first use.
- * @throws SlipwayError `config_invalid` when the text is not a key or other users can read the
- * file.
+ * The installation's key: from the environment, else from a file with mode 0600, which is created
+ * on first use. @throws as `readKeyFile`.
  */
 export function loadKey({ file, env }: { readonly file: string; readonly env: string | null }): Buffer {
   if (env !== null) return parseKey(env, "SLIPWAY_SECRET_KEY");
-  // Atomic: a crash must not leave a partial key. The data folder's lock excludes a second writer.
-  if (!existsSync(file)) replaceFile(file, `${randomBytes(KEY_BYTES).toString("hex")}\n`);
-  if (process.platform !== "win32" && (statSync(file).mode & 0o077) !== 0) {
+  // The data folder's lock excludes a second writer.
+  if (!existsSync(file)) writeKeyFile(file, randomBytes(KEY_BYTES));
+  return readKeyFile(file);
+}
+
+/**
+ * 64 hex digits or base64 of 32 bytes, in a file.
+ * @throws SlipwayError `config_invalid` when there is no key in it, or other users can read it.
+ */
+export function readKeyFile(file: string): Buffer {
+  if (!existsSync(file)) throw new SlipwayError("config_invalid", `There is no key file ${file}.`);
+  if (process.platform !== "win32" && (statSync(file).mode & OTHERS) !== 0) {
     throw new SlipwayError("config_invalid", `Other users can read ${file}. Run: chmod 600 ${file}`);
   }
   return parseKey(readFileSync(file, "utf8").trim(), file);
+}
+
+/** Atomic: a crash must not leave a partial key. */
+export function writeKeyFile(file: string, key: Buffer): void {
+  replaceFile(file, `${key.toString("hex")}\n`);
 }
 
 function parseKey(text: string, source: string): Buffer {

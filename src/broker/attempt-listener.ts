@@ -67,7 +67,8 @@ export interface ListenerOptions {
 export interface AttemptIdentity {
   readonly taskId: string;
   readonly attempt: number;
-  readonly token: string;
+  /** The tokens that are accepted now. */
+  readonly tokens: () => readonly string[];
 }
 
 interface Exchange {
@@ -144,8 +145,8 @@ export class AttemptListener {
 
   #connect(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { serveTunnel } = this.#options;
-    const { taskId, attempt, token } = this.#identity;
-    if (serveTunnel === undefined || !isAuthorized(request, token))
+    const { taskId, attempt, tokens } = this.#identity;
+    if (serveTunnel === undefined || !isAuthorized(request, tokens()))
       return void socket.end("HTTP/1.1 407 Proxy Authentication Required\r\nconnection: close\r\n\r\n");
     void serveTunnel({ taskId, attempt, request, socket, head, signal: this.#closing.signal });
   }
@@ -157,7 +158,7 @@ export class AttemptListener {
     response.on("close", () => gone.abort());
     const exchange = { request, response, signal: AbortSignal.any([this.#closing.signal, gone.signal]) };
     try {
-      if (!isAuthorized(request, this.#identity.token))
+      if (!isAuthorized(request, this.#identity.tokens()))
         throw new SlipwayError("unauthenticated", "The attempt's token is missing or wrong.");
       await this.#route(exchange);
     } catch (error) {
@@ -167,7 +168,7 @@ export class AttemptListener {
 
   async #route(exchange: Exchange): Promise<void> {
     const { request, response, signal } = exchange;
-    const { taskId, attempt, token } = this.#identity;
+    const { taskId, attempt, tokens } = this.#identity;
     const { workerApi, serveModel } = this.#options;
     const url = parseUrl(request);
     if (url.pathname.startsWith(MODEL_PREFIX) && serveModel) {
@@ -179,7 +180,7 @@ export class AttemptListener {
     if (request.method === "GET") await this.#acquireAnswer(exchange);
     const handle = getWorkerRoute(request.method ?? "", url.pathname);
     const bodyReader = this.#workerBodies;
-    await handle({ workerApi, taskId, attempt, token, request, response, url, bodyReader, signal });
+    await handle({ workerApi, taskId, attempt, tokens: tokens(), request, response, url, bodyReader, signal });
   }
 
   async #serveGit({ request, response, signal }: Exchange): Promise<void> {
@@ -243,7 +244,7 @@ export class AttemptListener {
 }
 
 /** Deterministic: a restarted coordinator derives the tokens of running workers again. */
-export function createAttemptToken(secret: Buffer, taskId: string, attempt: number): string {
+export function createAttemptToken(secret: Uint8Array, taskId: string, attempt: number): string {
   return `att_${createHmac("sha256", secret).update(`${taskId}.${attempt}`).digest("base64url")}`;
 }
 
@@ -251,15 +252,18 @@ export function createAttemptToken(secret: Buffer, taskId: string, attempt: numb
  * Accepts the token as bearer token, as basic password (git, proxies) or as `x-api-key` (model
  * clients). Digests are compared, in constant time.
  */
-function isAuthorized({ headers }: IncomingMessage, token: string): boolean {
+function isAuthorized({ headers }: IncomingMessage, tokens: readonly string[]): boolean {
   const authorization = headers["proxy-authorization"] ?? headers.authorization ?? "";
   const [scheme = "", value = ""] = authorization.split(" ", 2);
   const candidates = [String(headers["x-api-key"] ?? "")];
   if (scheme.toLowerCase() === "bearer") candidates.push(value);
   if (scheme.toLowerCase() === "basic") candidates.push(decodeBasicPassword(value));
-  const expected = sha256(token);
+  const expected = tokens.map(sha256);
   // Not `some`: it would stop at the first match.
-  return candidates.filter((candidate) => timingSafeEqual(sha256(candidate), expected)).length > 0;
+  const matches = candidates.flatMap((candidate) =>
+    expected.filter((digest) => timingSafeEqual(sha256(candidate), digest)),
+  );
+  return matches.length > 0;
 }
 
 const decodeBasicPassword = (credentials: string): string =>

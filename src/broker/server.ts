@@ -2,21 +2,21 @@
  * The broker: one listener per attempt, on a separate unix socket, behind the attempt's token.
  *
  * B1 The token is a function of the secret and the attempt. Nothing is stored, and a restarted
- *    coordinator accepts the tokens of running workers.
+ *    coordinator accepts the tokens of running workers, also those of earlier secrets.
  * B2 A listener serves one attempt and rejects the token of any other (rule S3).
  * B3 `revoke` and `close` end every open request, long polls included.
  */
 import { removeGarbage, type Garbage, type GcMode, type IsNeeded } from "../core/lib/garbage.ts";
 import type { Broker, BrokerEndpoint } from "../core/ports/broker.ts";
 import { sandboxName } from "../core/task.ts";
-import { AttemptListener, createAttemptToken, type ListenerOptions } from "./attempt-listener.ts";
+import { AttemptListener, createAttemptToken, type AttemptIdentity, type ListenerOptions } from "./attempt-listener.ts";
 import { SocketDirs } from "./socket-dirs.ts";
 
 export interface BrokerOptions extends ListenerOptions {
   /** Contains one directory per attempt. */
   readonly dir: string;
-  /** At least 32 random bytes, the same after a restart. */
-  readonly secret: Buffer;
+  /** The newest first: each at least 32 random bytes, the same after a restart. */
+  readonly secrets: () => readonly Uint8Array[];
   /** Distinguishes installations on one machine. */
   readonly instance: string;
   /** The user that workers run as, when this process is root. */
@@ -39,10 +39,12 @@ class SocketBroker implements Broker {
 
   async open(taskId: string, attempt: number): Promise<BrokerEndpoint> {
     const name = getKey(taskId, attempt);
-    const token = createAttemptToken(this.#options.secret, taskId, attempt);
+    const tokens = (): string[] => this.#options.secrets().map((secret) => createAttemptToken(secret, taskId, attempt));
+    const [token] = tokens();
+    if (token === undefined) throw new Error("there is no secret to make a token with");
     let opening = this.#listeners.get(name);
     if (opening === undefined) {
-      opening = this.#listen(taskId, attempt, token);
+      opening = this.#listen({ taskId, attempt, tokens });
       this.#listeners.set(name, opening);
       opening.catch(() => this.#listeners.get(name) === opening && this.#listeners.delete(name));
     }
@@ -72,9 +74,9 @@ class SocketBroker implements Broker {
     await Promise.all([...this.#listeners.keys()].map((name) => this.#close(name)));
   }
 
-  async #listen(taskId: string, attempt: number, token: string): Promise<AttemptListener> {
-    const location = this.#dirs.locate(taskId, attempt);
-    const listener = new AttemptListener(this.#options, { taskId, attempt, token });
+  async #listen(identity: AttemptIdentity): Promise<AttemptListener> {
+    const location = this.#dirs.locate(identity.taskId, identity.attempt);
+    const listener = new AttemptListener(this.#options, identity);
     this.#dirs.create(location);
     await listener.listen(location.path);
     this.#dirs.permit(location);

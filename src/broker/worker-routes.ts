@@ -38,7 +38,8 @@ export interface WorkerCall {
   readonly workerApi: WorkerApi;
   readonly taskId: string;
   readonly attempt: number;
-  readonly token: string;
+  /** Of the attempt: kept out of what is recorded. */
+  readonly tokens: readonly string[];
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
@@ -178,7 +179,8 @@ async function withJson<T>(
   use: (value: unknown, bytes: number) => Promise<T>,
 ): Promise<T> {
   const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
-  const redact = (text: string): string => text.replaceAll(call.token, "[attempt token]");
+  const redact = (text: string): string =>
+    call.tokens.reduce((rest, token) => rest.replaceAll(token, "[attempt token]"), text);
   try {
     return await use(parseJsonBody(bytes, { ...limits, values: MAX_VALUES }, redact), bytes.length);
   } finally {

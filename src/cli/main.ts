@@ -19,6 +19,7 @@ import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
 import { auditCommand } from "./commands/people/audit.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/people/accounts.ts";
+import { keyCommands } from "./commands/people/keys.ts";
 import { logsCommand } from "./commands/logs.ts";
 import { sessionCommands } from "./commands/people/people.ts";
 import { usageCommand } from "./commands/people/usage.ts";
@@ -65,6 +66,7 @@ function programFor(io: Io): Command {
     usageCommand,
     egressCommands,
     auditCommand,
+    keyCommands,
     doctorCommand,
     backupCommand,
     restoreCommand,

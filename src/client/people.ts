@@ -6,9 +6,11 @@ import type {
   AuditRecord,
   AuditReport,
   CallOptions,
+  DataKey,
   DevicePoll,
   DeviceStart,
   KeyedCallOptions,
+  KeyRotation,
   LinkInfo,
   LinkedIdentity,
   ListQuery,
@@ -154,6 +156,16 @@ export class PeopleClient {
   /** Whether a row of the audit log was changed, removed or moved. */
   checkAudit({ signal }: CallOptions = {}): Promise<AuditReport> {
     return this.#transport.json({ method: "GET", path: "/v1/audit/check", signal });
+  }
+
+  /** The keys that seal values and sign tokens, the newest first: ids and states. */
+  keys(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<DataKey>> {
+    return this.#list("/v1/keys", query, options);
+  }
+
+  /** Makes new keys, and seals stored values again; sessions and workers go on. */
+  rotateKeys(options: KeyedCallOptions = {}): Promise<KeyRotation> {
+    return this.#transport.json({ method: "POST", path: "/v1/keys/rotate", ...keyed(options) });
   }
 
   #list<T>(path: string, query: ListQuery, { signal }: CallOptions): Promise<Page<T>> {

@@ -29,6 +29,8 @@ import type {
 } from "../core/protocol/rest.ts";
 import type {
   auditCheckSchema,
+  keyRotationSchema,
+  keySchema,
   auditRowSchema,
   devicePollSchema,
   deviceStartSchema,
@@ -67,6 +69,8 @@ export type Account = z.infer<typeof userSchema>;
 
 export type AuditRecord = z.infer<typeof auditRowSchema>;
 export type AuditReport = z.infer<typeof auditCheckSchema>;
+export type DataKey = z.infer<typeof keySchema>;
+export type KeyRotation = z.infer<typeof keyRotationSchema>;
 export type DeviceStart = z.infer<typeof deviceStartSchema>;
 export type DevicePoll = z.infer<typeof devicePollSchema>;
 export type PendingDevice = z.infer<typeof pendingDeviceSchema>;

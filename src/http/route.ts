@@ -11,6 +11,7 @@ import type { Page } from "../core/lib/pagination.ts";
 import type { Direction, Store } from "../core/ports/store.ts";
 import type { Before } from "../core/protocol/rest.ts";
 import type { DeviceLogins } from "../auth/device-logins.ts";
+import type { KeyRing } from "../auth/keys/key-ring.ts";
 import type { Variables } from "../auth/variables.ts";
 import type { People } from "../auth/people.ts";
 import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
@@ -59,6 +60,7 @@ export interface ApiDeps {
   readonly accounts: Accounts;
   readonly audit: AuditLog;
   readonly vault: Sealer;
+  readonly keys: KeyRing;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;

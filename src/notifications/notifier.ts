@@ -29,7 +29,7 @@ export interface NotifierDeps {
   readonly log: Log;
   readonly presence: Presence;
   readonly sender: PushSender;
-  readonly secret: Buffer;
+  readonly secrets: () => readonly Uint8Array[];
   readonly isSessionValid: (sessionId: string | null) => Promise<boolean>;
 }
 
@@ -152,7 +152,7 @@ function makeRow(ids: Ids, device: PushDevice, task: Task, subject: Subject, now
 
 /** Does what one row needs now: sends it, sends it again, or tells the next device. */
 function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
-  const { store, notifications, clock, ids, log, presence, sender, secret, isSessionValid } = deps;
+  const { store, notifications, clock, ids, log, presence, sender, secrets, isSessionValid } = deps;
   const progress = (row: Notification, change: NotificationProgress): Promise<void> =>
     notifications.progressNotification(row.id, change);
 
@@ -190,7 +190,7 @@ function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
       await passOn(row, task, subject);
       return remove(row, device, "a device is removed: its session ended");
     }
-    const outcome = await sender.send(device, makePayload(row, subject, makeReceipt(secret, row.id)));
+    const outcome = await sender.send(device, makePayload(row, subject, makeReceipt(secrets(), row.id)));
     const tries = row.tries + 1;
     if (outcome.kind === "accepted") {
       const now = clock.now();

@@ -18,8 +18,8 @@ export interface NotificationParts {
   readonly isSessionValid: (sessionId: string | null) => Promise<boolean>;
   /** The data folder. */
   readonly dir: string;
-  /** Signs receipts. */
-  readonly secret: Buffer;
+  /** Sign receipts, the newest first. */
+  readonly secrets: () => readonly Uint8Array[];
   readonly publicUrl: string | null;
   readonly trustedHosts: readonly string[];
 }
@@ -34,7 +34,7 @@ export interface OpenNotifications {
 
 /** @throws SlipwayError config_invalid. */
 export async function openNotifications(parts: NotificationParts): Promise<OpenNotifications> {
-  const { dir, publicUrl, trustedHosts, clock, ids, notifications, secret } = parts;
+  const { dir, publicUrl, trustedHosts, clock, ids, notifications, secrets } = parts;
   const keys = await loadVapidKeys(dir);
   const contact = publicUrl?.startsWith("https:") === true ? publicUrl : CONTACT;
   const sender = openPushSender({ keys, contact, trustedHosts });
@@ -48,7 +48,7 @@ export async function openNotifications(parts: NotificationParts): Promise<OpenN
       presence,
       clock,
       ids,
-      secret,
+      secrets,
       publicKey,
       trustedHosts,
       wake,

@@ -60,11 +60,16 @@ export function makePayload(row: Notification, subject: Subject | null, receipt:
   };
 }
 
-export function makeReceipt(secret: Buffer, notificationId: string): string {
+/** @param secrets the newest first. */
+export function makeReceipt([secret]: readonly Uint8Array[], notificationId: string): string {
+  if (secret === undefined) throw new Error("there is no secret to sign a receipt with");
   return createHmac("sha256", secret).update(notificationId).digest("base64url");
 }
 
-export function isReceipt(secret: Buffer, notificationId: string, given: string): boolean {
-  const [expected, actual] = [makeReceipt(secret, notificationId), given].map((text) => Buffer.from(text));
-  return expected !== undefined && actual?.length === expected.length && timingSafeEqual(expected, actual);
+export function isReceipt(secrets: readonly Uint8Array[], notificationId: string, given: string): boolean {
+  const actual = Buffer.from(given);
+  return secrets.some((secret) => {
+    const expected = Buffer.from(makeReceipt([secret], notificationId));
+    return actual.length === expected.length && timingSafeEqual(expected, actual);
+  });
 }

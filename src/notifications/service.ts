@@ -54,7 +54,7 @@ export interface ServiceDeps {
   readonly presence: Presence;
   readonly clock: Clock;
   readonly ids: Ids;
-  readonly secret: Buffer;
+  readonly secrets: () => readonly Uint8Array[];
   readonly publicKey: string;
   readonly trustedHosts: readonly string[];
   readonly wake: () => void;
@@ -68,7 +68,7 @@ const AUTH = 16;
 const bytes = (text: string): number => (/^[\w-]+$/.test(text) ? Buffer.from(text, "base64url").length : 0);
 
 export function openNotificationService(deps: ServiceDeps): NotificationService {
-  const { notifications, presence, clock, ids, secret, publicKey, trustedHosts, wake } = deps;
+  const { notifications, presence, clock, ids, secrets, publicKey, trustedHosts, wake } = deps;
 
   async function own(userId: string, id: string): Promise<PushDevice> {
     const device = await notifications.device(id);
@@ -122,7 +122,7 @@ export function openNotificationService(deps: ServiceDeps): NotificationService 
       return row;
     },
     async receive(id, receipt, rung) {
-      const isKnown = isReceipt(secret, id, receipt) && (await notifications.reachRung(id, rung, clock.now()));
+      const isKnown = isReceipt(secrets(), id, receipt) && (await notifications.reachRung(id, rung, clock.now()));
       if (!isKnown) throw new SlipwayError("not_found");
     },
     look: (userId, page, taskId) => presence.report(userId, page, taskId),

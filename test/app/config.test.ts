@@ -133,6 +133,7 @@ describe("readConfig", () => {
       admin: null,
       publicUrl: null,
       secretKey: null,
+      secretKeyFile: null,
       retentionDays: 30,
       auditDays: 400,
       tasksExpireDays: null,
@@ -286,6 +287,7 @@ describe("readConfig", () => {
       admin: { email: "a@example.org", password: "0123456789" },
       publicUrl: "https://slipway.example.org",
       secretKey: "k".repeat(32),
+      secretKeyFile: null,
       retentionDays: 7,
       auditDays: 800,
       tasksExpireDays: 365,
@@ -299,9 +301,16 @@ describe("readConfig", () => {
       trustProxy: 1,
     });
     const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
-    // Its file has a test of its own.
-    const others = read.filter((name) => name !== "SLIPWAY_AGENTS_FILE");
+    // Both have a test of their own.
+    const others = read.filter((name) => name !== "SLIPWAY_AGENTS_FILE" && name !== "SLIPWAY_SECRET_KEY_FILE");
     expect([...others, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
+  });
+
+  it("[H16] takes the secret key from one of its two settings", () => {
+    const file = { SLIPWAY_SECRET_KEY_FILE: "/run/secrets/slipway" };
+    expect(readConfig(file)).toMatchObject({ secretKey: null, secretKeyFile: "/run/secrets/slipway" });
+    const both = { ...file, SLIPWAY_SECRET_KEY: "k".repeat(32) };
+    expect(() => readConfig(both)).toThrow("Set SLIPWAY_SECRET_KEY or SLIPWAY_SECRET_KEY_FILE, not both.");
   });
 
   it("names the nearest setting for a variable that is none", () => {

@@ -42,7 +42,7 @@ beforeEach(async () => {
     dir: join(dir, "run"),
     workerApi: new MemoryWorkerApi(),
     repoPath: () => join(dir, "repo.git"),
-    secret: SECRET,
+    secrets: () => [SECRET],
     instance: "test",
     log: quiet,
     serveTunnel: createConnectProxy({

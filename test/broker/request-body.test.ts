@@ -62,7 +62,7 @@ function make(baseUrl: string, options: Partial<BrokerOptions> = {}): Broker {
     dir,
     workerApi: workerApi,
     repoPath: () => dir,
-    secret: SECRET,
+    secrets: () => [SECRET],
     instance: "test",
     log: quiet,
     serveModel,

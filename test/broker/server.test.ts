@@ -29,7 +29,7 @@ function make(overrides: Partial<BrokerOptions> = {}): Broker {
     dir: join(dir, "run"),
     workerApi: workerApi,
     repoPath: () => join(dir, "repo.git"),
-    secret: SECRET,
+    secrets: () => [SECRET],
     instance: "test",
     log: quiet,
     serveGit: async ({ response, attempt, repoPath }) => void response.end(`git ${attempt} ${repoPath}`),
@@ -90,7 +90,7 @@ it("open is idempotent, and a broker that is made again has the same address and
   expect(await second.open(workerApi.taskId, 1)).toEqual(a);
   expect((await call(a.socketDir, "GET", SPEC, bearer(a.token))).status).toBe(200);
   expect(
-    (await make({ secret: Buffer.alloc(32, 8), dir: join(dir, "other") }).open(workerApi.taskId, 1)).token,
+    (await make({ secrets: () => [Buffer.alloc(32, 8)], dir: join(dir, "other") }).open(workerApi.taskId, 1)).token,
   ).not.toBe(a.token);
 });
 

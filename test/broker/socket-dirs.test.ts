@@ -15,7 +15,7 @@ beforeEach(() => {
     dir,
     workerApi: new MemoryWorkerApi(),
     repoPath: () => "/nowhere",
-    secret: SECRET,
+    secrets: () => [SECRET],
     instance: "test",
     log: quiet,
   });

@@ -18,7 +18,14 @@ let endpoint: BrokerEndpoint;
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-tr-"));
   workerApi = new MemoryWorkerApi();
-  broker = openBroker({ dir, workerApi: workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet });
+  broker = openBroker({
+    dir,
+    workerApi: workerApi,
+    repoPath: () => dir,
+    secrets: () => [SECRET],
+    instance: "test",
+    log: quiet,
+  });
   endpoint = await broker.open(workerApi.taskId, 1);
 });
 afterEach(async () => {

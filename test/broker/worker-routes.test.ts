@@ -21,7 +21,7 @@ let endpoint: BrokerEndpoint;
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-link-"));
   workerApi = new MemoryWorkerApi();
-  const options = { dir, workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet };
+  const options = { dir, workerApi, repoPath: () => dir, secrets: () => [SECRET], instance: "test", log: quiet };
   broker = openBroker({ ...options, serveGit: async ({ response }) => void response.end() });
   endpoint = await broker.open(workerApi.taskId, 1);
 });

@@ -8,7 +8,7 @@ import type {
   Session,
   StoredVariable,
 } from "../../src/core/ports/accounts.ts";
-import { identitySuite, linkSuite } from "./people.ts";
+import { identitySuite, linkSuite } from "./people/people.ts";
 
 const newUser = (id: string, email = `${id}@example.org`) => ({
   id,

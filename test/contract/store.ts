@@ -1,14 +1,15 @@
 /** The contract suite of the store port (rule M1). */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
-import type { Accounts } from "../../src/core/ports/accounts.ts";
+import type { Accounts, KeyStore } from "../../src/core/ports/accounts.ts";
 import type { Notifications } from "../../src/core/ports/notifications.ts";
 import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { TASK_STATES, type Task } from "../../src/core/task.ts";
 import type { AuditLog } from "../../src/core/ports/audit.ts";
 import { deletionsContract } from "./store/deletions.ts";
-import { auditSuite } from "./people.ts";
+import { keysContract } from "./people/keys.ts";
+import { auditSuite } from "./people/people.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
 import { notificationsContract } from "./notifications.ts";
@@ -22,6 +23,7 @@ export interface Opened {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly audit: AuditLog;
+  readonly keys: KeyStore;
   readonly ledger: UsageLedger;
   readonly notifications: Notifications;
   /** Removes what `open` created; called after the store is closed. */
@@ -52,6 +54,7 @@ export function storeContract(name: string, open: () => Opened): void {
     queueContract(get);
     accountsContract(() => opened.accounts);
     auditSuite(() => opened);
+    describe("keys", () => keysContract(() => opened));
     describe("transcripts", () => transcriptContract(get));
     describe("notifications", () => notificationsContract(() => opened.notifications));
     describe("usage ledger", () => ledgerContract(() => opened.ledger, get));

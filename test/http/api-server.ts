@@ -26,7 +26,8 @@ import { ProviderLogins } from "../../src/auth/providers/provider-logins.ts";
 import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { Variables } from "../../src/auth/variables.ts";
-import { openVault, type Vault } from "../../src/auth/vault.ts";
+import { openKeyRing, type KeyRing } from "../../src/auth/keys/key-ring.ts";
+import type { Vault } from "../../src/auth/vault.ts";
 import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
 import type { ManualClock } from "../support/manual-clock.ts";
 import { seededIds } from "../support/manual-clock.ts";
@@ -73,7 +74,8 @@ export interface ApiServer {
   readonly people: People;
   readonly vault: Vault;
   /** Signs receipts of notifications. */
-  readonly receiptSecret: Buffer;
+  readonly receiptSecrets: () => Uint8Array[];
+  readonly ring: KeyRing;
   readonly server: Server;
   readonly port: number;
   readonly dir: string;
@@ -105,7 +107,7 @@ function createLog(lines: Line[]): Log {
 
 export async function openApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
-  const { store, accounts, audit, notifications } = openSqliteStore({
+  const { store, accounts, audit, keys, notifications } = openSqliteStore({
     dir,
     migrations: join(import.meta.dirname, "../../migrations/sqlite"),
   });
@@ -126,20 +128,24 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   const ids = seededIds(7);
   const lines: Line[] = [];
   const setupToken = options.setupToken === undefined ? SETUP_TOKEN : options.setupToken;
+  const log = createLog(lines);
+  const ring = await openKeyRing({ keys, master: randomBytes(32), masterName: "the key", clock, log });
   const sessions = await openSessions({
     accounts,
     clock,
     ids,
-    secret: randomBytes(32),
+    keys: ring.source("sessions"),
     localToken: LOCAL_TOKEN,
     setupToken,
   });
-  const vault = openVault(randomBytes(32));
-  const log = createLog(lines);
+  const { vault } = ring;
   const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const providers = options.providers ?? [];
   const people = new People({ accounts, sessions, clock, ids, log });
-  const receiptSecret = randomBytes(32);
+  const receiptSecrets = (): Uint8Array[] =>
+    ring
+      .source("receipts")()
+      .map(({ bytes }) => bytes);
   const told = await openNotifications({
     store,
     notifications,
@@ -149,7 +155,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     log,
     isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
     dir,
-    secret: receiptSecret,
+    secrets: receiptSecrets,
     publicUrl: null,
     trustedHosts: ["127.0.0.1:9"],
   });
@@ -170,6 +176,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     accounts: options.wrapAccounts?.(accounts) ?? accounts,
     audit,
     vault,
+    keys: ring,
     variables: new Variables({ accounts, vault, clock, log, trustedHosts: [] }),
     clock,
     ids,
@@ -192,7 +199,8 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     sessions,
     people,
     vault,
-    receiptSecret,
+    receiptSecrets,
+    ring,
     server,
     port,
     dir,

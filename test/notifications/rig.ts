@@ -52,7 +52,7 @@ export async function openTellingRig(): Promise<TellingRig> {
       log,
       isSessionValid: async (id) => id === null || !ended.has(id),
       dir,
-      secret,
+      secrets: () => [secret],
       publicUrl: "https://slipway.example",
       trustedHosts: [push.host],
     });

@@ -48,7 +48,7 @@ export class Rig {
       dir: join(this.dir, "sock"),
       workerApi: this.workerApi,
       repoPath: () => this.repo,
-      secret: SECRET,
+      secrets: () => [SECRET],
       instance: "test",
       log: quiet,
     });

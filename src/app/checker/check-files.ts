@@ -1,12 +1,20 @@
-/** Checks the files of a data folder beside the database: who can read them, and stale locks. */
+/**
+ * Checks the files of a data folder beside the database: who can read them, stale locks, and that
+ * the secret key belongs to the database.
+ */
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { removeStaleLocks } from "../../git/git-process.ts";
+import { findUnopened } from "../../auth/keys/key-ring.ts";
+import { errorMessage } from "../../core/error.ts";
+import type { KeyStore } from "../../core/ports/accounts.ts";
 import { isFolderLocked } from "../../store/sqlite/lock.ts";
+import type { Config } from "../config.ts";
+import { findSecretKey, readKeyFacts } from "../secrets.ts";
 import type { Finding } from "./finding.ts";
 
 /** Files that only the owner may read, with the rule's word. */
-const PRIVATE = /^(?:secret\.key|operator\.token|server\.json|slipway\.(?:db|lock)(?:-wal|-shm)?)$/;
+const PRIVATE = /^(?:secret\.key(?:\.next)?|operator\.token|server\.json|slipway\.(?:db|lock)(?:-wal|-shm)?)$/;
 /** While a coordinator runs, a git of it holds a lock for less than this, ms. */
 const LOCK_MS = 30 * 60_000;
 
@@ -25,18 +33,12 @@ function findReadable(dir: string): string[] {
   return names.filter((name) => (statSync(join(dir, name)).mode & 0o077) !== 0);
 }
 
-/** An empty token opens nothing, and a key that is gone leaves sealed credentials closed. */
-export function checkSecrets(dir: string, hasOwnKey: boolean): Finding[] {
-  if (!existsSync(join(dir, "slipway.db"))) return [];
-  const found: Finding[] = [];
-  const report = (detail: string): void => void found.push({ rule: "data folder", taskId: "-", detail, repair: null });
-  const key = join(dir, "secret.key");
-  if (!hasOwnKey && !existsSync(key))
-    report("secret.key is missing: a start makes a new one, and credentials are lost");
+/** An empty token opens nothing. */
+export function checkToken(dir: string): Finding[] {
   const token = join(dir, "operator.token");
-  if (existsSync(token) && readFileSync(token, "utf8").trim() === "")
-    report("operator.token is empty: delete it, and start Slipway again");
-  return found;
+  if (!existsSync(token) || readFileSync(token, "utf8").trim() !== "") return [];
+  const detail = "operator.token is empty: delete it, and start Slipway again";
+  return [{ rule: "data folder", taskId: "-", detail, repair: null }];
 }
 
 /** Locks of gits that have ended: the next git that needs one of them fails. */
@@ -89,4 +91,39 @@ export function repairFiles(dir: string): Finding[] {
     found.push({ rule: "locks", taskId: "-", detail, repair: "lock" });
   }
   return found;
+}
+
+/** Changes nothing. A server that gets its key from a setting is checked with the same setting. */
+export async function checkKeys(
+  config: Pick<Config, "secretKey" | "secretKeyFile">,
+  dir: string,
+  store: Pick<KeyStore, "keys" | "sealedCounts">,
+): Promise<{ rule: string; ok: boolean; detail: string }> {
+  const rule = "secret key";
+  try {
+    const found = findSecretKey(config, dir, await readKeyFacts(store));
+    if (found === null) return { rule, ok: true, detail: "there is none yet: `slipway serve` makes it" };
+    const keys = await store.keys();
+    const unopened = findUnopened(keys, found.key);
+    if (unopened.length > 0) {
+      const words = `${found.name} does not open the data keys ${unopened.join(", ")}`;
+      return { rule, ok: false, detail: `${words}: restore the database from a backup` };
+    }
+    const orphans = await countOrphans(store, new Set(keys.map(({ id }) => id)));
+    if (orphans > 0 && keys.length > 0) {
+      const words = `${orphans} stored values were sealed with a key that is gone`;
+      return { rule, ok: false, detail: `${words}: their owners save the credential or variable again` };
+    }
+    return { rule, ok: true, detail: `${found.name} opens all ${keys.length} data keys` };
+  } catch (error) {
+    const words = errorMessage(error);
+    const isUnnamed = config.secretKey === null && config.secretKeyFile === null;
+    const hint = " If a setting gives it to the server, run this command with that setting.";
+    return { rule, ok: false, detail: isUnnamed ? words + hint : words };
+  }
+}
+
+async function countOrphans(store: Pick<KeyStore, "sealedCounts">, known: ReadonlySet<string>): Promise<number> {
+  const counts = Object.entries(await store.sealedCounts());
+  return counts.filter(([id]) => !known.has(id)).reduce((sum, [, rows]) => sum + rows, 0);
 }

@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { checkAttachments } from "./check-attachments.ts";
 import { checkDatabase, type SavedWork } from "./check-database.ts";
 import { checkEngine } from "./check-engine.ts";
-import { checkLocks, checkPermissions, checkSecrets } from "./check-files.ts";
+import { checkKeys, checkLocks, checkPermissions, checkToken } from "./check-files.ts";
 import { checkRepositories, repairMirrors } from "./check-repositories.ts";
 import { checkBackups } from "./check-backups.ts";
 import { checkServer } from "./check-server.ts";
@@ -84,7 +84,7 @@ async function repair(dir: string, config: Config): Promise<CheckResult[]> {
 }
 
 async function examine(dir: string, config: Config): Promise<CheckResult[]> {
-  const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir, config)];
+  const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir)];
   results.push(...checkBackups(config));
   const server = await checkServer(dir);
   if (server !== null) results.push({ rule: "server", ...server });
@@ -146,7 +146,7 @@ async function rules(dir: string, config: Config, sandbox: Pick<Sandbox, "list">
       const looked = `${report.tasks} tasks, ${report.events} events`;
       const ofRule = (rule: string): Finding[] => findings.filter((one) => one.rule === rule);
       const rows = Object.entries(RULES).map(([rule, words]) => summarize(rule, words, looked, ofRule(rule)));
-      return [clock(report.newestTaskAt), ...rows];
+      return [clock(report.newestTaskAt), await checkKeys(config, dir, inspection.keys()), ...rows];
     } finally {
       inspection.close();
     }
@@ -273,10 +273,10 @@ async function checkDisks(
   return [{ rule: "disk", ok: true, detail: `${free} MB free, tasks are claimed down to ${minFreeMb}${more}` }];
 }
 
-function folder(dir: string, { secretKey }: Config): CheckResult[] {
+function folder(dir: string): CheckResult[] {
   if (!existsSync(dir))
     return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
-  const found = [...checkPermissions(dir), ...checkSecrets(dir, secretKey !== null)];
+  const found = [...checkPermissions(dir), ...checkToken(dir)];
   const details = found.map(({ detail }) => detail).join("; ");
   const locks = checkLocks(dir);
   return [

@@ -36,6 +36,7 @@ const LEFT_OUT = new Set([
   "server.json",
   "operator.token",
   "secret.key",
+  "secret.key.next",
   "backups",
   "disks",
   "run",

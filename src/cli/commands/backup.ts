@@ -36,7 +36,11 @@ export function backupCommand(program: Command, io: Io): void {
         io,
         `${file}: ${pluralize(files, "file")}, ${formatBytes(bytes)} before compression, read back and verified.`,
       );
-      if (!hasKey) print(io, "The secret key is not in it: keep secret.key (or SLIPWAY_SECRET_KEY) elsewhere.");
+      if (!hasKey)
+        print(
+          io,
+          "The secret key is not in it: keep secret.key (or what SLIPWAY_SECRET_KEY or SLIPWAY_SECRET_KEY_FILE gives) elsewhere.",
+        );
     });
 }
 
@@ -73,10 +77,10 @@ export function restoreCommand(program: Command, io: Io): void {
         io,
         `${dir}: ${pluralize(files, "file")} of ${header.createdAt}, made by Slipway ${stripControls(header.version)}.`,
       );
-      if (!header.hasKey && !io.env["SLIPWAY_SECRET_KEY"])
+      if (!header.hasKey && !io.env["SLIPWAY_SECRET_KEY"] && !io.env["SLIPWAY_SECRET_KEY_FILE"])
         print(
           io,
-          "The backup has no secret key. Put secret.key into the folder, or set SLIPWAY_SECRET_KEY, before you start.",
+          "The backup has no secret key. Put secret.key into the folder, or set SLIPWAY_SECRET_KEY_FILE or SLIPWAY_SECRET_KEY, before you start.",
         );
       await check(io, dir);
     });

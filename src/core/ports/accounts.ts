@@ -231,3 +231,72 @@ export interface Identity {
   readonly userId: string;
   readonly role: Role;
 }
+
+// ---------------------------------------------------------------- keys
+
+/**
+ * - `sealing`: credentials, variables and kept answers.
+ * - `sessions`: access and refresh tokens.
+ * - `attempts`: tokens of workers.
+ * - `receipts`: what devices say about notifications.
+ */
+export const KEY_USES = ["sealing", "sessions", "attempts", "receipts"] as const;
+export type KeyUse = (typeof KEY_USES)[number];
+
+export interface StoredKey {
+  /** Of the unwrapped key (src/auth/vault.ts). */
+  readonly id: string;
+  readonly use: KeyUse;
+  /** Names the call that made it. */
+  readonly rotation: string;
+  readonly createdAt: number;
+  /** Null = the active key of its use, of which there is one. */
+  readonly retiredAt: number | null;
+  /** Sealed with the secret key. */
+  readonly wrapped: string;
+}
+
+/** The keys of one use that are accepted now, the active one first. */
+export type KeySource = () => readonly {
+  readonly id: string;
+  readonly bytes: Uint8Array;
+  readonly retiredAt: number | null;
+}[];
+
+/** A value at rest, with what its context is made of. */
+export type SealedRow = { readonly sealed: string } & (
+  | { readonly kind: "credential"; readonly userId: string; readonly host: string }
+  | { readonly kind: "variable"; readonly userId: string; readonly repo: string; readonly name: string }
+);
+export const SEALED_KINDS = ["credential", "variable"] as const satisfies readonly SealedRow["kind"][];
+
+export interface SealedPage {
+  readonly rows: readonly SealedRow[];
+  /** The argument `after` of the next page; null at the end. */
+  readonly next: number | null;
+}
+
+/**
+ * The key store port: data keys, wrapped by the installation's secret key, and the rows that are
+ * sealed with one of them. Contract in test/contract/people/keys.ts. Writes are durable when
+ * they resolve.
+ */
+export interface KeyStore {
+  /** Newest first; of one time, in the order of KEY_USES. */
+  keys(): Promise<StoredKey[]>;
+  /**
+   * Adds active keys, and retires those that were active for the same uses at `createdAt`.
+   * @returns false, without a change, when the rotation of the keys has made keys before.
+   */
+  addKeys(keys: readonly StoredKey[], act?: Act): Promise<boolean>;
+  /** Replaces what is wrapped, all or nothing. @returns false when a key is unknown. */
+  rewrapKeys(keys: readonly Pick<StoredKey, "id" | "wrapped">[], act?: Act): Promise<boolean>;
+  /** How many values each key has sealed, by its id. */
+  sealedCounts(): Promise<Record<string, number>>;
+  /** A page of the rows of a kind that another key than `keyId` has sealed. */
+  sealedRows(kind: SealedRow["kind"], keyId: string, after: number, limit: number): Promise<SealedPage>;
+  /** Replaces the sealed text of rows that still have the one they came with. @returns how many. */
+  reseal(changes: readonly { readonly row: SealedRow; readonly sealed: string }[]): Promise<number>;
+  /** Removes the keys and everything that is sealed: the secret key is lost. */
+  forgetKeys(act?: Act): Promise<void>;
+}

@@ -53,7 +53,7 @@ export interface AuditQuery {
   readonly limit: number;
 }
 
-/** Contract in test/contract/people.ts. */
+/** Contract in test/contract/people/people.ts. */
 export interface AuditLog {
   /** Durable when it resolves. */
   append(entry: AuditEntry): Promise<void>;

@@ -1,5 +1,6 @@
 /** The schemas of people, their sessions and their log-ins. */
 import { z } from "zod";
+import { KEY_USES } from "../ports/accounts.ts";
 import { sessionSchema } from "./rest.ts";
 
 const time = z.iso.datetime();
@@ -132,6 +133,27 @@ export const auditCheckSchema = z.strictObject({
   end: z.int(),
   /** Of the last row: keep it elsewhere, and a log that was cut or written anew is found. */
   hash: z.string(),
+});
+
+/** A data key: never the key itself. */
+export const keySchema = z.strictObject({
+  /** In the `kid` of access tokens, and in what is sealed. */
+  id: z.string(),
+  use: z.enum(KEY_USES),
+  state: z.enum(["active", "retired"]),
+  createdAt: time,
+  retiredAt: time.nullable(),
+  /** How many stored values it seals; null for keys that sign. */
+  sealed: z.int().nullable(),
+});
+
+export const keyRotationSchema = z.strictObject({
+  /** Stored values that were sealed again. */
+  resealed: z.int(),
+  /** Stored values that no key opens. */
+  unreadable: z.int(),
+  /** The new keys. */
+  active: z.array(keySchema),
 });
 
 export const deviceStartSchema = z.strictObject({

@@ -1,6 +1,7 @@
 /** The route table of the server. */
 import { attachmentRoutes } from "./attachments.ts";
 import { auditRoutes } from "./people/audit.ts";
+import { keyRoutes } from "./people/keys.ts";
 import { deviceRoutes } from "./people/device.ts";
 import { accountRoutes } from "./people/account.ts";
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./people/auth.ts";
@@ -33,6 +34,7 @@ const own: readonly Route[] = [
   ...linkRoutes,
   ...usageRoutes,
   ...auditRoutes,
+  ...keyRoutes,
   ...deviceRoutes,
   ...capabilityRoutes,
   ...repositoryRoutes,

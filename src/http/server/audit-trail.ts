@@ -68,6 +68,7 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   withdrawLink: always(),
   acceptLink: always(),
   acceptLinkInBrowser: always(),
+  rotateKeys: always(),
   pauseQueue: always(),
   resumeQueue: always(),
   collectGarbage: always("dryRun"),

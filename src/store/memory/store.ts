@@ -1,6 +1,6 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
 import { CONVERSATION_TYPES, type EventRow, type TaskEvent } from "../../core/event.ts";
-import type { Accounts } from "../../core/ports/accounts.ts";
+import type { Accounts, KeyStore } from "../../core/ports/accounts.ts";
 import type { AuditLog } from "../../core/ports/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
@@ -23,6 +23,7 @@ import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/tra
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { getDueAt, isAsking, isRepository, toEventRow, type Entry } from "./entry.ts";
 import { memoryAudit } from "./audit.ts";
+import { memoryKeys } from "./keys.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { memoryDeletions, type MemoryDeletions } from "./deletions.ts";
 import { MemoryNotifications } from "./notifications.ts";
@@ -385,13 +386,15 @@ export function openMemoryStore(): {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly audit: AuditLog;
+  readonly keys: KeyStore;
   readonly ledger: UsageLedger;
   readonly notifications: Notifications;
 } {
   const ledger = new MemoryLedger();
   const audit = memoryAudit();
   const notifications = new MemoryNotifications();
+  const accounts = memoryAccounts(audit);
   const memory = new MemoryStore(ledger, notifications);
   const store: Store = Object.assign(memory, memory.deletions.methods);
-  return { store, accounts: memoryAccounts(audit), audit, ledger, notifications };
+  return { store, accounts, audit, keys: memoryKeys(accounts, audit), ledger, notifications };
 }

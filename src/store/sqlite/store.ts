@@ -9,7 +9,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Connection } from "./driver.ts";
-import type { Accounts } from "../../core/ports/accounts.ts";
+import type { Accounts, KeyStore } from "../../core/ports/accounts.ts";
 import { crashpointFrom } from "../../core/lib/runtime/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Act, AuditLog } from "../../core/ports/audit.ts";
@@ -20,6 +20,7 @@ import { NO_PROGRESS, type Task } from "../../core/task.ts";
 import { createAuditedRun, sqliteAudit } from "./accounts/audit.ts";
 import { sqliteAccounts } from "./accounts/accounts.ts";
 import { sqliteNotifications } from "./tables/notifications.ts";
+import { sqliteKeys } from "./accounts/keys.ts";
 import { sqliteReplies } from "./accounts/replies.ts";
 import { GroupCommit } from "./writer/group-commit.ts";
 import { sqliteLedger } from "./tables/usage-ledger.ts";
@@ -57,6 +58,7 @@ export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly audit: AuditLog;
+  readonly keys: KeyStore;
   readonly ledger: UsageLedger;
   readonly notifications: Notifications;
   /** Numbers of the migrations that this call applied. */
@@ -191,6 +193,7 @@ function assemble(
     store,
     accounts: openAccounts(db, groupCommit),
     audit: sqliteAudit(db, groupCommit),
+    keys: sqliteKeys(db, groupCommit),
     ledger: sqliteLedger(db, groupCommit),
     notifications: sqliteNotifications(db, groupCommit),
   };

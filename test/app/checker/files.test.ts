@@ -11,12 +11,14 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
 import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
+import Database from "../../../src/store/sqlite/driver.ts";
 import { eventually, ROOT } from "../../support/process/server.ts";
 import { readGit } from "../../support/repository.ts";
 import { configFor, makeHealthyFolder, type HealthyFolder } from "./healthy-folder.ts";
@@ -54,17 +56,49 @@ it("[M7] private files that others can read are found and closed", async () => {
   const dir = healthy.copy();
   for (const name of ["secret.key", "operator.token", "slipway.db", "slipway.lock"]) {
     chmodSync(join(dir, name), 0o644);
-    expect(broken(await examine(dir))).toEqual([expect.stringContaining(`data folder: others can read ${name}`)]);
+    const refused =
+      name === "secret.key" ? [expect.stringMatching(/^secret key: Other users can read .*chmod 600/)] : [];
+    const readable = expect.stringContaining(`data folder: others can read ${name}`);
+    expect(broken(await examine(dir))).toEqual([readable, ...refused]);
     expect(broken(await repair(dir))).toEqual([]);
     expect(statSync(join(dir, name)).mode & 0o777).toBe(0o600);
   }
 });
 
-it("[S1] a missing key and an empty token are found", async () => {
+it("[S1] an empty token is found", async () => {
   const dir = healthy.copy();
-  rmSync(join(dir, "secret.key"));
   writeFileSync(join(dir, "operator.token"), "");
-  expect(broken(await examine(dir))).toEqual([expect.stringMatching(/secret.key is missing.*operator.token is empty/)]);
+  expect(broken(await examine(dir))).toEqual([expect.stringMatching(/operator.token is empty/)]);
+});
+
+it("[H16] a secret key that is missing or another one is found, also where a setting names its file", async () => {
+  const dir = healthy.copy();
+  const [key, file] = [join(dir, "secret.key"), join(dir, "..", "key-elsewhere")];
+  const withFile = async (): Promise<string[]> =>
+    (await runDoctor({ config: { ...configFor(healthy, dir), secretKeyFile: file } }))
+      .filter(({ rule }) => rule === "secret key")
+      .map(({ ok, detail }) => `${ok ? "ok" : "broken"}: ${detail}`);
+  const right = readFileSync(key);
+  expect((await examine(dir)).find(({ rule }) => rule === "secret key")).toEqual({
+    rule: "secret key",
+    ok: true,
+    detail: `${key} opens all 4 data keys`,
+  });
+  expect(await withFile()).toEqual([`broken: There is no key file ${file}.`]);
+  renameSync(key, file);
+  expect(await withFile()).toEqual([`ok: ${file} opens all 4 data keys`]);
+  expect(broken(await examine(dir))).toEqual([
+    expect.stringMatching(/^secret key: The secret key of .* is missing.*SLIPWAY_SECRET_KEY_FILE.*with that setting/),
+  ]);
+  expect(existsSync(key)).toBe(false);
+  writeFileSync(file, randomBytes(32).toString("hex"));
+  expect(await withFile()).toEqual([expect.stringMatching(/^broken: .*key-elsewhere is not the secret key of/)]);
+
+  writeFileSync(file, right);
+  const db = new Database(join(dir, "slipway.db"));
+  db.prepare("UPDATE data_keys SET wrapped = substr(wrapped, 1, 40) WHERE use = 'receipts'").run();
+  db.close();
+  expect(await withFile()).toEqual([expect.stringMatching(/^broken: .* does not open the data keys \w{8}: restore/)]);
 });
 
 it("[M7] locks of gits that have ended are found and removed", async () => {

@@ -312,10 +312,11 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
   },
   "post /v1/push/receipts": async () => {
     const { id } = (await call("POST", `/v1/push/devices/${await device()}/test`)).body;
-    const body = { id, receipt: makeReceipt(api.receiptSecret, id), rung: "shown" };
+    const body = { id, receipt: makeReceipt(api.receiptSecrets(), id), rung: "shown" };
     return { token: null, body, other: { ...body, rung: "opened" } };
   },
   "post /v1/push/presence": async () => ({ body: { page: "p", taskId: null }, other: { page: "q", taskId: null } }),
+  "post /v1/keys/rotate": async () => ({ effects: async () => api.ring.list().length / 4 - 1 }),
   "post /v1/ops/queue/pause": async () => ({ token: operator }),
   "post /v1/ops/queue/resume": async () => ({ token: operator }),
   "post /v1/ops/egress": async () => ({

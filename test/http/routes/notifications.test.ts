@@ -48,7 +48,7 @@ it("[N5] a subscription with a private address or without usable keys is refused
 it("[N3] a receipt without a session counts, with its proof alone", async () => {
   const { body: device } = await subscribe(ada, { endpoint: "https://push.example.com/r" });
   const { body: row } = await api.call("POST", `/v1/push/devices/${device.id}/test`, { token: ada });
-  const receipt = makeReceipt(api.receiptSecret, row.id);
+  const receipt = makeReceipt(api.receiptSecrets(), row.id);
   const say = (given: string, rung: string) =>
     api.call("POST", "/v1/push/receipts", { body: { id: row.id, receipt: given, rung } });
   expect((await say("wrong", "shown")).status).toBe(404);

@@ -1,3 +1,5 @@
+CREATE UNIQUE INDEX data_keys_active ON data_keys (use) WHERE retired_at IS NULL;
+
 CREATE INDEX deleted_tasks_rev ON deleted_tasks (rev);
 
 CREATE INDEX deleted_tasks_unpurged ON deleted_tasks (task_id) WHERE purged_at IS NULL;
@@ -119,6 +121,16 @@ CREATE TABLE credentials (
   sealed     TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   UNIQUE (user_id, host)
+) STRICT;
+
+CREATE TABLE data_keys (
+  id         TEXT PRIMARY KEY,
+  use        TEXT NOT NULL,
+  rotation   TEXT NOT NULL, -- the call that made it: the same call again makes none
+  created_at INTEGER NOT NULL,
+  retired_at INTEGER,
+  wrapped    TEXT NOT NULL,
+  UNIQUE (rotation, use)
 ) STRICT;
 
 CREATE TABLE deleted_tasks (

@@ -52,7 +52,7 @@ beforeEach(async () => {
     dir,
     workerApi,
     repoPath: () => dir,
-    secret: SECRET,
+    secrets: () => [SECRET],
     instance: "test",
     log: quiet,
     serveModel,

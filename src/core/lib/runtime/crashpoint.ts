@@ -14,6 +14,8 @@
  * - merge.packed, merge.moved, merge.proved, merge.half: the merge of a repository's packs.
  * - deletion.begun, deletion.files, deletion.part: a task is hidden, its files are removed, some of
  *   its rows are.
+ * - keys.added, keys.resealed: in a rotation of the data keys, after the new ones and after each
+ *   batch; keys.written, keys.wrapped: in one of the secret key.
  * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;

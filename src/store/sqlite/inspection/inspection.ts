@@ -11,8 +11,10 @@ import { join } from "node:path";
 import Database, { type Connection, type Statement } from "../driver.ts";
 import { AuditCheck } from "../../../core/lib/audit/chain.ts";
 import { SlipwayError } from "../../../core/error.ts";
+import type { KeyStore } from "../../../core/ports/accounts.ts";
 import { pendingMigrations } from "../migrate.ts";
 import { toAuditEnds, toAuditRow, type AuditRecord } from "../accounts/audit.ts";
+import { keyReads } from "../accounts/keys.ts";
 import type { AttemptRecord, EventRecord, MessageRecord, ToolCallRecord } from "../tables/rows.ts";
 import { NOT_DELETED } from "../deletions.ts";
 import { MAX_TRIGRAMS, toTrigrams } from "../../trigrams.ts";
@@ -272,6 +274,10 @@ export class Inspection {
     for (const row of this.#db.prepare<[], AuditRecord>("SELECT * FROM audit ORDER BY n").iterate())
       if (!check.add(toAuditRow(row))) break;
     return check.finish();
+  }
+
+  keys(): Pick<KeyStore, "keys" | "sealedCounts"> {
+    return keyReads(this.#db);
   }
 
   setting(key: string): string | null {

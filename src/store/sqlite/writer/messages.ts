@@ -10,7 +10,9 @@ import type {
   PasswordHash,
   ProviderIdentity,
   Reply,
+  SealedRow,
   Session,
+  StoredKey,
   StoredVariable,
   User,
   UserChange,
@@ -92,7 +94,20 @@ export interface AuditWrites {
   pruneAudit(at: number): number;
 }
 
-type PlainWrites = TaskWrites & AccountWrites & ReplyWrites & LedgerWrites & NotificationWrites & AuditWrites;
+export interface KeyWrites {
+  addKeys(keys: readonly StoredKey[]): boolean;
+  rewrapKeys(keys: readonly Pick<StoredKey, "id" | "wrapped">[]): boolean;
+  reseal(changes: readonly { readonly row: SealedRow; readonly sealed: string }[]): number;
+  forgetKeys(): void;
+}
+
+type PlainWrites = TaskWrites &
+  AccountWrites &
+  ReplyWrites &
+  LedgerWrites &
+  NotificationWrites &
+  AuditWrites &
+  KeyWrites;
 
 /** All writes of the store. */
 export interface Writes extends PlainWrites {

@@ -16,6 +16,7 @@ import { auditWrites } from "../accounts/audit.ts";
 import { accountWrites } from "../accounts/accounts.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
 import { notificationWrites } from "../tables/notifications.ts";
+import { keyWrites } from "../accounts/keys.ts";
 import { replyWrites } from "../accounts/replies.ts";
 import { taskWrites } from "../tables/task-writes.ts";
 import type { DiskReserve } from "./disk-reserve.ts";
@@ -75,6 +76,7 @@ export function createWriter(
     ...replyWrites(db),
     ...ledger,
     ...notificationWrites(db),
+    ...keyWrites(db),
     audited(entry, inner) {
       const result = call(inner as WriteCall);
       if (result !== false) audit.appendAudit(entry);

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import jwt from "jsonwebtoken";
+import { fixedKeys } from "../../../auth/fixed-keys.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Accounts } from "../../../../src/core/ports/accounts.ts";
 import { isPersonalToken, newPersonalToken } from "../../../../src/auth/tokens.ts";
@@ -40,7 +41,7 @@ beforeEach(async () => {
     accounts,
     clock,
     ids: seededIds(),
-    secret,
+    keys: fixedKeys(secret),
     localToken: "local-secret",
     setupToken: "setup-secret",
   });
@@ -145,7 +146,7 @@ describe("refresh tokens", () => {
       accounts,
       clock,
       ids: seededIds(9),
-      secret,
+      keys: fixedKeys(secret),
       localToken: null,
       setupToken: null,
     });
@@ -388,7 +389,14 @@ describe("tickets, the local operator, and the first admin", () => {
     for (const near of ["local-secre", "local-secret ", "Local-secret", ""]) {
       await expect(sessions.authenticate(near)).rejects.toMatchObject(UNAUTHENTICATED);
     }
-    await openSessions({ accounts, clock, ids: seededIds(3), secret, localToken: "local-secret", setupToken: null });
+    await openSessions({
+      accounts,
+      clock,
+      ids: seededIds(3),
+      keys: fixedKeys(secret),
+      localToken: "local-secret",
+      setupToken: null,
+    });
     expect((await accounts.users()).filter((user) => user.id === LOCAL_USER_ID)).toHaveLength(1);
   });
 
@@ -410,7 +418,7 @@ describe("tickets, the local operator, and the first admin", () => {
       accounts,
       clock,
       ids: seededIds(),
-      secret: Buffer.alloc(31, 1),
+      keys: fixedKeys(Buffer.alloc(31, 1)),
       localToken: null,
       setupToken: null,
     });

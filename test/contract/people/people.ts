@@ -1,8 +1,8 @@
 /** The contract of identities at providers, of one-time links and of the audit log (rule M1). */
 import { expect, it } from "vitest";
-import { AuditCheck } from "../../src/core/lib/audit/chain.ts";
-import type { Act, AuditEntry, AuditLog } from "../../src/core/ports/audit.ts";
-import type { Accounts, Link, ProviderIdentity, User } from "../../src/core/ports/accounts.ts";
+import { AuditCheck } from "../../../src/core/lib/audit/chain.ts";
+import type { Act, AuditEntry, AuditLog } from "../../../src/core/ports/audit.ts";
+import type { Accounts, Link, ProviderIdentity, User } from "../../../src/core/ports/accounts.ts";
 
 const user = (id: string): User & { readonly passwordHash: string } => ({
   id,
