@@ -43,7 +43,8 @@ export type AppendResult =
 
 /**
  * Part of the store; contract in test/contract/transcripts.ts. Writes are atomic and durable like
- * the store's other writes. Creating a task with NewTask.inherits copies a whole transcript.
+ * the store's other writes. A task that is created with NewTask.inherits begins with the whole
+ * transcript of that task as it is then; records that several tasks have are stored once.
  */
 export interface Transcripts {
   /** Appends by compare-and-swap on the record's number (X1, X2, X3). */
@@ -55,9 +56,15 @@ export interface Transcripts {
   records(taskId: string, after: number, bytes: number): Promise<StoredRecord[]>;
   /** The number of the last record; 0 = there is none. */
   lastRecord(taskId: string): Promise<number>;
-  /** Transcripts of tasks that settled before `settledBefore` (epoch ms); at most 1,000. */
+  /**
+   * Transcripts of tasks that settled before `settledBefore` (epoch ms), without those that another
+   * task inherited from and still has, with the bytes of their own records; at most 1,000.
+   */
   oldTranscripts(settledBefore: number): Promise<{ readonly taskId: string; readonly bytes: number }[]>;
-  /** Deletes the whole transcript of a settled task. Idempotent; rejects for an open task. */
+  /**
+   * Deletes the whole transcript of a settled task, unless another task inherited from it.
+   * Idempotent; rejects for an open task.
+   */
   dropTranscript(taskId: string): Promise<void>;
 }
 

@@ -65,7 +65,7 @@ class MemoryStore implements Omit<Store, keyof Deletions> {
     this.#ledger = ledger;
     const forget = (id: string): void => {
       this.#entries.delete(id);
-      this.#transcripts.drop(id);
+      this.#transcripts.forget(id);
       notifications.dropTask(id);
       for (const [key, { taskId }] of this.#keys) if (taskId === id) this.#keys.delete(key);
     };

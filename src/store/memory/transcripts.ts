@@ -5,8 +5,17 @@ import { checkSequence } from "../append.ts";
 const totalBytes = (records: readonly StoredRecord[]): number =>
   records.reduce((sum, { json }) => sum + Buffer.byteLength(json), 0);
 
+/** The records `after` + 1 to `upto` of a transcript are those of `owner`. */
+interface Origin {
+  readonly owner: string;
+  readonly after: number;
+  readonly upto: number;
+}
+
 export class MemoryTranscripts {
   readonly #records = new Map<string, StoredRecord[]>();
+  /** Whose records come first, in order. */
+  readonly #origins = new Map<string, readonly Origin[]>();
 
   /** @param holdsSlot true when the record's attempt holds the task's slot. */
   append(record: NewRecord, holdsSlot: boolean): AppendResult {
@@ -19,9 +28,14 @@ export class MemoryTranscripts {
     return result;
   }
 
-  /** Copies the whole transcript of `from`, as records of attempt 0. */
+  /** The task begins with the whole transcript of `from`, as records of attempt 0. */
   inherit(taskId: string, from: string): void {
     const inherited = this.#get(from).map((record) => ({ ...record, attempt: 0 }));
+    if (inherited.length === 0) return;
+    const origins = this.#origins.get(from) ?? [];
+    const after = origins.at(-1)?.upto ?? 0;
+    const own = { owner: from, after, upto: inherited.length };
+    this.#origins.set(taskId, own.upto > after ? [...origins, own] : origins);
     this.#records.set(taskId, inherited);
   }
 
@@ -32,12 +46,40 @@ export class MemoryTranscripts {
       .filter(({ json }, i) => (size += Buffer.byteLength(json)) <= bytes || i === 0);
   }
 
+  /** Of the transcripts that no other task has inherited from: the bytes of their own records. */
   sizes(): { taskId: string; bytes: number }[] {
-    return [...this.#records].map(([taskId, records]) => ({ taskId, bytes: totalBytes(records) }));
+    const inherited = (taskId: string): number => this.#origins.get(taskId)?.at(-1)?.upto ?? 0;
+    return [...this.#records]
+      .filter(([taskId]) => this.#heirs(taskId).length === 0)
+      .map(([taskId, records]) => ({ taskId, bytes: totalBytes(records.slice(inherited(taskId))) }));
   }
 
+  /** Does nothing while another task has inherited from it. */
   drop(taskId: string): void {
+    if (this.#heirs(taskId).length === 0) this.forget(taskId);
+  }
+
+  /** Each part that was inherited from it becomes the property of one of its heirs. */
+  forget(taskId: string): void {
+    for (let heir = this.#heirs(taskId)[0]; heir !== undefined; heir = this.#heirs(taskId)[0]) {
+      const { id, after, upto } = heir;
+      const isPart = (part: Origin): boolean => part.owner === taskId && part.after >= after && part.upto <= upto;
+      for (const [of, origins] of this.#origins)
+        this.#origins.set(
+          of,
+          origins.map((part) => (isPart(part) ? { ...part, owner: id } : part)),
+        );
+    }
+    this.#origins.delete(taskId);
     this.#records.delete(taskId);
+  }
+
+  /** The parts of other tasks that are this one's records, longest first. */
+  #heirs(taskId: string): (Origin & { readonly id: string })[] {
+    return [...this.#origins]
+      .flatMap(([id, origins]) => origins.map((part) => ({ ...part, id })))
+      .filter(({ id, owner }) => owner === taskId && id !== taskId)
+      .toSorted((a, b) => b.upto - a.upto || (a.id < b.id ? -1 : 1));
   }
 
   last(taskId: string): number {

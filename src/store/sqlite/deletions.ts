@@ -2,6 +2,7 @@
 import type { Connection } from "./driver.ts";
 import type { DeletedTask, DeletionRequest } from "../../core/ports/store.ts";
 import type { TaskState } from "../../core/task.ts";
+import { transcriptHeirs } from "./tables/transcripts.ts";
 
 /**
  * For a WHERE clause over `tasks AS t`: without tasks whose deletion has begun. Tasks whose
@@ -100,6 +101,7 @@ export function deletionWrites(db: Connection) {
     ),
     remove: db.prepare(`DELETE FROM ${table} WHERE task_id = ? AND ${key} >= ?`),
   }));
+  const handOver = transcriptHeirs(db);
   const notifications = db.prepare("DELETE FROM notifications WHERE task_id = ?");
   const task = db.prepare("DELETE FROM tasks WHERE id = ?");
   const end = db.prepare("UPDATE deleted_tasks SET purged_at = ? WHERE task_id = ?");
@@ -122,6 +124,7 @@ export function deletionWrites(db: Connection) {
       insert.run(rev, at, by, taskId).changes === 1,
     purgeDeletion(taskId: string, at: number): boolean {
       if (isUnpurged.get(taskId) === undefined) return true;
+      if (!handOver(taskId)) return false;
       for (const part of parts) if (removeSome(taskId, part)) return false;
       notifications.run(taskId);
       // Its specification, attempts and idempotency keys go with it.

@@ -223,6 +223,13 @@ const OTHERS: Injury[] = [
     "followUp",
     "UPDATE transcripts SET attempt = 9 WHERE task_id = ? AND n = (SELECT max(n) FROM transcripts WHERE task_id = ?)",
   ),
+  sql(
+    "X1",
+    "records that a follow-up inherited are missing",
+    false,
+    "followUp",
+    "DELETE FROM transcripts WHERE task_id = (SELECT owner FROM transcript_origins WHERE task_id = ?) AND n = 1",
+  ),
   sql("G3", "a row of the ledger is missing", true, "done", "DELETE FROM model_requests WHERE task_id = ?"),
   sql(
     "G3",

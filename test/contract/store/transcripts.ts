@@ -73,6 +73,51 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().lastRecord(parent.id)).toBe(2);
   });
 
+  it("[X2] a chain of follow-ups reads the records of all before it, whoever of them is dropped or deleted", async () => {
+    const settle = async (task: Task): Promise<Task> => move(get(), task, fail("refused"));
+    const follow = async (parent: Task): Promise<Task> =>
+      move(get(), await create(get(), { inherits: parent.id, threadId: `thread_${n++}` }), claim, ready);
+    let n = 1;
+    const first = await claimed();
+    await append(first, 1, text("one"));
+    await append(first, 2, text("two"));
+    const second = await follow(first);
+    await append(second, 3, text("three"));
+    const aside = await follow(first);
+    const third = await follow(second);
+    const all = ["one", "two", "three"].map((value, i) => ({ n: i + 1, attempt: 0, json: text(value) }));
+    const read = (task: Task) => get().records(task.id, 0, 1e6);
+    expect(await read(third)).toEqual(all);
+    expect(await append(third, 2, text("two"), 1)).toEqual({ kind: "elsewhere", last: 3 });
+    expect(await append(third, 4, text("four"))).toEqual({ kind: "appended" });
+    expect(await get().records(third.id, 1, 25)).toEqual(all.slice(1, 2));
+    expect(await append(aside, 3, text("other"))).toEqual({ kind: "appended" });
+    const at = Math.max(...(await Promise.all([first, second].map(settle))).map(({ updatedAt }) => updatedAt)) + 1;
+    // Others have what these wrote.
+    expect(await get().oldTranscripts(at)).toEqual([]);
+    await get().dropTranscript(first.id);
+    expect(await read(aside)).toEqual([...all.slice(0, 2), { n: 3, attempt: 1, json: text("other") }]);
+    for (const { id } of [first, second]) {
+      expect(await get().beginDeletion({ taskId: id, at, by: null })).toBe(true);
+      expect(await read(third)).toEqual([...all, { n: 4, attempt: 1, json: text("four") }]);
+      while (!(await get().purgeDeletion(id, at)));
+      expect(await read(third)).toEqual([...all, { n: 4, attempt: 1, json: text("four") }]);
+      expect(await read(aside)).toEqual([...all.slice(0, 2), { n: 3, attempt: 1, json: text("other") }]);
+      expect(await get().lastRecord(id)).toBe(0);
+    }
+    const last = await follow(third);
+    expect((await read(last)).map(({ json }) => json)).toEqual(["one", "two", "three", "four"].map(text));
+    for (const task of [third, aside, last]) await settle(task);
+    for (let left = 3; left > 0;) {
+      const old = await get().oldTranscripts(at + 1e9);
+      expect(old.length).toBeGreaterThan(0);
+      for (const { taskId } of old) await get().dropTranscript(taskId);
+      left -= old.length;
+    }
+    expect(await get().oldTranscripts(at + 1e9)).toEqual([]);
+    expect(await read(last)).toEqual([]);
+  });
+
   it("the transcript of a settled task can be dropped, that of an open task cannot", async () => {
     const settled = await claimed();
     await append(settled, 1, text("one"));

@@ -242,16 +242,29 @@ export class Inspection {
       .prepare<[], TranscriptFault>(
         `SELECT task_id AS taskId, 'record ' || min(n) || ' does not continue the one before it' AS detail
          FROM (
-           SELECT task_id, n, attempt, total,
-             row_number() OVER task AS place,
-             total - octet_length(record) - coalesce(lag(total) OVER task, 0) AS missing,
+           SELECT r.task_id, n, attempt, r.total,
+             row_number() OVER task + coalesce(o.upto, 0) AS place,
+             r.total - octet_length(record) - coalesce(lag(r.total) OVER task, o.total, 0) AS missing,
              attempt < coalesce(lag(attempt) OVER task, 0) AS backwards
-           FROM transcripts WINDOW task AS (PARTITION BY task_id ORDER BY n)
+           FROM transcripts AS r LEFT JOIN (
+             SELECT task_id, max(upto) AS upto, max(total) AS total FROM transcript_origins GROUP BY task_id
+           ) AS o ON o.task_id = r.task_id
+           -- Records below are being handed over by a task that is deleted.
+           WHERE r.n > coalesce(o.upto, 0)
+           WINDOW task AS (PARTITION BY r.task_id ORDER BY n)
          )
          WHERE n <> place OR missing <> 0 OR backwards GROUP BY task_id
          UNION ALL
          SELECT t.id, 'its transcript has records of attempt ' || max(r.attempt) || ', the task is at ' || t.attempt
-         FROM transcripts AS r JOIN tasks AS t ON t.id = r.task_id WHERE r.attempt > t.attempt GROUP BY t.id`,
+         FROM transcripts AS r JOIN tasks AS t ON t.id = r.task_id WHERE r.attempt > t.attempt GROUP BY t.id
+         UNION ALL
+         SELECT task_id, 'it lacks inherited records of ' || owner
+         FROM (
+           SELECT task_id, owner, after, upto, lag(upto) OVER (PARTITION BY task_id ORDER BY upto) AS previous,
+             (SELECT count(*) FROM transcripts AS r WHERE r.task_id = o.owner AND r.n > after AND r.n <= upto) AS found
+           FROM transcript_origins AS o
+         )
+         WHERE found <> upto - after OR after <> coalesce(previous, 0)`,
       )
       .all();
   }
