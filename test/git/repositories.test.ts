@@ -494,6 +494,8 @@ describe("[S6] where a name points", () => {
       "172.31.0.1",
       "192.168.1.1",
       "169.254.169.254",
+      "168.63.129.16",
+      "::ffff:168.63.129.16",
       "100.64.0.1",
       "0.0.0.0",
       "::1",
@@ -502,7 +504,7 @@ describe("[S6] where a name points", () => {
       "::ffff:127.0.0.1",
     ])
       expect(isPrivate(address), address).toBe(true);
-    for (const address of ["93.184.215.14", "8.8.8.8", "172.32.0.1", "2606:4700::1111"])
+    for (const address of ["93.184.215.14", "8.8.8.8", "168.63.129.17", "172.32.0.1", "2606:4700::1111"])
       expect(isPrivate(address), address).toBe(false);
   });
 });
