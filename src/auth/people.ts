@@ -1,11 +1,13 @@
 /**
  * What people change about their own account, and admins about others'.
  *
- * P1 There is always an admin who can log in: the last one is neither disabled nor given another
- *    role.
+ * P1 There is always an admin who can log in: the last one is neither disabled nor deleted nor
+ *    given another role.
  * P2 A change of the password, a link for one, and a disabled account end the sessions that it
  *    could have been stolen for; sockets follow within seconds (websocket-server.ts, L1).
  * P3 The token of a link is good once and until it expires; only its digest is stored.
+ * P4 A deletion begins with one write: from then on the person does not exist, and nothing of
+ *    theirs authenticates. The coordinator removes what they had.
  */
 import { randomBytes } from "node:crypto";
 import PQueue from "p-queue";
@@ -121,6 +123,21 @@ export class People {
       if (isDisabled) await this.endSessions(userId, null);
       this.#deps.log.info({ by, userId }, isDisabled ? "a person was disabled" : "a person was enabled");
       return { ...user, disabledAt };
+    });
+  }
+
+  /**
+   * Deletes a person (P4). @param mayBegin rejects when it may not begin.
+   * @throws SlipwayError `not_found`, and `conflict` for the last admin.
+   */
+  remove(by: string, userId: string, mayBegin: () => Promise<void>, act?: Act): Promise<void> {
+    return this.#changes.add(async () => {
+      const { accounts, clock, ids, log } = this.#deps;
+      await this.#assertOtherAdmin(await this.#user(userId));
+      await mayBegin();
+      const deletion = { userId, alias: ids.next("gone"), at: clock.now(), by };
+      if (!(await accounts.with(act).deletePerson(deletion))) throw new SlipwayError("not_found");
+      log.info({ by, userId }, "the deletion of a person has begun");
     });
   }
 

@@ -75,6 +75,11 @@ export class PeopleClient {
     return this.#send("POST", "/v1/me/password", body, options);
   }
 
+  /** Needs a log-in of the last ten minutes; `tasks` as in `delete`. */
+  deleteMe(tasks: "cancel" | null, options: CallOptions = {}): Promise<void> {
+    return this.#send("DELETE", "/v1/me", undefined, options, tasks === null ? {} : { tasks });
+  }
+
   /** Begins a log-in that a person approves in a browser: show them the code and the address. */
   startDevice({ signal }: CallOptions = {}): Promise<DeviceStart> {
     return this.#transport.json({ method: "POST", path: "/v1/device/start", authenticated: false, signal });
@@ -130,6 +135,14 @@ export class PeopleClient {
   disable(userId: string, tasks: "keep" | "cancel", options: KeyedCallOptions = {}): Promise<Account> {
     const path = `${user(userId)}/disable`;
     return this.#transport.json({ method: "POST", path, body: { tasks }, ...keyed(options) });
+  }
+
+  /**
+   * Deletes a person with all that they have. Rejects with `task_open` while they have open tasks,
+   * unless `tasks` says that those are cancelled.
+   */
+  delete(userId: string, tasks: "cancel" | null, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", user(userId), undefined, options, tasks === null ? {} : { tasks });
   }
 
   enable(userId: string, options: KeyedCallOptions = {}): Promise<Account> {

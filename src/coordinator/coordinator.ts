@@ -315,7 +315,7 @@ class RunningCoordinator implements Coordinator {
       this.supervisor.driveAll();
     });
     this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
-    this.#startTick(RECONCILE_TICK_MS, "the deletion tick", () => this.tasks.deletions.resume(signal));
+    this.#startTick(RECONCILE_TICK_MS, "the deletion tick", () => this.tasks.resumeDeletions(signal));
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.#checkEngine());
     this.#startTick(DRIVE_TICK_MS, "the tick of slots that wait for an answer", () => this.scheduler.yieldSlots());
     this.#startTick(DISK_TICK_MS, "the disk tick", () => this.#admission.relieve());

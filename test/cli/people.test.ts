@@ -65,4 +65,8 @@ it("[H7] an invitation, a log-in, sessions, a new password, a role, and the end 
   const reset = await admin("users", "reset", "ann@example.com");
   expect(reset.out).toMatch(/^http:\/\/\S+\/join#lnk_[\w-]{43}\n$/);
   expect((await admin("users", "reset", "nobody@example.com")).err).toContain("There is no person");
+
+  expect((await admin("users", "delete", "ann@example.com")).err).toContain("Add --yes: this is no terminal.");
+  expect((await admin("users", "delete", "ann@example.com", "--yes")).out).toContain("Deleted.");
+  expect((await admin("users", "list")).out).not.toContain("ann@example.com");
 });

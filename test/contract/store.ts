@@ -10,6 +10,7 @@ import type { AuditLog } from "../../src/core/ports/audit.ts";
 import { deletionsContract } from "./store/deletions.ts";
 import { keysContract } from "./people/keys.ts";
 import { auditSuite } from "./people/people.ts";
+import { personDeletionsContract } from "./store/person-deletions.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
 import { notificationsContract } from "./notifications.ts";
@@ -51,6 +52,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("pages", () => pagesContract(get));
     describe("lists", () => listsContract(get));
     describe("deletions", () => deletionsContract(() => opened));
+    describe("deletions of people", () => personDeletionsContract(() => opened));
     queueContract(get);
     accountsContract(() => opened.accounts);
     auditSuite(() => opened);

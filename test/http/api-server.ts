@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
 import type { AuditLog } from "../../src/core/ports/audit.ts";
+import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Accounts, Role } from "../../src/core/ports/accounts.ts";
 import { createApp } from "../../src/http/app.ts";
 import { openMetrics } from "../../src/app/monitoring/metrics.ts";
@@ -70,6 +71,7 @@ export interface ApiServer {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly audit: AuditLog;
+  readonly ledger: UsageLedger;
   readonly sessions: Sessions;
   readonly people: People;
   readonly vault: Vault;
@@ -107,7 +109,7 @@ function createLog(lines: Line[]): Log {
 
 export async function openApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
-  const { store, accounts, audit, keys, notifications } = openSqliteStore({
+  const { store, accounts, audit, keys, ledger, notifications } = openSqliteStore({
     dir,
     migrations: join(import.meta.dirname, "../../migrations/sqlite"),
   });
@@ -196,6 +198,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     store,
     accounts,
     audit,
+    ledger,
     sessions,
     people,
     vault,

@@ -131,6 +131,8 @@ class DatabaseCheck implements DatabaseReport {
       );
     for (const id of this.#inspection.halfDeleted())
       this.#report("R7", id, "its deletion has begun and not ended: a running server goes on with it", null);
+    for (const id of this.#inspection.halfDeletedPeople())
+      this.#report("R9", "-", `the deletion of ${id} has begun and not ended: a running server goes on with it`, null);
     for (const { taskId, detail } of this.#inspection.transcriptFaults()) this.#report("X1", taskId, detail, null);
     const fault = this.#inspection.auditFault();
     if (fault !== null) this.#report("H9", "-", fault, null);

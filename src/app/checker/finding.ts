@@ -45,6 +45,7 @@ export const RULES = {
   T6: "each event carries the attempt of its time",
   T7: "each change of state is one that a task may make",
   R7: "no task is half deleted",
+  R9: "no person is half deleted",
   R5: "no user's message is in a log twice",
   W1: "each worker's events are whole",
   W4: "saved work is in the task's repository",

@@ -23,6 +23,7 @@ import type { TaskAct } from "../../core/roles.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import { attachmentsOf, TaskAttachments, toContent, type AttachmentDeps } from "./tasks/attachments.ts";
 import { TaskDeletions, type DeletionDeps } from "./tasks/deletions.ts";
+import { PersonRemovals, type PersonDeletionDeps } from "./person-deletions.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { parseBudgetDecision, parseGuardDecision, readSpent } from "./tasks/decisions.ts";
 import { readPermitted } from "./tasks/permit.ts";
@@ -37,7 +38,8 @@ type OwnDeps = PullRequestReaderDeps &
   RepositoryCheckerDeps &
   QuotaDeps &
   Pick<AttachmentDeps, "attachments"> &
-  DeletionDeps;
+  DeletionDeps &
+  PersonDeletionDeps;
 export interface TaskServiceDeps extends ServerOptions, OwnDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
@@ -60,14 +62,21 @@ class OwnedTaskService implements TaskService {
   readonly attachments: TaskAttachments;
   readonly quotas: PersonQuotas;
   readonly deletions: TaskDeletions;
+  readonly #people: PersonRemovals;
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
     this.attachments = new TaskAttachments(deps);
     this.quotas = new PersonQuotas(deps);
     this.deletions = new TaskDeletions(deps);
+    this.#people = new PersonRemovals(deps, this.deletions);
     this.#pullRequests = new PullRequestReader(deps);
     this.#checker = new RepositoryChecker(deps);
+  }
+
+  async resumeDeletions(signal: AbortSignal): Promise<void> {
+    await this.deletions.resume(signal);
+    await this.#people.resume(signal);
   }
 
   capabilities(): Capabilities {

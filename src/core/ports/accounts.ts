@@ -5,6 +5,7 @@
 
 import type { Act } from "./audit.ts";
 import type { VariablePhase } from "../protocol/repositories.ts";
+import type { TaskState } from "../task.ts";
 
 export type Role = "user" | "operator" | "admin";
 
@@ -132,6 +133,11 @@ export interface Accounts {
   users(): Promise<User[]>;
   /** Changes the named fields. @returns whether the user exists. */
   changeUser(id: string, change: UserChange): Promise<boolean>;
+  /**
+   * Begins a deletion (Q1 of PersonDeletions). From then on no read of accounts
+   * returns anything of the person. @returns false, with nothing written, for an unknown user.
+   */
+  deletePerson(deletion: PersonDeletion): Promise<boolean>;
 
   createIdentity(identity: ProviderIdentity): Promise<void>;
   identity(issuer: string, subject: string): Promise<ProviderIdentity | null>;
@@ -231,6 +237,47 @@ export interface Identity {
   readonly userId: string;
   readonly role: Role;
 }
+
+/** A deletion that has begun. Times are epoch ms. */
+export interface PersonDeletion {
+  readonly userId: string;
+  /** Under which the books go on: nothing leads from it to the person. */
+  readonly alias: string;
+  readonly at: number;
+  /** Who deletes; the person themselves, or an admin. */
+  readonly by: string;
+}
+
+/** What is left of a task whose owner is deleted. */
+export interface PersonTask {
+  readonly id: string;
+  readonly userId: string;
+  readonly threadId: string;
+  readonly state: TaskState;
+}
+
+/**
+ * The deletion of people, a part of the store; contract in test/contract/store/person-deletions.ts.
+ *
+ * Q1 A deletion begins with one durable row, in the transaction that removes the account with all
+ *    that authenticates as it, the keys and values that it kept, its devices and its settings
+ *    (`Accounts.deletePerson`).
+ * Q2 What else names the person is removed in parts, each a write of its own, after their tasks. A
+ *    deletion that was broken off stays in `personDeletions`, and each part may run again.
+ * Q3 Usage and rows of deleted tasks stay, under the alias.
+ */
+export interface PersonDeletions {
+  /** Deletions that have begun and not ended, the oldest first. */
+  personDeletions(): Promise<PersonDeletion[]>;
+  /** Tasks of the person whose deletion has not begun, the newest first, also unreadable ones. */
+  personTasks(userId: string, limit: number): Promise<PersonTask[]>;
+  /**
+   * Removes some of what names the person (Q2, Q3). Idempotent. @returns `more`: call it again;
+   * `tasks`: only tasks are left; `done`: nothing is left, and the deletion has ended.
+   */
+  purgePerson(deletion: PersonDeletion): Promise<PersonPurge>;
+}
+export type PersonPurge = "more" | "tasks" | "done";
 
 // ---------------------------------------------------------------- keys
 

@@ -75,4 +75,9 @@ export interface Attachments {
    * `before`, epoch ms. @returns true when it was removed.
    */
   release(id: string, taskIds: readonly string[], before: number): Promise<boolean>;
+  /**
+   * Removes what the person uploaded and no task has; what they gave to tasks of others goes on
+   * under the alias. Idempotent.
+   */
+  removePerson(userId: string, alias: string): Promise<void>;
 }

@@ -2,6 +2,7 @@
 import type { EventData, EventRow, TaskEvent } from "../event.ts";
 import type { Page } from "../lib/pagination.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
+import type { PersonDeletions } from "./accounts.ts";
 import type { Transcripts } from "./transcripts.ts";
 import type { ModelUsage } from "./usage-ledger.ts";
 
@@ -217,7 +218,7 @@ export interface Deletions {
  * - One writer: opening a data folder that another process has open throws SlipwayError `locked`.
  * - After `close`, writes reject with SlipwayError `unavailable`.
  */
-export interface Store extends Transcripts, Deletions {
+export interface Store extends Transcripts, Deletions, PersonDeletions {
   /** Inserts a task. Idempotent by idempotency key; without a key, a taken id rejects. */
   create(task: NewTask): Promise<CreateResult>;
   /**

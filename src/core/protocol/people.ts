@@ -79,6 +79,10 @@ export const newPasswordSchema = z.strictObject({
 
 /** `keep`: the person's open tasks go on; `cancel`: they are cancelled. */
 export const disableSchema = z.strictObject({ tasks: z.enum(["keep", "cancel"]) });
+/** What becomes of the person's open tasks; needed while there are any. */
+export const deletePersonSchema = z.strictObject({
+  tasks: z.enum(["cancel"]).optional().describe("`cancel` cancels the person's open tasks."),
+});
 export const roleChangeSchema = z.strictObject({ role: roleSchema });
 
 export const newInvitationSchema = z.strictObject({

@@ -39,7 +39,8 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   endSession: always(),
   endSessions: always("keep"),
   changePassword: always(),
-  changeCommitIdentity: always("name", "email", "as"),
+  // Neither the name nor the e-mail: rows outlive the person.
+  changeCommitIdentity: always("as"),
   deleteCommitIdentity: always(),
   createToken: always("scopes", "expiresInDays"),
   revokeToken: always(),
@@ -61,6 +62,8 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
     "reset",
   ),
   disableUser: always("tasks"),
+  deleteUser: always("tasks"),
+  deleteMe: always("tasks"),
   enableUser: always(),
   endUserSessions: always(),
   createPasswordLink: always(),

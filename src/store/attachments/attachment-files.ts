@@ -13,6 +13,7 @@ import { createReadStream, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
+import { replaceFile } from "../../core/lib/runtime/replace-file.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type {
   AttachmentLimits,
@@ -143,13 +144,31 @@ class AttachmentFiles implements Attachments {
       for (const taskId of taskIds) await rm(this.#mark(id, taskId), { force: true });
       const [usage, about] = [await this.#usageOf(id), await this.find(id)];
       if (usage === null || usage.tasks.length > 0 || usage.at >= before) return false;
-      // By rename first: what is half removed is not found.
-      const gone = join(this.#dir, `${DRAFT}${randomBytes(8).toString("hex")}`);
-      await rename(join(this.#dir, id), gone);
-      await rm(gone, { recursive: true, force: true });
-      if (about !== null) await this.#quota.remove(about.userId, id);
+      await this.#remove(id, about);
       return true;
     });
+  }
+
+  async removePerson(userId: string, alias: string): Promise<void> {
+    for (const id of await this.#ids())
+      await this.#mutex.run(id, async () => {
+        const about = await this.find(id);
+        if (about?.userId !== userId) return;
+        if ((await this.tasksOf(id)).length === 0) return await this.#remove(id, about);
+        const path = join(this.#dir, id, "about.json");
+        const stored = storedAttachmentSchema.parse(JSON.parse(await readFile(path, "utf8")));
+        replaceFile(path, JSON.stringify({ ...stored, userId: alias }));
+        await this.#quota.remove(userId, id);
+      });
+  }
+
+  /** Under the mutex of the id. */
+  async #remove(id: string, about: StoredAttachment | null): Promise<void> {
+    // By rename first: what is half removed is not found.
+    const gone = join(this.#dir, `${DRAFT}${randomBytes(8).toString("hex")}`);
+    await rename(join(this.#dir, id), gone);
+    await rm(gone, { recursive: true, force: true });
+    if (about !== null) await this.#quota.remove(about.userId, id);
   }
 
   /** Under the mutex of the id. */

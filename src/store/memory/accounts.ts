@@ -5,6 +5,7 @@ import type {
   Credential,
   Link,
   PasswordHash,
+  PersonDeletion,
   ProviderIdentity,
   Reply,
   ReplyAddress,
@@ -18,19 +19,35 @@ import { SlipwayError } from "../../core/error.ts";
 
 const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} already exists.`);
 
-export function memoryAccounts(audit: AuditLog): Accounts {
-  const own = { ...sessions(), ...identities() };
+/** @param begin returns false when the person's deletion has begun before. */
+export function memoryAccounts(audit: AuditLog, begin: (deletion: PersonDeletion) => boolean): Accounts {
+  const drops: Drops = [];
+  const own = { ...sessions(drops), ...identities(drops) };
   const accounts: Accounts = {
     ...own,
-    ...users(own),
-    ...tokens(),
-    ...credentials(),
-    ...variables(),
-    ...replies(),
+    ...users(own, drops),
+    ...tokens(drops),
+    ...credentials(drops),
+    ...variables(drops),
+    ...replies(drops),
+    async deletePerson(deletion) {
+      if ((await accounts.user(deletion.userId)) === null || !begin(deletion)) return false;
+      for (const drop of drops) drop(deletion.userId);
+      return true;
+    },
     with: (act) => auditedAccounts(accounts, audit, act),
   };
   return accounts;
 }
+
+/** What removes the rows of a person from each table. */
+type Drops = ((userId: string) => void)[];
+
+const dropOwn = (drops: Drops, rows: Map<string, { readonly userId: string }>): void => {
+  drops.push((userId) => {
+    for (const [key, row] of rows) if (row.userId === userId) rows.delete(key);
+  });
+};
 
 const byAge = (a: { createdAt: number; id: string }, b: { createdAt: number; id: string }): number =>
   a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1);
@@ -38,9 +55,15 @@ const byAge = (a: { createdAt: number; id: string }, b: { createdAt: number; id:
 type Users = Pick<Accounts, "createUser" | "user" | "login" | "users" | "changeUser"> &
   Pick<Accounts, "createLink" | "linkByHash" | "openLinks" | "deleteLink" | "acceptInvitation" | "acceptPassword">;
 
-function users(others: Pick<Accounts, "createIdentity" | "identity" | "revokeSessions">): Users {
+function users(others: Pick<Accounts, "createIdentity" | "identity" | "revokeSessions">, drops: Drops): Users {
   const rows = new Map<string, User & PasswordHash>();
   const links = new Map<string, Link>();
+  drops.push((userId) => {
+    const email = rows.get(userId)?.email;
+    for (const { id, ...link } of links.values())
+      if (link.userId === userId || link.madeBy === userId || link.email?.toLowerCase() === email) links.delete(id);
+    rows.delete(userId);
+  });
   const withEmail = (email: string) => [...rows.values()].find((row) => row.email === email.toLowerCase());
   const withoutHash = ({ passwordHash: _, ...user }: User & PasswordHash): User => user;
   const create = (user: User & PasswordHash): void => {
@@ -100,8 +123,9 @@ function users(others: Pick<Accounts, "createIdentity" | "identity" | "revokeSes
 
 type Identities = Pick<Accounts, "createIdentity" | "identity" | "identities" | "touchIdentity" | "deleteIdentity">;
 
-function identities(): Identities {
+function identities(drops: Drops): Identities {
   const rows = new Map<string, ProviderIdentity>();
+  dropOwn(drops, rows);
   const find = (issuer: string, subject: string) =>
     [...rows.values()].find((row) => row.issuer === issuer && row.subject === subject);
   return {
@@ -124,8 +148,9 @@ type Sessions = Pick<
   "createSession" | "session" | "openSessions" | "sessionByHash" | "rotateSession" | "revokeSession" | "revokeSessions"
 >;
 
-function sessions(): Sessions {
+function sessions(drops: Drops): Sessions {
   const rows = new Map<string, Session>();
+  dropOwn(drops, rows);
   const withHash = (hash: string) => [...rows.values()].find((row) => row.tokenHash === hash);
   const withPrevious = (hash: string) =>
     [...rows.values()].filter((row) => row.previousHash === hash).toSorted((a, b) => b.rotatedAt - a.rotatedAt)[0];
@@ -161,8 +186,9 @@ function sessions(): Sessions {
   };
 }
 
-function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "touchToken" | "deleteToken"> {
+function tokens(drops: Drops): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "touchToken" | "deleteToken"> {
   const rows = new Map<string, AccessToken>();
+  dropOwn(drops, rows);
   const withHash = (hash: string) => [...rows.values()].find((row) => row.hash === hash);
   return {
     async createToken(token) {
@@ -179,8 +205,9 @@ function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "to
   };
 }
 
-function replies(): Pick<Accounts, "reply" | "putReply"> {
+function replies(drops: Drops): Pick<Accounts, "reply" | "putReply"> {
   const rows = new Map<string, Reply>();
+  dropOwn(drops, rows);
   const keyOf = ({ userId, endpoint, key }: ReplyAddress): string => JSON.stringify([userId, endpoint, key]);
   return {
     reply: async (address) => rows.get(keyOf(address)) ?? null,
@@ -194,8 +221,11 @@ function replies(): Pick<Accounts, "reply" | "putReply"> {
   };
 }
 
-function credentials(): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
+function credentials(
+  drops: Drops,
+): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
   const rows = new Map<string, Credential>();
+  dropOwn(drops, rows);
   const findAll = (userId: string) =>
     [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => (a.host < b.host ? -1 : 1));
   return {
@@ -211,8 +241,9 @@ function credentials(): Pick<Accounts, "putCredential" | "credentials" | "creden
   };
 }
 
-function variables(): Pick<Accounts, "putVariable" | "variables" | "deleteVariable"> {
+function variables(drops: Drops): Pick<Accounts, "putVariable" | "variables" | "deleteVariable"> {
   const rows = new Map<string, StoredVariable>();
+  dropOwn(drops, rows);
   const keyOf = (userId: string, repo: string, name: string): string => JSON.stringify([userId, repo, name]);
   const placeOf = ({ repo, name }: StoredVariable): string => `${repo}\n${name}`;
   return {

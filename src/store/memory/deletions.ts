@@ -7,6 +7,8 @@ export interface MemoryDeletions {
   readonly methods: Deletions;
   /** @param userId null = of all. */
   of(userId: string | null): DeletedTask[];
+  /** Gives the rows of the person, and of what they deleted, to the alias. */
+  rename(userId: string, alias: string): void;
 }
 
 /** @param forget removes all that is stored of the task. */
@@ -53,5 +55,11 @@ export function memoryDeletions(
       return later.toSorted((a, b) => a.rev - b.rev).slice(0, limit);
     },
   };
-  return { methods, of };
+  const rename = (userId: string, alias: string): void => {
+    for (const row of deleted.values()) {
+      const deletedBy = row.deletedBy === userId ? alias : row.deletedBy;
+      deleted.set(row.id, { ...row, userId: row.userId === userId ? alias : row.userId, deletedBy });
+    }
+  };
+  return { methods, of, rename };
 }

@@ -32,6 +32,10 @@ export class MemoryNotifications implements Notifications {
     for (const row of this.#rows.values()) if (row.deviceId === id) this.#rows.delete(row.id);
   }
 
+  dropPerson(userId: string): void {
+    for (const device of this.#devices.values()) if (device.userId === userId) this.#drop(device.id);
+  }
+
   dropTask(taskId: string): void {
     for (const row of this.#rows.values()) if (row.taskId === taskId) this.#rows.delete(row.id);
   }

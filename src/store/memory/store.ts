@@ -1,6 +1,6 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
 import { CONVERSATION_TYPES, type EventRow, type TaskEvent } from "../../core/event.ts";
-import type { Accounts, KeyStore } from "../../core/ports/accounts.ts";
+import type { Accounts, KeyStore, PersonDeletions } from "../../core/ports/accounts.ts";
 import type { AuditLog } from "../../core/ports/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
@@ -22,10 +22,12 @@ import type {
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { getDueAt, isAsking, isRepository, toEventRow, type Entry } from "./entry.ts";
+import { before, byId, keyOf, pageFrom } from "./lists.ts";
 import { memoryAudit } from "./audit.ts";
 import { memoryKeys } from "./keys.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { memoryDeletions, type MemoryDeletions } from "./deletions.ts";
+import { MemoryPersonDeletions } from "./person-deletions.ts";
 import { MemoryNotifications } from "./notifications.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
@@ -34,22 +36,9 @@ import { MemoryLedger } from "./usage-ledger.ts";
 import { mergeProgress, projectProgress } from "../progress.ts";
 import { makeTask, searchableText, toRecentRepositories } from "../task-record.ts";
 
-/** Characters that a database would store. */
-const sizeOf = (stored: object): number => JSON.stringify(stored).length;
-const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> =>
-  pageOf(items, limit, sizeOf, (item) => item);
-const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
-  a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
-
-/** What has a smaller seq, the newest first. */
-const before = <T extends { readonly seq: number }>(items: readonly T[], seq: number): T[] =>
-  items.filter((item) => item.seq < seq).toReversed();
-
-const keyOf = ({ userId, idempotency }: NewTask): string | null =>
-  idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
-
-class MemoryStore implements Omit<Store, keyof Deletions> {
+class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions> {
   readonly deletions: MemoryDeletions;
+  readonly people: PersonDeletions;
   readonly #ledger: MemoryLedger;
   readonly #entries = new Map<string, Entry>();
   /** Tasks that are not settled. */
@@ -61,7 +50,7 @@ class MemoryStore implements Omit<Store, keyof Deletions> {
   #rev = 0;
   #closed = false;
 
-  constructor(ledger: MemoryLedger, notifications: MemoryNotifications) {
+  constructor(ledger: MemoryLedger, notifications: MemoryNotifications, people: MemoryPersonDeletions) {
     this.#ledger = ledger;
     const forget = (id: string): void => {
       this.#entries.delete(id);
@@ -70,6 +59,16 @@ class MemoryStore implements Omit<Store, keyof Deletions> {
       for (const [key, { taskId }] of this.#keys) if (taskId === id) this.#keys.delete(key);
     };
     this.deletions = memoryDeletions(this.#entries, forget, () => ++this.#rev);
+    this.people = people.methods(this.#entries, {
+      drop: (userId) => {
+        notifications.dropPerson(userId);
+        for (const key of this.#settings.keys()) if (key.includes(userId)) this.#settings.delete(key);
+      },
+      rename: (userId, alias) => {
+        ledger.rename(userId, alias);
+        this.deletions.rename(userId, alias);
+      },
+    });
   }
 
   async create(task: NewTask): Promise<CreateResult> {
@@ -393,8 +392,9 @@ export function openMemoryStore(): {
   const ledger = new MemoryLedger();
   const audit = memoryAudit();
   const notifications = new MemoryNotifications();
-  const accounts = memoryAccounts(audit);
-  const memory = new MemoryStore(ledger, notifications);
-  const store: Store = Object.assign(memory, memory.deletions.methods);
+  const people = new MemoryPersonDeletions();
+  const memory = new MemoryStore(ledger, notifications, people);
+  const store: Store = Object.assign(memory, memory.deletions.methods, memory.people);
+  const accounts = memoryAccounts(audit, (deletion) => people.begin(deletion));
   return { store, accounts, audit, keys: memoryKeys(accounts, audit), ledger, notifications };
 }

@@ -8,6 +8,11 @@ export class MemoryLedger implements UsageLedger {
     this.#rows.set(row.id, row);
   }
 
+  /** Gives the rows of the person to the alias. */
+  rename(userId: string, alias: string): void {
+    for (const row of this.#rows.values()) if (row.userId === userId) this.put({ ...row, userId: alias });
+  }
+
   async record(row: ModelUsage): Promise<void> {
     this.put(row);
   }

@@ -74,6 +74,7 @@ export type StoreReader = Omit<
   | "dropTranscript"
   | "beginDeletion"
   | "purgeDeletion"
+  | "purgePerson"
   | "recordExit"
   | "setSetting"
 >;
@@ -176,6 +177,7 @@ function assemble(
     recordExit: (taskId, attempt, exitCode) => groupCommit.run("recordExit", taskId, attempt, exitCode),
     dropTranscript: (taskId) => groupCommit.run("dropTranscript", taskId),
     purgeDeletion: (taskId, at) => groupCommit.run("purgeDeletion", taskId, at),
+    purgePerson: (deletion) => groupCommit.run("purgePerson", deletion),
     async beginDeletion(request) {
       const hasBegun = await groupCommit.run("beginDeletion", request);
       if (hasBegun) cache.drop(request.taskId);
@@ -277,6 +279,8 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     deletedTask: async (taskId) => reads.deletedTask(taskId),
     openDeletions: async (limit) => reads.openDeletions(limit),
     deletedSince: async (...place) => reads.deletedSince(...place),
+    personDeletions: async () => reads.personDeletions(),
+    personTasks: async (userId, limit) => reads.personTasks(userId, limit),
     setting: async (key) => reads.setting(key),
   };
 }

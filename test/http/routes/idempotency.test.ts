@@ -164,6 +164,12 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     const effects = async (): Promise<number> => Number((await call("GET", `/v1/tasks/${id}`)).status === 404);
     return { path: `/v1/tasks/${id}`, effects };
   },
+  "delete /v1/me": async () => ({ token: (await api.person("goes@example.com")).accessToken }),
+  "delete /v1/users/{id}": async () => {
+    const { userId } = await api.person("sent-away@example.com");
+    const effects = async (): Promise<number> => Number((await api.accounts.user(userId)) === null);
+    return { path: `/v1/users/${userId}`, effects };
+  },
   "delete /v1/sessions": async () => ({
     path: "/v1/sessions?keep=current",
     token: (await api.person("everywhere@example.com")).accessToken,
@@ -380,7 +386,7 @@ describe("each unsafe call of the document", () => {
       expect(other.body.user.email).toBe("somebody@example.com");
     } else expect(seen(second)).toEqual(seen(first));
     if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);
-    if (name === "post /v1/auth/logout" || name === "delete /v1/session")
+    if (["post /v1/auth/logout", "delete /v1/session", "delete /v1/me"].includes(name))
       return expect((await send()).status).toBe(401);
     const later = await send();
     expect([later.status < 300, later.body?.id]).toEqual([true, first.body?.id]);

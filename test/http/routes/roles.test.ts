@@ -54,7 +54,7 @@ const pathOf = (path: string): string =>
     .replaceAll(":name", "a1-workspace.tar.gz")
     .replaceAll(":provider", "none");
 /** Calls that would change the caller's own session are judged by the table alone. */
-const SELF = new Set(["logout", "logOutBrowser", "endSessions"]);
+const SELF = new Set(["logout", "logOutBrowser", "endSessions", "deleteMe"]);
 
 const expected = ({ access, scope }: (typeof ROUTES)[number], { role, scopes }: Caller): "in" | 401 | 403 => {
   if (access === "none") return "in";

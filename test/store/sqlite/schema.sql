@@ -1,5 +1,7 @@
 CREATE UNIQUE INDEX data_keys_active ON data_keys (use) WHERE retired_at IS NULL;
 
+CREATE INDEX deleted_tasks_by ON deleted_tasks (deleted_by) WHERE deleted_by IS NOT NULL;
+
 CREATE INDEX deleted_tasks_rev ON deleted_tasks (rev);
 
 CREATE INDEX deleted_tasks_unpurged ON deleted_tasks (task_id) WHERE purged_at IS NULL;
@@ -229,6 +231,13 @@ CREATE TABLE notifications (
   next_at     INTEGER,
   passed_at   INTEGER,
   UNIQUE (device_id, task_id, subject)
+) STRICT;
+
+CREATE TABLE person_deletions (
+  user_id    TEXT PRIMARY KEY,
+  alias      TEXT NOT NULL, -- of the person in rows that stay
+  begun_at   INTEGER NOT NULL,
+  deleted_by TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE push_devices (

@@ -1,12 +1,14 @@
 /** Commands about people: invitations, roles, passwords, sessions. */
 import { Option, type Command } from "commander";
 import type { SlipwayClient } from "../../../client/client.ts";
+import { SlipwayProblem } from "../../../client/problem.ts";
 import type { Account, MadeLink } from "../../../client/types.ts";
 import type { Role } from "../../../core/ports/accounts.ts";
 import { ROLES } from "../../../core/roles.ts";
 import { CliExit, EXIT } from "../../exit.ts";
 import {
   client,
+  confirm,
   jsonOption,
   openClient,
   parseWholeNumber,
@@ -41,6 +43,8 @@ function showUser(io: Io, { id, email, role, disabledAt }: Account, options: Rea
   if (options.json) return printJson(io, { id, email, role, disabledAt });
   print(io, `${id}  ${stripControls(email)}  ${role}${disabledAt === null ? "" : "  disabled"}`);
 }
+
+type DeleteOptions = ServerOptions & { readonly tasks?: "cancel"; readonly yes?: true };
 
 /** @param group the command `users`. */
 export function peopleCommands(group: Command, io: Io): void {
@@ -89,6 +93,23 @@ export function peopleCommands(group: Command, io: Io): void {
     .action(async (which: string, options: ReadOptions) => {
       const server = openClient(io, options);
       showUser(io, await server.people.enable((await findUser(server, which)).id), options);
+    });
+  client(group.command("delete"))
+    .description("Delete a person with all that they have. What they cost stays, without a name")
+    .argument("<person>", "e-mail or id")
+    .addOption(new Option("--tasks <what>", "what becomes of their open tasks").choices(["cancel"]))
+    .option("--yes", "do not ask")
+    .action(async (which: string, options: DeleteOptions) => {
+      const server = openClient(io, options);
+      const { id, email } = await findUser(server, which);
+      const question = `Delete ${stripControls(email)} with all their tasks, files, keys and settings for good?`;
+      if (!options.yes && !(await confirm(io, question))) return print(io, "Nothing was deleted.");
+      await server.people.delete(id, options.tasks ?? null).catch((error: unknown) => {
+        if (!(error instanceof SlipwayProblem && error.code === "task_open")) throw error;
+        const [first] = error.detail.split(". ");
+        throw new CliExit(EXIT.usage, `${first}. Add --tasks cancel to cancel them, or wait for their end.`);
+      });
+      print(io, "Deleted. What is left of it goes in the background.");
     });
   client(group.command("logout"))
     .description("End all sessions of a person")

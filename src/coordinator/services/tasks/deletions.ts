@@ -71,7 +71,10 @@ export class TaskDeletions {
    * @param by null = the policy of the installation.
    * @returns false when the task, or another one of its thread, is open.
    */
-  async remove({ id, userId, threadId }: Task, by: string | null): Promise<boolean> {
+  async remove(
+    { id, userId, threadId }: Pick<Task, "id" | "userId" | "threadId">,
+    by: string | null,
+  ): Promise<boolean> {
     const { store, bus, clock, log, crashpoint } = this.#deps;
     const begin = () => store.beginDeletion({ taskId: id, at: clock.now(), by });
     const hasBegun = await this.#threads.run(threadId, begin);

@@ -17,7 +17,9 @@ export interface TaskService {
   readonly attachments: AttachmentService;
   /** Submit, retry and follow-ups throw QuotaExceeded when those of the owner are used up. */
   readonly quotas: Pick<PersonQuotas, "noteSearch" | "usage" | "change">;
-  readonly deletions: Pick<TaskDeletions, "delete" | "resume">;
+  readonly deletions: Pick<TaskDeletions, "delete">;
+  /** Goes on with what is being deleted: tasks, and people with theirs. */
+  resumeDeletions(signal: AbortSignal): Promise<void>;
   /** What a submission may ask for; the same for all users. */
   capabilities(): Capabilities;
   /**

@@ -5,6 +5,7 @@ export function describeWrite(name: string, args: readonly unknown[]): Partial<P
   const [first, , third] = args as { readonly id?: string; readonly userId?: string }[];
   if (name === "createSession") return { actor: first?.userId ?? null, target: first?.id ?? null };
   if (name === "acceptInvitation") return { actor: third?.id ?? null, target: third?.id ?? null };
+  if (name === "deletePerson") return { target: first?.userId ?? null };
   const made = /^(?:create|put)/.test(name) ? first?.id : undefined;
   return made === undefined ? {} : { target: made };
 }

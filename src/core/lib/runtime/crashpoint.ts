@@ -16,6 +16,8 @@
  *   its rows are.
  * - keys.added, keys.resealed: in a rotation of the data keys, after the new ones and after each
  *   batch; keys.written, keys.wrapped: in one of the secret key.
+ * - person.begun, person.files, person.part: an account is gone, the files of the person are, some
+ *   rows are.
  * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;

@@ -4,9 +4,15 @@ import { commitIdentityKey, commitIdentitySchema, readCommitIdentity } from "../
 import type { Session } from "../../../core/ports/accounts.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { toIsoTime } from "../../../core/protocol/mapping.ts";
-import { endSessionsSchema, newPasswordSchema, sessionRowSchema } from "../../../core/protocol/people.ts";
+import {
+  deletePersonSchema,
+  endSessionsSchema,
+  newPasswordSchema,
+  sessionRowSchema,
+} from "../../../core/protocol/people.ts";
 import { pageSchema } from "../../../core/protocol/rest.ts";
-import { EMPTY, json, listQuerySchema, pageOfList, route } from "../../route.ts";
+import { deletePerson } from "./people.ts";
+import { EMPTY, json, listQuerySchema, MEMORY_REPLAY, pageOfList, route } from "../../route.ts";
 
 function wireSession(row: Session, current: string | null): z.infer<typeof sessionRowSchema> {
   return {
@@ -83,6 +89,23 @@ export const accountRoutes = [
         deps.people.changePassword(caller, currentPassword, newPassword, act),
       );
       return { status: 204 };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/me",
+    access: "user",
+    scope: null,
+    operation: "deleteMe",
+    // In the store it would be a row of the person.
+    replay: MEMORY_REPLAY,
+    summary: "Delete my account with all that I have, after a log-in of the last ten minutes",
+    query: deletePersonSchema,
+    answers: { 204: EMPTY },
+    problems: ["not_found", "conflict", "task_open", "fresh_login_required"],
+    async handle(call) {
+      await call.deps.sessions.assertFresh(call.caller);
+      return await deletePerson(call, call.caller.userId);
     },
   }),
   route({

@@ -5,6 +5,7 @@ import { SlipwayError } from "../../../core/error.ts";
 import { toIsoTime } from "../../../core/protocol/mapping.ts";
 import {
   acceptLinkSchema,
+  deletePersonSchema,
   disableSchema,
   linkInfoSchema,
   linkSchema,
@@ -61,6 +62,25 @@ async function cancelTasks({ deps, identity }: RouteCall<unknown, unknown>, user
   }
 }
 
+/** Deletes a person whose open tasks, if there are any, may be cancelled. */
+export async function deletePerson(
+  { deps, caller, query, act }: RouteCall<unknown, z.infer<typeof deletePersonSchema>>,
+  userId: string,
+): Promise<{ status: number }> {
+  await deps.people.remove(
+    caller.userId,
+    userId,
+    async () => {
+      const { open } = await deps.store.taskLoad(userId, deps.clock.now());
+      if (open === 0 || query.tasks === "cancel") return;
+      const tasks = open === 1 ? "One task is open" : `${open} tasks are open`;
+      throw new SlipwayError("task_open", `${tasks}. Send tasks=cancel to cancel them, or wait for their end.`);
+    },
+    act,
+  );
+  return { status: 204 };
+}
+
 const acceptLink = async (call: RouteCall<z.infer<typeof acceptLinkSchema>, unknown>) => {
   const { deps, throttle, body } = call;
   const { token, email = null, password } = body;
@@ -112,6 +132,23 @@ export const peopleRoutes = [
     async handle({ deps, caller, params, act }) {
       const user = await deps.people.setDisabled(caller.userId, params["id"] ?? "", false, act);
       return { status: 200, body: wireUser(user) };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/users/:id",
+    access: "admin",
+    scope: null,
+    operation: "deleteUser",
+    summary: "Delete a person with all that they have; costs stay without a name, and so does the audit log by id",
+    replay: MEMORY_REPLAY,
+    query: deletePersonSchema,
+    answers: { 204: EMPTY },
+    problems: ["not_found", "conflict", "task_open", "fresh_login_required"],
+    async handle(call) {
+      const userId = call.params["id"] ?? "";
+      if (userId === call.caller.userId) await call.deps.sessions.assertFresh(call.caller);
+      return await deletePerson(call, userId);
     },
   }),
   route({

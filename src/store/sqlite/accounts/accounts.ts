@@ -248,6 +248,7 @@ export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "re
         passwordHash: row.password_hash === "" ? null : row.password_hash,
       })),
     users: async () => users.all().map(toUser),
+    deletePerson: (deletion) => run("deletePerson", deletion),
     createSession: (session) => orConflict("The session", run("createSession", session)),
     session: async (id) => mapRow(sessionById.get(id), toSession),
     openSessions: async (userId) => openSessions.all(userId).map(toSession),

@@ -140,6 +140,11 @@ export class Inspection {
       .all();
   }
 
+  /** People whose deletion has begun and not ended. */
+  halfDeletedPeople(): string[] {
+    return this.#db.prepare<[], string>("SELECT user_id FROM person_deletions ORDER BY user_id").pluck().all();
+  }
+
   /**
    * Ids in order, in pages, so that other reads may run in between; without tasks whose deletion
    * has begun, which are incomplete.

@@ -14,6 +14,7 @@ import type {
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
 import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
 import type { ExplainUnreadable } from "../../unreadable.ts";
+import { personDeletionReads } from "../accounts/person-deletions.ts";
 import { deletionReads, NOT_DELETED } from "../deletions.ts";
 import { loadReads } from "./load-reads.ts";
 import { queueReads } from "./queue.ts";
@@ -96,6 +97,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
     ...queueReads(db, aside),
     ...loadReads(db),
     ...deletionReads(db),
+    ...personDeletionReads(db),
   };
 }
 

@@ -22,6 +22,7 @@ import type { AuditEntry } from "../../../core/ports/audit.ts";
 import type { Commit, DeletionRequest, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
+import type { PersonWrites } from "../accounts/person-deletions.ts";
 import type { ProgressRow } from "../tables/rows.ts";
 
 /** The result of inserting a task: its rev, or the task that used the idempotency key before. */
@@ -101,13 +102,8 @@ export interface KeyWrites {
   forgetKeys(): void;
 }
 
-type PlainWrites = TaskWrites &
-  AccountWrites &
-  ReplyWrites &
-  LedgerWrites &
-  NotificationWrites &
-  AuditWrites &
-  KeyWrites;
+type OtherWrites = ReplyWrites & LedgerWrites & NotificationWrites & AuditWrites & KeyWrites & PersonWrites;
+type PlainWrites = TaskWrites & AccountWrites & OtherWrites;
 
 /** All writes of the store. */
 export interface Writes extends PlainWrites {

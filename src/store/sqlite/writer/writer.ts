@@ -14,6 +14,7 @@ import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
 import { auditWrites } from "../accounts/audit.ts";
 import { accountWrites } from "../accounts/accounts.ts";
+import { personDeletionWrites } from "../accounts/person-deletions.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
 import { notificationWrites } from "../tables/notifications.ts";
 import { keyWrites } from "../accounts/keys.ts";
@@ -74,6 +75,7 @@ export function createWriter(
     ...audit,
     ...accountWrites(db),
     ...replyWrites(db),
+    ...personDeletionWrites(db),
     ...ledger,
     ...notificationWrites(db),
     ...keyWrites(db),
