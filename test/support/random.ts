@@ -1,9 +1,15 @@
-/** Random numbers that a printed seed replays. */
+/** Random numbers that a printed seed replays, and how many of them a test tries. */
 
 /** From SLIPWAY_TEST_SEED, else new for each run. Print it in the title or message of the test. */
 export const SEED = Number(
   process.env["SLIPWAY_TEST_SEED"] ?? process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000,
 );
+
+/**
+ * How large a generated test is: `quick` by default, `full` where SLIPWAY_TEST_FULL is 1, as in
+ * `.ci/run`.
+ */
+export const sized = (quick: number, full: number): number => (process.env["SLIPWAY_TEST_FULL"] === "1" ? full : quick);
 
 /** mulberry32 (public domain, Tommy Ettinger). @returns numbers from 0 inclusive to 1 exclusive. */
 export function createRandom(seed: number = SEED): () => number {

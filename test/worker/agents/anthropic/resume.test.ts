@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { Conversation } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
+import { sized } from "../../../support/random.ts";
 import { parseRecord } from "../../../../worker/agents/anthropic/conversation/records.ts";
 import { TaskFixture, FINISH, KEY, Killed, AgentRun, readRecords, step, type Kill } from "./harness.ts";
 
@@ -27,6 +28,8 @@ const WORK: Scenario = {
  * its result.
  */
 const LINES = 1 + 6 + 2 * 10;
+
+const RUNS = sized(12, 40);
 
 let fake: FakeModel;
 beforeAll(async () => {
@@ -85,7 +88,7 @@ const death = fc.record({
 
 describe("[A10] killed at any record, the next worker process continues", () => {
   it(
-    "40 random runs: the tree is right, the transcript only grows, no finished call runs again",
+    `${RUNS} random runs: the tree is right, the transcript only grows, no finished call runs again`,
     { timeout: 400_000 },
     async () => {
       let task = 0;
@@ -106,7 +109,7 @@ describe("[A10] killed at any record, the next worker process continues", () => 
             }
           },
         ),
-        { numRuns: 40, endOnFailure: true },
+        { numRuns: RUNS, endOnFailure: true },
       );
     },
   );
