@@ -2,7 +2,7 @@
  * Slots that wait with their task for a person's answer, while other tasks wait for a slot (rule
  * D14).
  */
-import { phaseOf } from "../../../machines/fold.ts";
+import { holdsSlot, phaseOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -20,8 +20,9 @@ export interface YieldingDeps {
 }
 
 /**
- * Parks at most `needed` of these tasks, those that asked first. Their slots are free once their
- * sandboxes are cleared. Never rejects; a task that could not be parked is one for the next call.
+ * Parks so many of these tasks, those that asked first, that `needed` slots become free. A slot is
+ * free once its sandbox is cleared, which may take longer than the pause between two calls: the
+ * tasks that are being cleared count. Never rejects; a task that could not be parked is one for the next call.
  */
 export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, needed: number): Promise<void> {
   const { taskLog, store, clock, log } = deps;
@@ -32,7 +33,7 @@ export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, 
     const parked = tasks
       .filter(yields)
       .toSorted((a, b) => askedForMs(b, clock.now()) - askedForMs(a, clock.now()))
-      .slice(0, needed)
+      .slice(0, Math.max(0, needed - tasks.filter(isBeingCleared).length))
       .map(({ id }) =>
         taskLog.record(id, (task) => (yields(task) ? [{ type: "task.state", data: { reason: "yielded" } }] : [])),
       );
@@ -41,6 +42,9 @@ export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, 
     log.warn({ error: errorMessage(error) }, "a slot that waits for an answer could not be freed");
   }
 }
+
+/** A queued task that has a slot is being claimed. */
+const isBeingCleared = ({ snapshot, state }: Task): boolean => state !== "queued" && !holdsSlot(snapshot);
 
 /**
  * How long the task has kept its slot for an answer, without time that nobody could use (it moves

@@ -612,6 +612,29 @@ describe("people in the loop", () => {
     expect((await harness.until(first, "provisioning")).snapshot.context).toMatchObject({ attempt: 2, excused: 1 });
   });
 
+  it("[D14] a slot that is being freed is counted: one task that waits parks one other", async () => {
+    await open({ settings: { maxConcurrent: 2 } });
+    const ids = [await running(), await running()];
+    for (const id of ids) {
+      const question = { id: "q1", question: "Which?", options: ["a"] };
+      await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["question", question]);
+      await harness.until(id, "running.awaiting_input");
+    }
+    let isHeld = true;
+    const remove = harness.sandbox.remove.bind(harness.sandbox);
+    harness.sandbox.remove = (name) => (isHeld ? new Promise(() => undefined) : remove(name));
+    await harness.clock.advance(DEFAULT_POLICY.parkMs / 5);
+    const other = await harness.submit({}, BOB);
+    await harness.clock.advance(10_000);
+    const parked = (await Promise.all(ids.map((id) => harness.task(id)))).filter(
+      ({ snapshot }) => phaseOf(snapshot) === "parked",
+    );
+    expect(parked).toHaveLength(1);
+    isHeld = false;
+    await harness.clock.advance(60_000);
+    await harness.until(other.id, "provisioning");
+  });
+
   it("a message is delivered once, and can be withdrawn only before that", async () => {
     await open();
     const id = await running();
