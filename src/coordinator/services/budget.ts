@@ -12,7 +12,7 @@
  *    returned. A daily budget opens none.
  * P4 Usage that the worker itself reports is not counted.
  */
-import { holdsSlot } from "../../../machines/fold.ts";
+import { holdsSlot, isSettled } from "../../../machines/fold.ts";
 import {
   remainingBudget,
   budgetQuestion,
@@ -88,11 +88,15 @@ class LedgerBudgetService implements BudgetService {
     deps.taskLog.onCommit((task) => {
       this.#threads.note(task);
       this.#queue.wake(task.id);
-      if (holdsSlot(task.snapshot)) return;
-      this.#accounts.forget(task.id);
-      this.#warnings.forget(task.id);
-      this.#refusals.delete(task.id);
+      if (!holdsSlot(task.snapshot)) this.#forget(task);
     });
+  }
+
+  /** Of a task that calls no model now. */
+  #forget(task: Task): void {
+    this.#accounts.forget(task);
+    this.#warnings.forget(task.id);
+    this.#refusals.delete(task.id);
   }
 
   async admit(
@@ -183,26 +187,33 @@ class LedgerBudgetService implements BudgetService {
       },
       settle: async (end) => {
         if (!close(end.usd, 1)) return;
-        await this.#recordUsage(task, limits, { ...usage, ...end });
+        const now = await this.#recordUsage(task, limits, { ...usage, ...end });
         if (exceeded !== null) await this.#refuse(task, exceeded);
+        if (now !== null && isSettled(now.snapshot)) this.#forget(now);
       },
       cancel: async () => {
-        if (close(0, 0)) await ledger.record({ ...usage, inputTokens: 0, usd: 0, estimated: false });
+        if (!close(0, 0)) return;
+        await ledger.record({ ...usage, inputTokens: 0, usd: 0, estimated: false });
+        const now = await this.#deps.store.task(task.id);
+        if (now !== null && isSettled(now.snapshot)) this.#forget(now);
       },
     };
   }
 
-  async #recordUsage(task: Task, limits: readonly Limit[], row: ModelUsage): Promise<void> {
+  /** @returns the task after it; null when nothing could be recorded. */
+  async #recordUsage(task: Task, limits: readonly Limit[], row: ModelUsage): Promise<Task | null> {
     const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, model } = row;
     const data = { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, turns: 1, model };
     const warnings = await this.#warnings.due(task.id, limits);
     const proposals: Proposal[] = [{ type: "usage", data }, ...warnings];
     try {
-      const { events } = await this.#deps.taskLog.record(task.id, () => proposals, row);
+      const { task: now, events } = await this.#deps.taskLog.record(task.id, () => proposals, row);
       // A settled task takes no more events; what it used is paid for all the same.
       if (events.length === 0) await this.#deps.ledger.record(row);
+      return now;
     } catch (error) {
       this.#deps.log.error({ task: task.id, error: errorMessage(error) }, "usage could not be recorded");
+      return null;
     }
   }
 

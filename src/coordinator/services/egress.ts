@@ -223,6 +223,10 @@ class EgressLists implements EgressService {
     const { taskLog, log } = this.#deps;
     taskLog
       .record(taskId, () => [serverNotice(kind.level, kind.code, text)])
+      .then(({ task }) => {
+        // A refusal that is reported late begins the list of a settled task again.
+        if (!holdsSlot(task.snapshot)) this.#reported.delete(taskId);
+      })
       .catch((error: unknown) =>
         log.error({ task: taskId, error: errorMessage(error) }, "a notice could not be recorded"),
       );

@@ -2,6 +2,7 @@
  * What was spent on the model, per task and per day, and the limits on it. This process is the only
  * writer of the ledger, so each sum is read once and then updated in memory.
  */
+import { isSettled } from "../../../../machines/fold.ts";
 import { formatLimit, remainingBudget, type BudgetKind } from "../../../core/budget.ts";
 import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
 import type { Clock } from "../../../core/ports/runtime.ts";
@@ -99,9 +100,20 @@ export class BudgetAccounts {
     ];
   }
 
-  /** A thread is kept: requests of another of its tasks may be under way. */
-  forget(taskId: string): void {
-    this.#accounts.delete(`task ${taskId}`);
+  /**
+   * The account of the thread is kept while a request draws on it, and while the task is open: it
+   * may be parked, and go on.
+   */
+  forget(task: Task): void {
+    this.#accounts.delete(`task ${task.id}`);
+    const key = `thread ${task.threadId}`;
+    const account = this.#accounts.get(key);
+    if (!isSettled(task.snapshot) || account === undefined) return;
+    const drop = ({ open, waiting }: Account): void => {
+      if (open.size + waiting.size === 0 && this.#accounts.get(key) === account) this.#accounts.delete(key);
+    };
+    // One that cannot be read is not kept either.
+    account.then(drop, () => undefined);
   }
 
   /** @param userId null = all users together. */
