@@ -22,7 +22,8 @@ export interface YieldingDeps {
 /**
  * Parks so many of these tasks, those that asked first, that `needed` slots become free. A slot is
  * free once its sandbox is cleared, which may take longer than the pause between two calls: the
- * tasks that are being cleared count. Never rejects; a task that could not be parked is one for the next call.
+ * tasks that are being cleared count. Never rejects; a task that could not be parked is one for the
+ * next call.
  */
 export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, needed: number): Promise<void> {
   const { taskLog, store, clock, log } = deps;
