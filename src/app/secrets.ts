@@ -1,12 +1,12 @@
 /** The secrets of an installation that are not in its database: the secret key and the tokens. */
 import { randomBytes } from "node:crypto";
-import { existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { wrapperIdOf } from "../auth/keys/key-ring.ts";
 import { deriveSecret, keyIdOf, loadKey, readKeyFile, sealedWith } from "../auth/vault.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { KeyStore } from "../core/ports/accounts.ts";
-import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
+import { assertPrivate, readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { Config } from "./config.ts";
 
 export interface FoundKey {
@@ -146,8 +146,7 @@ export function loadOperatorToken(dir: string): string {
     replaceFile(file, `${token}\n`);
     return token;
   }
-  if (process.platform !== "win32" && (statSync(file).mode & 0o077) !== 0)
-    throw new SlipwayError("config_invalid", `Other users can read ${file}. Run: chmod 600 ${file}`);
+  assertPrivate(file);
   if (existing.length < TOKEN_LENGTH)
     throw new SlipwayError(
       "config_invalid",

@@ -9,7 +9,6 @@
  */
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
-import pino from "pino";
 import { DeviceLogins } from "../auth/device-logins.ts";
 import { People } from "../auth/people.ts";
 import { ProviderLogins } from "../auth/providers/provider-logins.ts";
@@ -49,6 +48,7 @@ import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
 import { assertMayListen, closeServer, formatAddress, isLoopback, listen } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
 import { logTasks } from "./monitoring/day-log.ts";
+import { KnownSecrets, openLog, secretsOf } from "./monitoring/open-log.ts";
 import { openMetrics, type Metrics, type MetricSources } from "./monitoring/metrics.ts";
 import { loadOperatorToken, newSetupToken, openSecretKey, readKeyFacts } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
@@ -93,27 +93,21 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-/** Levels and times that people can read. */
-const logOptions = ({ logLevel: level }: Config): pino.LoggerOptions => ({
-  level,
-  base: null,
-  timestamp: pino.stdTimeFunctions.isoTime,
-  formatters: { level: (label) => ({ level: label }) },
-});
-
 /** @throws SlipwayError config_invalid, locked, newer_schema. Nothing is open afterwards (A1). */
 export async function serve(config: Config, hooks: ServeHooks = {}): Promise<RunningServer> {
   checkAgent(config);
   if (config.signingKeyFile !== null) await checkSigningKey(config.signingKeyFile);
   const disposers = new Disposers();
-  const lines = hooks.log ?? pino(logOptions(config), pino.destination({ dest: 2, sync: false }));
+  const secrets = new KnownSecrets();
+  secrets.add(...secretsOf(config));
+  const lines = hooks.log ?? openLog(config.logLevel, secrets);
   const log = limitLogRate(lines, systemClock);
   disposers.add(() => log.close());
   const descriptors = planDescriptors(readDescriptorLimit(), config.maxConcurrent);
   const reduction = describeReduction(descriptors, config.maxConcurrent);
   if (reduction !== null) log.warn({}, reduction);
   const fitted = { ...config, maxConcurrent: descriptors.slots };
-  const context = { config: fitted, descriptors, log, disposers, onStep: hooks.onStep ?? (() => undefined) };
+  const context = { config: fitted, descriptors, log, secrets, disposers, onStep: hooks.onStep ?? (() => undefined) };
   try {
     return await start(context);
   } catch (error) {
@@ -128,6 +122,7 @@ interface StartContext {
   readonly config: Config;
   readonly descriptors: DescriptorPlan;
   readonly log: Log;
+  readonly secrets: KnownSecrets;
   readonly disposers: Disposers;
   readonly onStep: (step: StartStep) => void;
 }
@@ -190,7 +185,7 @@ const RESERVE_BYTES = 16 * 2 ** 20;
 
 /** The data folder, its lock and database, and the secret key. */
 async function openStorage(
-  { config, log, disposers, onStep }: StartContext,
+  { config, log, secrets, disposers, onStep }: StartContext,
   dir: string,
   crashpoint: Crashpoint,
 ): Promise<Storage> {
@@ -212,6 +207,7 @@ async function openStorage(
   onStep("database");
   const { keys } = opened;
   const master = openSecretKey(config, dir, await readKeyFacts(keys), created);
+  secrets.add(master.key.toString("hex"), master.key.toString("base64"));
   if (master.warning !== null) log.warn({}, master.warning);
   const isNamed = master.source === "setting" || master.source === "file";
   log.info({}, `secret key: ${isNamed ? `from ${master.name}` : `${master.source}, in secret.key`}`);
@@ -223,17 +219,19 @@ async function openStorage(
 }
 
 async function openAccounts(
-  { config }: StartContext,
+  { config, secrets }: StartContext,
   { store, accounts, ring }: Storage,
   dir: string,
   setupToken: string,
 ): Promise<Sessions> {
+  const localToken = loadOperatorToken(dir);
+  secrets.add(localToken);
   const sessions = await openSessions({
     accounts,
     clock: systemClock,
     ids: systemIds(),
     keys: ring.source("sessions"),
-    localToken: loadOperatorToken(dir),
+    localToken,
     setupToken,
   });
   await createFirstAdmin(config, sessions);

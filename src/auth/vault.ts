@@ -3,8 +3,8 @@
  * 16-byte tag, and the context as additional authenticated data.
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { replaceFile } from "../core/lib/runtime/replace-file.ts";
+import { existsSync, readFileSync } from "node:fs";
+import { assertPrivate, replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { SlipwayError } from "../core/error.ts";
 
 export interface Vault {
@@ -84,9 +84,6 @@ export function deriveSecret(key: Buffer, use: string): Buffer {
   return createHmac("sha256", key).update(`slipway ${use}`).digest();
 }
 
-/** Bits of the mode that a key file must not have: 0o077 = it is its owner's alone. */
-const OTHERS = 0o077;
-
 /**
  * The installation's key: from the environment, else from a file with mode 0600, which is created
  * on first use. @throws as `readKeyFile`.
@@ -104,9 +101,7 @@ export function loadKey({ file, env }: { readonly file: string; readonly env: st
  */
 export function readKeyFile(file: string): Buffer {
   if (!existsSync(file)) throw new SlipwayError("config_invalid", `There is no key file ${file}.`);
-  if (process.platform !== "win32" && (statSync(file).mode & OTHERS) !== 0) {
-    throw new SlipwayError("config_invalid", `Other users can read ${file}. Run: chmod 600 ${file}`);
-  }
+  assertPrivate(file);
   return parseKey(readFileSync(file, "utf8").trim(), file);
 }
 

@@ -16,6 +16,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { GitError } from "../core/lib/git-error.ts";
+import { redactCredential } from "../core/lib/json/redaction.ts";
 import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
@@ -163,7 +164,8 @@ export function openGit(dir: string, limits: Readonly<Record<GitKind, GitLimits>
     const { stdout: bytes, stopped, exitCode } = result;
     const truncated = stopped === "output_limit" && maxBytes !== undefined;
     if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
-    const output = redact(withoutProgress(result.stderr).slice(-ERROR_CHARS), auth ?? null);
+    const said = withoutProgress(result.stderr);
+    const output = (auth ? redactCredential(said, auth) : said).slice(-ERROR_CHARS);
     if (stopped === null) {
       const exceeded = result.exitSignal === null ? undefined : LIMIT_SIGNALS[result.exitSignal];
       throw new GitError(exceeded === undefined ? output : `${output}\n${exceeded}`, undefined, exitCode);
@@ -193,14 +195,6 @@ function environment(askpass: string, { auth, local, cwd, env }: GitCall): Recor
     ...env,
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
   };
-}
-
-/** The secret in each form that it could take in a message. */
-function redact(text: string, auth: GitAuth | null): string {
-  if (auth === null || auth.token === "") return text;
-  const basic = Buffer.from(`${auth.username}:${auth.token}`).toString("base64");
-  const forms = [auth.token, encodeURIComponent(auth.token), basic, Buffer.from(auth.token).toString("base64")];
-  return forms.reduce((clean, form) => clean.replaceAll(form, "***"), text);
 }
 
 /** Git holds a lock of a ref for milliseconds; one of this age has lost its holder, ms. */

@@ -3,6 +3,8 @@ import { readFileSync, rmSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KnownSecrets, openLog } from "../../src/app/monitoring/open-log.ts";
+import { secretForms } from "../../src/core/lib/json/redaction.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
@@ -137,6 +139,25 @@ describe("[S1] the log at info", () => {
         expect.stringMatching(/^(info|warn|error)$/),
         expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
       ]);
+  });
+
+  it("holds no secret that the server knows, also where an error repeats it in another form", () => {
+    const written: string[] = [];
+    const secrets = new KnownSecrets();
+    const log = openLog("info", secrets, { write: (line) => void written.push(line) });
+    secrets.add(SECRETS.key, null);
+    secrets.add('pass "word" 0815');
+    log.error(
+      { error: `401: ${SECRETS.key}`, more: { url: `https://h/?key=${encodeURIComponent(SECRETS.key)}` } },
+      "x",
+    );
+    log.warn({ header: `Basic ${Buffer.from(`u:${SECRETS.key}`).toString("base64")}` }, 'typed pass "word" 0815');
+    for (const secret of [SECRETS.key, 'pass "word" 0815'])
+      for (const form of secretForms(secret)) expect(written.join("")).not.toContain(form);
+    expect(written.map((line) => JSON.parse(line) as object)).toMatchObject([
+      { level: "error", error: "401: [secret]", more: { url: "https://h/?key=[secret]" }, msg: "x" },
+      { level: "warn", msg: "typed [secret]" },
+    ]);
   });
 
   it("holds none of the secrets that were typed, made or submitted", () => {

@@ -172,6 +172,15 @@ describe("[H8] a start refuses what would be guessed or read", () => {
     expect([short.code, short.err]).toEqual([2, expect.stringContaining("Remove the file, and start again.")]);
   });
 
+  it("keys of push messages that others can read", async () => {
+    const file = join(dir, "data", "vapid.json");
+    mkdirSync(join(dir, "data"), { mode: 0o700 });
+    writeFileSync(file, "{}");
+    chmodSync(file, 0o640);
+    const open = await fail({ SLIPWAY_LOG_LEVEL: "silent" });
+    expect([open.code, open.err]).toEqual([2, expect.stringContaining(`chmod 600 ${file}`)]);
+  });
+
   it("the link for the first admin is another one at each start, and the old one is void", async () => {
     const config = readConfig({ SLIPWAY_DATA_DIR: join(dir, "data"), SLIPWAY_SANDBOX: "simulated", SLIPWAY_PORT: "0" });
     const links: string[] = [];

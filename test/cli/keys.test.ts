@@ -1,13 +1,31 @@
 /** Keys of a real server: rotated under requests, killed in the middle, stolen, lost. */
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openWrapper } from "../../src/auth/keys/key-ring.ts";
+import { writeBackup } from "../../src/app/data-folder/backup.ts";
+import { restoreBackup } from "../../src/app/data-folder/restore.ts";
+import { rotateMaster } from "../../src/app/data-folder/rotate-master.ts";
+import { openSecretKey, readKeyFacts } from "../../src/app/secrets.ts";
+import { openKeyRing, openWrapper } from "../../src/auth/keys/key-ring.ts";
+import { variableContext } from "../../src/auth/vault.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import Database from "../../src/store/sqlite/driver.ts";
+import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
-import { eventually, launch, startServer, type RealServer } from "../support/process/server.ts";
+import { eventually, launch, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 import { openScanner } from "../support/scanner.ts";
 import { killAll, makeHome, run, type Ended } from "./command.ts";
 
@@ -23,6 +41,8 @@ let repo: { url: string };
 let server: RealServer;
 let home: string;
 let remove: () => void;
+/** Restored from a backup that was taken before any rotation, and the secret key of then. */
+let before: { readonly folder: string; readonly key: string };
 /** Everything that must not be in the files, by its name. */
 const secrets: Record<string, string> = { password: PASSWORD, credential: GIT.password };
 
@@ -35,6 +55,38 @@ const admin = (...args: string[]): Promise<Ended> => run(home, [...args, "--data
 /** Without a server: what `keys rotate` and a start have to do with the folder alone. */
 const offline = (env: Record<string, string>, ...args: string[]): Promise<Ended> =>
   run(home, [...args, "--data-dir", data], { env });
+
+type Settings = Parameters<typeof openSecretKey>[0];
+const NONE: Settings = { secretKey: null, secretKeyFile: null };
+/**
+ * What a start does with a folder that no server uses: finds the secret key, opens the keys, and
+ * with them each value.
+ * @throws SlipwayError as a start.
+ */
+async function openFolder(folder: string, settings = NONE): Promise<string[]> {
+  const opened = openSqliteStore({ dir: folder, migrations: join(ROOT, "migrations", "sqlite") });
+  try {
+    const { key, name } = openSecretKey(settings, folder, await readKeyFacts(opened.keys), false);
+    const log = { info: () => undefined, warn: () => undefined };
+    const ring = await openKeyRing({ keys: opened.keys, master: key, masterName: name, clock: systemClock, log });
+    const user = (await opened.accounts.users()).find(({ email }) => email === "ann@example.com");
+    const stored = await opened.accounts.variables(user?.id ?? "", null);
+    return stored.map((row) => ring.vault.open(row.sealed, variableContext(row.userId, row.repo, row.name))).toSorted();
+  } finally {
+    await opened.store.close();
+  }
+}
+
+/** A backup of the folder without its key, restored into a new folder. */
+async function copyByBackup(name: string): Promise<string> {
+  const file = join(dir, `${name}.tar.gz`);
+  await writeBackup(data, createWriteStream(file, { flags: "wx", mode: 0o600 }), { hasKey: false });
+  const copy = join(dir, name);
+  await restoreBackup(createReadStream(file), copy);
+  return copy;
+}
+const readKey = (): string => readFileSync(join(data, "secret.key"), "utf8").trim();
+const putKey = (folder: string, key: string): void => writeFileSync(join(folder, "secret.key"), key, { mode: 0o600 });
 
 interface Grant {
   readonly accessToken: string;
@@ -95,6 +147,7 @@ beforeAll(async () => {
   };
   const made = await Promise.all(expected.map((_, i) => put(i)));
   expect(made.filter(({ status }) => status >= 300)).toEqual([]);
+  before = { folder: await copyByBackup("before"), key: readKey() };
 }, 120_000);
 
 afterAll(async () => {
@@ -105,10 +158,29 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
 
-it("[H16] three rotations under log-ins, refreshes and a running worker lose nothing", TIMEOUT, async () => {
+it(
+  "[H16] a folder from before there were data keys goes on with its sessions, workers and values",
+  TIMEOUT,
+  async () => {
+    const grant = await login();
+    await server.kill();
+    // The first data keys are the secrets that were derived from the secret key before.
+    const db = new Database(join(data, "slipway.db"));
+    db.exec("DELETE FROM data_keys");
+    db.close();
+    await start();
+    expect((await as(grant, "/v1/me")).status).toBe(200);
+    const next = await refresh(grant);
+    expect((await values(next)).sort()).toEqual(expected);
+    expect(await sealedBy()).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
+    await until(await submit(next, [{ write: { path: "a.txt", content: "a" } }]), "done");
+  },
+);
+
+it("[H16] rotations under log-ins, requests, refreshes and a running worker lose nothing", TIMEOUT, async () => {
   const gate = join(dir, "gate");
-  const before = await login();
-  const running = await submit(before, [{ bash: `until [ -e ${gate} ]; do sleep 0.1; done; echo 1 > done.txt` }]);
+  const first = await login();
+  const running = await submit(first, [{ bash: `until [ -e ${gate} ]; do sleep 0.1; done; echo 1 > done.txt` }]);
   await until(running, "running");
   const environs = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   for (const pid of environs) {
@@ -132,26 +204,39 @@ it("[H16] three rotations under log-ins, refreshes and a running worker lose not
     return grant;
   });
   const loggingIn = (async () => {
-    for (; !stop.signal.aborted; logins += 1) expect((await as(await login(), "/v1/me")).status).toBe(200);
+    for (; !stop.signal.aborted; logins += 1, await delay(250))
+      expect((await as(await login(), "/v1/me")).status).toBe(200);
   })();
-  const load = Promise.all([...refreshing, loggingIn]);
+  // 50 requests a second, whatever the answers take.
+  const reading = (async () => {
+    const answers: Promise<number>[] = [];
+    for (; !stop.signal.aborted; await delay(20)) answers.push(as(first, "/v1/me").then(({ status }) => status));
+    const statuses = await Promise.all(answers);
+    expect(statuses.filter((status) => status !== 200)).toEqual([]);
+    expect(statuses.length).toBeGreaterThan(50);
+  })();
+  const load = Promise.all([...refreshing, loggingIn, reading]);
   load.catch(() => undefined);
-  for (let i = 1; i <= 3; i++) {
+  for (let i = 1; i <= 2; i++) {
     const seen = refreshes;
-    const rotated = await admin("keys", "rotate");
-    expect(rotated).toMatchObject({ code: 0, out: expect.stringContaining(`${VARIABLES + 1} stored values sealed`) });
-    await expect.poll(() => refreshes, { timeout: 30_000 }).toBeGreaterThan(seen + 4);
+    if (i === 1) {
+      const rotated = await admin("keys", "rotate");
+      expect(rotated).toMatchObject({ code: 0, out: expect.stringContaining(`${VARIABLES + 1} stored values sealed`) });
+    } else {
+      const rotated = await server.call("POST", "/v1/keys/rotate");
+      expect(rotated).toMatchObject({ status: 200, body: { resealed: VARIABLES + 1, unreadable: 0 } });
+    }
+    await expect.poll(() => refreshes, { timeout: 30_000 }).toBeGreaterThan(seen + 2);
     expect(await sealedBy()).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
   }
   stop.abort();
   const [grant] = await load;
   expect(logins).toBeGreaterThan(0);
-  const old = await as(before, "/v1/me");
-  expect(old.status).toBe(200);
+  expect((await as(first, "/v1/me")).status).toBe(200);
   const keys = await listKeys();
-  expect(keys.map(({ state }) => state)).toEqual([...Array(4).fill("active"), ...Array(12).fill("retired")]);
+  expect(keys.map(({ state }) => state)).toEqual([...Array(4).fill("active"), ...Array(8).fill("retired")]);
 
-  // A restart derives the worker's token from a key that was retired three times ago.
+  // A restart derives the worker's token from a key that was retired twice.
   await server.kill();
   await start();
   writeFileSync(gate, "");
@@ -160,82 +245,90 @@ it("[H16] three rotations under log-ins, refreshes and a running worker lose not
   expect((await values(last)).sort()).toEqual(expected);
   await until(await submit(last, [{ write: { path: "b.txt", content: "b" } }]), "done");
   const { body } = await server.call("GET", "/v1/audit?action=rotateKeys");
-  expect((body as { items: unknown[] }).items).toMatchObject(Array(3).fill({ outcome: "ok", via: "local" }));
+  expect((body as { items: unknown[] }).items).toMatchObject(Array(2).fill({ outcome: "ok", via: "local" }));
   Object.assign(secrets, { access: last.accessToken, refresh: last.refreshToken });
 });
 
-it("[H16] killed at each step of a rotation, a restart opens everything and goes on", TIMEOUT, async () => {
-  let grant = await login();
-  for (const crash of ["keys.added:1", "keys.resealed:1", "keys.resealed:2"]) {
+it(
+  "[H16] killed in a rotation, a restart opens everything and goes on; sent again, it has no second effect",
+  TIMEOUT,
+  async () => {
+    const grant = await login();
     await server.kill();
-    await start(crash);
+    // Half of the values are sealed again then.
+    await start("keys.resealed:1");
     const count = (await listKeys()).length;
-    const again = { "idempotency-key": `rotate-after-${crash}` };
-    const headers = { authorization: `Bearer ${server.token}`, ...again };
+    const headers = { authorization: `Bearer ${server.token}`, "idempotency-key": "rotate-once" };
     await expect(server.call("POST", "/v1/keys/rotate", undefined, headers)).rejects.toThrow();
     expect(await server.exited).toBe("SIGKILL");
     await start();
-    grant = await refresh(grant);
-    expect((await values(grant)).sort()).toEqual(expected);
+    expect((await values(await refresh(grant))).sort()).toEqual(expected);
     await expect.poll(sealedBy).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
-    // Sent again, the call has no second effect.
     expect((await server.call("POST", "/v1/keys/rotate", undefined, headers)).status).toBe(200);
     expect((await listKeys()).length).toBe(count + 4);
-  }
-});
+  },
+);
 
 it("[H16] the secret key is replaced while the server is stopped, also when that is killed", TIMEOUT, async () => {
-  let grant = await login();
-  const key = (): string => readFileSync(join(data, "secret.key"), "utf8").trim();
-  const first = key();
-  expect(await offline({}, "keys", "rotate", "--master")).toMatchObject({
-    code: 2,
-    err: expect.stringMatching(/Stop it first/),
-  });
+  const grant = await login();
+  const first = readKey();
+  const beside = await offline({}, "keys", "rotate", "--master");
+  expect(beside).toMatchObject({ code: 2, err: expect.stringMatching(/Stop it first/) });
+  await server.kill();
   for (const [crash, isNew] of [
     ["keys.written:1", false],
     ["store.inside:1", false],
     ["keys.wrapped:1", true],
-    ["", true],
   ] as const) {
-    const before = key();
-    await server.kill();
-    await offline(crash === "" ? {} : { SLIPWAY_CRASH: crash }, "keys", "rotate", "--master");
-    await start();
-    expect(key() !== before).toBe(isNew);
+    const old = readKey();
+    expect((await offline({ SLIPWAY_CRASH: crash }, "keys", "rotate", "--master")).code).toBe(null);
+    expect(await openFolder(data)).toEqual(expected);
+    expect(readKey() !== old).toBe(isNew);
     expect(existsSync(join(data, "secret.key.next"))).toBe(false);
-    grant = await refresh(grant);
-    expect((await values(grant)).sort()).toEqual(expected);
   }
-  await server.kill();
 
-  const own = key();
-  writeFileSync(join(data, "secret.key"), first, { mode: 0o600 });
+  const own = readKey();
+  putKey(data, first);
   expect(await refused({})).toMatch(/secret\.key is not the secret key of .* Restore that key/);
   rmSync(join(data, "secret.key"));
-  expect(await refused({})).toMatch(/The secret key of .* is missing/);
+  await expect(openFolder(data)).rejects.toThrow(/The secret key of .* is missing/);
   expect(existsSync(join(data, "secret.key"))).toBe(false);
 
   const [file, next] = [join(dir, "key"), join(dir, "next")];
   writeFileSync(file, own, { mode: 0o644 });
-  expect(await refused({ SLIPWAY_SECRET_KEY_FILE: file })).toMatch(/Other users can read .*key\. Run: chmod 600/);
+  const named = { secretKey: null, secretKeyFile: file };
+  await expect(openFolder(data, named)).rejects.toThrow(/Other users can read .*key\. Run: chmod 600/);
   chmodSync(file, 0o600);
-  expect(await refused({ SLIPWAY_SECRET_KEY_FILE: file, SLIPWAY_SECRET_KEY: own })).toMatch(/not both/);
   writeFileSync(next, "00".repeat(32), { mode: 0o600 });
-  const rotate = () => offline({ SLIPWAY_SECRET_KEY_FILE: file }, "keys", "rotate", "--master", "--new-key-file", next);
-  expect((await rotate()).err).toMatch(/next would be guessed/);
+  await expect(rotateMaster({ ...named, dataDir: data }, next)).rejects.toThrow(/next would be guessed/);
   writeFileSync(next, randomBytes(32).toString("hex"));
-  expect(await rotate()).toMatchObject({ code: 0, out: expect.stringMatching(/Now set SLIPWAY_SECRET_KEY_FILE/) });
-  expect(await refused({ SLIPWAY_SECRET_KEY_FILE: file })).toMatch(/key is not the secret key of/);
+  const args = ["keys", "rotate", "--master", "--new-key-file", next];
+  const rotated = await offline({ SLIPWAY_SECRET_KEY_FILE: file }, ...args);
+  expect(rotated).toMatchObject({ code: 0, out: expect.stringMatching(/Now set SLIPWAY_SECRET_KEY_FILE/) });
+  await expect(openFolder(data, named)).rejects.toThrow(/key is not the secret key of/);
   await start(undefined, { SLIPWAY_SECRET_KEY_FILE: next });
-  grant = await refresh(grant);
-  expect((await values(grant)).sort()).toEqual(expected);
-  Object.assign(secrets, {
-    master: readFileSync(next, "utf8"),
-    access2: grant.accessToken,
-    refresh2: grant.refreshToken,
-  });
+  const last = await refresh(grant);
+  expect((await values(last)).sort()).toEqual(expected);
+  const master = readFileSync(next, "utf8");
+  Object.assign(secrets, { master, access2: last.accessToken, refresh2: last.refreshToken });
 });
+
+it(
+  "[H16] [M10] a backup from before the rotations opens with the key of then, one from after with the new one",
+  TIMEOUT,
+  async () => {
+    const after = { folder: await copyByBackup("after"), key: secrets["master"] ?? "" };
+    for (const [mine, other] of [
+      [before, after],
+      [after, before],
+    ] as const) {
+      putKey(mine.folder, other.key);
+      await expect(openFolder(mine.folder)).rejects.toThrow(/is not the secret key of/);
+      putKey(mine.folder, mine.key);
+      expect(await openFolder(mine.folder)).toEqual(expected);
+    }
+  },
+);
 
 it("[H16] the files of a data folder without its keys contain no secret in any form", TIMEOUT, async () => {
   const grant = await login();
@@ -252,7 +345,7 @@ it("[H16] the files of a data folder without its keys contain no secret in any f
   });
   expected.forEach((value, i) => void (secrets[`variable ${i}`] = value));
   const bytes = readDataKeys();
-  expect(bytes.length).toBeGreaterThan(20);
+  expect(bytes).toHaveLength(16);
   for (const [i, key] of bytes.entries())
     Object.assign(secrets, { [`key ${i} hex`]: key.toString("hex"), [`key ${i}`]: key.toString("base64") });
   const scanner = openScanner(secrets, join(dir, "patterns"));
@@ -275,7 +368,7 @@ it("[H16] a lost secret key costs what it sealed, and nothing else", TIMEOUT, as
   await start();
   const grant = await login();
   expect(await values(grant)).toEqual([]);
-  expect(((await as(grant, "/v1/tasks")).body as { items: unknown[] }).items).toHaveLength(2);
+  expect(((await as(grant, "/v1/tasks")).body as { items: unknown[] }).items).toHaveLength(3);
   expect((await listKeys()).map(({ state }) => state)).toEqual(Array(4).fill("active"));
 });
 

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openMirrors } from "../../src/git/mirrors.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
 import { openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
+import { secretForms } from "../../src/core/lib/json/redaction.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import type { GitAuth } from "../../src/core/ports/repositories.ts";
 
@@ -74,6 +75,19 @@ describe.runIf(process.platform === "linux")("[S1] the credential", () => {
     expect(output).toContain("*** *** ***");
     expect(output).toContain("error: 403");
     for (const form of echo) expect(output).not.toContain(form);
+  });
+
+  it("[S1] is redacted in other encodings, and before the output is cut", async () => {
+    const call = (text: string): Promise<string> => {
+      server.refuse("app", { status: 403, text });
+      return getOutput(git({ cwd: dir, auth: AUTH, args: ["ls-remote", "--", url] }));
+    };
+    const encoded = [Buffer.from(`proxy: ${TOKEN}`).toString("base64"), Buffer.from(TOKEN).toString("hex")];
+    const output = await call(`${encoded.join(" ")} |end`);
+    for (const form of secretForms(TOKEN)) expect(output).not.toContain(form);
+    const rest = output.split("|end")[1]?.length ?? 0;
+    // The kept end of the output begins in the middle of the token.
+    expect(await call(TOKEN + "y".repeat(16_384 - rest - 10))).not.toContain(TOKEN.slice(-9));
   });
 
   it("is not in the askpass helper, which only its owner can read", () => {

@@ -14,7 +14,8 @@ import { findSecretKey, readKeyFacts } from "../secrets.ts";
 import type { Finding } from "./finding.ts";
 
 /** Files that only the owner may read, with the rule's word. */
-const PRIVATE = /^(?:secret\.key(?:\.next)?|operator\.token|server\.json|slipway\.(?:db|lock)(?:-wal|-shm)?)$/;
+const PRIVATE =
+  /^(?:secret\.key(?:\.next)?|operator\.token|vapid\.json|server\.json|slipway\.(?:db|lock)(?:-wal|-shm)?)$/;
 /** While a coordinator runs, a git of it holds a lock for less than this, ms. */
 const LOCK_MS = 30 * 60_000;
 

@@ -8,6 +8,7 @@
 import type { z } from "zod";
 import { TaskFailure } from "../../core/failure.ts";
 import { errorMessage } from "../../core/error.ts";
+import { redactCredential } from "../../core/lib/json/redaction.ts";
 import { parseRetryAfter } from "../../core/lib/retry-after.ts";
 import type { GitAuth } from "../../core/ports/repositories.ts";
 import type { ForgeAddress } from "./forge-address.ts";
@@ -92,9 +93,10 @@ export class ForgeApi {
       )
       .catch((error: unknown) => {
         signal.throwIfAborted();
-        throw this.#unreachable(redact(errorMessage(error), auth), error);
+        throw this.#unreachable(redactCredential(errorMessage(error), auth), error);
       });
-    if (reply.status < 200 || reply.status > 299) throw this.#classify(reply, quote(redact(reply.text, auth)));
+    if (reply.status < 200 || reply.status > 299)
+      throw this.#classify(reply, quote(redactCredential(reply.text, auth)));
     const result = schema.safeParse(parseJson(reply.text));
     if (result.success) return result.data;
     throw this.#unreachable(`Its answer (${reply.status}) is not the one of ${this.#options.name}'s API.`);
@@ -176,8 +178,4 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-function redact(text: string, { token }: GitAuth): string {
-  return token === "" ? text : text.replaceAll(token, "***");
 }

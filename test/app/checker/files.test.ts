@@ -54,7 +54,7 @@ async function unpack(repository: string): Promise<void> {
 
 it("[M7] private files that others can read are found and closed", async () => {
   const dir = healthy.copy();
-  for (const name of ["secret.key", "operator.token", "slipway.db", "slipway.lock"]) {
+  for (const name of ["secret.key", "operator.token", "vapid.json", "slipway.db", "slipway.lock"]) {
     chmodSync(join(dir, name), 0o644);
     const refused =
       name === "secret.key" ? [expect.stringMatching(/^secret key: Other users can read .*chmod 600/)] : [];

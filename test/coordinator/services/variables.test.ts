@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { createEgressService } from "../../../src/coordinator/services/egress.ts";
 import { AttemptVariables } from "../../../src/coordinator/services/worker/variables.ts";
 import { createWorkerService } from "../../../src/coordinator/services/worker.ts";
+import { secretForms } from "../../../src/core/lib/json/redaction.ts";
 import type { Variable } from "../../../src/core/protocol/repositories.ts";
 import { openHarness, quiet, REPO, type Harness } from "../../support/coordinator/harness.ts";
 
@@ -87,6 +88,26 @@ it("[S11] events, transcripts and streams lose the values, also of a secret that
   expect(said.filter((one) => one.includes("a [secret] b"))).toHaveLength(3);
   expect(said.join("\n")).not.toMatch(/9fK2mQz7|X4vB8nRt/);
   expect(said.join("\n")).not.toContain(Buffer.from(AGENT).toString("base64").slice(4, -4));
+});
+
+it("[S1] the token of the git host, which a worker never gets, is removed when the host repeats it", async () => {
+  const token = "host-Token-7Rw2kQx9";
+  const { sandbox } = harness;
+  const authFor = async () => ({ username: "x-access-token", token });
+  variables = new AttemptVariables({ ...harness.coordinator, sandbox, authFor });
+  await ready();
+  const basic = Buffer.from(`x-access-token:${token}`).toString("base64");
+  const text = `The host answers: Authorization: Basic ${basic}, ${token}.`;
+  const data = { id: "m1", role: "assistant", content: [{ type: "text", text }] };
+  const event = { seq: 2, at: new Date(0).toISOString(), type: "message" as const, data };
+  const shown: string[] = [];
+  harness.bus.onDelta(({ text }) => void shown.push(text));
+  const deltas = ["It is host-Tok", "en-7Rw2kQx9, and more"].map((text) => ({ messageId: "m1", text }));
+  await worker().accept(id, { attempt: 1, events: [event], deltas }, 1);
+  const told = (await harness.store.events(id, 0, 100)).items.map((row) => JSON.stringify(row)).join("\n");
+  expect(told).toMatch(/The host answers: Authorization: Basic .*\[secret\].*, \[secret\]\./);
+  for (const form of secretForms(token)) expect(told).not.toContain(form);
+  expect(shown.join("")).toBe("It is [secret], and more");
 });
 
 it("[S11] a secret in the name of a refused host is not in the notice", async () => {

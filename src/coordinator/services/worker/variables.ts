@@ -13,11 +13,14 @@ import type { Sandbox } from "../../../core/ports/sandbox.ts";
 import { isSettledState, sandboxName, type Task } from "../../../core/task.ts";
 import type { Variable } from "../../../core/protocol/repositories.ts";
 import type { KnownSecret } from "../../../core/values/push-guard.ts";
+import type { GetAuth } from "../../effects/upstream.ts";
 import type { TaskLog } from "../../task-log.ts";
 
 export interface VariablesDeps {
   /** The person's variables of the repository, opened; absent = there are none. */
   readonly variablesFor?: ((userId: string, repo: string) => Promise<readonly Variable[]>) | undefined;
+  /** The person's credential for the repository. No worker gets it, but its host may repeat it. */
+  readonly authFor?: GetAuth | undefined;
 }
 
 interface AttemptVariablesDeps extends VariablesDeps {
@@ -32,10 +35,20 @@ const STREAMS = 100;
 interface Known {
   /** By value: the name. Secrets that were stored when somebody looked. */
   readonly secrets: Map<string, string>;
+  /** Tokens of the git host that were in use then. */
+  readonly tokens: Set<string>;
   redactor: Redactor;
   /** By message; with the redactor that they were made of. */
   streams: Map<string, StreamRedactor>;
 }
+
+const newKnown = (): Known => ({
+  secrets: new Map(),
+  tokens: new Set(),
+  redactor: new Redactor([]),
+  streams: new Map(),
+});
+const hasSecrets = ({ secrets, tokens }: Known): boolean => secrets.size + tokens.size > 0;
 
 export class AttemptVariables {
   readonly #deps: AttemptVariablesDeps;
@@ -62,8 +75,8 @@ export class AttemptVariables {
 
   /** Null = there is nothing to remove. */
   async redactor(task: Pick<Task, "id" | "userId" | "spec">): Promise<Redactor | null> {
-    const { secrets, redactor } = await this.#remember(task);
-    return secrets.size === 0 ? null : redactor;
+    const known = await this.#remember(task);
+    return hasSecrets(known) ? known.redactor : null;
   }
 
   async secrets(task: Pick<Task, "id" | "userId" | "spec">): Promise<KnownSecret[]> {
@@ -78,7 +91,7 @@ export class AttemptVariables {
   /** Text of a message that is being written; a secret may be split over two pieces. */
   redactDelta(taskId: string, messageId: string, text: string): string {
     const known = this.#known.get(taskId);
-    if (known === undefined || known.secrets.size === 0) return text;
+    if (known === undefined || !hasSecrets(known)) return text;
     const stream = known.streams.get(messageId) ?? known.redactor.stream();
     known.streams.delete(messageId);
     known.streams.set(messageId, stream);
@@ -97,16 +110,20 @@ export class AttemptVariables {
   }
 
   async #remember({ id, userId, spec }: Pick<Task, "id" | "userId" | "spec">): Promise<Known> {
-    return this.#add(id, (await this.#deps.variablesFor?.(userId, spec.repo)) ?? []);
+    // One that cannot be opened is not in use either: the push says so.
+    const auth = await this.#deps.authFor?.(userId, spec.repo).catch(() => null);
+    return this.#add(id, (await this.#deps.variablesFor?.(userId, spec.repo)) ?? [], auth?.token);
   }
 
-  #add(taskId: string, stored: readonly Variable[]): Known {
-    const known = this.#known.get(taskId) ?? { secrets: new Map(), redactor: new Redactor([]), streams: new Map() };
+  #add(taskId: string, stored: readonly Variable[], token = ""): Known {
+    const known = this.#known.get(taskId) ?? newKnown();
     this.#known.set(taskId, known);
     const fresh = stored.filter(({ secret, value }) => secret && !known.secrets.has(value));
-    if (fresh.length === 0) return known;
+    const isNewToken = token !== "" && !known.tokens.has(token);
+    if (fresh.length === 0 && !isNewToken) return known;
     for (const { name, value } of fresh) known.secrets.set(value, name);
-    known.redactor = new Redactor([...known.secrets.keys()]);
+    if (isNewToken) known.tokens.add(token);
+    known.redactor = new Redactor([...known.secrets.keys(), ...known.tokens]);
     known.streams = new Map();
     return known;
   }

@@ -6,6 +6,7 @@
 
 /** Never longer than what it replaces. */
 const MARK = "[secret]";
+const SHORT_MARK = "***";
 /** A shorter form stands in too many places. */
 const SHORTEST = 8;
 /** Lines of a longer value, such as a key: a program may indent them. */
@@ -46,6 +47,19 @@ function base64Forms(bytes: Buffer): string[] {
     return text.slice(before === 0 ? 0 : before + 1, after === 0 ? undefined : -1);
   });
 }
+
+/**
+ * Removes a credential from what a program or a host says. The whole text: half of a secret is not
+ * recognised. A token that is shorter than other secrets may be is removed too.
+ */
+export function redactCredential(text: string, { username, token }: { username: string; token: string }): string {
+  if (token === "") return text;
+  const short = [token, encodeURIComponent(token), toBase64(token), toBase64(`${username}:${token}`)];
+  const forms = [...new Set([...short, ...secretForms(token)])].toSorted((a, b) => b.length - a.length);
+  return forms.reduce((clean, form) => clean.replaceAll(form, SHORT_MARK), text);
+}
+
+const toBase64 = (text: string): string => Buffer.from(text).toString("base64");
 
 export class Redactor {
   readonly #forms: readonly string[];

@@ -1,5 +1,6 @@
-/** Small files that are written as a whole. */
+/** Small files that are written as a whole, and private ones. */
 import { chmodSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { SlipwayError } from "../../error.ts";
 
 /**
  * Writes the file by rename, unless it has this content and mode. A write that fails, on a full
@@ -30,4 +31,13 @@ export function readIfExists(path: string): string | null {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
     throw error;
   }
+}
+
+/** Bits of the mode that a private file must not have: it is its owner's alone. */
+const OTHERS = 0o077;
+
+/** @throws SlipwayError `config_invalid` when other users can read the file. It must exist. */
+export function assertPrivate(path: string): void {
+  if (process.platform !== "win32" && (statSync(path).mode & OTHERS) !== 0)
+    throw new SlipwayError("config_invalid", `Other users can read ${path}. Run: chmod 600 ${path}`);
 }

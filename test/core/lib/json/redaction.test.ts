@@ -1,6 +1,7 @@
 /** Secrets are removed from text in the ways in which programs write them down. */
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Redactor, secretForms } from "../../../../src/core/lib/json/redaction.ts";
+import { Redactor, redactCredential, secretForms } from "../../../../src/core/lib/json/redaction.ts";
 
 const VALUE = 'p@ss wörd/+"9fK2mQz7';
 const redactor = new Redactor([VALUE]);
@@ -51,5 +52,59 @@ describe("[S11] a secret is removed", () => {
       for (let at = 0; at < text.length; at += size) out += stream.push(text.slice(at, at + size));
       expect(out + stream.end(), `pieces of ${size}`).toBe(expected);
     }
+  });
+});
+
+/** A secret without the characters of the mark, between other texts, in one of its forms. */
+const secret = fc.stringMatching(/^[A-Za-z0-9+/=_ ö"%-]{10,40}$/).filter((text) => text.trim().length >= 10);
+const inText = fc.tuple(
+  fc.string({ unit: "grapheme", maxLength: 40 }),
+  fc.string({ unit: "grapheme", maxLength: 40 }),
+  fc.integer({ min: 0, max: 2 }),
+  fc.nat(),
+);
+const write = (value: string, [before, after, offset, nth]: readonly [string, string, number, number]): string => {
+  const around = Buffer.from(`${"x".repeat(offset)}${value}y`);
+  const forms = [
+    value,
+    encodeURIComponent(value),
+    around.toString("base64"),
+    around.toString("base64url"),
+    around.toString("hex"),
+    JSON.stringify(value),
+    new URLSearchParams({ value }).toString(),
+  ];
+  return before + (forms[nth % forms.length] ?? value) + after;
+};
+const leaks = (text: string, value: string): string[] => secretForms(value).filter((form) => text.includes(form));
+
+describe("[S11] whatever the secret, the text around it and the encoding", () => {
+  it("no form of it is left, also when the text arrives in pieces", () => {
+    const property = fc.property(secret, inText, fc.array(fc.nat(200)), (value, place, cuts) => {
+      const text = write(value, place);
+      const known = new Redactor([value]);
+      expect(leaks(text, value)).not.toEqual([]);
+      expect(leaks(known.redact(text), value)).toEqual([]);
+      const stream = known.stream();
+      const ends = [...cuts.filter((at) => at < text.length).toSorted((a, b) => a - b), text.length];
+      const pieces = ends.map((end, i) => stream.push(text.slice(ends[i - 1] ?? 0, end)));
+      expect(leaks(pieces.join("") + stream.end(), value)).toEqual([]);
+    });
+    fc.assert(property, { numRuns: 300, seed: 7 });
+  });
+
+  it("a credential is removed too, a short one included, with the name before it", () => {
+    const token = fc.oneof(secret, fc.stringMatching(/^[A-Za-z0-9]{4,7}$/));
+    fc.assert(
+      fc.property(token, fc.stringMatching(/^[a-z]{0,5}$/), (value, username) => {
+        const basic = Buffer.from(`${username}:${value}`).toString("base64");
+        const redacted = redactCredential(`< ${value} ${encodeURIComponent(value)} ${basic} >`, {
+          username,
+          token: value,
+        });
+        expect(redacted).toBe("< *** *** *** >");
+      }),
+      { numRuns: 300, seed: 7 },
+    );
   });
 });
