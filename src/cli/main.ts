@@ -21,7 +21,7 @@ import { auditCommand } from "./commands/people/audit.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/people/accounts.ts";
 import { keyCommands } from "./commands/people/keys.ts";
 import { logsCommand } from "./commands/logs.ts";
-import { sessionCommands } from "./commands/people/people.ts";
+import { exportCommand, sessionCommands } from "./commands/people/people.ts";
 import { usageCommand } from "./commands/people/usage.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
@@ -59,6 +59,7 @@ function programFor(io: Io): Command {
     loginCommands,
     contextCommands,
     sessionCommands,
+    exportCommand,
     credentialCommands,
     tokenCommands,
     variableCommands,

@@ -80,6 +80,11 @@ export class PeopleClient {
     return this.#send("DELETE", "/v1/me", undefined, options, tasks === null ? {} : { tasks });
   }
 
+  /** All that the caller has, as one gzipped tar archive; nothing of it is unpacked. */
+  exportMe({ signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return this.#transport.stream({ method: "GET", path: "/v1/me/export", signal });
+  }
+
   /** Begins a log-in that a person approves in a browser: show them the code and the address. */
   startDevice({ signal }: CallOptions = {}): Promise<DeviceStart> {
     return this.#transport.json({ method: "POST", path: "/v1/device/start", authenticated: false, signal });
@@ -143,6 +148,11 @@ export class PeopleClient {
    */
   delete(userId: string, tasks: "cancel" | null, options: KeyedCallOptions = {}): Promise<void> {
     return this.#send("DELETE", user(userId), undefined, options, tasks === null ? {} : { tasks });
+  }
+
+  /** All that a person has, as one gzipped tar archive. */
+  export(userId: string, { signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return this.#transport.stream({ method: "GET", path: `${user(userId)}/export`, signal });
   }
 
   enable(userId: string, options: KeyedCallOptions = {}): Promise<Account> {

@@ -1,5 +1,6 @@
 /** Commands about people against a real server: what an admin and a person do without a browser. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -66,6 +67,10 @@ it("[H7] an invitation, a log-in, sessions, a new password, a role, and the end 
   expect(reset.out).toMatch(/^http:\/\/\S+\/join#lnk_[\w-]{43}\n$/);
   expect((await admin("users", "reset", "nobody@example.com")).err).toContain("There is no person");
 
+  const out = join(dir, "ann.tar.gz");
+  expect((await admin("export", "--user", "ann@example.com", "--out", out)).out).toContain("Written to");
+  expect(gunzipSync(readFileSync(out)).includes("ann@example.com")).toBe(true);
+  expect((await admin("export", "--user", "ann@example.com", "--out", out)).err).toContain("EEXIST");
   expect((await admin("users", "delete", "ann@example.com")).err).toContain("Add --yes: this is no terminal.");
   expect((await admin("users", "delete", "ann@example.com", "--yes")).out).toContain("Deleted.");
   expect((await admin("users", "list")).out).not.toContain("ann@example.com");

@@ -11,6 +11,7 @@ import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
 import { linkRoutes, peopleRoutes } from "./people/people.ts";
+import { exportRoutes } from "./people/export.ts";
 import { usageRoutes } from "./people/usage.ts";
 import { providerRoutes } from "./people/providers.ts";
 import { notificationRoutes } from "./notifications.ts";
@@ -32,6 +33,7 @@ const own: readonly Route[] = [
   ...userRoutes,
   ...peopleRoutes,
   ...linkRoutes,
+  ...exportRoutes,
   ...usageRoutes,
   ...auditRoutes,
   ...keyRoutes,

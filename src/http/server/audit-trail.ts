@@ -64,6 +64,8 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   disableUser: always("tasks"),
   deleteUser: always("tasks"),
   deleteMe: always("tasks"),
+  exportUser: always(),
+  exportMe: always(),
   enableUser: always(),
   endUserSessions: always(),
   createPasswordLink: always(),

@@ -1,8 +1,12 @@
 /** Commands about people: invitations, roles, passwords, sessions. */
+import { createWriteStream } from "node:fs";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { Option, type Command } from "commander";
 import type { SlipwayClient } from "../../../client/client.ts";
 import { SlipwayProblem } from "../../../client/problem.ts";
 import type { Account, MadeLink } from "../../../client/types.ts";
+import { errorMessage } from "../../../core/error.ts";
 import type { Role } from "../../../core/ports/accounts.ts";
 import { ROLES } from "../../../core/roles.ts";
 import { CliExit, EXIT } from "../../exit.ts";
@@ -15,6 +19,7 @@ import {
   print,
   printJson,
   readSecret,
+  untilInterrupted,
   type Io,
   type ReadOptions,
 } from "../../io.ts";
@@ -118,6 +123,30 @@ export function peopleCommands(group: Command, io: Io): void {
       const server = openClient(io, options);
       await server.people.endUserSessions((await findUser(server, which)).id);
       print(io, "Ended.");
+    });
+}
+
+type ExportOptions = ServerOptions & { readonly out: string; readonly user?: string };
+
+export function exportCommand(program: Command, io: Io): void {
+  client(program.command("export"))
+    .description("Download all that you have: one archive with your tasks, files and settings, without secrets")
+    .requiredOption("--out <file>", "write to this file (- for standard output); an existing file is not overwritten")
+    .option("--user <person>", "for admins: all that this person has, by e-mail or id")
+    .action(async (options: ExportOptions) => {
+      const server = openClient(io, options);
+      await untilInterrupted(async (signal) => {
+        const content =
+          options.user === undefined
+            ? await server.people.exportMe({ signal })
+            : await server.people.export((await findUser(server, options.user)).id, { signal });
+        const target = options.out === "-" ? io.out : createWriteStream(options.out, { flags: "wx", mode: 0o600 });
+        await pipeline(Readable.from(content), target, { signal, end: options.out !== "-" }).catch((error: unknown) => {
+          if (signal.aborted) throw error;
+          throw new CliExit(EXIT.failed, `The export is not complete: ${errorMessage(error)}.`);
+        });
+        if (options.out !== "-") print(io, `Written to ${options.out}.`);
+      });
     });
 }
 
