@@ -21,6 +21,22 @@ const PASTE_PICTURE = `new Promise((resolve) => {
   });
 })`;
 
+/** What moved without an act of the person; the digits of a counter, at 0.0001, do not count. */
+const WATCH_SHIFTS = `globalThis.shifts = [];
+  new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput, sources } of list.getEntries())
+      if (!hadRecentInput && value >= 0.0005)
+        shifts.push(...sources.map(({ node }) => \`\${value} \${(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 90)}\`));
+  }).observe({ type: "layout-shift" });`;
+
+/** A turn of everything that a task shows, whose second tool runs long enough to show its output. */
+const TURN = [
+  { bash: "seq 20" },
+  { bash: "echo almost; sleep 1.3; echo there" },
+  { read: "src/voucher.ts" },
+  { say: "A paragraph of **several** lines. ".repeat(8) },
+];
+
 const canShow = (address: string): string => `new Promise((resolve) => {
   const image = new Image();
   image.onload = () => resolve(true);
@@ -229,6 +245,28 @@ describeWithBrowser("screens of the web app", () => {
     await page.getByRole("status").filter({ hasText: "Approved." }).waitFor();
     const poll = { deviceCode: started["deviceCode"] };
     expect((await rig.server().call("POST", "/v1/device/poll", poll)).body).toMatchObject({ state: "done" });
+  });
+
+  it.each([
+    ["done", { finish: { title: "t", summary: "It came to its end." } }],
+    ["failed", { fail: { code: "agent_error", message: "It came to its end." } }],
+  ])("[P10] nothing on the screen moves while a task emits, nor when it is %s", async (state, end) => {
+    const steps = Array.from({ length: 12 }, (_, i) => (i % 2 ? { say: `Step ${i}.` } : { bash: "seq 20" }));
+    const todo = { todo: [{ text: "Look", status: "in_progress" }] };
+    const script = [{ say: "Begins." }, { bash: "sleep 2" }, ...steps, todo, ...TURN, { usage: { usd: 0.4 } }, ...TURN];
+    const id = await rig.submit("Is watched", [...script, end], { maxAttempts: 1 });
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByText("Begins.", { exact: true }).waitFor();
+    await page.getByText("sleep 2").first().waitFor();
+    await page.evaluate(WATCH_SHIFTS);
+    await page.getByLabel("Connection: complete").waitFor();
+    await page.getByText("It came to its end.").waitFor({ state: "attached" });
+    expect(await taskState(page).textContent()).toBe(state);
+    expect(await page.evaluate("shifts")).toEqual([]);
+    // Work that was watched is not folded.
+    await page.getByText("sleep 2").first().waitFor();
   });
 
   it("a review is offered for the built-in agent alone, and the task that was asked for it has one", async () => {

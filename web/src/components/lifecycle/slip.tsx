@@ -61,12 +61,7 @@ export function Slip({ appearance, phrase, detail, spans, now }: SlipProps) {
   return (
     <div className={`slip-wrap st-${appearance}${SETTLED.has(appearance) ? "" : " live"}`}>
       <figure className="slip" aria-label={`Lifecycle: ${phrase}`}>
-        <svg
-          className="slip-art"
-          viewBox={isAshore ? "0 -6 358 174" : "0 -6 358 146"}
-          aria-hidden="true"
-          focusable="false"
-        >
+        <svg className="slip-art" viewBox="0 -6 358 146" aria-hidden="true" focusable="false">
           <path className="water" d="M312 83q4-3 8 0t8 0 8 0 8 0 8 0M322 89q4-3 8 0t8 0 8 0" />
           <Sidings appearance={appearance} furthest={furthest} been={been} />
           <path className="way" d="M22 42L336 68.7" />
@@ -275,17 +270,15 @@ function Names({
         <g key={name}>
           <text
             className={`slip-name${name === appearance ? ` now st-${appearance}` : ""}`}
-            x={x}
-            y={name === appearance ? 146 : 134}
-            textAnchor="middle"
+            x={name === appearance && name === "cancelling" ? x + 32 : x}
+            y={name === appearance ? 139 : 134}
+            textAnchor={name === appearance && name === "cancelling" ? "end" : "middle"}
           >
             {name}
+            {name === appearance && !SETTLED.has(appearance) && (
+              <tspan className={`slip-time now st-${appearance}`}> {detail}</tspan>
+            )}
           </text>
-          {name === appearance && detail !== "" && (
-            <text className={`slip-time now st-${appearance}`} x={x} y="160" textAnchor="middle">
-              {detail}
-            </text>
-          )}
         </g>
       ))}
     </>

@@ -40,7 +40,7 @@ export const BlockView = memo(function BlockView({ block }: { block: Block }) {
         </p>
       );
     case "tool":
-      return <ToolRow block={block} />;
+      return <ToolRow block={block} isLast />;
     case "thought":
       return null;
     default:
@@ -171,17 +171,29 @@ function describeInput(input: Readonly<Record<string, unknown>>): string {
   return String(main ?? Object.values(input).find((value) => typeof value === "string") ?? "");
 }
 
-/** Lines of the output of a running tool that are shown without a tap. */
-const LIVE_LINES = 3;
+/** Lines of the output of a tool that are shown without a tap, once it runs for a while. */
+const TAIL_LINES = 3;
+const TAIL_AFTER_MS = 1_000;
+
+/**
+ * Whether the end of the output stands below the row. It begins only while nothing is below the
+ * row, has one height, and stays when the tool ended: rows below keep their place.
+ */
+function useTail(block: Kind<"tool">, isLast: boolean, now: number): boolean {
+  const [isShown, setShown] = useState(false);
+  const begins = isLast && block.result === null && block.live.trim() !== "" && now - block.at >= TAIL_AFTER_MS;
+  if (begins && !isShown) setShown(true);
+  return isShown;
+}
 
 /** One line that opens to the input and the output. Its content is made when it is opened. */
-export const ToolRow = memo(function ToolRow({ block }: { block: Kind<"tool"> }) {
+export const ToolRow = memo(function ToolRow({ block, isLast }: { block: Kind<"tool">; isLast: boolean }) {
   const [isOpen, setOpen] = useState(false);
   const isRunning = block.result === null;
   const now = useNow(isRunning);
   const { result } = block;
   const ended = result === null || result === "lost" ? null : result;
-  const live = isRunning && !isOpen ? block.live.trimEnd().split("\n").slice(-LIVE_LINES).join("\n") : "";
+  const isTailed = useTail(block, isLast, now) && !isOpen;
   const isBad = ended !== null && ended.exitCode !== null && ended.exitCode !== 0;
   return (
     <>
@@ -197,9 +209,9 @@ export const ToolRow = memo(function ToolRow({ block }: { block: Kind<"tool"> })
         </summary>
         {isOpen && <ToolDetail block={block} />}
       </details>
-      {live !== "" && (
-        <pre className="out" aria-live="off" aria-label={`The last output of ${block.name}`}>
-          <Ansi text={live} />
+      {isTailed && (
+        <pre className="out tail" aria-live="off" aria-label={`The last output of ${block.name}`}>
+          <Ansi text={block.live.trimEnd().split("\n").slice(-TAIL_LINES).join("\n")} />
         </pre>
       )}
     </>

@@ -149,14 +149,18 @@ function ModeOption({
 function TodoBar({ todo }: { todo: readonly Todo[] }) {
   const { task } = useTaskView();
   const [isOpen, setOpen] = useState(false);
+  // While the task may still emit it has its place, so that the composer keeps its own.
+  const [wasLive] = useState(!isSettled(task));
   const { usage, budget } = task;
-  if (todo.length === 0 && usage.usd === 0) return null;
+  if (!wasLive && task.todo === null && usage.usd === 0) return null;
   const completed = todo.filter((item) => item.status === "completed").length;
   const current = isSettled(task) ? undefined : todo.find((item) => item.status === "in_progress");
   return (
     <>
       <button className="todo" type="button" onClick={() => setOpen(true)}>
-        {todo.length > 0 && (
+        {todo.length === 0 ? (
+          <span className="now muted">Cost</span>
+        ) : (
           <>
             <span className="sr">To do: </span>
             <span className="ticks" aria-hidden="true">
@@ -170,10 +174,10 @@ function TodoBar({ todo }: { todo: readonly Todo[] }) {
             <span className="num">
               {completed} of {todo.length}
             </span>
+            <span className="now">{current?.text ?? ""}</span>
           </>
         )}
-        <span className="now">{current?.text ?? ""}</span>
-        {usage.usd > 0 && <span className="num">{formatUsd(usage.usd)}</span>}
+        <span className="num">{formatUsd(usage.usd)}</span>
         <Icon name="chev-d" small />
       </button>
       <Sheet

@@ -7,6 +7,7 @@ import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { isWorthAsking } from "../../lib/device/push-support.ts";
 import { toSections, type Block, type Section } from "../../lib/log/conversation.ts";
+import type { LogView } from "../../lib/log/event-log.ts";
 import { formatClock, formatDuration, pluralize } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
@@ -32,11 +33,13 @@ export function ConversationView() {
 
 function Talk() {
   const { task, log } = useTaskView();
-  const { blocks } = log.conversation;
-  const sections = useMemo(() => toSections(blocks), [blocks]);
+  const items = useItems(log);
   const list = useRef<WindowVirtualizerHandle>(null);
   const person = usePerson();
   const ended = isSettled(task);
+  const isEndShown = useAfterLog(ended ? "end" : null);
+  const isQuestionShown = useAfterLog(task.question?.id ?? null);
+  const isUnfolded = useUnfolded(items.at(-1)?.key ?? null, log.connection === "connecting" || ended);
   // The result of a task that ends while it is watched comes last: nothing on the screen moves.
   const [isOverAtOpen] = useState(ended);
   const [isOffered] = useState(isWorthAsking);
@@ -57,28 +60,30 @@ function Talk() {
           <p className="read prompt">{task.prompt}</p>
           <AttachedList attachments={task.attachments ?? []} />
         </article>
-        <WindowVirtualizer ref={list} bufferSize={800} data={sections}>
-          {(section, i) => (
-            <div key={section.key} className="talk-item">
-              <SectionView section={section} isLast={i === sections.length - 1 && !ended} />
-            </div>
-          )}
-        </WindowVirtualizer>
-        {log.streaming !== null && (
-          <div className="read" aria-live="off">
-            <Markdown text={log.streaming.text} />
-            <span className="caret" />
-          </div>
-        )}
-        {ended && !isOverAtOpen && <ResultCards />}
         {isOffered && (
           <Suspense>
             <PushOffer />
           </Suspense>
         )}
+        <WindowVirtualizer ref={list} bufferSize={800} data={items}>
+          {(item, i) => (
+            <div key={item.key} className="talk-item">
+              {item.kind === "writing" ? (
+                <Writing text={item.text} />
+              ) : (
+                <SectionView
+                  section={item}
+                  isLast={i === items.length - 1 && !ended}
+                  isUnfolded={isUnfolded(item.key)}
+                />
+              )}
+            </div>
+          )}
+        </WindowVirtualizer>
+        {isEndShown && !isOverAtOpen && <ResultCards />}
         <OutboxCard taskId={task.id} />
         {task.state === "cancelling" && <StopCard />}
-        {task.question !== null && (
+        {task.question !== null && isQuestionShown && (
           <Suspense>
             <AskCard key={task.question.id} task={task} question={task.question} />
           </Suspense>
@@ -87,6 +92,52 @@ function Talk() {
       </section>
       {mayDirect(task, person) ? <Composer /> : <NotYours task={task} />}
     </>
+  );
+}
+
+/** What the list shows: the sections, and last the text that is being written. */
+type Item = Section | { readonly kind: "writing"; readonly key: string; readonly text: string };
+
+function useItems({ conversation, streaming }: LogView): readonly Item[] {
+  const sections = useMemo(() => toSections(conversation.blocks), [conversation.blocks]);
+  if (streaming === null) return sections;
+  return [...sections, { kind: "writing", key: `writing ${streaming.id}`, text: streaming.text }];
+}
+
+/**
+ * Work that was watched stays unfolded until the screen is left: what is read does not go away.
+ *
+ * @param last the key of the last item. @param isPast while a log comes in, and after its end.
+ */
+function useUnfolded(last: string | null, isPast: boolean): (key: string) => boolean {
+  const watched = useRef(new Set<string>());
+  useEffect(() => {
+    if (last !== null && !isPast) watched.current.add(last);
+  }, [last, isPast]);
+  return (key) => watched.current.has(key);
+}
+
+/**
+ * Whether what stands after the conversation can be shown: the task may be read before the last
+ * events of its log come in, which would push it down. Once shown it stays, and without a
+ * connection nothing is waited for.
+ *
+ * @param what names it; null = there is nothing.
+ */
+function useAfterLog(what: string | null): boolean {
+  const { task, log } = useTaskView();
+  const [shown, setShown] = useState<string | null>(null);
+  const comesIn = log.seq < task.seq && log.connection !== "lost" && log.problem === null;
+  if (what !== null && what !== shown && !comesIn) setShown(what);
+  return what !== null && what === shown;
+}
+
+function Writing({ text }: { text: string }) {
+  return (
+    <div className="read" aria-live="off">
+      <Markdown text={text} />
+      <span className="caret" />
+    </div>
   );
 }
 
@@ -99,10 +150,16 @@ function NotYours({ task }: { task: WireTask }) {
   );
 }
 
-function SectionView({ section, isLast }: { section: Section; isLast: boolean }) {
+interface SectionViewProps {
+  readonly section: Section;
+  readonly isLast: boolean;
+  readonly isUnfolded: boolean;
+}
+
+function SectionView({ section, isLast, isUnfolded }: SectionViewProps) {
   if (section.kind === "block") return <BlockView block={section.block} />;
   const rows = <WorkRows blocks={section.blocks} />;
-  if (isLast) return rows;
+  if (isLast || isUnfolded) return rows;
   const { tools, thoughts } = section;
   const parts = [tools > 0 ? pluralize(tools, "tool") : "", thoughts > 0 ? pluralize(thoughts, "thought") : ""];
   return (
@@ -120,9 +177,9 @@ function SectionView({ section, isLast }: { section: Section; isLast: boolean })
 function WorkRows({ blocks }: { blocks: readonly Block[] }) {
   return (
     <div className="tools">
-      {blocks.map((block) =>
+      {blocks.map((block, i) =>
         block.kind === "tool" ? (
-          <ToolRow key={block.key} block={block} />
+          <ToolRow key={block.key} block={block} isLast={i === blocks.length - 1} />
         ) : (
           <details key={block.key} className="tool">
             <summary>

@@ -162,7 +162,7 @@ function StateSection({ task, log, now }: TaskView) {
         <span role="status" aria-label="Task state">
           <StatePill appearance={appearance} word={task.state} />
         </span>
-        <span className="detail">{describeDetail(task, forecast)}</span>
+        <span className="detail">{describeDetail(task, forecast, elapsed)}</span>
         {!isSettled(task) && <StopButton task={task} />}
       </div>
       {isConversation && (
@@ -192,9 +192,9 @@ function StateSection({ task, log, now }: TaskView) {
 }
 
 /** What the slip does not say: the attempt, the reason of a wait, or whose move it is. */
-function describeDetail(task: WireTask, forecast: string): string {
+function describeDetail(task: WireTask, forecast: string, elapsed: string): string {
   const appearance = getAppearance(task);
-  if (isSettled(task)) return "";
+  if (isSettled(task)) return appearance === "done" ? "" : `at ${elapsed}`;
   if (appearance === "awaiting" || appearance === "parked") return "waits for an answer";
   if (appearance === "queued" || appearance === "retrying")
     return [describeStep(task).rest, forecast].filter(Boolean).join(", ");
