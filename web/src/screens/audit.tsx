@@ -1,11 +1,11 @@
 /** The audit log, for admins: who did what, from where, on what, with which outcome. */
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import type { AuditRecord } from "../../../src/client/types.ts";
 import { Bar } from "../components/bar.tsx";
 import { SelectField } from "../components/forms/fields.tsx";
 import { Icon } from "../components/icon.tsx";
+import { PageHead } from "../components/page-head.tsx";
 import { client, problemText } from "../lib/client.ts";
 import { formatDay, formatSecond, pluralize } from "../lib/format.ts";
 
@@ -55,12 +55,7 @@ export function Audit() {
     <div className="app has-side">
       <Bar />
       <main className="page" id="main">
-        <header className="top sub">
-          <Link className="iconbtn" to="/console" aria-label="Back">
-            <Icon name="chev-l" />
-          </Link>
-          <h1>Audit log</h1>
-        </header>
+        <PageHead title="Audit log" back="/console" />
         <div className="stack">
           <div className="pair">
             <SelectField

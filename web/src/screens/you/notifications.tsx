@@ -1,10 +1,10 @@
 /** Notifications of this device and of the others: what was shown, how fast, and a test. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import type { WireNotification, WirePush, WirePushDevice } from "../../../../src/core/protocol/push.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Icon } from "../../components/icon.tsx";
+import { PageHead } from "../../components/page-head.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { getPushSupport, type PushSupport } from "../../lib/device/push-support.ts";
 import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../lib/device/push.ts";
@@ -61,12 +61,7 @@ export function Notifications() {
     <div className="app has-side">
       <Bar />
       <main className="page" id="main">
-        <header className="top sub">
-          <Link className="iconbtn" to="/you" aria-label="Back">
-            <Icon name="chev-l" />
-          </Link>
-          <h1>Notifications</h1>
-        </header>
+        <PageHead title="Notifications" back="/you" />
         <div className="stack">
           {(problem ?? query.error) !== null && (
             <p className="banner st-failed" role="alert">

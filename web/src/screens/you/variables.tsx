@@ -1,12 +1,12 @@
 /** Variables of repositories: what the commands of the person's tasks find in their environment. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import type { RepositoryVariable, VariablePhase } from "../../../../src/core/protocol/repositories.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Choice, TextField } from "../../components/forms/fields.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
+import { PageHead } from "../../components/page-head.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { formatAge, formatRepo } from "../../lib/format.ts";
@@ -42,12 +42,7 @@ export function Variables() {
     <div className="app has-side">
       <Bar />
       <main className="page" id="main">
-        <header className="top sub">
-          <Link className="iconbtn" to="/you" aria-label="Back">
-            <Icon name="chev-l" />
-          </Link>
-          <h1>Variables</h1>
-        </header>
+        <PageHead title="Variables" back="/you" />
         <div className="stack">
           <p className="note">
             The commands of your tasks in a repository find them in their environment. A secret is not shown again, and
