@@ -180,7 +180,7 @@ describeWithBrowser("screens of the web app", () => {
     const picture = sent.locator("img");
     await expect.poll(() => picture.evaluate((image): unknown => Reflect.get(image, "naturalWidth"))).toBe(3);
     // The worker has it too.
-    const check = page.locator("#main").getByText("cat $SLIPWAY_ATTACHMENTS");
+    const check = page.locator("#main summary").filter({ hasText: "cat $SLIPWAY_ATTACHMENTS" });
     await check.click();
     await page.getByRole("region", { name: "Output of the check" }).getByText("A".repeat(20)).waitFor();
     const address = await picture.getAttribute("src");
