@@ -60,11 +60,6 @@ function Talk() {
           <p className="read prompt">{task.prompt}</p>
           <AttachedList attachments={task.attachments ?? []} />
         </article>
-        {isOffered && (
-          <Suspense>
-            <PushOffer />
-          </Suspense>
-        )}
         <WindowVirtualizer ref={list} bufferSize={800} data={items}>
           {(item, i) => (
             <div key={item.key} className="talk-item">
@@ -81,6 +76,11 @@ function Talk() {
           )}
         </WindowVirtualizer>
         {isEndShown && !isOverAtOpen && <ResultCards />}
+        {isOffered && (
+          <Suspense>
+            <PushOffer />
+          </Suspense>
+        )}
         <OutboxCard taskId={task.id} />
         {task.state === "cancelling" && <StopCard />}
         {task.question !== null && isQuestionShown && (
