@@ -29,7 +29,7 @@ const WATCH_SHIFTS = `globalThis.shifts = [];
         shifts.push(...sources.map(({ node }) => \`\${value} \${(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 90)}\`));
   }).observe({ type: "layout-shift" });`;
 
-/** A turn of everything that a task shows, whose second tool runs long enough to show its output. */
+/** A turn of all that a task shows; its second tool runs long enough to show its output. */
 const TURN = [
   { bash: "seq 20" },
   { bash: "echo almost; sleep 1.3; echo there" },

@@ -38,7 +38,6 @@ function Talk() {
   const person = usePerson();
   const ended = isSettled(task);
   const isEndShown = useAfterLog(ended ? "end" : null);
-  const isQuestionShown = useAfterLog(task.question?.id ?? null);
   const isUnfolded = useUnfolded(items.at(-1)?.key ?? null, log.connection === "connecting" || ended);
   // The result of a task that ends while it is watched comes last: nothing on the screen moves.
   const [isOverAtOpen] = useState(ended);
@@ -83,11 +82,7 @@ function Talk() {
         )}
         <OutboxCard taskId={task.id} />
         {task.state === "cancelling" && <StopCard />}
-        {task.question !== null && isQuestionShown && (
-          <Suspense>
-            <AskCard key={task.question.id} task={task} question={task.question} />
-          </Suspense>
-        )}
+        <Asked />
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
       </section>
       {mayDirect(task, person) ? <Composer /> : <NotYours task={task} />}
@@ -130,6 +125,17 @@ function useAfterLog(what: string | null): boolean {
   const comesIn = log.seq < task.seq && log.connection !== "lost" && log.problem === null;
   if (what !== null && what !== shown && !comesIn) setShown(what);
   return what !== null && what === shown;
+}
+
+function Asked() {
+  const { task } = useTaskView();
+  const isShown = useAfterLog(task.question?.id ?? null);
+  if (task.question === null || !isShown) return null;
+  return (
+    <Suspense>
+      <AskCard key={task.question.id} task={task} question={task.question} />
+    </Suspense>
+  );
 }
 
 function Writing({ text }: { text: string }) {
