@@ -104,13 +104,13 @@ async function crashAndRecover(point: string, script: readonly object[]): Promis
 }
 
 const POINTS = [
-  "store.before:3",
-  "store.inside:3",
-  "store.after:3",
+  "store.before:4",
   "store.inside:4",
-  "store.after:5",
-  "store.inside:6",
-  "store.inside:8",
+  "store.after:4",
+  "store.inside:5",
+  "store.after:6",
+  "store.inside:7",
+  "store.inside:9",
   "record.committed:1",
   "record.committed:2",
   "record.committed:3",
@@ -139,7 +139,7 @@ describe("[D2] killed at a named point, a restart ends in done", () => {
 });
 
 describe("[D2] killed around a failure, a restart ends in the same failure", () => {
-  for (const point of ["timer:1", "store.inside:7"]) {
+  for (const point of ["timer:1", "store.inside:8"]) {
     it(`[D6] [T5] ${point}`, { timeout: 90_000 }, async () => {
       const task = await crashAndRecover(point, FAILS);
       expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
