@@ -122,7 +122,7 @@ async function open(tasks: number): Promise<House> {
     abandonMs: 600_000,
     standing,
     setupEgress: async () => null,
-    variables: new AttemptVariables({ taskLog, sandbox: {} }),
+    variables: new AttemptVariables({ taskLog, store, sandbox: {} }),
     programs: {},
     sandbox: {},
     models: ["claude-opus-5-5"],

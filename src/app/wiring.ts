@@ -14,7 +14,7 @@ import type { KeyRing } from "../auth/keys/key-ring.ts";
 import { credentialContext, type Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
 import { serveGit } from "../broker/git-http.ts";
-import { createModelGateway, type ServeModel } from "../broker/model/gateway.ts";
+import { createModelGateway, type ModelGatewayOptions, type ServeModel } from "../broker/model/gateway.ts";
 import { mergePrices, PRICES, priceTableSchema, type PriceTable } from "../broker/model/price-table.ts";
 import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model/rate-limit.ts";
 import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
@@ -28,7 +28,6 @@ import type { Disposers } from "../core/lib/disposers.ts";
 import type { DescriptorPlan } from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
-import type { ModelBudget } from "../core/ports/broker.ts";
 import type { Forge, GitAuth } from "../core/ports/repositories.ts";
 import type { Bus, Ids, Log } from "../core/ports/runtime.ts";
 import type { Heartbeat } from "../coordinator/working-time.ts";
@@ -114,7 +113,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     emailOf: async (userId) => (await parts.accounts.user(userId))?.email ?? null,
     variablesFor: (userId, repo) => parts.variables.open(userId, repo),
     authFor: (userId, repo) => findGitAuth(parts, userId, readHost(repo, trustedHosts)),
-    broker: ({ worker, model, egress }) =>
+    broker: ({ worker, model, egress, secrets }) =>
       openBroker({
         dir: join(dir, "run"),
         workerApi: worker,
@@ -127,7 +126,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
           log,
         }),
         maxConnections: descriptors.workerConnections,
-        serveModel: serveModel(model),
+        serveModel: serveModel({ budget: model, secrets }),
         repoPath: (taskId) => repos.path(taskId),
         isBaseUnreadable: (taskId, signal) => repos.isBaseUnreadable(taskId, signal),
         secrets: () =>
@@ -164,6 +163,7 @@ function readCoordinatorSettings(config: Config) {
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
     ...(config.gitAuthor === null ? {} : { gitAuthor: config.gitAuthor }),
+    signsCommits: config.signingKeyFile !== null,
     knownModels: Object.keys(prices.models),
     prices: prices.models,
     ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
@@ -185,20 +185,20 @@ function readCoordinatorSettings(config: Config) {
 }
 
 /**
- * The gateway to the model's provider, as a function of the budget that it charges. It returns null
+ * The gateway to the model's provider, as a function of what it asks about tasks. It returns null
  * without a key: then workers have no model.
  */
 function prepareModelGateway(
   { config, log, disposers }: CoordinatorParts,
   rate: ProviderRateLimit,
-): (budget: ModelBudget) => ServeModel | null {
+): (asks: Pick<ModelGatewayOptions, "budget" | "secrets">) => ServeModel | null {
   const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
   const prices = readPrices(config);
   if (apiKey === null) return () => null;
   const agent = new (baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent)({ keepAlive: true });
   disposers.add(() => agent.destroy());
   const rules = { ...DEFAULT_RULES, models, betas: [...DEFAULT_RULES.betas, ...config.modelBetas] };
-  return (budget) => createModelGateway({ baseUrl, apiKey, budget, rules, prices, rate, log, agent });
+  return (asks) => createModelGateway({ ...asks, baseUrl, apiKey, rules, prices, rate, log, agent });
 }
 
 /** @throws SlipwayError config_invalid when the operator's table cannot be used. */

@@ -10,6 +10,7 @@ import { agentsCommand } from "./commands/agents.ts";
 import { demoCommand } from "./demo/demo.ts";
 import { backupCommand, restoreCommand } from "./commands/backup.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { identityCommands } from "./commands/people/identity.ts";
 import { variableCommands } from "./commands/people/variables.ts";
 import { egressCommands } from "./commands/egress.ts";
 import { EXIT, exitCodeFor } from "./exit.ts";
@@ -63,6 +64,7 @@ function programFor(io: Io): Command {
     credentialCommands,
     tokenCommands,
     variableCommands,
+    identityCommands,
     userCommands,
     usageCommand,
     egressCommands,

@@ -56,3 +56,4 @@ export type {
   RepositoryCheck,
 } from "../core/protocol/repositories.ts";
 export type { Attachment } from "../core/values/attachment.ts";
+export type { CommitIdentity } from "../core/values/git-identity.ts";

@@ -1,5 +1,6 @@
 /** The calls about people, their sessions and their log-ins: `client.people`. */
 import type { Role } from "../core/ports/accounts.ts";
+import type { CommitIdentity } from "../core/values/git-identity.ts";
 import { keyed, type Call, type Transport } from "./transport.ts";
 import type {
   Account,
@@ -46,6 +47,21 @@ export class PeopleClient {
   /** Needs a log-in of the last ten minutes. */
   unlink(id: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#send("DELETE", `/v1/me/identities/${encodeURIComponent(id)}`, undefined, options);
+  }
+
+  /** How commits of the caller's tasks name them; null = by the e-mail address of the account. */
+  async commitIdentity({ signal }: CallOptions = {}): Promise<CommitIdentity | null> {
+    const call = { method: "GET", path: "/v1/me/commit-identity", signal } as const;
+    return (await this.#transport.json<{ identity: CommitIdentity | null }>(call)).identity;
+  }
+
+  /** Counts from the next attempt on. */
+  changeCommitIdentity(identity: CommitIdentity, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("POST", "/v1/me/commit-identity", identity, options);
+  }
+
+  deleteCommitIdentity(options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", "/v1/me/commit-identity", undefined, options);
   }
 
   /** What the caller uses of their quotas; for operators what everybody uses. */

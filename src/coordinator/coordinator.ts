@@ -69,7 +69,7 @@ export interface CoordinatorDeps extends FileDeps, VariablesDeps, SpaceDeps {
 }
 
 type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
-type AgentPrices = Pick<ServerOptions, "prices" | "threadUsd" | "tasksExpireDays">;
+type AgentPrices = Pick<ServerOptions, "prices" | "signsCommits" | "threadUsd" | "tasksExpireDays">;
 type Bounds = EgressSettings & QuotaSettings & Pick<WorkspaceAdmissionDeps, "workspaces">;
 export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, AgentPrices, Bounds {
   readonly policy: Policy;
@@ -187,7 +187,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const egress = createEgressService({ ...deps, ...settings, taskLog, variables });
   const setupEgress: WorkerServiceDeps["setupEgress"] = (task) => egress.setupEgress(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing, setupEgress, variables });
-  const broker = deps.broker({ worker: workerApi, model: budget, egress });
+  const broker = deps.broker({ worker: workerApi, model: budget, egress, secrets: variables });
   const getDeferral = createDeferral(deps, budget);
   const admission = new WorkspaceAdmission({ ...deps, ...settings, taskLog });
   const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral, admission });

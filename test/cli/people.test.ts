@@ -1,4 +1,5 @@
 /** Commands about people against a real server: what an admin and a person do without a browser. */
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { tmpdir } from "node:os";
@@ -14,7 +15,10 @@ let home: string;
 let remove: () => void;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), "slipway-people-"));
-  server = await startServer({ dataDir: join(dir, "data"), sandbox: "simulated" });
+  const key = join(dir, "signing.key");
+  execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key]);
+  const env = { SLIPWAY_SIGNING_KEY_FILE: key, SLIPWAY_GIT_AUTHOR: "Bot <bot@example.org>" };
+  server = await startServer({ dataDir: join(dir, "data"), sandbox: "simulated", env });
   ({ home, remove } = makeHome());
 });
 afterAll(async () => {
@@ -51,6 +55,20 @@ it("[H7] an invitation, a log-in, sessions, a new password, a role, and the end 
   expect([weak.code, weak.err]).toEqual([2, expect.stringContaining("is one of the most common passwords")]);
   const changed = await person({ ...secrets, SLIPWAY_NEW_PASSWORD: `${PASSWORD}!` }, "password");
   expect(changed.out).toContain("Changed.");
+
+  expect((await person({}, "identity")).out).toBe(
+    "you        by the e-mail address of your account\n" +
+      "as         co-author; the author is Bot <bot@example.org>\n" +
+      "signed     yes, by the server when it pushes\n",
+  );
+  const named = ["identity", "set", "--name", "Ann Lee", "--email", "ann@example.org"];
+  expect((await person({}, ...named, "--as", "author")).out).toContain("next attempt");
+  const mine = await person({}, "identity");
+  expect(mine.out).toMatch(/^you +Ann Lee <ann@example.org>\nas +author\n/);
+  const refused = await person({}, "identity", "set", "--name", "A <b>", "--email", "nobody");
+  expect([refused.code, refused.err]).toEqual([2, expect.stringMatching(/name[^]*e-mail address/)]);
+  expect((await person({}, "identity", "reset")).code).toBe(0);
+  expect(JSON.parse((await person({}, "identity", "--json")).out)).toMatchObject({ identity: null });
 
   const made = await person({}, "token", "add", "ci", "--scopes", "read,submit", "--json");
   expect((JSON.parse(made.out) as { scopes: string[] }).scopes).toEqual(["read", "submit"]);

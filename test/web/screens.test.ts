@@ -153,6 +153,32 @@ describeWithBrowser("screens of the web app", () => {
     expect(errors).toEqual([]);
   });
 
+  it("[W11] a person chooses how commits name them, is told why an address is refused, and sees whether they are signed", async () => {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/you`);
+    const commits = page.getByRole("region", { name: "Commits" });
+    await commits.getByText("Co-author; the author is Slipway <agent@slipway.invalid>").waitFor();
+    await commits.getByText("Not signed").waitFor();
+    await commits.getByRole("button", { name: "Change" }).click();
+    await page.getByLabel("Name", { exact: true }).fill("Mira <Lee>");
+    await page.getByLabel("E-mail").fill("mira@example.org");
+    await page.getByRole("radio", { name: "author", exact: true }).check();
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("alert").waitFor();
+    await page.getByLabel("Name", { exact: true }).fill("Mira Lee");
+    await page.getByRole("button", { name: "Save" }).click();
+    await commits.getByText("Mira Lee <mira@example.org>").waitFor();
+    await commits.getByText("Author", { exact: true }).waitFor();
+    const { body } = await rig.call("GET", "/v1/me/commit-identity");
+    expect(body).toEqual({ identity: { name: "Mira Lee", email: "mira@example.org", as: "author" } });
+    await commits.getByRole("button", { name: "Change" }).click();
+    await page.getByRole("button", { name: "Use the account's address" }).click();
+    await commits.getByText("Your account's e-mail address").waitFor();
+    // The refused address.
+    expect(errors.filter((text) => !text.includes("400"))).toEqual([]);
+  });
+
   it("[U5] a picked file and a pasted picture go with the prompt; a too large one is refused in words", async () => {
     const { page, errors } = await rig.open({ viewport: WIDE });
     await rig.logIn(page);

@@ -10,11 +10,13 @@
  *    messages: the provider's may name the account. Its id of the request goes on, and is logged.
  * L4 A request body is held only until it is written to the provider, not while the answer is
  *    awaited or relayed.
+ * L5 Secrets of the task's variables are removed before a request goes on (rule S11): a program
+ *    that has its own tools has read them itself.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { waitForDrain } from "../../core/lib/concurrency/async.ts";
 import { isAbort } from "../../core/error.ts";
-import type { ModelBudget } from "../../core/ports/broker.ts";
+import type { ModelBudget, SecretRemoval } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import { checkQuery, selectHeaders } from "./request/headers.ts";
 import { discardRest, getMaxLength, type BodyReader } from "../request-body.ts";
@@ -42,6 +44,8 @@ import {
 
 export interface ModelGatewayOptions extends ProviderOptions {
   readonly budget: ModelBudget;
+  /** Absent = there are no secrets. */
+  readonly secrets?: SecretRemoval;
   readonly prices: PriceTable;
   readonly rate: ProviderRateLimit;
   readonly log: Log;
@@ -111,12 +115,18 @@ class ModelGateway {
     );
   }
 
+  async #read(call: ModelCall): Promise<CheckedRequest> {
+    const { rules, secrets } = this.#options;
+    const redactor = (await secrets?.redactorOf(call.taskId)) ?? null;
+    return await readCheckedRequest(call, rules, redactor);
+  }
+
   async #serveMessages(call: ModelCall): Promise<void> {
     // A body that can never be taken waits for nothing.
     getMaxLength(call.request, MODEL_BODY_LIMITS.bytes);
     const release = await this.#calls.acquireMessage(call);
     try {
-      const request = await readCheckedRequest(call, this.#options.rules);
+      const request = await this.#read(call);
       try {
         await this.#serveChecked(call, request);
       } finally {
@@ -166,7 +176,7 @@ class ModelGateway {
   async #serveTokenCount(call: ModelCall): Promise<void> {
     const release = await this.#calls.acquireFree(call);
     try {
-      const request = await readCheckedRequest(call, this.#options.rules);
+      const request = await this.#read(call);
       try {
         await this.#relayFree(call, request);
       } finally {

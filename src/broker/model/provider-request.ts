@@ -11,6 +11,7 @@ import {
 } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { BODY_MS, parseJsonBody, BodyReader } from "../request-body.ts";
+import type { SecretRemoval } from "../../core/ports/broker.ts";
 import type { Release } from "../semaphore.ts";
 import { TRANSCRIPT_DEPTH } from "../worker-routes.ts";
 import type { RequestCeiling } from "./request/ceiling.ts";
@@ -74,12 +75,13 @@ export class CheckedRequest {
 export async function readCheckedRequest(
   call: { readonly request: IncomingMessage; readonly bodyReader?: BodyReader; readonly signal: AbortSignal },
   rules: RequestRules,
+  redactor: Awaited<ReturnType<SecretRemoval["redactorOf"]>>,
 ): Promise<CheckedRequest> {
   const bodyReader = call.bodyReader ?? new BodyReader(MODEL_BODY_LIMITS);
   const { bytes, release } = await bodyReader.receive(call.request, BODY_BYTES, call.signal);
   try {
     const value = parseJsonBody(bytes, { depth: TRANSCRIPT_DEPTH, values: MAX_VALUES });
-    return new CheckedRequest(checkRequest(value, rules), release);
+    return new CheckedRequest(checkRequest(redactor === null ? value : redactor.redactValue(value), rules), release);
   } catch (error) {
     release();
     throw error;

@@ -145,9 +145,16 @@ export interface EgressApi {
   reportRefusal(taskId: string, attempt: number, endpoint: string, reason: string): void;
 }
 
+/** Removes the secrets of a task from what its agent sends to the model. */
+export interface SecretRemoval {
+  /** Null = there is nothing to remove. */
+  redactorOf(taskId: string): Promise<{ redactValue(value: unknown): unknown } | null>;
+}
+
 /** The services that the broker calls. */
 export interface BrokerCallbacks {
   readonly worker: WorkerApi;
   readonly model: ModelBudget;
   readonly egress: EgressApi;
+  readonly secrets: SecretRemoval;
 }

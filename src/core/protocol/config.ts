@@ -24,6 +24,12 @@ export const capabilitiesSchema = z.strictObject({
       .array(z.strictObject({ name: z.string(), host: z.string() }))
       .describe("Whose repositories can have pull requests."),
   }),
+  commits: z
+    .strictObject({
+      author: z.string().nullable().describe("`Name <e-mail>`; null = the person who asked for the work."),
+      signed: z.boolean().describe("True = the server signs them when it pushes."),
+    })
+    .describe("Who the author is, of people who chose nothing else."),
   attachments: z
     .strictObject({
       count: z.int().describe("Attachments of one prompt or message."),

@@ -8,6 +8,9 @@ const EMAIL = /^[^<>\s\p{Cc}@]{1,200}@[^<>\s\p{Cc}@]{1,250}$/u;
 export const gitIdentitySchema = z.strictObject({ name: z.string().regex(NAME), email: z.string().regex(EMAIL) });
 export type GitIdentity = z.infer<typeof gitIdentitySchema>;
 
+/** The author of commits where the operator names no other. */
+export const SLIPWAY: GitIdentity = { name: "Slipway", email: "agent@slipway.invalid" };
+
 /** How commits name a person who asked for the work. */
 export const commitIdentitySchema = gitIdentitySchema.extend({
   /** `installation` = as SLIPWAY_GIT_AUTHOR says: the person is the author, or beside it. */

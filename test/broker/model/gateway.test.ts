@@ -7,6 +7,8 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { Redactor } from "../../../src/core/lib/json/redaction.ts";
+import type { SecretRemoval } from "../../../src/core/ports/broker.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
@@ -37,7 +39,13 @@ interface House {
 }
 
 async function open(
-  options: { scenarios?: Record<string, Scenario>; userDayUsd?: number; dayUsd?: number; log?: Log } = {},
+  options: {
+    scenarios?: Record<string, Scenario>;
+    userDayUsd?: number;
+    dayUsd?: number;
+    log?: Log;
+    secrets?: SecretRemoval;
+  } = {},
 ): Promise<House> {
   const harness = await openHarness({ settings: { maxConcurrent: 50 } });
   closers.push(() => harness.close());
@@ -64,6 +72,7 @@ async function open(
     prices: PRICES,
     rate,
     log: options.log ?? quiet,
+    ...(options.secrets === undefined ? {} : { secrets: options.secrets }),
   });
   const server: Server = createServer((request, response) => {
     const [, taskId = "", attempt = "", path = ""] = /^\/([^/]+)\/(\d+)(\/.*)$/.exec(request.url ?? "") ?? [];
@@ -321,6 +330,35 @@ describe("[L6] the provider's id of a request", () => {
       .withResponse();
     expect(response.headers.get("request-id")).toMatch(/^req_/);
   });
+});
+
+it("[S11] what a program has read of a secret does not reach the provider, in any block or encoding", async () => {
+  const secret = "agent-X4vB8nRt6Y";
+  const { harness, fake, client } = await open({
+    secrets: { redactorOf: async (id) => (id === known ? new Redactor([secret]) : null) },
+  });
+  const task = await working(harness);
+  const known = task.id;
+  const use: Anthropic.ToolUseBlockParam = {
+    type: "tool_use",
+    id: "t1",
+    name: "bash",
+    input: { command: `echo ${secret}` },
+  };
+  const content = [{ type: "text" as const, text: `KEY=${secret} ${Buffer.from(`u:${secret}`).toString("base64")}` }];
+  const messages: Anthropic.MessageParam[] = [
+    { role: "user", content: `Use ${secret}.` },
+    { role: "assistant", content: [use] },
+    { role: "user", content: [{ type: "tool_result", tool_use_id: "t1", content }] },
+  ];
+  const system = `The key is ${secret}.`;
+  const tools = [{ name: "bash", input_schema: { type: "object" as const } }];
+  await ask(client(task), { messages, system, tools });
+  await client(task).messages.countTokens({ model: ASK.model, messages, system, tools });
+  const sent = JSON.stringify(fake.requests());
+  expect(sent.split("[secret]").length).toBeGreaterThanOrEqual(6);
+  expect(sent).not.toMatch(/X4vB8nRt/);
+  expect(sent).not.toContain(Buffer.from(secret).toString("base64").slice(4, -4));
 });
 
 describe("[L4] nothing passes but messages", () => {

@@ -21,7 +21,7 @@ beforeEach(async () => {
     { name: "B", value: AGENT, secret: true, phase: "agent" },
     { name: "STAGE", value: "staging", secret: false, phase: "agent" },
   ];
-  variables = new AttemptVariables({ ...harness.coordinator, sandbox: harness.sandbox, variablesFor });
+  variables = new AttemptVariables({ ...harness.coordinator, ...harness, variablesFor });
   ({ id } = await harness.submit());
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
@@ -56,7 +56,7 @@ it("[S11] the setup gets all, and from its recorded end on only what is for the 
 });
 
 it("[S11] nothing is given where nothing isolates the commands, nor to the tasks of others", async () => {
-  const deps = { ...harness.coordinator, variablesFor: async () => stored };
+  const deps = { ...harness.coordinator, store: harness.store, variablesFor: async () => stored };
   const open = new AttemptVariables({ ...deps, sandbox: { runsRepositoryCommands: () => false } });
   expect(await open.give(await harness.task(id))).toEqual({ variables: [] });
   const task = await harness.task(id);
@@ -94,7 +94,7 @@ it("[S1] the token of the git host, which a worker never gets, is removed when t
   const token = "host-Token-7Rw2kQx9";
   const { sandbox } = harness;
   const authFor = async () => ({ username: "x-access-token", token });
-  variables = new AttemptVariables({ ...harness.coordinator, sandbox, authFor });
+  variables = new AttemptVariables({ ...harness.coordinator, store: harness.store, sandbox, authFor });
   await ready();
   const basic = Buffer.from(`x-access-token:${token}`).toString("base64");
   const text = `The host answers: Authorization: Basic ${basic}, ${token}.`;
@@ -108,6 +108,14 @@ it("[S1] the token of the git host, which a worker never gets, is removed when t
   expect(told).toMatch(/The host answers: Authorization: Basic .*\[secret\].*, \[secret\]\./);
   for (const form of secretForms(token)) expect(told).not.toContain(form);
   expect(shown.join("")).toBe("It is [secret], and more");
+});
+
+it("[S11] the model gateway learns what to remove, also in a process that gave nothing yet", async () => {
+  const redactor = await variables.redactorOf(id);
+  expect(redactor?.redact(`${SETUP} ${AGENT} staging`)).toBe("[secret] [secret] staging");
+  stored = [];
+  expect((await variables.redactorOf(id))?.redact(AGENT)).toBe("[secret]");
+  expect(await variables.redactorOf("task_unknown")).toBeNull();
 });
 
 it("[S11] a secret in the name of a refused host is not in the notice", async () => {

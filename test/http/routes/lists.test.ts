@@ -197,6 +197,7 @@ it("[V8] the options of a server have its bounds, defaults, version and time", a
     serverTime: new Date(api.clock.now()).toISOString(),
     images: null,
     features: ["pull_requests", "models", "web_push"],
+    commits: { author: "Slipway <agent@slipway.invalid>", signed: false },
     defaults: { maxAttempts: 3, minutes: 60, threadUsd: null },
     limits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384, maxAttempts: 10, promptLength: 65_536, bodyBytes: 262_144 },
     prices: {

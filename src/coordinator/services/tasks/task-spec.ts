@@ -6,6 +6,7 @@ import { MAX_ATTACHMENTS } from "../../../core/values/attachment.ts";
 import { findModel, findNearest, resolveAlias } from "../../../core/values/model-name.ts";
 import { matchesPattern } from "../../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../../core/error.ts";
+import { formatGitIdentity, SLIPWAY, type GitIdentity } from "../../../core/values/git-identity.ts";
 import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
 import { parseBranch, parseRepositoryUrl } from "../../../core/values/repository-url.ts";
 import {
@@ -35,6 +36,10 @@ export interface PriceOfTokens {
 
 export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly forges: readonly Forge[];
+  /** Author of commits: an identity, or the person who asked for the work; absent = Slipway. */
+  readonly gitAuthor?: GitIdentity | "person";
+  /** True = the server signs the commits that it pushes. */
+  readonly signsCommits?: boolean;
   /** The first is the default. */
   readonly agents: readonly string[];
   /** Default for tasks whose agent uses a model. */
@@ -82,6 +87,10 @@ export function describeCapabilities(
     efforts: [...EFFORTS],
     egress: [...egress],
     pullRequests: { default: rest.pullRequest ?? "none", forges },
+    commits: {
+      author: rest.gitAuthor === "person" ? null : formatGitIdentity(rest.gitAuthor ?? SLIPWAY),
+      signed: rest.signsCommits ?? false,
+    },
     attachments: attachments && { ...attachments, count: MAX_ATTACHMENTS },
     images: images && [...images],
     tasksExpireDays: rest.tasksExpireDays ?? null,

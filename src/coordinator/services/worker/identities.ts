@@ -5,6 +5,7 @@ import {
   commitIdentityKey,
   identityOfEmail,
   readCommitIdentity,
+  SLIPWAY,
   type GitIdentity,
 } from "../../../core/values/git-identity.ts";
 
@@ -14,9 +15,6 @@ export interface IdentityDeps {
   readonly emailOf?: ((userId: string) => Promise<string | null>) | undefined;
   readonly store: Pick<Store, "setting">;
 }
-
-/** The author of commits where the operator names no other. */
-const SLIPWAY: GitIdentity = { name: "Slipway", email: "agent@slipway.invalid" };
 
 /** What the person chose counts, else the e-mail address of the account. */
 export async function readIdentities(

@@ -9,6 +9,7 @@
  */
 import { Redactor, type StreamRedactor } from "../../../core/lib/json/redaction.ts";
 import type { WorkerVariables } from "../../../core/protocol/worker.ts";
+import type { Store } from "../../../core/ports/store.ts";
 import type { Sandbox } from "../../../core/ports/sandbox.ts";
 import { isSettledState, sandboxName, type Task } from "../../../core/task.ts";
 import type { Variable } from "../../../core/protocol/repositories.ts";
@@ -25,6 +26,7 @@ export interface VariablesDeps {
 
 interface AttemptVariablesDeps extends VariablesDeps {
   readonly taskLog: Pick<TaskLog, "onCommit">;
+  readonly store: Pick<Store, "task">;
   readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
 }
 
@@ -77,6 +79,12 @@ export class AttemptVariables {
   async redactor(task: Pick<Task, "id" | "userId" | "spec">): Promise<Redactor | null> {
     const known = await this.#remember(task);
     return hasSecrets(known) ? known.redactor : null;
+  }
+
+  /** As `redactor`, for a caller that has no task. */
+  async redactorOf(taskId: string): Promise<Redactor | null> {
+    const task = await this.#deps.store.task(taskId);
+    return task === null ? null : await this.redactor(task);
   }
 
   async secrets(task: Pick<Task, "id" | "userId" | "spec">): Promise<KnownSecret[]> {

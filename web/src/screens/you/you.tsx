@@ -14,6 +14,7 @@ import { logOut, session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
 
+import { CommitIdentitySection } from "./commit-identity.tsx";
 import { Identities } from "./identities.tsx";
 import { People } from "./people.tsx";
 import { Sessions } from "./sessions.tsx";
@@ -70,6 +71,7 @@ export function You() {
           <Sessions />
           <Identities />
           <Credentials />
+          <CommitIdentitySection />
           <Tokens />
           {user.role === "admin" && <People />}
         </div>
