@@ -54,7 +54,7 @@ export function CommitIdentitySection() {
           </span>
         </li>
       </ul>
-      <Sheet title="Commits name you" isOpen={isOpen} onClose={() => setOpen(false)}>
+      <Sheet title="Commit identity" isOpen={isOpen} onClose={() => setOpen(false)}>
         <IdentityForm identity={identity} author={commits.author} onSaved={refresh} />
       </Sheet>
     </section>

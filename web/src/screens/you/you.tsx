@@ -94,6 +94,7 @@ function useSettled(): boolean {
 
 function Account({ user }: { user: Me }) {
   const navigate = useNavigate();
+  const queries = useQueryClient();
   return (
     <section className="card" aria-label="Account">
       <div className="card-head">
@@ -107,6 +108,8 @@ function Account({ user }: { user: Me }) {
           type="button"
           onClick={() =>
             void turnOff()
+              // A read that is under way would be refused once the session has ended.
+              .then(() => queries.cancelQueries())
               .then(logOut)
               .then(() => navigate({ to: "/login" }))
           }
