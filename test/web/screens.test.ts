@@ -153,7 +153,7 @@ describeWithBrowser("screens of the web app", () => {
     expect(errors).toEqual([]);
   });
 
-  it("[W11] a person chooses how commits name them, is told why an address is refused, and sees whether they are signed", async () => {
+  it("[W11] the You page sets the commit identity, explains a refused address and shows whether commits are signed", async () => {
     const { page, errors } = await rig.open();
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/you`);

@@ -20,10 +20,9 @@ export interface YieldingDeps {
 }
 
 /**
- * Parks so many of these tasks, those that asked first, that `needed` slots become free. A slot is
- * free once its sandbox is cleared, which may take longer than the pause between two calls: the
- * tasks that are being cleared count. Never rejects; a task that could not be parked is one for the
- * next call.
+ * Parks tasks until `needed` slots are free or being freed, the oldest question first. Tasks whose
+ * sandbox is still being cleared count as freed, because clearing may outlast the pause between two
+ * calls. Never rejects; the next call retries a task that could not be parked.
  */
 export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, needed: number): Promise<void> {
   const { taskLog, store, clock, log } = deps;

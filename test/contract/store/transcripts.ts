@@ -73,7 +73,7 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().lastRecord(parent.id)).toBe(2);
   });
 
-  it("[X2] a chain of follow-ups reads the records of all before it, whoever of them is dropped or deleted", async () => {
+  it("[X2] a follow-up reads all inherited records, also after the tasks that wrote them are deleted", async () => {
     const settle = async (task: Task): Promise<Task> => move(get(), task, fail("refused"));
     const follow = async (parent: Task): Promise<Task> =>
       move(get(), await create(get(), { inherits: parent.id, threadId: `thread_${n++}` }), claim, ready);
