@@ -211,7 +211,8 @@ it("[H16] rotations under log-ins, requests, refreshes and a running worker lose
   const reading = (async () => {
     const answers: Promise<number>[] = [];
     // However fast the rotations are, there is load before and after them.
-    for (; !stop.signal.aborted || answers.length <= 50; await delay(20)) answers.push(as(first, "/v1/me").then(({ status }) => status));
+    for (; !stop.signal.aborted || answers.length <= 50; await delay(20))
+      answers.push(as(first, "/v1/me").then(({ status }) => status));
     const statuses = await Promise.all(answers);
     expect(statuses.filter((status) => status !== 200)).toEqual([]);
     expect(statuses.length).toBeGreaterThan(50);
