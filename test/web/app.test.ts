@@ -2,10 +2,9 @@
  * The web app in a real browser, against a real server with the scripted agent: the flows of a
  * person on a phone and at a desk. The accessible names are those of docs/web.md.
  */
-import { AxeBuilder } from "@axe-core/playwright";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
-import { WIDE, describeWithBrowser, NARROW } from "../support/browser/browser.ts";
+import { WIDE, describeWithBrowser, expectAccessible, NARROW } from "../support/browser/browser.ts";
 import { openWebRig, PASSWORD, EMAIL, taskState as state, type WebRig } from "../support/browser/rig.ts";
 
 describeWithBrowser("the web app", () => {
@@ -325,9 +324,7 @@ describeWithBrowser("the web app", () => {
         await page.goto(rig.server().url + path);
         await page.getByRole("heading", { level: 1 }).first().waitFor();
         await page.waitForLoadState("networkidle");
-        const { violations } = await new AxeBuilder({ page }).analyze();
-        const found = violations.map(({ id: rule, nodes }) => `${path} ${rule}: ${nodes[0]?.html ?? ""}`);
-        expect(found).toEqual([]);
+        await expectAccessible(page, path);
         const width = await page.evaluate<number>("document.documentElement.scrollWidth");
         expect([path, width]).toEqual([path, viewport.width]);
       }

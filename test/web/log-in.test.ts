@@ -1,17 +1,34 @@
 /**
- * Log-in with a provider in a real browser, against a real server that is configured as operators
- * do.
+ * How people come and go, in a real browser against a real server that is configured as operators
+ * do: log-in with a provider, export, deletion.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import Database from "../../src/store/sqlite/driver.ts";
 import { CLIENT, startStrictProvider, type StrictProvider } from "../auth/providers/strict-provider.ts";
-import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
+import { describeWithBrowser, expectAccessible, launchBrowser, openPage, WIDE } from "../support/browser/browser.ts";
+import { startTunnel } from "../support/browser/tunnel.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
 
-describeWithBrowser("log-in with a provider", () => {
+const PASSWORD = "seven green lanterns";
+/** Larger than what a browser takes ahead of a slow reader. */
+const FILE_BYTES = 4_000_000;
+
+/** The browser of a device on which pages do not write files, as most do not. */
+const WITHOUT_PICKER = "delete globalThis.showSaveFilePicker";
+/** Answers the browser's question with a file of its own storage. */
+const WITH_PICKER = `globalThis.showSaveFilePicker = async ({ suggestedName }) =>
+  (await navigator.storage.getDirectory()).getFileHandle(suggestedName, { create: true })`;
+const readPicked = (name: string): string => `navigator.storage.getDirectory()
+  .then((folder) => folder.getFileHandle("${name}")).then((handle) => handle.getFile())
+  .then((file) => file.bytes?.() ?? file.arrayBuffer()).then((bytes) => [...new Uint8Array(bytes)])`;
+
+describeWithBrowser("how people come and go", () => {
   let dir: string;
   let provider: StrictProvider;
   let server: RealServer;
@@ -74,6 +91,149 @@ describeWithBrowser("log-in with a provider", () => {
     expect(errors.filter((text) => !text.includes("409"))).toEqual([]);
     await page.reload();
     await page.getByRole("heading", { name: "ann@example.org" }).waitFor();
+    await page.context().close();
+  });
+
+  /** A person with a task that waits in a paused queue, and its attachment. */
+  async function person(
+    email: string,
+    role = "user",
+    bytes = 1_000,
+  ): Promise<{ readonly id: string; readonly task: string }> {
+    const made = await server.call("POST", "/v1/users", { email, password: PASSWORD, role });
+    const login = await server.call("POST", "/v1/auth/login", { email, password: PASSWORD });
+    const authorization = `Bearer ${(login.body as { accessToken: string }).accessToken}`;
+    const sent = await fetch(`${server.url}/v1/attachments?name=noise.bin`, {
+      method: "POST",
+      headers: { authorization, "content-type": "application/octet-stream" },
+      body: randomBytes(bytes),
+    });
+    const attachments = [((await sent.json()) as { id: string }).id];
+    await server.call("POST", "/v1/ops/queue/pause");
+    const body = { repo: "https://example.org/a/b", prompt: "Wait.", attachments };
+    const task = await server.call("POST", "/v1/tasks", body, { authorization });
+    expect(task.status).toBe(201);
+    return { id: (made.body as { id: string }).id, task: (task.body as { id: string }).id };
+  }
+
+  async function logIn(page: Page, email: string, url = server.url): Promise<void> {
+    await page.goto(`${url}/login?next=/you`);
+    await page.getByLabel("E-mail").fill(email);
+    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Log in", exact: true }).click();
+    await page.getByRole("heading", { name: "Your data" }).waitFor();
+  }
+
+  const archiveNames = (archive: Buffer): string[] =>
+    execFileSync("tar", ["tz"], { input: archive, maxBuffer: 1e6 }).toString().split("\n");
+
+  it("[R10] an export is saved as it comes; a cancel and a connection that breaks save nothing and are said", async () => {
+    const { task } = await person("packs@example.org", "user", FILE_BYTES);
+    const tunnel = await startTunnel();
+    tunnel.aim(server.url);
+    const { page } = await openPage(browser);
+    await page.addInitScript(WITHOUT_PICKER);
+    await logIn(page, "packs@example.org", tunnel.url);
+    const own = page.getByRole("region", { name: "Your data" });
+    const network = await page.context().newCDPSession(page);
+    const slow = { offline: false, latency: 0, downloadThroughput: 400_000, uploadThroughput: -1 };
+    let saved = 0;
+    page.on("download", () => saved++);
+    await network.send("Network.emulateNetworkConditions", slow);
+    await own.getByRole("button", { name: "Export as a file" }).click();
+    await own.getByText(/[1-9].* so far$/).waitFor();
+    await own.getByRole("button", { name: "Cancel" }).click();
+    // The server lets the next one begin when it knows that the reader has left.
+    const begin = async (): Promise<string | null> => {
+      const button = own.getByRole("button", { name: "Export as a file" });
+      if ((await button.count()) > 0) await button.click();
+      return await own.locator("small").first().textContent();
+    };
+    await expect.poll(begin).toMatch(/^[1-9].* so far$/);
+    tunnel.cut();
+    await own.getByRole("alert").filter({ hasText: "connection broke after" }).waitFor();
+    expect(saved).toBe(0);
+    await network.send("Network.emulateNetworkConditions", { ...slow, downloadThroughput: -1 });
+    const download = page.waitForEvent("download");
+    await expect.poll(begin).toMatch(/so far$|^Saved/);
+    const path = await (await download).path();
+    const names = archiveNames(readFileSync(path));
+    expect(names).toEqual(expect.arrayContaining(["profile.json", `tasks/${task}/task.json`]));
+    expect(names.some((name) => /^attachments\/.*noise\.bin$/.test(name))).toBe(true);
+    expect((await download).suggestedFilename()).toBe("slipway-packs@example.org.tar.gz");
+    await page.context().close();
+    await tunnel.close();
+  });
+
+  it("[R9] a person deletes their account: they see what stays, prove who they are, and nothing is left in the browser", async () => {
+    const { task } = await person("leaves@example.org");
+    const { page, errors } = await openPage(browser);
+    await page.addInitScript(WITH_PICKER);
+    await logIn(page, "leaves@example.org");
+    await page.getByRole("button", { name: "Export as a file" }).click();
+    await page.getByRole("status").filter({ hasText: "Saved" }).waitFor();
+    const archive = await page.evaluate<number[]>(readPicked("slipway-leaves@example.org.tar.gz"));
+    expect(archiveNames(Buffer.from(archive))).toContain(`tasks/${task}/task.json`);
+
+    // The log-in is an hour old.
+    const db = new Database(join(dir, "data", "slipway.db"));
+    db.prepare("UPDATE sessions SET created_at = created_at - 3600000").run();
+    db.close();
+    await page.reload();
+    await page.getByRole("button", { name: "Delete account" }).click();
+    const sheet = page.getByRole("dialog", { name: "Delete your account?" });
+    await sheet.getByText("the books must equal the bill").waitFor();
+    const go = sheet.getByRole("button", { name: "Delete my account" });
+    await sheet.getByLabel("Type leaves@example.org to confirm").fill("leaves@example.org");
+    await sheet.getByLabel("Your password").fill("not this one");
+    expect(await go.isDisabled()).toBe(true);
+    await sheet.getByRole("checkbox", { name: /Cancel my 1 open task/ }).check();
+    await go.click();
+    await sheet.getByRole("alert").waitFor();
+    await sheet.getByRole("link", { name: "Log in with Company" }).waitFor();
+    await expectAccessible(page, "delete your account");
+    await sheet.getByLabel("Your password").fill(PASSWORD);
+    await go.click();
+    await page.getByRole("status").filter({ hasText: "Your account is deleted." }).waitFor();
+    await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
+    expect(await page.context().cookies()).toEqual([]);
+    const kept = await page.evaluate<string[]>("Object.keys(localStorage)");
+    expect(kept).toEqual([]);
+    await expect.poll(async () => (await server.call("GET", `/v1/tasks/${task}`)).status).toBe(404);
+    await page.getByLabel("E-mail").fill("leaves@example.org");
+    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Log in", exact: true }).click();
+    await page.getByRole("alert").waitFor();
+    // Two log-ins were refused.
+    expect(errors.filter((text) => !text.includes("401"))).toEqual([]);
+    await page.context().close();
+  });
+
+  it("[R9] an admin deletes a person, and says first that their open tasks are cancelled", async () => {
+    const { task } = await person("fired@example.org");
+    await person("boss@example.org", "admin");
+    const { page, errors } = await openPage(browser, { viewport: WIDE });
+    await logIn(page, "boss@example.org");
+    await page.getByRole("button", { name: "Manage fired@example.org" }).click();
+    await page.getByRole("button", { name: "Delete", exact: true }).click();
+    const sheet = page.getByRole("dialog", { name: "Delete fired@example.org?" });
+    const go = sheet.getByRole("button", { name: "Delete the person" });
+    await sheet.getByLabel("Type fired@example.org to confirm").fill("Fired@example.org");
+    await sheet.getByText("To let them end first, disable the account").waitFor();
+    await expectAccessible(page, "delete a person");
+    expect(await go.isDisabled()).toBe(true);
+    await sheet.getByRole("checkbox", { name: /Cancel their 1 open task/ }).check();
+    await go.click();
+    await page.getByRole("status").filter({ hasText: "fired@example.org is deleted" }).waitFor();
+    expect(await page.getByRole("button", { name: "Manage fired@example.org" }).count()).toBe(0);
+    await expect.poll(async () => (await server.call("GET", `/v1/tasks/${task}`)).status).toBe(404);
+    // Themselves they delete under Your data, but not as the last admin.
+    await page.getByRole("button", { name: "Delete account" }).click();
+    await page.getByLabel("Type boss@example.org to confirm").fill("boss@example.org");
+    await page.getByRole("checkbox", { name: /Cancel my 1 open task/ }).check();
+    await page.getByRole("button", { name: "Delete my account" }).click();
+    await page.getByRole("alert").filter({ hasText: "last admin" }).waitFor();
+    expect(errors.filter((text) => !text.includes("409"))).toEqual([]);
     await page.context().close();
   });
 });

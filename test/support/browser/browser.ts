@@ -4,7 +4,8 @@
  */
 import { existsSync } from "node:fs";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
-import { describe } from "vitest";
+import { AxeBuilder } from "@axe-core/playwright";
+import { describe, expect } from "vitest";
 
 const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"];
@@ -44,4 +45,10 @@ export async function openPage(browser: Browser, options: BrowserContextOptions 
     if (message.type() === "error") errors.push(message.text());
   });
   return { page, errors };
+}
+
+/** @param name of what is on the screen. */
+export async function expectAccessible(page: Page, name: string): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations.map(({ id, nodes }) => `${name}, ${id}: ${nodes[0]?.html ?? ""}`)).toEqual([]);
 }

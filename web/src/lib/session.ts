@@ -18,7 +18,8 @@ import { createStore, useStore } from "./store.ts";
 export type SessionState =
   | { readonly kind: "loading" }
   | { readonly kind: "active"; readonly user: Me }
-  | { readonly kind: "none"; readonly endedAt: number | null };
+  /** `isDeleted`: with the account. */
+  | { readonly kind: "none"; readonly endedAt: number | null; readonly isDeleted: boolean };
 
 interface Grant {
   readonly accessToken: string;
@@ -75,10 +76,10 @@ function activate(user: Me): void {
   session.set({ kind: "active", user });
 }
 
-function end(endedAt: number | null): null {
+function end(endedAt: number | null, isDeleted = false): null {
   accessToken = null;
   setHint(null);
-  session.set({ kind: "none", endedAt });
+  session.set({ kind: "none", endedAt, isDeleted });
   closeKept();
   return null;
 }
@@ -126,7 +127,8 @@ async function refresh(refused: string | null): Promise<string | null> {
       const wasActive = session.get().kind === "active";
       if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) throw thrown;
       await forgetSeen();
-      return end(wasActive ? Date.now() : null);
+      // Why there is none stays known: a call that was under way ends later.
+      return session.get().kind === "none" ? null : end(wasActive ? Date.now() : null);
     }
   });
 }
@@ -183,4 +185,13 @@ export async function logOut(): Promise<void> {
   await forgetKept("everything");
   forgetDrafts();
   end(null);
+}
+
+/** After the account was deleted: this device keeps nothing of the person. */
+export async function leaveDeleted(user: Me): Promise<void> {
+  // A call that was refused meanwhile may have closed it.
+  openKept(user.id);
+  await forgetKept("everything");
+  forgetDrafts();
+  end(null, true);
 }

@@ -11,6 +11,7 @@ import {
   sessionRowSchema,
 } from "../../../core/protocol/people.ts";
 import { pageSchema } from "../../../core/protocol/rest.ts";
+import { readCookie, setCookie } from "../../cookies.ts";
 import { deletePerson } from "./people.ts";
 import { EMPTY, json, listQuerySchema, MEMORY_REPLAY, pageOfList, route } from "../../route.ts";
 
@@ -105,7 +106,10 @@ export const accountRoutes = [
     problems: ["not_found", "conflict", "task_open", "fresh_login_required"],
     async handle(call) {
       await call.deps.sessions.assertFresh(call.caller);
-      return await deletePerson(call, call.caller.userId);
+      const reply = await deletePerson(call, call.caller.userId);
+      // The browser keeps nothing of the person either.
+      const hasCookie = readCookie(call, "slipway") !== null;
+      return hasCookie ? { ...reply, headers: { "Set-Cookie": setCookie(call, "slipway", "", 0) } } : reply;
     },
   }),
   route({

@@ -88,10 +88,16 @@ export async function setKinds(status: WirePush, kinds: Kinds): Promise<void> {
 
 /** Also without a network: the browser then has no subscription, and the server finds that out. */
 export async function turnOff(): Promise<void> {
+  const id = await unsubscribe();
+  if (id !== null) await client.push.deleteDevice(id).catch(() => undefined);
+}
+
+/** In this browser alone. @returns the id of what was its device, or null. */
+export async function unsubscribe(): Promise<string | null> {
   const id = read(DEVICE);
   write(DEVICE, null);
-  if (id === null || !("serviceWorker" in navigator)) return;
+  if (id === null || !("serviceWorker" in navigator)) return null;
   const registration = await navigator.serviceWorker.getRegistration();
   await (await registration?.pushManager.getSubscription())?.unsubscribe().catch(() => false);
-  await client.push.deleteDevice(id).catch(() => undefined);
+  return id;
 }

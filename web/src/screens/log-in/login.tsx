@@ -28,6 +28,15 @@ export function LoginScreen() {
           </span>
         </div>
       )}
+      {state.kind === "none" && state.isDeleted && (
+        <p className="banner st-done" role="status">
+          <Icon name="check" />
+          <span className="grow">
+            <b>Your account is deleted.</b> Your tasks and files are removed within minutes, and this device keeps
+            nothing of them.
+          </span>
+        </p>
+      )}
       {refusal !== null && (
         <p className="banner st-failed" role="alert">
           {refusal}

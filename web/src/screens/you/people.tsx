@@ -16,6 +16,7 @@ export function People() {
   const [isInviting, setInviting] = useState(false);
   const [chosen, setChosen] = useState<string | null>(null);
   const [link, setLink] = useState<string | null>(null);
+  const [deleted, setDeleted] = useState<string | null>(null);
   const person = list.data?.items.find(({ id }) => id === chosen) ?? null;
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["users"] });
   return (
@@ -37,6 +38,11 @@ export function People() {
           </li>
         )}
       </ul>
+      {deleted !== null && (
+        <p className="hint" role="status">
+          {deleted} is deleted and cannot log in any more. Their tasks and files are removed within minutes.
+        </p>
+      )}
       <Invitations />
       <p className="talk">
         <button className="btn line wide" type="button" onClick={() => setInviting(true)}>
@@ -52,6 +58,11 @@ export function People() {
           onLink={(url) => {
             setChosen(null);
             setLink(url);
+          }}
+          onDeleted={() => {
+            setChosen(null);
+            setDeleted(person.email);
+            void refresh();
           }}
         />
       )}

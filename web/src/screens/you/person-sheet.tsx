@@ -6,6 +6,7 @@ import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
+import { DeletePerson } from "./leaving/delete-person.tsx";
 
 export type Role = Account["role"];
 export const ROLES: readonly Role[] = ["user", "operator", "admin"];
@@ -20,18 +21,21 @@ interface PersonSheetProps {
   readonly onClose: () => void;
   readonly onChanged: () => Promise<void>;
   readonly onLink: (url: string) => void;
+  readonly onDeleted: () => void;
 }
 
-export function PersonSheet({ account, onClose, onChanged, onLink }: PersonSheetProps) {
+export function PersonSheet({ account, onClose, onChanged, onLink, onDeleted }: PersonSheetProps) {
   const { id, email, role, disabledAt } = account;
   const state = useStore(session);
   const isSelf = state.kind === "active" && state.user.id === id;
   const [next, setNext] = useState<Role>(role);
-  const [isDisabling, setDisabling] = useState(false);
+  const [asked, setAsked] = useState<"disable" | "delete" | null>(null);
   const action = useAction(onChanged);
   const { run, result, isBusy } = action;
-  if (isDisabling && disabledAt === null)
-    return <DisableSheet account={account} onClose={() => setDisabling(false)} onChanged={onChanged} />;
+  if (asked === "disable" && disabledAt === null)
+    return <DisableSheet account={account} onClose={() => setAsked(null)} onChanged={onChanged} />;
+  if (asked === "delete")
+    return <DeletePerson account={account} onClose={() => setAsked(null)} onDeleted={onDeleted} />;
   return (
     <Sheet title={email} isOpen onClose={onClose}>
       <Choice
@@ -54,16 +58,10 @@ export function PersonSheet({ account, onClose, onChanged, onLink }: PersonSheet
           </button>
         </div>
       )}
-      <PersonActions
-        account={account}
-        isSelf={isSelf}
-        action={action}
-        onLink={onLink}
-        onDisable={() => setDisabling(true)}
-      />
+      <PersonActions account={account} isSelf={isSelf} action={action} onLink={onLink} onAsk={setAsked} />
       {isSelf && (
         <p className="hint" id="disable-self">
-          This is your own account: another admin can disable it.
+          This is your own account: another admin can disable it, and you delete it under Your data.
         </p>
       )}
       {result !== null && (
@@ -80,10 +78,10 @@ interface PersonActionsProps {
   readonly isSelf: boolean;
   readonly action: Action;
   readonly onLink: (url: string) => void;
-  readonly onDisable: () => void;
+  readonly onAsk: (what: "disable" | "delete") => void;
 }
 
-function PersonActions({ account, isSelf, action, onLink, onDisable }: PersonActionsProps) {
+function PersonActions({ account, isSelf, action, onLink, onAsk }: PersonActionsProps) {
   const { id, disabledAt } = account;
   const { run, isBusy } = action;
   return (
@@ -110,7 +108,7 @@ function PersonActions({ account, isSelf, action, onLink, onDisable }: PersonAct
           type="button"
           disabled={isBusy || isSelf}
           aria-describedby={isSelf ? "disable-self" : undefined}
-          onClick={onDisable}
+          onClick={() => onAsk("disable")}
         >
           Disable
         </button>
@@ -124,12 +122,21 @@ function PersonActions({ account, isSelf, action, onLink, onDisable }: PersonAct
           Enable
         </button>
       )}
+      <button
+        className="btn danger"
+        type="button"
+        disabled={isBusy || isSelf}
+        aria-describedby={isSelf ? "disable-self" : undefined}
+        onClick={() => onAsk("delete")}
+      >
+        Delete
+      </button>
     </div>
   );
 }
 
 /** Says what happens to the person's tasks before anything does. */
-function DisableSheet({ account, onClose, onChanged }: Omit<PersonSheetProps, "onLink">) {
+function DisableSheet({ account, onClose, onChanged }: Omit<PersonSheetProps, "onLink" | "onDeleted">) {
   const [tasks, setTasks] = useState<"keep" | "cancel">("keep");
   const { run, result, isBusy } = useAction(async () => {
     await onChanged();

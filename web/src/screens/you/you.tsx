@@ -16,6 +16,7 @@ import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
 
 import { CommitIdentitySection } from "./commit-identity.tsx";
 import { Identities } from "./identities.tsx";
+import { YourData } from "./leaving/your-data.tsx";
 import { People } from "./people.tsx";
 import { Sessions } from "./sessions.tsx";
 import { Tokens } from "./tokens.tsx";
@@ -74,6 +75,7 @@ export function You() {
           <CommitIdentitySection />
           <Tokens />
           {user.role === "admin" && <People />}
+          <YourData user={user} />
         </div>
       </main>
     </div>
