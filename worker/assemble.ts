@@ -2,6 +2,7 @@
  * Assembles a worker: the real link, checkout and tools around one attempt. Used by the worker
  * process (main.ts) and by simulated sandboxes.
  */
+import type { Redaction } from "../src/core/lib/json/redaction.ts";
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -66,15 +67,16 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   mkdirSync(root, { recursive: true });
   const repository = settings.repository ?? prepareRepository(root, stateDir);
   const journal = new Journal(stateDir, attempt);
-  const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await openForwarder(socketPath);
   const proxy = await openProxy(socketPath, token);
   const attachmentDir = join(stateDir, "attachments");
   const access = workerFile === undefined ? null : { socketPath, token, workerFile };
   const own = { [WORKER_ENV.attempt]: String(attempt), SLIPWAY_ATTACHMENTS: attachmentDir };
-  const variables = new CommandVariables({ ...own, ...proxyEnv(proxy.port) }, access);
+  const variables = new CommandVariables({ ...own, ...proxyEnv(proxy.port) }, access, token);
   const { env } = variables;
-  const tools = createTools(root, join(stateDir, "jobs"), env, attachmentDir, (text) => variables.redact(text));
+  const secrets = (): Redaction => variables.secrets;
+  const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock, secrets });
+  const tools = createTools(root, join(stateDir, "jobs"), env, attachmentDir, secrets);
   const programs = { root, stateDir, env };
   try {
     return await runAttempt({
@@ -92,7 +94,11 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
       home: process.env["HOME"] ?? "/nonexistent",
       stateDir,
       openMcp: async (servers, stop) =>
-        await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
+        await openMcp(
+          servers,
+          { root, env, proxy: `http://127.0.0.1:${proxy.port}`, secrets: variables.secrets },
+          stop,
+        ),
       agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: acpAgent(programs), exec: execAgent(programs) },
       clock: systemClock,
       model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },

@@ -307,7 +307,7 @@ class AttemptRun {
     const { workspace, variables } = this.#options;
     const signal = this.#stop.signal;
     const { title, summary } = state.context;
-    const report = { title: variables.redact(title), summary: variables.redact(summary) };
+    const report = variables.secrets.redactValue({ title, summary });
     const sha = await retryUnreachable(this.#options, signal, async () => await workspace.finalCommit(report, signal));
     return { type: "committed", sha };
   }

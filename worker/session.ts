@@ -3,6 +3,7 @@
  *
  * Time that the agent waits for a person does not count against the deadline.
  */
+import type { CommandVariables } from "./tools/shell/variables.ts";
 import { relative, resolve } from "node:path";
 import type { Clock } from "../src/core/ports/runtime.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/core/protocol/worker.ts";
@@ -51,6 +52,7 @@ export interface WorkerParts {
   newId(prefix: string): string;
   /** The gateway, if the installation has one. */
   readonly model: NonNullable<AgentContext["model"]>;
+  readonly variables: Pick<CommandVariables, "secrets">;
   /** The folder for attachments, outside of the checkout. */
   readonly attachmentDir: string;
 }
@@ -100,6 +102,10 @@ export class Session implements AgentContext {
     this.#notes = [...(spec.notes ?? [])];
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
+  }
+
+  get secrets(): AgentContext["secrets"] {
+    return this.#parts.variables.secrets;
   }
 
   get toolSchemas(): AgentContext["toolSchemas"] {
@@ -301,7 +307,11 @@ export class Session implements AgentContext {
   }
 
   async changes(limit?: number): Promise<string> {
-    return this.#withoutToken(await readChanges(this.#parts.workspace.root, this.spec.baseSha, this.signal, limit));
+    return await readChanges(
+      { root: this.#parts.workspace.root, baseSha: this.spec.baseSha, secrets: this.secrets },
+      this.signal,
+      limit,
+    );
   }
 
   async verify(): Promise<readonly Verified[]> {

@@ -29,6 +29,7 @@ import { Deadline } from "../../worker/lib/deadline.ts";
 import { openForwarder } from "../../worker/connection/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
+import { CommandVariables } from "../../worker/tools/shell/variables.ts";
 import { Session } from "../../worker/session.ts";
 import { NO_INSTRUCTIONS } from "../../worker/workspace/instructions.ts";
 import { toolSchemas } from "../../worker/tools/schemas.ts";
@@ -197,6 +198,7 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
     tools: { run: look, add: () => {}, close: async () => {} },
     clock: systemClock,
     model: { baseURL, token },
+    variables: new CommandVariables({}),
   };
   const ids = systemIds();
   const session = new Session(

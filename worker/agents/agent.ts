@@ -2,6 +2,7 @@
  * The contract between an agent and the harness that runs it. The harness owns git, verification,
  * time limits and the link to the coordinator.
  */
+import type { Redaction } from "../../src/core/lib/json/redaction.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import type { Picture } from "../workspace/attachments.ts";
 import type { CoordinatorLink } from "../connection/link.ts";
@@ -136,6 +137,8 @@ export interface AgentContext {
    * else `stop`. Call it after the gateway answered 402 `budget_exceeded`.
    */
   budgetQuestion(): Promise<"continue" | "stop">;
+  /** Removes secrets from texts of others, before they are cut: half of one is not known. */
+  readonly secrets: Redaction;
   sleep(ms: number): Promise<void>;
   /**
    * Emits signs of life while the work runs: for work that has a limit of its own, or the

@@ -46,6 +46,7 @@ import {
 import { Outbox } from "./outbox.ts";
 import { BrokerSocket, isDisconnected, isOfDisk, type BrokerRequest, type BrokerResponse } from "./broker-socket.ts";
 import { truncate, fitToSchema, type WorkerData } from "../lib/text.ts";
+import { NO_SECRETS, type Redaction } from "../../src/core/lib/json/redaction.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 
 const HEARTBEAT_MS = 20_000;
@@ -76,6 +77,8 @@ const problemSchema = z.object({ detail: z.string() });
 const gapSchema = z.object({ ack: z.int().min(0) });
 
 export interface HttpLinkOptions {
+  /** Secrets that are known; asked when something is emitted, because commands get them later. */
+  readonly secrets?: () => Redaction;
   readonly socketPath: string;
   readonly token: string;
   readonly attempt: number;
@@ -98,6 +101,7 @@ export class HttpLink implements CoordinatorLink {
   /** Text that waits to be sent, by message id. */
   readonly #deltas = new Map<string, string>();
   readonly #absence: Absence;
+  readonly #secrets: () => Redaction;
   #abandonMs: number;
   /** On the monotonic clock. */
   #lastResponseAt: number;
@@ -111,6 +115,7 @@ export class HttpLink implements CoordinatorLink {
     this.#journal = options.journal;
     this.#outbox = new Outbox(options.journal);
     this.#clock = options.clock;
+    this.#secrets = options.secrets ?? ((): Redaction => NO_SECRETS);
     this.#abandonMs = options.abandonMs ?? ABANDON_MS;
     this.#absence = new Absence(() => options.clock.monotonic());
     this.#lastResponseAt = options.clock.monotonic();
@@ -141,13 +146,21 @@ export class HttpLink implements CoordinatorLink {
 
   emit<T extends WorkerEventType>(type: T, data: WorkerData<T>): void {
     const at = new Date(this.#clock.now()).toISOString();
-    this.#outbox.add({ at, type, data: fitToSchema(type, data) as Record<string, unknown> });
+    this.#outbox.add({
+      at,
+      type,
+      data: fitToSchema(type, this.#secrets().redactValue(data)) as Record<string, unknown>,
+    });
     this.#wake();
   }
 
   delta(messageId: string, text: string): void {
     if (!this.#deltas.has(messageId) && this.#deltas.size >= DELTA_MESSAGES) return;
-    this.#deltas.set(messageId, truncate((this.#deltas.get(messageId) ?? "") + text, DELTA_LIMIT));
+    // Those who send a secret in several pieces remove it themselves.
+    this.#deltas.set(
+      messageId,
+      truncate(this.#secrets().redact((this.#deltas.get(messageId) ?? "") + text), DELTA_LIMIT),
+    );
     this.#wake();
   }
 

@@ -11,6 +11,7 @@
  * M4 A program that has ended is restarted by the next call of one of its tools, a few times per
  *    attempt. No call is sent twice, and the agent is informed that the program lost its state.
  */
+import { NO_SECRETS } from "../../src/core/lib/json/redaction.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import type { McpServer, McpServers } from "../../src/core/values/mcp-servers.ts";
 import { raceAbort } from "../../src/core/lib/concurrency/async.ts";
@@ -62,19 +63,23 @@ async function openServer(
   let connection: McpConnection | null = null;
   try {
     connection = await connectServer(server, options, signal);
-    const { tools, problems } = await listTools(name, connection.client, signal);
+    const { secrets = NO_SECRETS } = options;
+    const { tools, problems } = await listTools({ server: name, client: connection.client, secrets }, signal);
     const restarting = new RestartingConnection(name, connection, (stop) => connectServer(server, options, stop));
     const timeoutMs = server.timeoutMs ?? CALL_MS;
     const callable = tools.map(({ name: tool, schema }) => ({
       schema,
       call: async (input: ToolInput, stop: AbortSignal) => {
         const current = await restarting.get(stop);
-        return await callTool({ server: name, tool, timeoutMs, ...current }, input, stop);
+        return await callTool({ server: name, tool, timeoutMs, secrets, ...current }, input, stop);
       },
     }));
     return { tools: callable, problems, close: async () => await restarting.close() };
   } catch (thrown) {
-    const reason = cleanMessage((await connection?.close(errorMessage(thrown))) ?? errorMessage(thrown));
+    const reason = cleanMessage(
+      (await connection?.close(errorMessage(thrown))) ?? errorMessage(thrown),
+      options.secrets,
+    );
     return {
       tools: [],
       problems: [`The MCP server "${name}" could not be used: ${reason}`],

@@ -2,6 +2,7 @@
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { errorMessage } from "../../src/core/error.ts";
 import type { McpServer } from "../../src/core/values/mcp-servers.ts";
+import { NO_SECRETS, type Redaction } from "../../src/core/lib/json/redaction.ts";
 import { truncate } from "../lib/text.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
 import { httpTransport, StdioTransport, type ClosableTransport } from "./transport.ts";
@@ -16,6 +17,8 @@ export interface McpOptions {
   readonly env: Readonly<Record<string, string>>;
   /** The proxy through which HTTP servers are reached; null = directly. */
   readonly proxy: string | null;
+  /** Removed from what servers say. */
+  readonly secrets?: Redaction;
 }
 
 export interface McpConnection {
@@ -58,19 +61,20 @@ export async function connectServer(
   } catch (thrown) {
     // How the program ended explains more than a broken pipe; it is known once `close` resolves.
     const why = thrown instanceof McpError ? errorMessage(thrown) : undefined;
-    throw new Error(cleanMessage((await close(why)) ?? errorMessage(thrown)), { cause: thrown });
+    throw new Error(cleanMessage((await close(why)) ?? errorMessage(thrown), options.secrets), { cause: thrown });
   }
 }
 
-/** A third party's message: bounded, and without hidden characters. */
-export const cleanMessage = (text: string): string => stripHidden(truncate(text, 1_000)).text;
+/** A third party's message: bounded, and without secrets and hidden characters. */
+export const cleanMessage = (text: string, secrets: Redaction = NO_SECRETS): string =>
+  stripHidden(truncate(secrets.redact(text), 1_000)).text;
 
 async function openTransport(
   server: McpServer,
-  { root, env, proxy }: McpOptions,
+  { root, env, proxy, secrets = NO_SECRETS }: McpOptions,
 ): Promise<{ transport: ClosableTransport; endReason: () => string | null }> {
   if ("url" in server) return { transport: await httpTransport(server, proxy), endReason: () => null };
   const { command, args = [], env: ownEnv = {} } = server;
-  const transport = new StdioTransport({ command, args, cwd: root, env: { ...env, ...ownEnv } });
+  const transport = new StdioTransport({ command, args, cwd: root, env: { ...env, ...ownEnv }, secrets });
   return { transport, endReason: () => transport.endReason };
 }

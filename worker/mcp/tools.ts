@@ -1,6 +1,7 @@
 /** The tools of one MCP server: their list, and their calls. */
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
+import type { Redaction } from "../../src/core/lib/json/redaction.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import { truncate } from "../lib/text.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
@@ -22,8 +23,7 @@ export interface ListedTool {
 
 /** @returns also the problems with the list, as messages for people. */
 export async function listTools(
-  server: string,
-  client: Client,
+  { server, client, secrets }: { readonly server: string; readonly client: Client; readonly secrets: Redaction },
   signal: AbortSignal,
 ): Promise<{ tools: ListedTool[]; problems: string[] }> {
   const found: Tool[] = [];
@@ -37,7 +37,7 @@ export async function listTools(
   const problems = new Set<string>();
   const tools = new Map<string, ListedTool>();
   for (const tool of found.slice(0, MAX_TOOLS)) {
-    const schema = toSchema(server, tool);
+    const schema = toSchema(server, tool, secrets);
     if (schema === null || tools.has(schema.name))
       problems.add(
         `A tool of the MCP server "${server}" was left out: its schema is too large, or its name is used twice.`,
@@ -50,10 +50,13 @@ export async function listTools(
 }
 
 /** @returns null when the input schema is too large. */
-function toSchema(server: string, tool: Tool): ToolSchema | null {
+function toSchema(server: string, tool: Tool, secrets: Redaction): ToolSchema | null {
   const json = stripHidden(JSON.stringify(tool.inputSchema)).text;
   if (json.length > SCHEMA_LIMIT) return null;
-  const description = truncate(stripHidden(tool.description ?? tool.title ?? "").text, DESCRIPTION_LIMIT);
+  const description = truncate(
+    secrets.redact(stripHidden(tool.description ?? tool.title ?? "").text),
+    DESCRIPTION_LIMIT,
+  );
   return {
     name: `mcp__${server}__${tool.name.replace(/[^a-zA-Z0-9_-]/g, "_").slice(0, NAME_LIMIT)}`,
     description: `From the MCP server "${server}", which describes it as: ${description}`,
@@ -68,11 +71,12 @@ export interface ToolCall {
   /** A text before the output, or "". */
   readonly notice: string;
   readonly timeoutMs: number;
+  readonly secrets: Redaction;
 }
 
 /** @throws ToolError when the server fails; rejects with the signal's reason. */
 export async function callTool(call: ToolCall, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
-  const { server, tool, connection, notice, timeoutMs } = call;
+  const { server, tool, connection, notice, timeoutMs, secrets } = call;
   try {
     const result = (await connection.client.callTool({ name: tool, arguments: { ...input } }, undefined, {
       timeout: timeoutMs,
@@ -86,7 +90,9 @@ export async function callTool(call: ToolCall, input: ToolInput, signal: AbortSi
       throw new ToolError(
         `${notice}The MCP server "${server}" ended during the call: ${reason}. The effect of the call is unknown.`,
       );
-    throw new ToolError(`${notice}The MCP server "${server}" failed: ${truncate(errorMessage(thrown), 2_000)}`);
+    throw new ToolError(
+      `${notice}The MCP server "${server}" failed: ${truncate(secrets.redact(errorMessage(thrown)), 2_000)}`,
+    );
   }
 }
 

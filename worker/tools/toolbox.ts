@@ -7,6 +7,7 @@
  */
 import { isAbort, errorMessage } from "../../src/core/error.ts";
 import { writeFileSync } from "node:fs";
+import { NO_SECRETS, type Redaction } from "../../src/core/lib/json/redaction.ts";
 import { Bash, DEFAULT_TIMEOUT_MS } from "./shell/bash.ts";
 import { OUTPUT_LIMIT } from "./shell/command.ts";
 import { edit } from "./files/edit.ts";
@@ -54,19 +55,19 @@ export interface Toolbox extends ToolRunner {
  * @param logDir a directory outside the workspace, for the logs of commands.
  * @param env added to the environment of commands; read when one starts.
  * @param attachmentDir a directory whose files may be read too.
- * @param redact removes secrets from what a tool says.
+ * @param secrets those that are known; asked when a tool runs, because commands get them later.
  */
 export function createTools(
   root: string,
   logDir: string,
   env: Readonly<Record<string, string>> = {},
   attachmentDir: string | null = null,
-  redact: (text: string) => string = (text) => text,
+  secrets: () => Redaction = () => NO_SECRETS,
 ): Toolbox {
   const besides = attachmentDir === null ? [logDir] : [logDir, attachmentDir];
   const logs = new Logs(logDir);
-  const bash = new Bash(root, logs, env, redact);
-  const jobs = new Jobs(logs, env);
+  const bash = new Bash(root, logs, env, secrets);
+  const jobs = new Jobs(logs, env, secrets);
   const seen = new SeenFiles();
   const tools = new Map<string, Tool>([
     [
@@ -80,16 +81,16 @@ export function createTools(
       },
     ],
     ["job", async (input, signal, watch) => await runJobAction(jobs, input, signal, watch)],
-    ["read", async (input) => await read(root, besides, seen, input)],
-    ["edit", async (input) => await edit(root, seen, input)],
+    ["read", async (input) => await read({ root, besides, seen, secrets: secrets() }, input)],
+    ["edit", async (input) => await edit(root, seen, input, secrets())],
     ["write", async (input) => await write(root, seen, input)],
-    ["grep", async (input, signal) => await grep(root, input, signal)],
+    ["grep", async (input, signal) => await grep(root, input, signal, secrets())],
     ["glob", async (input, signal) => await glob(root, input, signal)],
   ]);
   return {
     add(name, tool) {
       if (tools.has(name)) throw new Error(`the tool "${name}" exists already`);
-      tools.set(name, async (input, signal) => boundOutput(logs, await tool(input, signal)));
+      tools.set(name, async (input, signal) => boundOutput(logs, await tool(input, signal), secrets()));
     },
     async run(name, input, signal, watch = {}) {
       signal.throwIfAborted();
@@ -101,15 +102,16 @@ export function createTools(
           throw new ToolError(`There is no tool "${name}". The tools are: ${[...tools.keys()].join(", ")}.`);
         checkInputNames(name, input);
         const { onOutput } = watch;
-        const shown = onOutput === undefined ? {} : { onOutput: (lines: string) => onOutput(redact(lines)) };
+        const shown =
+          onOutput === undefined ? {} : { onOutput: (lines: string) => onOutput(secrets().redactTorn(lines)) };
         const result = await tool(input, ends, { ...watch, ...shown });
-        return { ...result, output: redact(withoutHidden(result.output)) };
+        return { ...result, output: secrets().redact(withoutHidden(result.output)) };
       } catch (thrown) {
         if (!signal.aborted && interrupt?.aborted)
           return { output: "[stopped: a person interrupted]", exitCode: null, truncated: false };
         if (signal.aborted || isAbort(thrown)) throw thrown;
         const output = thrown instanceof ToolError ? thrown.message : `The tool failed: ${errorMessage(thrown)}`;
-        return { output: withoutHidden(output), exitCode: 1, truncated: false };
+        return { output: secrets().redact(withoutHidden(output)), exitCode: 1, truncated: false };
       }
     },
     close: async () => await jobs.close(),
@@ -151,10 +153,10 @@ async function runJobAction(
 }
 
 /** Shortens the output to its head and tail; a complete copy is kept as a log. */
-function boundOutput(logs: Logs, result: ToolResult): ToolResult {
+function boundOutput(logs: Logs, result: ToolResult, secrets: Redaction): ToolResult {
   const log = logs.create("answer");
-  writeFileSync(log, result.output.slice(0, OUTPUT_LIMIT), { mode: 0o600 });
-  const { output, truncated } = readLogExcerpt(log);
+  writeFileSync(log, secrets.redact(result.output).slice(0, OUTPUT_LIMIT), { mode: 0o600 });
+  const { output, truncated } = readLogExcerpt(log, secrets);
   if (truncated) logs.keep(log);
   else logs.remove(log);
   return { ...result, output, truncated: result.truncated || truncated };

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { errorMessage } from "../../src/core/error.ts";
+import type { Redaction } from "../../src/core/lib/json/redaction.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
 import { truncate } from "../lib/text.ts";
 import { git } from "./git.ts";
@@ -16,8 +17,7 @@ const DIFF = ["diff", "--no-color", "--no-ext-diff", "--no-textconv"];
  * is not touched. Empty when there are none. Rejects only with the signal's reason.
  */
 export async function readChanges(
-  root: string,
-  baseSha: string,
+  { root, baseSha, secrets }: { readonly root: string; readonly baseSha: string; readonly secrets: Redaction },
   signal: AbortSignal,
   limit: number = DIFF_LIMIT,
 ): Promise<string> {
@@ -27,7 +27,7 @@ export async function readChanges(
     await git(["read-tree", "HEAD"], options);
     await git(["add", "--all", "--intent-to-add"], options);
     const stat = await git([...DIFF, "--stat", baseSha, "--"], options);
-    const diff = await git([...DIFF, baseSha, "--"], options);
+    const diff = secrets.redact(await git([...DIFF, baseSha, "--"], options));
     const more = diff.length > limit ? `\n[... ${diff.length - limit} more characters ...]` : "";
     return stripHidden([stat, truncate(diff, limit) + more].filter((part) => part !== "").join("\n\n")).text;
   } catch (thrown) {

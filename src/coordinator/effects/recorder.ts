@@ -9,6 +9,9 @@ import type { TaskLog } from "../task-log.ts";
 import type { AttemptVariables } from "../services/worker/variables.ts";
 import { failureProposal, type FailureDetails } from "./failure-proposal.ts";
 
+/** Fields with the end of what a sandbox wrote, or the beginning of what a host said. */
+const CUT: ReadonlySet<string> = new Set(["detail", "evidence", "text"]);
+
 export class Recorder {
   readonly #taskLog: TaskLog;
   readonly #ids: Ids;
@@ -25,7 +28,7 @@ export class Recorder {
     const { attempt } = task.snapshot.context;
     const redactor = await this.#variables.redactor(task);
     const redact = (proposal: Proposal): Proposal =>
-      redactor === null ? proposal : (redactor.redactValue(proposal) as Proposal);
+      redactor === null ? proposal : redactor.redactValue(proposal, CUT);
     await this.#taskLog.record(task.id, () => proposals.map((proposal) => ({ attempt, ...redact(proposal) })));
   }
 

@@ -102,6 +102,7 @@ async function runProgram(command: string, parts: RunParts, earlier: string | nu
     args: ["--norc", "-c", command],
     cwd: root,
     env: { ...env, ...modelEnvironment(context) },
+    secrets: context.secrets,
   });
   const run = new AcpRun(parts, program);
   try {
@@ -283,7 +284,7 @@ class AcpRun {
   async #handleError(error: unknown): Promise<TurnEnd> {
     this.#context.signal.throwIfAborted();
     await this.#throwIfProgramEnded();
-    const text = truncate(errorMessage(error), 2_000);
+    const text = truncate(this.#context.secrets.redact(errorMessage(error)), 2_000);
     if (isBudgetRefusal(this.#context, text)) return await askForBudget(this.#context, text);
     if (isAuthError(error)) throw new AgentFailure("program_auth", text, this.#program.errors || null);
     throw this.#createFailure(`The agent's program gave up: ${text}`);
@@ -332,7 +333,7 @@ class AcpRun {
       await this.#throwIfProgramEnded();
       throw new AgentFailure(
         "agent_error",
-        `The agent's program could not start: ${truncate(errorMessage(error), 2_000)}`,
+        `The agent's program could not start: ${truncate(this.#context.secrets.redact(errorMessage(error)), 2_000)}`,
       );
     }
   }

@@ -69,7 +69,7 @@ export async function answerElicitation(
   const content: Record<string, string | number | boolean> = {};
   for (const [name, field] of fields) {
     const details = fields.length === 1 ? [] : [field.title ?? name, field.description ?? ""];
-    const question = [form.data.message, ...details].filter((text) => text !== "").join("\n");
+    const question = context.secrets.redact([form.data.message, ...details].filter((text) => text !== "").join("\n"));
     const options =
       field.enum ??
       field.oneOf?.map((option) => option.title ?? option.const) ??

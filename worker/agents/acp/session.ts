@@ -56,7 +56,7 @@ export async function openSession(parts: SessionParts, earlier: string | null): 
     parts.context.signal.throwIfAborted();
     // What was restored may also keep the program from starting.
     if (earlier === null || error instanceof NotResumed) throw error;
-    throw new NotResumed(truncate(errorMessage(error), 500));
+    throw new NotResumed(truncate(parts.context.secrets.redact(errorMessage(error)), 500));
   }
 }
 
@@ -143,7 +143,7 @@ async function createSession(
       await agent.request(methods.agent.authenticate, { methodId: method.id });
       return await create();
     })().catch((error: unknown) => {
-      throw describeLogin(authMethods, errorMessage(error));
+      throw describeLogin(authMethods, parts.context.secrets.redact(errorMessage(error)));
     }),
   );
 }

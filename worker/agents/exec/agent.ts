@@ -92,7 +92,7 @@ class ExecRun {
     const program = await this.#start(prompt);
     const reader =
       this.#settings.output === "stream-json" ? new StreamJsonReader(this.#events) : new TextReader(this.#events);
-    const read = readLines(program, reader);
+    const read = readLines(program, (line) => reader.line(this.#context.secrets.redact(line)));
     try {
       await this.#wait(program, interrupt.signal);
       if (interrupt.signal.aborted) await program.close();
@@ -119,6 +119,7 @@ class ExecRun {
       args: ["--norc", "-c", `${PREAMBLE}${command}`, "slipway", file],
       cwd: root,
       env: { ...env, ...modelEnvironment(this.#context) },
+      secrets: this.#context.secrets,
     });
     program.input.end(TAKES_PROMPT.test(command) ? "" : prompt);
     return program;
@@ -156,17 +157,17 @@ class ExecRun {
 }
 
 /** Lines end with a line feed: a carriage return alone overwrites a line. */
-async function readLines(program: Program, reader: OutputReader): Promise<void> {
+async function readLines(program: Program, read: (line: string) => void): Promise<void> {
   let rest = "";
   try {
     for await (const chunk of program.output.setEncoding("utf8") as AsyncIterable<string>) {
       const lines = chunk.split("\n");
       lines[0] = rest + (lines[0] ?? "");
       rest = lines.pop() ?? "";
-      for (const line of lines) reader.line(line);
+      for (const line of lines) read(line);
     }
   } catch {
     // The output of a program that was ended breaks off.
   }
-  if (rest !== "") reader.line(rest);
+  if (rest !== "") read(rest);
 }

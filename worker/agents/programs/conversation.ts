@@ -57,9 +57,7 @@ export class ProgramConversation {
 
   add(by: Entry["by"], text: string, message?: string): void {
     if (text.trim() === "" || this.#written > WRITE_LIMIT) return;
-    const { model } = this.#context;
-    const shown = model === null ? text : text.replaceAll(model.token, "[attempt token]");
-    const entry = { by, text: truncate(shown.trim(), ENTRY_LIMIT) };
+    const entry = { by, text: truncate(this.#context.secrets.redact(text).trim(), ENTRY_LIMIT) };
     this.#written += entry.text.length;
     this.#entries.push(entry);
     this.#unsaved.push(entry);

@@ -3,6 +3,7 @@
  * size, so all of them are checked and bounded.
  */
 import type { SessionUpdate, ToolCallContent, ToolCallUpdate } from "@agentclientprotocol/sdk";
+import type { StreamRedactor } from "../../../src/core/lib/json/redaction.ts";
 import { truncate } from "../../lib/text.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
 import type { AgentContext } from "../agent.ts";
@@ -39,8 +40,13 @@ export class AcpEventMapper {
   readonly #conversation: ProgramConversation;
   readonly #calls = new Map<string, Call>();
   /** The message that chunks are added to. */
-  #message: { readonly id: string; readonly type: BlockType; readonly source: string | null; text: string } | null =
-    null;
+  #message: { readonly id: string; readonly type: BlockType; text: string } | null = null;
+  /** Of the open message, and of the next where that is its continuation. */
+  #pieces: {
+    readonly type: BlockType;
+    readonly source: string | null;
+    readonly stream: StreamRedactor;
+  } | null = null;
   #lastMessage = "";
   #turnMessage = "";
   /** The cost of the session that was reported so far. */
@@ -80,8 +86,10 @@ export class AcpEventMapper {
     this.#isMuted = isMuted;
   }
 
-  update(update: SessionUpdate): void {
+  update(received: SessionUpdate): void {
     if (this.#isMuted) return;
+    // A text in pieces is cleaned when they are put together.
+    const update = isChunk(received) ? received : this.#context.secrets.redactValue(received);
     switch (update.sessionUpdate) {
       case "agent_message_chunk":
         if (isMakersNote(update))
@@ -126,32 +134,42 @@ export class AcpEventMapper {
   }
 
   notice(level: "info" | "warning", code: string, text: string): void {
-    this.#context.emit("notice", { level, code, text: stripHidden(text).text });
+    this.#context.emit("notice", { level, code, text: stripHidden(this.#context.secrets.redact(text)).text });
   }
 
   /** Emits the open message and ends the open calls. */
   endTurn(): void {
-    this.flushMessage();
+    this.#endMessage();
     for (const call of this.#calls.values()) this.#finishCall(call, "[no end was reported]", null);
     this.#calls.clear();
   }
 
   #addChunk(type: BlockType, source: string | null, text: string): void {
     if (text === "") return;
-    if (
-      this.#message !== null &&
-      (this.#message.type !== type || this.#message.source !== source || this.#message.text.length > MESSAGE_LIMIT)
-    )
-      this.flushMessage();
-    this.#message ??= { id: this.#context.newId("msg"), type, source, text: "" };
-    const chunk = stripHidden(truncate(text, MESSAGE_LIMIT)).text;
-    this.#message.text += chunk;
-    if (type === "text")
-      for (let offset = 0; offset < chunk.length; offset += DELTA_LIMIT)
-        this.#context.delta(this.#message.id, chunk.slice(offset, offset + DELTA_LIMIT));
+    if (this.#pieces !== null && (this.#pieces.type !== type || this.#pieces.source !== source)) this.#endMessage();
+    if (this.#message !== null && this.#message.text.length > MESSAGE_LIMIT) this.flushMessage();
+    this.#pieces ??= { type, source, stream: this.#context.secrets.stream() };
+    this.#addText(type, truncate(this.#pieces.stream.push(stripHidden(text).text), MESSAGE_LIMIT));
   }
 
-  /** Emits the open message. */
+  #addText(type: BlockType, text: string): void {
+    if (text === "") return;
+    this.#message ??= { id: this.#context.newId("msg"), type, text: "" };
+    this.#message.text += text;
+    if (type === "text")
+      for (let offset = 0; offset < text.length; offset += DELTA_LIMIT)
+        this.#context.delta(this.#message.id, text.slice(offset, offset + DELTA_LIMIT));
+  }
+
+  /** Emits the open message with the end that might have been the beginning of a secret. */
+  #endMessage(): void {
+    const pieces = this.#pieces;
+    this.#pieces = null;
+    if (pieces !== null) this.#addText(pieces.type, pieces.stream.end());
+    this.flushMessage();
+  }
+
+  /** Emits the open message, which may go on in the next one. */
   flushMessage(): void {
     if (this.#message === null) return;
     const { id, type, text } = this.#message;
@@ -166,7 +184,7 @@ export class AcpEventMapper {
   }
 
   #updateCall(update: ToolCallUpdate): void {
-    this.flushMessage();
+    this.#endMessage();
     const call = this.#calls.get(update.toolCallId) ?? this.#openCall(update.toolCallId);
     if (call === null) return;
     // The first title of some programs is the name of the tool.
@@ -281,6 +299,10 @@ const readName = ({ name }: Call): string => stripHidden(name ?? "tool").text;
 function isEmpty(input: unknown): boolean {
   if (typeof input !== "object") return input === undefined;
   return input === null || Object.keys(input).every((key) => key === "cwd");
+}
+
+function isChunk({ sessionUpdate }: SessionUpdate): boolean {
+  return sessionUpdate === "agent_message_chunk" || sessionUpdate === "agent_thought_chunk";
 }
 
 /** What the program's maker tells its users, such as news about billing. */

@@ -133,7 +133,7 @@ export class ProgramState {
       const { size, mtimeMs } = await stat(file);
       if (known !== undefined && known.size === size && known.mtimeMs === mtimeMs) return false;
       if (size > FILE_LIMIT) return (this.#giveUp(), false);
-      const content = await readFile(file);
+      const content = this.#withoutSecrets(await readFile(file));
       const continues =
         known !== undefined && content.length >= known.size && hash(content.subarray(0, known.size)) === known.hash;
       this.#saved.set(name, { size: content.length, hash: hash(content), mtimeMs });
@@ -149,7 +149,7 @@ export class ProgramState {
   async #append(name: string, content: Buffer, from: number): Promise<boolean> {
     const { conversation } = this.#parts;
     for (let at = from; at === from || at < content.length; at += CHUNK) {
-      const data = gzipSync(this.#withoutToken(content.subarray(at, at + CHUNK))).toString("base64");
+      const data = gzipSync(content.subarray(at, at + CHUNK)).toString("base64");
       this.#written += data.length;
       if (this.#written > WRITE_LIMIT) return (this.#giveUp(), false);
       if (!(await conversation.append({ kind: "program.file", path: name, at, data }))) return false;
@@ -158,10 +158,8 @@ export class ProgramState {
   }
 
   /** The length stays, because databases count bytes. */
-  #withoutToken(content: Buffer): Buffer {
-    const token = this.#parts.context.model?.token;
-    if (token === undefined || !content.includes(token)) return content;
-    return Buffer.from(content.toString("latin1").replaceAll(token, "x".repeat(token.length)), "latin1");
+  #withoutSecrets(content: Buffer): Buffer {
+    return Buffer.from(this.#parts.context.secrets.blank(content.toString("latin1")), "latin1");
   }
 
   #giveUp(): void {

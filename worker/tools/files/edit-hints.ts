@@ -1,4 +1,5 @@
 /** What an edit whose text is not in the file, or is there more than once, should do next. */
+import type { Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
 
 /** Lines shown before and after the nearest line. */
@@ -7,6 +8,8 @@ const CONTEXT_LINES = 3;
 const MAX_NAMED_LINES = 10;
 /** Characters of a text that is almost there. */
 const VARIANT_LIMIT = 2_000;
+/** Characters of a line near it. */
+const NEAR_LINE = 300;
 
 const toLineNumber = (text: string, index: number): number => text.slice(0, index).split("\n").length;
 
@@ -22,7 +25,7 @@ export function describeOccurrences(text: string, from: string, shown: string): 
 }
 
 /** The error message for a text that was not found: where the file comes closest to it, and how. */
-export function describeMiss(text: string, from: string, shown: string): string {
+export function describeMiss(text: string, from: string, shown: string, secrets: Redaction): string {
   const visible = stripHidden(text).text;
   if (visible !== text && visible.includes(stripHidden(from).text)) {
     const line = toLineNumber(visible, visible.indexOf(stripHidden(from).text));
@@ -30,13 +33,20 @@ export function describeMiss(text: string, from: string, shown: string): string 
   }
   const lines = text.split("\n").map((line) => line.trimEnd());
   const wanted = from.split("\n").map((line) => line.trimEnd());
+  const pick = (line: number): string =>
+    secrets.redact(
+      text
+        .split("\n")
+        .slice(line, line + wanted.length)
+        .join("\n"),
+    );
   const trimmedMatch = findLines(lines, wanted);
   if (trimmedMatch !== -1)
-    return describeVariant(text, trimmedMatch, wanted.length, shown, "in white space at line ends");
+    return describeVariant(pick(trimmedMatch), trimmedMatch, shown, "in white space at line ends");
   const bare = (line: string): string => line.replaceAll(/\s+/g, " ").trim();
   const spacedMatch = findLines(lines.map(bare), wanted.map(bare));
   if (spacedMatch !== -1 && wanted.some((line) => bare(line) !== ""))
-    return describeVariant(text, spacedMatch, wanted.length, shown, "in tabs and spaces");
+    return describeVariant(pick(spacedMatch), spacedMatch, shown, "in tabs and spaces");
   const key = wanted.map((line) => line.trim()).find((line) => line !== "") ?? "";
   const scored = lines.map((line, index) => ({ index, score: similarity(line.trim(), key) }));
   const best = scored.reduce((a, b) => (b.score > a.score ? b : a), { index: -1, score: 0 });
@@ -44,7 +54,7 @@ export function describeMiss(text: string, from: string, shown: string): string 
   const start = Math.max(0, best.index - CONTEXT_LINES);
   const nearest = lines
     .slice(start, best.index + CONTEXT_LINES + 1)
-    .map((line, index) => `${String(start + index + 1).padStart(6)}\t${line.slice(0, 300)}`);
+    .map((line, index) => `${String(start + index + 1).padStart(6)}\t${secrets.redact(line).slice(0, NEAR_LINE)}`);
   return `"old" is not in "${shown}". The nearest match is line ${best.index + 1}:\n${nearest.join("\n")}`;
 }
 
@@ -53,9 +63,8 @@ const findLines = (lines: readonly string[], wanted: readonly string[]): number 
   lines.findIndex((_, index) => wanted.every((line, offset) => lines[index + offset] === line));
 
 /** What the file has in place of a text that is almost there. */
-function describeVariant(text: string, line: number, count: number, shown: string, how: string): string {
-  const found = text.split("\n").slice(line, line + count);
-  const exact = found.join("\n").slice(0, VARIANT_LIMIT);
+function describeVariant(found: string, line: number, shown: string, how: string): string {
+  const exact = found.slice(0, VARIANT_LIMIT);
   const marked = exact.replaceAll("\t", "→").replaceAll(/ +(?=\r?$)/gm, (spaces) => "·".repeat(spaces.length));
   return `"old" is not in "${shown}" as given; it differs only ${how}, at line ${line + 1}. The file has (→ is a tab, · a space at a line end):\n${marked}`;
 }

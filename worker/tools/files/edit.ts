@@ -6,6 +6,7 @@
  * text.
  */
 import { readFile, writeFile } from "node:fs/promises";
+import { NO_SECRETS, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { describeMiss, describeOccurrences } from "./edit-hints.ts";
 import { regularFileSize, resolveInWorkspace } from "./paths.ts";
 import type { SeenFiles } from "./seen-files.ts";
@@ -31,7 +32,12 @@ interface Change {
 }
 
 /** Input: `path`; `old`, `new`, optional `replaceAll`, or `edits`: a list of these. */
-export async function edit(root: string, seen: SeenFiles, input: ToolInput): Promise<ToolResult> {
+export async function edit(
+  root: string,
+  seen: SeenFiles,
+  input: ToolInput,
+  secrets: Redaction = NO_SECRETS,
+): Promise<ToolResult> {
   const shown = requireText(input, "path");
   const replacements = readReplacements(input);
   const path = await resolveInWorkspace(root, shown);
@@ -44,7 +50,10 @@ export async function edit(root: string, seen: SeenFiles, input: ToolInput): Pro
   let changes: Change[] = [];
   for (const [index, replacement] of replacements.entries()) {
     const which = replacements.length === 1 ? "" : `Edit ${index + 1} of ${replacements.length}: nothing was changed. `;
-    const applied = apply(text, replacement, crlf, (problem) => new ToolError(`${which}${problem}`), shown);
+    const applied = apply(text, replacement, crlf, (problem) => new ToolError(`${which}${problem}`), {
+      shown,
+      secrets,
+    });
     changes = [...changes.map((change) => moveBehind(change, applied.changes, applied.grownBy)), ...applied.changes];
     text = applied.text;
   }
@@ -53,7 +62,7 @@ export async function edit(root: string, seen: SeenFiles, input: ToolInput): Pro
   const places = changes.length === 1 ? "" : ` at ${changes.length} places`;
   const stale = isStale ? " It had changed since you last saw it: read it again before you rely on the rest." : "";
   return {
-    output: `Edited ${shown}${places}.${stale} The new text:\n${showChanges(text, changes)}`,
+    output: `Edited ${shown}${places}.${stale} The new text:\n${showChanges(text, changes, secrets)}`,
     exitCode: 0,
     truncated: false,
   };
@@ -90,13 +99,13 @@ function apply(
   { old, text: replacement, all }: Replacement,
   crlf: boolean,
   fail: (problem: string) => ToolError,
-  shown: string,
+  { shown, secrets }: { readonly shown: string; readonly secrets: Redaction },
 ): Applied {
   // A model writes LF; in a file with CRLF alone both texts are converted.
   const [from, to] =
     crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
   const first = text.indexOf(from);
-  if (first === -1) throw fail(describeMiss(text, from, shown));
+  if (first === -1) throw fail(describeMiss(text, from, shown, secrets));
   if (!all && text.includes(from, first + 1)) throw fail(describeOccurrences(text, from, shown));
   const grownBy = to.length - from.length;
   const pieces = all ? text.split(from) : [text.slice(0, first), text.slice(first + from.length)];
@@ -117,7 +126,7 @@ function moveBehind({ at, length }: Change, later: readonly Change[], grownBy: n
 }
 
 /** The lines of each change with their numbers and some lines around. */
-function showChanges(text: string, changes: readonly Change[]): string {
+function showChanges(text: string, changes: readonly Change[], secrets: Redaction): string {
   const lines = text.split("\n");
   const wanted = new Set<number>();
   for (const { at, length } of changes) {
@@ -132,7 +141,7 @@ function showChanges(text: string, changes: readonly Change[]): string {
   for (const [index, line] of numbers.slice(0, SHOWN_LINES).entries()) {
     if (index > 0 && numbers[index - 1] !== line - 1) output.push("     …");
     const content = (lines[line] ?? "").replace(/\r$/, "");
-    output.push(`${String(line + 1).padStart(6)}\t${content.slice(0, SHOWN_LINE)}`);
+    output.push(`${String(line + 1).padStart(6)}\t${secrets.redact(content).slice(0, SHOWN_LINE)}`);
   }
   if (numbers.length > SHOWN_LINES) output.push("     … more lines follow; read shows them");
   return output.join("\n");

@@ -1,6 +1,7 @@
 /** Reads a text file with line numbers, or lists a directory. */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { regularFileSize, resolveInWorkspace } from "./paths.ts";
 import type { SeenFiles } from "./seen-files.ts";
 import { optionalCount, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
@@ -16,17 +17,19 @@ const MAX_ENTRIES = 500;
 /** A NUL among the first bytes marks a binary file. */
 const BINARY_CHECK_BYTES = 8_000;
 
+export interface ReadAccess {
+  readonly root: string;
+  /** Directories whose files may be read too: the commands' logs, attachments. */
+  readonly besides: readonly string[];
+  readonly seen: SeenFiles;
+  readonly secrets: Redaction;
+}
+
 /**
  * Input: `path`, optional `start` and `end` (line numbers from 1, both included), optional `column`
- * (from 1): a page of the line `start`.
- * @param besides directories whose files may be read too: the commands' logs, attachments.
+ * (from 1): a page of the line `start`. Columns count without secrets.
  */
-export async function read(
-  root: string,
-  besides: readonly string[],
-  seen: SeenFiles,
-  input: ToolInput,
-): Promise<ToolResult> {
+export async function read({ root, besides, seen, secrets }: ReadAccess, input: ToolInput): Promise<ToolResult> {
   const shown = requireText(input, "path");
   const path = await resolveInWorkspace(besides.find((dir) => dirname(shown) === dir) ?? root, shown);
   if ((await stat(path).catch(() => null))?.isDirectory()) return await listDirectory(path);
@@ -44,7 +47,8 @@ export async function read(
   if (end < start) throw new ToolError(`"end" (${end}) is before "start" (${start}).`);
   const text = bytes.toString("utf8").replace(/^\ufeff/, "");
   const column = optionalCount(input, "column");
-  return column === null ? numberLines(text, start, end) : showLongLine(text, start, column);
+  const lines = text.split("\n").map((line) => secrets.redact(line.replace(/\r$/, "")));
+  return column === null ? numberLines(lines, start, end) : showLongLine(lines, start, column);
 }
 
 async function listDirectory(path: string): Promise<ToolResult> {
@@ -56,9 +60,8 @@ async function listDirectory(path: string): Promise<ToolResult> {
 }
 
 /** A page of one line. */
-function showLongLine(text: string, number: number, column: number): ToolResult {
-  const lines = text.split("\n");
-  const line = (lines[number - 1] ?? "").replace(/\r$/, "");
+function showLongLine(lines: readonly string[], number: number, column: number): ToolResult {
+  const line = lines[number - 1] ?? "";
   if (number > lines.length) throw new ToolError(`The file has only ${lines.length} lines.`);
   if (column > line.length) throw new ToolError(`Line ${number} has only ${line.length} characters.`);
   const end = Math.min(line.length, column - 1 + PAGE_LIMIT);
@@ -67,9 +70,8 @@ function showLongLine(text: string, number: number, column: number): ToolResult 
   return { output, exitCode: 0, truncated: end < line.length };
 }
 
-function numberLines(text: string, start: number, end: number): ToolResult {
-  const lines = text.split("\n");
-  if (lines.at(-1) === "") lines.pop();
+function numberLines(all: readonly string[], start: number, end: number): ToolResult {
+  const lines = all.at(-1) === "" ? all.slice(0, -1) : all;
   if (lines.length === 0) return { output: "[an empty file]", exitCode: 0, truncated: false };
   if (start > lines.length) throw new ToolError(`The file has only ${lines.length} lines.`);
   const output: string[] = [];
@@ -77,7 +79,7 @@ function numberLines(text: string, start: number, end: number): ToolResult {
   const last = Math.min(lines.length, end);
   let next = start;
   for (; next <= last && output.length < MAX_LINES && size < OUTPUT_LIMIT; next += 1) {
-    const line = (lines[next - 1] ?? "").replace(/\r$/, "");
+    const line = lines[next - 1] ?? "";
     const isLong = line.length > LINE_LIMIT;
     const more = `... (${line.length} characters; continue with "start": ${next}, "column": ${LINE_LIMIT + 1})`;
     const shown = isLong ? `${line.slice(0, LINE_LIMIT)}${more}` : line;

@@ -1,6 +1,7 @@
 /**
  * Finds lines in files: with ripgrep where it is installed, else with git. Both obey .gitignore.
  */
+import type { Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { relative } from "node:path";
 import { stat } from "node:fs/promises";
 import { resolveInWorkspace } from "../files/paths.ts";
@@ -34,7 +35,12 @@ interface Query {
 /**
  * Input: `pattern`, optional `path`, `glob`, `mode`, `ignoreCase`, `literal`, `context`, `limit`.
  */
-export async function grep(root: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
+export async function grep(
+  root: string,
+  input: ToolInput,
+  signal: AbortSignal,
+  secrets: Redaction,
+): Promise<ToolResult> {
   const shown = optionalText(input, "path") ?? ".";
   const realPath = await resolveInWorkspace(root, shown);
   const found = await stat(realPath).catch(() => null);
@@ -54,7 +60,7 @@ export async function grep(root: string, input: ToolInput, signal: AbortSignal):
   if (query.pattern === "") throw new ToolError('"pattern" is empty. Use glob to list files.');
   const limit = Math.min(optionalCount(input, "limit") ?? DEFAULT_LIMIT, MAX_LIMIT);
   const run = async (program: string, args: readonly string[]): Promise<SearchResult | null> =>
-    await search({ program, args, cwd: root, limit, separator: "\n" }, signal);
+    await search({ program, args, cwd: root, limit, separator: "\n", secrets }, signal);
   const result = (await run("rg", ripgrepArguments(query))) ?? (await run("git", gitGrepArguments(query)));
   if (result === null) throw new ToolError("Neither ripgrep nor git is installed. Use bash with grep.");
   return formatResult(result, query, limit);

@@ -1,11 +1,14 @@
 /** Runs a search program and ends it when it has written enough lines. */
 import { createInterface } from "node:readline";
+import { NO_SECRETS, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { ProcessStartError, startProcess } from "../../../src/core/lib/runtime/process-group.ts";
 import { ToolError } from "../tool.ts";
 
 const TIMEOUT_MS = 60_000;
 const LINE_LIMIT = 300;
 const ERROR_LIMIT = 2_000;
+/** Kept before secrets are removed. */
+const MOST_ERRORS = 64 * 1_024;
 
 export interface SearchResult {
   readonly lines: readonly string[];
@@ -24,6 +27,7 @@ export interface Search {
   readonly limit: number;
   /** Ends each line of the program's output. */
   readonly separator: "\n" | "\0";
+  readonly secrets?: Redaction;
 }
 
 /**
@@ -31,7 +35,7 @@ export interface Search {
  * rejects with the signal's reason.
  */
 export async function search(
-  { program, args, cwd, limit, separator }: Search,
+  { program, args, cwd, limit, separator, secrets = NO_SECRETS }: Search,
   signal: AbortSignal,
 ): Promise<SearchResult | null> {
   // Settings of git or of the loader in the environment must not change what is found.
@@ -50,11 +54,12 @@ export async function search(
   stop.addEventListener("abort", () => child.kill("SIGKILL"), { once: true });
   const closed = new Promise((resolve) => child.once("close", resolve));
   let errors = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (errors = (errors + text).slice(0, ERROR_LIMIT)));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += errors.length > MOST_ERRORS ? "" : text));
   const lines: string[] = [];
   let more = false;
   const output = separator === "\n" ? createInterface({ input: child.stdout }) : splitAtNul(child.stdout);
-  for await (const line of output) {
+  for await (const written of output) {
+    const line = secrets.redact(written);
     if (lines.length === limit) {
       more = true;
       child.kill("SIGKILL");
@@ -70,7 +75,7 @@ export async function search(
   signal.throwIfAborted();
   if (timeout.aborted)
     throw new ToolError(`The search did not end within ${TIMEOUT_MS / 1_000} s. Give a "path" or a simpler pattern.`);
-  return { lines, more, exitCode: child.exitCode, errors };
+  return { lines, more, exitCode: child.exitCode, errors: secrets.redact(errors).slice(0, ERROR_LIMIT) };
 }
 
 async function* splitAtNul(stream: NodeJS.ReadableStream): AsyncGenerator<string> {

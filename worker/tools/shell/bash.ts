@@ -3,8 +3,9 @@
  *
  * B4 The current directory is kept from one command to the next, shell variables are not.
  */
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { runCommand, type End } from "./command.ts";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { NO_SECRETS, type Redaction } from "../../../src/core/lib/json/redaction.ts";
+import { OUTPUT_LIMIT, runCommand, type End } from "./command.ts";
 import type { Logs } from "./logs.ts";
 import { readLogExcerpt } from "./output.ts";
 import { commandEnvironment } from "./environment.ts";
@@ -21,7 +22,7 @@ export class Bash {
   readonly #root: string;
   readonly #logs: Logs;
   readonly #env: Readonly<Record<string, string>>;
-  readonly #redact: (text: string) => string;
+  readonly #secrets: () => Redaction;
   #cwd: string;
 
   /** @param logs in a directory outside the workspace. */
@@ -29,10 +30,10 @@ export class Bash {
     root: string,
     logs: Logs,
     env: Readonly<Record<string, string>> = {},
-    redact: (text: string) => string = (text) => text,
+    secrets: () => Redaction = () => NO_SECRETS,
   ) {
     this.#root = root;
-    this.#redact = redact;
+    this.#secrets = secrets;
     this.#env = env;
     this.#cwd = root;
     this.#logs = logs;
@@ -61,7 +62,7 @@ export class Bash {
       if (end === "aborted") throw signal.reason;
       this.#rememberCwd(cwdFile);
       this.#redactLog(log);
-      const { output, truncated } = readLogExcerpt(log);
+      const { output, truncated } = readLogExcerpt(log, this.#secrets());
       keepLog = truncated;
       return {
         output: output + describeEnd(end, timeoutMs) + (exitCode === 127 ? describeMissing(output) : ""),
@@ -76,10 +77,13 @@ export class Bash {
     }
   }
 
-  /** Before it is cut: half of a secret is not recognised. */
+  /** In the whole log, which the model may read in parts. One at its limit ends anywhere. */
   #redactLog(log: string): void {
+    const secrets = this.#secrets();
+    if (secrets.longest === 0) return;
     const text = readFileSync(log, "utf8");
-    const redacted = this.#redact(text);
+    const isCut = statSync(log).size === OUTPUT_LIMIT;
+    const redacted = isCut ? secrets.redactTorn(text) : secrets.redact(text);
     if (redacted !== text) writeFileSync(log, redacted);
   }
 

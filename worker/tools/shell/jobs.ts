@@ -1,5 +1,6 @@
 /** Commands in the background. Rules B1 to B3 of command.ts apply to them too. */
 import { randomBytes } from "node:crypto";
+import { NO_SECRETS, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { runCommand, type Ended } from "./command.ts";
 import type { Logs } from "./logs.ts";
 import { describeAwaited, waitFor, type WantedSign } from "./job-signs.ts";
@@ -33,10 +34,12 @@ export interface WaitOptions extends WantedSign {
 export class Jobs {
   readonly #logs: Logs;
   readonly #env: Readonly<Record<string, string>>;
+  readonly #secrets: () => Redaction;
   readonly #jobs = new Map<string, Job>();
   #closed = false;
 
-  constructor(logs: Logs, env: Readonly<Record<string, string>>) {
+  constructor(logs: Logs, env: Readonly<Record<string, string>>, secrets: () => Redaction = () => NO_SECRETS) {
+    this.#secrets = secrets;
     this.#logs = logs;
     this.#env = env;
   }
@@ -137,7 +140,7 @@ export class Jobs {
   }
 
   #report(job: Job): ToolResult {
-    const { output, truncated, end } = readLogExcerpt(job.log, job.shownBytes);
+    const { output, truncated, end } = readLogExcerpt(job.log, this.#secrets(), job.shownBytes);
     job.shownBytes = end;
     const exitCode = job.ended === null ? 0 : job.ended.exitCode;
     const newOutput = output === "" ? "[no new output]" : output;

@@ -11,6 +11,7 @@ import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { PassThrough, Transform, type Readable, type Writable } from "node:stream";
 import { startProcess, type Child } from "../../../src/core/lib/runtime/process-group.ts";
+import { NO_SECRETS, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { errorMessage } from "../../../src/core/error.ts";
 import { truncateStart } from "../../lib/text.ts";
 import { commandEnvironment } from "./environment.ts";
@@ -33,6 +34,8 @@ export interface ProgramOptions {
   readonly args: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
+  /** Removed from its standard error. */
+  readonly secrets?: Redaction;
 }
 
 export class Program {
@@ -45,11 +48,13 @@ export class Program {
   #exitCode: number | null = null;
   #reason = "";
   #errors = "";
+  readonly #secrets: Redaction;
   #graceMs = GRACE_MS;
   readonly #stop = new AbortController();
 
   /** @param started the child, or why it could not be started. */
-  private constructor(started: Child | string, marker: string) {
+  private constructor(started: Child | string, marker: string, secrets: Redaction) {
+    this.#secrets = secrets;
     const output = createFloodGuard((reason) => this.#stopWith(reason, 0));
     output.on("error", () => {});
     this.output = output;
@@ -64,12 +69,12 @@ export class Program {
     started.stdout.on("error", () => {}).pipe(output);
     started.stderr
       .setEncoding("utf8")
-      .on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
+      .on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL + secrets.longest)));
     this.ended = this.#waitForEnd(started, marker);
   }
 
   /** Never rejects: a program that cannot be started has ended. */
-  static async start({ command, args, cwd, env }: ProgramOptions): Promise<Program> {
+  static async start({ command, args, cwd, env, secrets = NO_SECRETS }: ProgramOptions): Promise<Program> {
     const marker = randomUUID();
     const started = await startProcess(command, args, {
       cwd,
@@ -77,7 +82,7 @@ export class Program {
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
     }).catch((error: unknown) => errorMessage(error));
-    return new Program(started, marker);
+    return new Program(started, marker, secrets);
   }
 
   get exitCode(): number | null {
@@ -86,7 +91,7 @@ export class Program {
 
   /** The tail of its standard error. */
   get errors(): string {
-    return this.#errors.trim();
+    return truncateStart(this.#secrets.redactTorn(this.#errors), STDERR_TAIL).trim();
   }
 
   /** Ends it with everything that it started. Idempotent. */

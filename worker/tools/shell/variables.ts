@@ -6,7 +6,7 @@
  * read: each command of the setup runs below a process of its own that asks for them
  * (worker/workspace/setup-shell.ts).
  */
-import { Redactor } from "../../../src/core/lib/json/redaction.ts";
+import { Redactor, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { WORKER_ENV, type WorkerVariables } from "../../../src/core/protocol/worker.ts";
 
 export const SETUP_ENV = { command: "SLIPWAY_SETUP_COMMAND", node: "SLIPWAY_NODE", worker: "SLIPWAY_WORKER" } as const;
@@ -22,12 +22,18 @@ export class CommandVariables {
   /** What commands get; it changes, so it is read when a command starts. */
   readonly env: Record<string, string>;
   readonly #access: SetupAccess | null;
-  #redactor = new Redactor([]);
+  readonly #named: Readonly<Record<string, string>>;
+  #redactor: Redactor;
 
-  /** @param access null = the worker is no process of its own, and its setup gets no variables. */
-  constructor(env: Readonly<Record<string, string>>, access: SetupAccess | null = null) {
+  /**
+   * @param access null = the worker is no process of its own, and its setup gets no variables.
+   * @param token the attempt's, which commands of programs have.
+   */
+  constructor(env: Readonly<Record<string, string>>, access: SetupAccess | null = null, token: string | null = null) {
     this.env = { ...env };
     this.#access = access;
+    this.#named = token === null ? {} : { [token]: "[attempt token]" };
+    this.#redactor = new Redactor([], this.#named);
   }
 
   /** Runs one command of the setup with its variables. */
@@ -52,10 +58,12 @@ export class CommandVariables {
   /** From here on commands have these. */
   enter({ variables }: WorkerVariables): void {
     for (const { name, value } of variables) this.env[name] = value;
-    this.#redactor = new Redactor(variables.filter(({ secret }) => secret).map(({ value }) => value));
+    const secrets = variables.filter(({ secret }) => secret).map(({ value }) => value);
+    this.#redactor = new Redactor(secrets, this.#named);
   }
 
-  redact(text: string): string {
-    return this.#redactor.redact(text);
+  /** Those that commands have at the time of the call. */
+  get secrets(): Redaction {
+    return this.#redactor;
   }
 }

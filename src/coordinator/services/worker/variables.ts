@@ -91,9 +91,9 @@ export class AttemptVariables {
     return [...(await this.#remember(task)).secrets].map(([value, name]) => ({ name, value }));
   }
 
-  /** Of a task whose worker was given something; others have nothing to remove. */
+  /** For a short text that may be cut, of a task whose worker was given something. */
   redactNow(taskId: string, text: string): string {
-    return this.#known.get(taskId)?.redactor.redact(text) ?? text;
+    return this.#known.get(taskId)?.redactor.redactTorn(text) ?? text;
   }
 
   /** Text of a message that is being written; a secret may be split over two pieces. */

@@ -61,33 +61,103 @@ export function redactCredential(text: string, { username, token }: { username: 
 
 const toBase64 = (text: string): string => Buffer.from(text).toString("base64");
 
+/** As the worker writes them where it has left something out, with the line ends around them. */
+const CUT_NOTE = /(\n?\[\.\.\.(?: [^\n]*)?\]\n?|\.\.\. \(\d+ characters[^\n]*\n?)/;
+
+/** Which ends of a text are no real ends. */
+interface Torn {
+  readonly start: boolean;
+  readonly end: boolean;
+}
+
+const NONE: ReadonlySet<string> = new Set();
+
+/** What removes secrets, without saying which. */
+export type Redaction = Pick<Redactor, "blank" | "longest" | "redact" | "redactTorn" | "redactValue" | "stream">;
+
 export class Redactor {
+  readonly #marks: ReadonlyMap<string, string>;
   readonly #forms: readonly string[];
 
-  constructor(values: readonly string[]) {
-    const forms = new Set(values.flatMap(secretForms));
-    this.#forms = [...forms].toSorted((a, b) => b.length - a.length);
+  /** @param named others, which are replaced by marks of their own, not longer than they are. */
+  constructor(values: readonly string[], named: Readonly<Record<string, string>> = {}) {
+    const all = [...values.map((value) => [value, MARK] as const), ...Object.entries(named)];
+    this.#marks = new Map(all.flatMap(([value, mark]) => secretForms(value).map((form) => [form, mark] as const)));
+    this.#forms = [...this.#marks.keys()].toSorted((a, b) => b.length - a.length);
   }
 
+  /** Characters of the longest text that reveals a secret; 0 = there is none. */
+  get longest(): number {
+    return this.#forms[0]?.length ?? 0;
+  }
+
+  /** Removes also what is left of a secret beside a note like `[... 10 bytes left out ...]`. */
   redact(text: string): string {
-    let result = text;
-    for (const form of this.#forms) if (result.includes(form)) result = result.replaceAll(form, MARK);
+    return this.#redact(text, { start: false, end: false });
+  }
+
+  /** For a text that somebody has cut: removes also what its ends hold of a secret. */
+  redactTorn(text: string): string {
+    return this.#redact(text, { start: true, end: true });
+  }
+
+  /**
+   * Replaces each secret by as many other characters, for files whose bytes are counted.
+   * @param bytes as characters (latin1).
+   */
+  blank(bytes: string): string {
+    let result = bytes;
+    for (const form of this.#forms) {
+      const written = Buffer.from(form).toString("latin1");
+      if (result.includes(written)) result = result.replaceAll(written, "x".repeat(written.length));
+    }
     return result;
   }
 
-  /** The same for each text in a JSON value, names included. */
-  redactValue(value: unknown): unknown {
-    if (typeof value === "string") return this.redact(value);
-    if (Array.isArray(value)) return value.map((item) => this.redactValue(item));
-    if (typeof value !== "object" || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [this.redact(key), this.redactValue(item)]));
+  /**
+   * The same as `redact` for each text in a JSON value, names included.
+   * @param torn names of fields whose texts somebody has cut.
+   */
+  redactValue<T>(value: T, torn: ReadonlySet<string> = NONE): T {
+    const walk = (item: unknown, isTorn: boolean): unknown => {
+      if (typeof item === "string") return isTorn ? this.redactTorn(item) : this.redact(item);
+      if (Array.isArray(item)) return item.map((one) => walk(one, isTorn));
+      if (typeof item !== "object" || item === null) return item;
+      return Object.fromEntries(
+        Object.entries(item).map(([name, one]) => [this.redact(name), walk(one, torn.has(name))]),
+      );
+    };
+    return this.#forms.length === 0 ? value : (walk(value, false) as T);
   }
 
   /** Removes secrets from a text that arrives in pieces. */
   stream(): StreamRedactor {
     return new StreamRedactor(this, this.#forms);
   }
+
+  #redact(text: string, torn: Torn): string {
+    if (this.#forms.length === 0) return text;
+    let result = text;
+    for (const form of this.#forms)
+      if (result.includes(form)) result = result.replaceAll(form, this.#marks.get(form) ?? MARK);
+    const pieces = result.includes("...") ? result.split(CUT_NOTE) : [result];
+    const last = pieces.length - 1;
+    const clean = (piece: string, at: number): string =>
+      this.#redactEnds(piece, { start: at > 0 || torn.start, end: at < last || torn.end });
+    return pieces.map((piece, at) => (at % 2 === 1 ? piece : clean(piece, at))).join("");
+  }
+
+  #redactEnds(piece: string, { start, end }: Torn): string {
+    if (piece.length < SHORTEST) return piece;
+    if (start && end && this.#forms.some((form) => form.includes(piece))) return MARK;
+    const last = end ? Math.max(...this.#forms.map((form) => overlap(piece, form))) : 0;
+    const kept = last < SHORTEST ? piece : piece.slice(0, piece.length - last) + MARK;
+    const first = start ? Math.max(...this.#forms.map((form) => overlapStart(kept, form))) : 0;
+    return first < SHORTEST ? kept : MARK + kept.slice(first);
+  }
 }
+
+export const NO_SECRETS: Redaction = new Redactor([]);
 
 /** Holds back the end of what has arrived while it may be the beginning of a secret. */
 export class StreamRedactor {
@@ -119,5 +189,12 @@ export class StreamRedactor {
 function overlap(text: string, form: string): number {
   for (let length = Math.min(text.length, form.length - 1); length > 0; length -= 1)
     if (text.endsWith(form.slice(0, length))) return length;
+  return 0;
+}
+
+/** Length of the longest beginning of `text` that is an end of `form`, and not all of it. */
+function overlapStart(text: string, form: string): number {
+  for (let length = Math.min(text.length, form.length - 1); length > 0; length -= 1)
+    if (text.startsWith(form.slice(form.length - length))) return length;
   return 0;
 }

@@ -28,6 +28,7 @@ import type {
   Transcript,
   TranscriptRecord,
 } from "../../../../worker/agents/agent.ts";
+import { NO_SECRETS } from "../../../../src/core/lib/json/redaction.ts";
 import { createTools } from "../../../../worker/tools/toolbox.ts";
 import type { ToolRunner } from "../../../../worker/tools/tool.ts";
 import { readChanges } from "../../../../worker/workspace/changes.ts";
@@ -214,6 +215,7 @@ export class AgentRun implements AgentContext {
   readonly transcript: FileTranscript;
   readonly model: AgentRunOptions["model"];
   readonly toolSchemas = TOOLS;
+  readonly secrets = NO_SECRETS;
   readonly instructions: string;
   readonly notes: readonly string[];
   readonly attached: string;
@@ -337,7 +339,11 @@ export class AgentRun implements AgentContext {
   }
 
   async changes(limit?: number): Promise<string> {
-    return await readChanges(this.#options.fixture.root, "HEAD", this.signal, limit);
+    return await readChanges(
+      { root: this.#options.fixture.root, baseSha: "HEAD", secrets: NO_SECRETS },
+      this.signal,
+      limit,
+    );
   }
 
   async verify(): ReturnType<AgentContext["verify"]> {
