@@ -10,6 +10,7 @@
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import { DeviceLogins } from "../auth/device-logins.ts";
+import { Passkeys } from "../auth/passkeys/passkeys.ts";
 import { People } from "../auth/people.ts";
 import { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import { openProvider } from "../auth/providers/open-provider.ts";
@@ -245,9 +246,11 @@ async function openLogins(parts: CoordinatorParts & { readonly sessions: Session
   const { config, accounts, sessions, vault, ids, log } = parts;
   const opening = config.providers.map(async (settings) => openProvider(settings, () => systemClock.now()));
   const providers = await Promise.all(opening);
+  const passkeys = new Passkeys({ accounts, sessions, vault, ids, log, clock: systemClock, baseUrl });
   return {
+    passkeys,
     devices: new DeviceLogins({ accounts, sessions, clock: systemClock }),
-    people: new People({ accounts, sessions, clock: systemClock, ids, log }),
+    people: new People({ accounts, sessions, passkeys, clock: systemClock, ids, log }),
     logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
   };
 }
@@ -307,7 +310,9 @@ async function openHttp(
     authenticate: (bearer) => sessions.authenticateReader(bearer),
     redeemTicket: (ticket) => sessions.redeemTicket(ticket),
     isSessionValid: (sessionId, role) => sessions.isSessionValid(sessionId, role),
-    allowedOrigins: () => [new URL(baseUrl()).origin, ...config.allowedOrigins],
+    // The latter is localhost for a loopback address, where people open it for their passkeys.
+    allowedOrigins: () =>
+      [new URL(baseUrl()).origin, deps.passkeys.relyingParty?.origin ?? [], config.allowedOrigins].flat(),
   });
   disposers.add(() => closeServer(server, () => live.close()));
   onStep("http");

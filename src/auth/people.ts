@@ -16,6 +16,7 @@ import type { Accounts, Link, Role, Session, User } from "../core/ports/accounts
 import { SlipwayError } from "../core/error.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 import { assertGoodPassword } from "./password-rules.ts";
+import type { Passkeys } from "./passkeys/passkeys.ts";
 import type { AuthenticatedCaller, ClientInfo, Sessions, TokenGrant } from "./sessions.ts";
 import { sha256 } from "./tokens.ts";
 
@@ -27,6 +28,7 @@ const MAX_LINKS = 1_000;
 export interface PeopleDeps {
   readonly accounts: Accounts;
   readonly sessions: Pick<Sessions, "assertFresh" | "isLive" | "listUsers" | "begin" | "passwords">;
+  readonly passkeys: Pick<Passkeys, "usable">;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Pick<Log, "info" | "warn">;
@@ -40,7 +42,10 @@ export interface MadeLink {
 
 export class People {
   readonly #deps: PeopleDeps;
-  /** Two admins must not disable each other at once (P1). */
+  /**
+   * Two admins must not disable each other at once (P1), and nobody removes the last two ways to
+   * log in at once.
+   */
   readonly #changes = new PQueue({ concurrency: 1 });
 
   constructor(deps: PeopleDeps) {
@@ -90,15 +95,33 @@ export class People {
    * Removes an identity of the caller. @throws SlipwayError `not_found`, `fresh_login_required`,
    * and `conflict` when it is the only way to log in.
    */
-  async unlink(caller: AuthenticatedCaller, id: string, act?: Act): Promise<void> {
-    const { accounts, sessions } = this.#deps;
-    await sessions.assertFresh(caller);
-    const identities = await accounts.identities(caller.userId);
-    if (!identities.some((row) => row.id === id)) throw new SlipwayError("not_found");
-    const login = await accounts.login((await this.#user(caller.userId)).email);
-    if (identities.length === 1 && login?.passwordHash === null)
+  unlink(caller: AuthenticatedCaller, id: string, act?: Act): Promise<void> {
+    return this.#changes.add(async () => {
+      const { accounts, sessions } = this.#deps;
+      await sessions.assertFresh(caller);
+      await this.#assertOtherWay(caller.userId, await accounts.identities(caller.userId), id);
+      await accounts.with(act).deleteIdentity(caller.userId, id);
+    });
+  }
+
+  /** Removes a passkey of the caller. @throws as `unlink`. */
+  removePasskey(caller: AuthenticatedCaller, id: string, act?: Act): Promise<void> {
+    return this.#changes.add(async () => {
+      const { accounts, sessions } = this.#deps;
+      await sessions.assertFresh(caller);
+      await this.#assertOtherWay(caller.userId, await accounts.passkeys(caller.userId), id);
+      await accounts.with(act).deletePasskey(caller.userId, id);
+    });
+  }
+
+  /** @param rows the person's, of the kind that `id` is removed from. */
+  async #assertOtherWay(userId: string, rows: readonly { readonly id: string }[], id: string): Promise<void> {
+    const { accounts, passkeys } = this.#deps;
+    if (!rows.some((row) => row.id === id)) throw new SlipwayError("not_found");
+    const login = await accounts.login((await this.#user(userId)).email);
+    const ways = [...(await accounts.identities(userId)), ...(await passkeys.usable(userId))];
+    if (login?.passwordHash === null && !ways.some((way) => way.id !== id))
       throw new SlipwayError("conflict", "This is the only way to log in. Set a password first.");
-    await accounts.with(act).deleteIdentity(caller.userId, id);
   }
 
   // ---------------------------------------------------------------- others' accounts
@@ -113,7 +136,10 @@ export class People {
     });
   }
 
-  /** Disabling ends every session; tokens work again when the person is enabled. */
+  /**
+   * Disabling ends every session and removes the passkeys; tokens work again when the person is
+   * enabled.
+   */
   setDisabled(by: string, userId: string, isDisabled: boolean, act?: Act): Promise<User> {
     return this.#changes.add(async () => {
       const user = await this.#user(userId);

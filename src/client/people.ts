@@ -18,8 +18,11 @@ import type {
   LoginProviders,
   LoginSession,
   MadeLink,
+  NewPasskey,
   OneTimeLink,
+  OwnPasskey,
   Page,
+  PasskeyStart,
   QuotaChange,
   Usage,
   PendingDevice,
@@ -47,6 +50,28 @@ export class PeopleClient {
   /** Needs a log-in of the last ten minutes. */
   unlink(id: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#send("DELETE", `/v1/me/identities/${encodeURIComponent(id)}`, undefined, options);
+  }
+
+  passkeys(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<OwnPasskey>> {
+    return this.#list("/v1/me/passkeys", query, options);
+  }
+
+  /** Begins to make a passkey. Needs a log-in of the last ten minutes. */
+  startPasskey(options: KeyedCallOptions = {}): Promise<PasskeyStart> {
+    return this.#transport.json({ method: "POST", path: "/v1/me/passkeys/start", ...keyed(options) });
+  }
+
+  createPasskey(body: NewPasskey, options: KeyedCallOptions = {}): Promise<OwnPasskey> {
+    return this.#transport.json({ method: "POST", path: "/v1/me/passkeys", body, ...keyed(options) });
+  }
+
+  renamePasskey(id: string, name: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("POST", `/v1/me/passkeys/${encodeURIComponent(id)}`, { name }, options);
+  }
+
+  /** Needs a log-in of the last ten minutes. */
+  deletePasskey(id: string, options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", `/v1/me/passkeys/${encodeURIComponent(id)}`, undefined, options);
   }
 
   /** How commits of the caller's tasks name them; null = by the e-mail address of the account. */

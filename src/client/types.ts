@@ -38,6 +38,9 @@ import type {
   linkInfoSchema,
   linkSchema,
   madeLinkSchema,
+  newPasskeySchema,
+  passkeySchema,
+  passkeyStartSchema,
   providersSchema,
   pendingDeviceSchema,
   sessionRowSchema,
@@ -80,6 +83,10 @@ export type LinkInfo = z.infer<typeof linkInfoSchema>;
 export type OneTimeLink = z.infer<typeof linkSchema>;
 export type MadeLink = z.infer<typeof madeLinkSchema>;
 export type LinkedIdentity = z.infer<typeof identitySchema>;
+export type OwnPasskey = z.infer<typeof passkeySchema>;
+export type PasskeyStart = z.infer<typeof passkeyStartSchema>;
+/** What the browser made, and the ticket that it answers. */
+export type NewPasskey = z.input<typeof newPasskeySchema>;
 
 export interface Page<T> {
   readonly items: readonly T[];

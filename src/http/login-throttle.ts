@@ -40,7 +40,7 @@ const MAX_KNOWN = 10_000;
 const MAX_WAITING = 500;
 
 /** Each kind has its own counts and its own queue. */
-export type AttemptKind = "login" | "refresh" | "setup" | "provider" | "password" | "device";
+export type AttemptKind = "login" | "refresh" | "setup" | "provider" | "password" | "device" | "passkey";
 
 export class LoginThrottle {
   readonly #clock: Clock;
@@ -59,6 +59,7 @@ export class LoginThrottle {
     provider: new PQueue({ concurrency: 8 }),
     password: new PQueue({ concurrency: 2 }),
     device: new PQueue({ concurrency: 8 }),
+    passkey: new PQueue({ concurrency: 4 }),
   };
 
   constructor(clock: Clock) {

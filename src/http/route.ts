@@ -14,6 +14,7 @@ import type { DeviceLogins } from "../auth/device-logins.ts";
 import type { KeyRing } from "../auth/keys/key-ring.ts";
 import type { Variables } from "../auth/variables.ts";
 import type { People } from "../auth/people.ts";
+import type { Passkeys } from "../auth/passkeys/passkeys.ts";
 import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
 import type { LoginThrottle } from "./login-throttle.ts";
@@ -54,6 +55,7 @@ export interface ApiDeps {
   readonly sessions: Sessions;
   readonly people: People;
   readonly devices: DeviceLogins;
+  readonly passkeys: Passkeys;
   readonly variables: Pick<Variables, "list" | "put" | "remove">;
   readonly logins: ProviderLogins;
   readonly store: Store;

@@ -8,7 +8,7 @@ import type {
   Session,
   StoredVariable,
 } from "../../src/core/ports/accounts.ts";
-import { identitySuite, linkSuite } from "./people/people.ts";
+import { identitySuite, linkSuite, passkeySuite } from "./people/people.ts";
 
 const newUser = (id: string, email = `${id}@example.org`) => ({
   id,
@@ -57,6 +57,7 @@ export function accountsContract(get: () => Accounts): void {
   describe("sessions", () => sessionSuite(get));
   describe("tokens and credentials", () => secretSuite(get));
   describe("identities", () => identitySuite(get));
+  describe("passkeys", () => passkeySuite(get));
   describe("links", () => linkSuite(get));
 }
 

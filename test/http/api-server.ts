@@ -21,6 +21,7 @@ import { createServer, type ServerLimits } from "../../src/http/server/server.ts
 import { ROUTES } from "../../src/http/routes/index.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { DeviceLogins } from "../../src/auth/device-logins.ts";
+import { Passkeys } from "../../src/auth/passkeys/passkeys.ts";
 import { People } from "../../src/auth/people.ts";
 import type { Provider } from "../../src/auth/providers/provider.ts";
 import { ProviderLogins } from "../../src/auth/providers/provider-logins.ts";
@@ -143,7 +144,8 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   const { vault } = ring;
   const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const providers = options.providers ?? [];
-  const people = new People({ accounts, sessions, clock, ids, log });
+  const passkeys = new Passkeys({ accounts, sessions, vault, clock, ids, log, baseUrl });
+  const people = new People({ accounts, sessions, passkeys, clock, ids, log });
   const receiptSecrets = (): Uint8Array[] =>
     ring
       .source("receipts")()
@@ -166,6 +168,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   taskLog.onCommit(metrics.onCommit);
   const deps: ApiDeps = {
     people,
+    passkeys,
     devices: new DeviceLogins({ accounts, sessions, clock }),
     logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,

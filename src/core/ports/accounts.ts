@@ -36,6 +36,25 @@ export interface ProviderIdentity {
   readonly lastUsedAt: number | null;
 }
 
+/** A public key with which a device of the person signs log-ins (WebAuthn). */
+export interface Passkey {
+  readonly id: string;
+  readonly userId: string;
+  /** Of the authenticator, base64url. One credential belongs to one user. */
+  readonly credentialId: string;
+  /** A COSE key, base64url. */
+  readonly publicKey: string;
+  /** Of the last signature; 0 = the authenticator does not count. */
+  readonly counter: number;
+  /** How browsers reach the authenticator. */
+  readonly transports: readonly string[];
+  /** The domain that it was made for; it signs for no other. */
+  readonly rpId: string;
+  readonly name: string;
+  readonly createdAt: number;
+  readonly lastUsedAt: number | null;
+}
+
 /** A one-time link that an admin made. Only the hash of its token is stored. */
 export interface Link {
   readonly id: string;
@@ -115,9 +134,9 @@ export interface StoredVariable {
  * Contract in test/contract/accounts.ts.
  * - Writes are durable when they resolve, like those of Store, and visible to every later read.
  * - Reads of an unknown id, hash, e-mail or host return null or an empty list.
- * - `createUser`, `createSession`, `createToken`, `createIdentity`, `createLink` and
- *   `acceptInvitation` throw SlipwayError `conflict` when the id, hash, e-mail or identity is
- *   taken; nothing is written then.
+ * - `createUser`, `createSession`, `createToken`, `createIdentity`, `createPasskey`, `createLink`
+ *   and `acceptInvitation` throw SlipwayError `conflict` when the id, hash, e-mail, identity or
+ *   credential is taken; nothing is written then.
  * - `with(act)` is the same accounts, whose next write that changes something also adds the row of
  *   the act to the audit log, in the same transaction.
  * - Deletes are idempotent and return whether the row existed. They match only rows of `userId`.
@@ -131,7 +150,10 @@ export interface Accounts {
   login(email: string): Promise<(User & PasswordHash) | null>;
   /** Oldest first. */
   users(): Promise<User[]>;
-  /** Changes the named fields. @returns whether the user exists. */
+  /**
+   * Changes the named fields. Disabling also removes the person's passkeys. @returns whether the
+   * user exists.
+   */
   changeUser(id: string, change: UserChange): Promise<boolean>;
   /**
    * Begins a deletion (Q1 of PersonDeletions). From then on no read of accounts
@@ -146,6 +168,18 @@ export interface Accounts {
   /** Records a log-in; an earlier time than the stored one is ignored. */
   touchIdentity(id: string, at: number): Promise<void>;
   deleteIdentity(userId: string, id: string): Promise<boolean>;
+
+  createPasskey(passkey: Passkey): Promise<void>;
+  /** Oldest first. */
+  passkeys(userId: string): Promise<Passkey[]>;
+  passkeyFor(credentialId: string): Promise<Passkey | null>;
+  /**
+   * Records a signature. @returns false, without a change, when its counter is not above the stored
+   * one and not both are 0, and for an unknown id.
+   */
+  usePasskey(id: string, counter: number, at: number): Promise<boolean>;
+  changePasskey(userId: string, id: string, change: Pick<Passkey, "name">): Promise<boolean>;
+  deletePasskey(userId: string, id: string): Promise<boolean>;
 
   createLink(link: Link): Promise<void>;
   linkByHash(hash: string): Promise<Link | null>;

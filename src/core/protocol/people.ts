@@ -24,6 +24,8 @@ export type LoginProblem = (typeof LOGIN_PROBLEMS)[number];
 /** Providers that this server accepts log-ins of. */
 export const providersSchema = z.strictObject({
   items: z.array(z.strictObject({ id: z.string(), name: z.string(), startUrl: z.string() })),
+  /** Where browsers can use passkeys; null = there are none at the configured address. */
+  passkeys: z.strictObject({ origin: z.string() }).nullable(),
 });
 export type LoginProvider = z.infer<typeof providersSchema>["items"][number];
 
@@ -47,6 +49,71 @@ export const identitySchema = z.strictObject({
   provider: z.string().nullable(),
   issuer: z.string(),
   name: z.string(),
+  createdAt: time,
+  lastUsedAt: time.nullable(),
+});
+
+const base64url = (bytes: number) =>
+  z
+    .string()
+    .max(Math.ceil((bytes * 4) / 3))
+    .regex(/^[\w-]+$/, "must be base64url");
+const ticket = z.string().min(1).max(2_000);
+/** Fields that newer browsers add are ignored. */
+const credentialFields = {
+  id: base64url(1_023),
+  rawId: base64url(1_023),
+  type: z.literal("public-key"),
+  clientExtensionResults: z.looseObject({}),
+};
+const passkeyNameSchema = z.string().trim().min(1).max(100);
+
+/** `options` goes to `navigator.credentials.create` or `get` as it is (WebAuthn's JSON form). */
+export const passkeyStartSchema = z.strictObject({
+  /** Sent back with what the browser answers. */
+  ticket: z.string(),
+  options: z.looseObject({ challenge: z.string() }),
+  /** Seconds. */
+  expiresIn: z.int(),
+});
+export const newPasskeySchema = z.strictObject({
+  ticket,
+  name: passkeyNameSchema.optional().describe("Left out: what the browser says about itself."),
+  response: z.object({
+    ...credentialFields,
+    response: z.object({
+      clientDataJSON: base64url(4_000),
+      attestationObject: base64url(16_000),
+      transports: z
+        .array(
+          z
+            .string()
+            .max(20)
+            .regex(/^[\w-]+$/),
+        )
+        .max(10)
+        .default([]),
+    }),
+  }),
+});
+export const passkeyLoginSchema = z.strictObject({
+  ticket,
+  response: z.object({
+    ...credentialFields,
+    response: z.object({
+      clientDataJSON: base64url(4_000),
+      authenticatorData: base64url(4_000),
+      signature: base64url(8_000),
+      userHandle: base64url(64),
+    }),
+  }),
+});
+export const passkeyChangeSchema = z.strictObject({ name: passkeyNameSchema });
+export const passkeySchema = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  /** False: it was made for another address than people use now. */
+  usable: z.boolean(),
   createdAt: time,
   lastUsedAt: time.nullable(),
 });

@@ -13,6 +13,7 @@ import { operationsRoutes, probeRoutes } from "./operations.ts";
 import { linkRoutes, peopleRoutes } from "./people/people.ts";
 import { exportRoutes } from "./people/export.ts";
 import { usageRoutes } from "./people/usage.ts";
+import { passkeyRoutes } from "./people/passkeys.ts";
 import { providerRoutes } from "./people/providers.ts";
 import { notificationRoutes } from "./notifications.ts";
 import { variableRoutes } from "./people/variables.ts";
@@ -26,6 +27,7 @@ const own: readonly Route[] = [
   ...authRoutes,
   ...browserSessionRoutes,
   ...providerRoutes,
+  ...passkeyRoutes,
   ...accountRoutes,
   ...tokenRoutes,
   ...credentialRoutes,

@@ -4,6 +4,7 @@ import type {
   Accounts,
   Credential,
   Link,
+  Passkey,
   PasswordHash,
   PersonDeletion,
   ProviderIdentity,
@@ -22,7 +23,7 @@ const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${wh
 /** @param begin returns false when the person's deletion has begun before. */
 export function memoryAccounts(audit: AuditLog, begin: (deletion: PersonDeletion) => boolean): Accounts {
   const drops: Drops = [];
-  const own = { ...sessions(drops), ...identities(drops) };
+  const own = { ...sessions(drops), ...identities(drops), ...passkeys(drops) };
   const accounts: Accounts = {
     ...own,
     ...users(own, drops),
@@ -55,7 +56,9 @@ const byAge = (a: { createdAt: number; id: string }, b: { createdAt: number; id:
 type Users = Pick<Accounts, "createUser" | "user" | "login" | "users" | "changeUser"> &
   Pick<Accounts, "createLink" | "linkByHash" | "openLinks" | "deleteLink" | "acceptInvitation" | "acceptPassword">;
 
-function users(others: Pick<Accounts, "createIdentity" | "identity" | "revokeSessions">, drops: Drops): Users {
+type Others = Pick<Accounts, "createIdentity" | "identity" | "revokeSessions" | "passkeys" | "deletePasskey">;
+
+function users(others: Others, drops: Drops): Users {
   const rows = new Map<string, User & PasswordHash>();
   const links = new Map<string, Link>();
   drops.push((userId) => {
@@ -90,6 +93,8 @@ function users(others: Pick<Accounts, "createIdentity" | "identity" | "revokeSes
     async changeUser(id, change) {
       const row = rows.get(id);
       if (row !== undefined) rows.set(id, { ...row, ...change });
+      if (typeof change.disabledAt === "number")
+        for (const passkey of await others.passkeys(id)) await others.deletePasskey(id, passkey.id);
       return row !== undefined;
     },
     async createLink(link) {
@@ -140,6 +145,38 @@ function identities(drops: Drops): Identities {
       if (row !== undefined) rows.set(id, { ...row, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });
     },
     deleteIdentity: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
+  };
+}
+
+type Passkeys = Pick<
+  Accounts,
+  "createPasskey" | "passkeys" | "passkeyFor" | "usePasskey" | "changePasskey" | "deletePasskey"
+>;
+
+function passkeys(drops: Drops): Passkeys {
+  const rows = new Map<string, Passkey>();
+  dropOwn(drops, rows);
+  const find = (credentialId: string) => [...rows.values()].find((row) => row.credentialId === credentialId);
+  return {
+    async createPasskey(row) {
+      if (rows.has(row.id) || find(row.credentialId) !== undefined) throw taken("This passkey");
+      rows.set(row.id, row);
+    },
+    passkeys: async (userId) => [...rows.values()].filter((row) => row.userId === userId).toSorted(byAge),
+    passkeyFor: async (credentialId) => find(credentialId) ?? null,
+    async usePasskey(id, counter, at) {
+      const row = rows.get(id);
+      if (row === undefined || (counter <= row.counter && (counter !== 0 || row.counter !== 0))) return false;
+      rows.set(id, { ...row, counter, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });
+      return true;
+    },
+    async changePasskey(userId, id, { name }) {
+      const row = rows.get(id);
+      if (row?.userId !== userId) return false;
+      rows.set(id, { ...row, name });
+      return true;
+    },
+    deletePasskey: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
   };
 }
 

@@ -1,8 +1,8 @@
-/** The contract of identities at providers, of one-time links and of the audit log (rule M1). */
+/** The contract of identities, passkeys, one-time links and the audit log (rule M1). */
 import { expect, it } from "vitest";
 import { AuditCheck } from "../../../src/core/lib/audit/chain.ts";
 import type { Act, AuditEntry, AuditLog } from "../../../src/core/ports/audit.ts";
-import type { Accounts, Link, ProviderIdentity, User } from "../../../src/core/ports/accounts.ts";
+import type { Accounts, Link, Passkey, ProviderIdentity, User } from "../../../src/core/ports/accounts.ts";
 
 const user = (id: string): User & { readonly passwordHash: string } => ({
   id,
@@ -19,6 +19,20 @@ const identity = (id: string, userId: string, more: Partial<ProviderIdentity> = 
   issuer: "https://id.example",
   subject: `subject of ${id}`,
   name: "Ada",
+  createdAt: 5,
+  lastUsedAt: null,
+  ...more,
+});
+
+const passkey = (id: string, userId: string, more: Partial<Passkey> = {}): Passkey => ({
+  id,
+  userId,
+  credentialId: `credential of ${id}`,
+  publicKey: "key",
+  counter: 3,
+  transports: ["internal", "hybrid"],
+  rpId: "slipway.example",
+  name: "Phone",
   createdAt: 5,
   lastUsedAt: null,
   ...more,
@@ -65,6 +79,51 @@ export function identitySuite(get: () => Accounts): void {
     expect(await get().user("u2")).toBeNull();
     await expect(get().createUser({ ...user("u3"), email: "u1@example.org" }, identity("i3", "u3"))).rejects.toThrow();
     expect(await get().identity("https://id.example", "subject of i3")).toBeNull();
+  });
+}
+
+export function passkeySuite(get: () => Accounts): void {
+  it("a passkey belongs to one user, is found by its credential, and only its owner changes it", async () => {
+    await get().createUser(user("u1"));
+    await get().createUser(user("u2"));
+    await get().createPasskey(passkey("p1", "u1"));
+    const same = passkey("p2", "u2", { credentialId: "credential of p1" });
+    await expect(get().createPasskey(same)).rejects.toMatchObject({ code: "conflict" });
+    await get().createPasskey(passkey("p0", "u1", { transports: [], createdAt: 9 }));
+    expect((await get().passkeys("u1")).map(({ id }) => id)).toEqual(["p1", "p0"]);
+    expect(await get().passkeyFor("credential of p0")).toEqual(passkey("p0", "u1", { transports: [], createdAt: 9 }));
+    expect([await get().passkeyFor("none"), await get().passkeys("u2")]).toEqual([null, []]);
+    expect(await get().changePasskey("u2", "p1", { name: "Mine" })).toBe(false);
+    expect(await get().changePasskey("u1", "p1", { name: "Old phone" })).toBe(true);
+    expect(await get().passkeyFor("credential of p1")).toEqual(passkey("p1", "u1", { name: "Old phone" }));
+    expect(await get().deletePasskey("u2", "p1")).toBe(false);
+    expect(await get().deletePasskey("u1", "p1")).toBe(true);
+    expect(await get().deletePasskey("u1", "p1")).toBe(false);
+  });
+
+  it("[H17] of two uses with one counter one counts, and a counter of 0 stays usable", async () => {
+    await get().createUser(user("u1"));
+    await get().createPasskey(passkey("p1", "u1"));
+    await get().createPasskey(passkey("p0", "u1", { counter: 0 }));
+    const use = (id: string, counter: number, at: number) => get().usePasskey(id, counter, at);
+    expect(await Promise.all([use("p1", 4, 20), use("p1", 4, 21)])).toEqual([true, false]);
+    expect([await use("p1", 3, 30), await use("p1", 0, 30), await use("p1", 9, 10)]).toEqual([false, false, true]);
+    expect([await use("p0", 0, 20), await use("p0", 0, 21), await use("none", 1, 1)]).toEqual([true, true, false]);
+    expect((await get().passkeys("u1")).map(({ id, counter, lastUsedAt }) => [id, counter, lastUsedAt])).toEqual([
+      ["p0", 0, 21],
+      ["p1", 9, 20],
+    ]);
+  });
+
+  it("[H17] disabling a person removes their passkeys, enabling brings none back, and no other change does", async () => {
+    await get().createUser(user("u1"));
+    await get().createUser(user("u2"));
+    for (const id of ["u1", "u2"]) await get().createPasskey(passkey(`p of ${id}`, id));
+    await get().changeUser("u1", { role: "admin", disabledAt: null });
+    expect(await get().passkeys("u1")).toHaveLength(1);
+    await get().changeUser("u1", { disabledAt: 7 });
+    await get().changeUser("u1", { disabledAt: null });
+    expect([await get().passkeys("u1"), (await get().passkeys("u2")).length]).toEqual([[], 1]);
   });
 }
 

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 import { openapiDocument } from "../../../src/http/openapi/document.ts";
 import { makeReceipt } from "../../../src/notifications/payload.ts";
+import { SoftwareAuthenticator } from "../../auth/software-authenticator.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
 import {
   LOCAL_TOKEN,
@@ -60,6 +61,16 @@ async function device(): Promise<string> {
 const startDevice = async (): Promise<{ deviceCode: string; userCode: string }> =>
   (await api.call("POST", "/v1/device/start", {})).body;
 const session = async (email: string): Promise<string> => (await api.person(email)).accessToken;
+
+/** A person with a passkey. */
+async function passkeyOf(email: string) {
+  const token = await session(email);
+  const device = new SoftwareAuthenticator(passkeyOrigin());
+  const { ticket, options } = (await api.call("POST", "/v1/me/passkeys/start", { token, body: {} })).body;
+  const body = { ticket, response: device.create(options) };
+  return { token, device, id: (await api.call("POST", "/v1/me/passkeys", { token, body })).body.id as string };
+}
+const passkeyOrigin = (): string => `http://localhost:${api.port}`;
 
 async function running(): Promise<string> {
   const { id } = (await call("POST", "/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
@@ -151,6 +162,34 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     await api.accounts.createIdentity(row);
     const effects = async (): Promise<number> => 1 - (await api.accounts.identities(userId)).length;
     return { path: `/v1/me/identities/${id}`, token: accessToken, effects };
+  },
+  "post /v1/session/passkey/start": async () => ({ token: null }),
+  "post /v1/session/passkey": async () => {
+    const { device } = await passkeyOf("enters@example.com");
+    const answer = async () => {
+      const { ticket, options } = (await api.call("POST", "/v1/session/passkey/start", { body: {} })).body;
+      return { ticket, response: device.get(options) };
+    };
+    return { token: null, body: await answer(), other: await answer() };
+  },
+  "post /v1/me/passkeys/start": async () => ({ token: await session("begins@example.com") }),
+  "post /v1/me/passkeys": async () => {
+    const token = await session("makes@example.com");
+    const { ticket, options } = (await api.call("POST", "/v1/me/passkeys/start", { token, body: {} })).body;
+    const body = { ticket, response: new SoftwareAuthenticator(passkeyOrigin()).create(options) };
+    const effects = async (): Promise<number> =>
+      (await api.call("GET", "/v1/me/passkeys", { token })).body.items.length;
+    return { token, body, other: { ...body, name: "Other" }, effects };
+  },
+  "post /v1/me/passkeys/{id}": async () => {
+    const { token, id } = await passkeyOf("renames@example.com");
+    return { path: `/v1/me/passkeys/${id}`, token, body: { name: "One" }, other: { name: "Two" } };
+  },
+  "delete /v1/me/passkeys/{id}": async () => {
+    const { token, id } = await passkeyOf("removes@example.com");
+    const effects = async (): Promise<number> =>
+      1 - (await api.call("GET", "/v1/me/passkeys", { token })).body.items.length;
+    return { path: `/v1/me/passkeys/${id}`, token, effects };
   },
   "delete /v1/sessions/{id}": async () => {
     const { userId, accessToken } = await api.person("elsewhere@example.com");

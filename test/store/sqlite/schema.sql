@@ -30,6 +30,8 @@ CREATE INDEX notifications_due ON notifications (next_at) WHERE next_at IS NOT N
 
 CREATE INDEX notifications_subject ON notifications (task_id, subject);
 
+CREATE INDEX passkeys_user ON passkeys (user_id, created_at);
+
 CREATE INDEX push_devices_user ON push_devices (user_id, seen_at);
 
 CREATE INDEX replies_at ON replies (at);
@@ -231,6 +233,19 @@ CREATE TABLE notifications (
   next_at     INTEGER,
   passed_at   INTEGER,
   UNIQUE (device_id, task_id, subject)
+) STRICT;
+
+CREATE TABLE passkeys (
+  id            TEXT PRIMARY KEY,
+  user_id       TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  credential_id TEXT NOT NULL UNIQUE, -- base64url
+  public_key    TEXT NOT NULL, -- base64url of a COSE key
+  counter       INTEGER NOT NULL, -- of the last signature; 0 = the authenticator does not count
+  transports    TEXT NOT NULL, -- with commas
+  rp_id         TEXT NOT NULL,
+  name          TEXT NOT NULL,
+  created_at    INTEGER NOT NULL,
+  last_used_at  INTEGER
 ) STRICT;
 
 CREATE TABLE person_deletions (

@@ -9,7 +9,7 @@
  */
 import { readProblem, SlipwayProblem } from "../../../src/client/problem.ts";
 import type { TokenProvider } from "../../../src/client/transport.ts";
-import type { Me } from "../../../src/client/types.ts";
+import type { Me, PasskeyStart } from "../../../src/client/types.ts";
 import { forgetDrafts } from "./drafts.ts";
 import { closeKept, forgetKept, openKept } from "./device/kept.ts";
 import { withLock } from "./device/lock.ts";
@@ -49,7 +49,7 @@ export function usePerson(): Me | null {
   return state.kind === "active" ? state.user : null;
 }
 
-async function post(path: string, body: unknown): Promise<Grant> {
+async function post<T = Grant>(path: string, body: unknown): Promise<T> {
   const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json", accept: "application/json" },
@@ -60,7 +60,7 @@ async function post(path: string, body: unknown): Promise<Grant> {
   });
   const text = await response.text();
   if (!response.ok) throw readProblem(response.status, text, (name) => response.headers.get(name));
-  return JSON.parse(text) as Grant;
+  return JSON.parse(text) as T;
 }
 
 function adopt(grant: Grant): string {
@@ -168,6 +168,13 @@ export function startSession(): Promise<void> {
 
 export async function logIn(email: string, password: string): Promise<void> {
   adopt(await post("/v1/session", { email, password }));
+}
+
+export const startPasskeyLogin = (): Promise<PasskeyStart> => post<PasskeyStart>("/v1/session/passkey/start", {});
+
+/** @param response what the browser signed. */
+export async function logInWithPasskey(ticket: string, response: unknown): Promise<void> {
+  adopt(await post("/v1/session/passkey", { ticket, response }));
 }
 
 export async function setUp(token: string, email: string, password: string): Promise<void> {

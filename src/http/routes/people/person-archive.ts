@@ -135,6 +135,13 @@ async function* listAccount(deps: ApiDeps, user: User): Entries {
   );
   yield jsonEntry("variables.json", await deps.variables.list(userId, null));
   yield jsonEntry("identities.json", await accounts.identities(userId));
+  const passkeys = await accounts.passkeys(userId);
+  yield jsonEntry(
+    "passkeys.json",
+    passkeys.map(({ id, name, rpId, transports, createdAt: since, lastUsedAt }) => {
+      return { id, name, rpId, transports, createdAt: since, lastUsedAt };
+    }),
+  );
   const devices = await deps.notifications.devices(userId);
   yield jsonEntry(
     "devices.json",

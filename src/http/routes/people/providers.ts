@@ -27,10 +27,11 @@ export const providerRoutes = [
     path: "/v1/auth/providers",
     access: "none",
     operation: "listProviders",
-    summary: "Providers that people can log in with. Send a browser to startUrl",
+    summary: "What people can log in with beside a password: providers, by their startUrl, and passkeys",
     answers: { 200: json(providersSchema) },
-    async handle({ deps }) {
-      return { status: 200, body: { items: deps.logins.list() } };
+    async handle({ deps: { logins, passkeys } }) {
+      const origin = passkeys.relyingParty?.origin;
+      return { status: 200, body: { items: logins.list(), passkeys: origin === undefined ? null : { origin } } };
     },
   }),
   route({

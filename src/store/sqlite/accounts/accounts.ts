@@ -14,6 +14,7 @@ import type {
 } from "../../../core/ports/accounts.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import { insertIdentity, mapRow, orConflict, peopleReads, peopleWrites } from "./people.ts";
+import { passkeyReads, passkeyWrites } from "./passkeys.ts";
 import { variableReads, variableWrites } from "./variables.ts";
 import type { AccountWrites } from "../writer/messages.ts";
 
@@ -113,6 +114,7 @@ function userWrites(db: Connection): UserWrites {
     disabledAt: db.prepare("UPDATE users SET disabled_at = ? WHERE id = ?"),
   };
   const exists = db.prepare("SELECT 1 FROM users WHERE id = ?");
+  const dropPasskeys = db.prepare("DELETE FROM passkeys WHERE user_id = ?");
   const addIdentity = insertIdentity(db);
   const useLink = db.prepare<[number, string, string], { user_id: string | null }>(
     "UPDATE links SET used_at = ? WHERE id = ? AND kind = ? AND used_at IS NULL RETURNING user_id",
@@ -128,6 +130,7 @@ function userWrites(db: Connection): UserWrites {
     changeUser: (id: string, change: UserChange): boolean => {
       for (const name of ["role", "passwordHash", "disabledAt"] as const)
         if (change[name] !== undefined) set[name].run(change[name], id);
+      if (typeof change.disabledAt === "number") dropPasskeys.run(id);
       return exists.get(id) !== undefined;
     },
     acceptInvitation: (id: string, at: number, user: User & PasswordHash): boolean => {
@@ -200,6 +203,7 @@ export function accountWrites(db: Connection): AccountWrites {
     ...userWrites(db),
     ...sessionWrites(db),
     ...peopleWrites(db),
+    ...passkeyWrites(db),
     ...variableWrites(db),
     createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes }: AccessToken): void =>
       void createToken.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes?.join(",") ?? null),
@@ -216,6 +220,7 @@ type Run = GroupCommit["run"];
 /** @returns the accounts, by the way in which their writes run. */
 export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "reply" | "putReply" | "with"> {
   const people = peopleReads(db);
+  const passkeys = passkeyReads(db);
   const variables = variableReads(db);
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
@@ -236,6 +241,7 @@ export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "re
   );
   return (run) => ({
     ...people(run),
+    ...passkeys(run),
     ...variables(run),
     createUser: (user, identity) => orConflict("A user with this e-mail", run("createUser", user, identity)),
     changeUser: (id, change) => run("changeUser", id, change),

@@ -51,7 +51,7 @@ export function personDeletionWrites(db: Connection): PersonWrites {
     `DELETE FROM links WHERE made_by = @userId OR user_id = @userId
        OR lower(email) = (SELECT email FROM users WHERE id = @userId)`,
   );
-  // Sessions, tokens, credentials, identities and variables go with it.
+  // Sessions, tokens, credentials, identities, passkeys and variables go with it.
   const account = db.prepare("DELETE FROM users WHERE id = @userId");
   const own = OWN_ROWS.map((sql) => db.prepare(sql));
   const rename = [

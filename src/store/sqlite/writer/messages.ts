@@ -7,6 +7,7 @@ import type {
   Accounts,
   Credential,
   Link,
+  Passkey,
   PasswordHash,
   ProviderIdentity,
   Reply,
@@ -55,6 +56,10 @@ export interface AccountWrites {
   createIdentity(identity: ProviderIdentity): void;
   touchIdentity(id: string, at: number): void;
   deleteIdentity(userId: string, id: string): boolean;
+  createPasskey(passkey: Passkey): void;
+  usePasskey(id: string, counter: number, at: number): boolean;
+  changePasskey(userId: string, id: string, change: Pick<Passkey, "name">): boolean;
+  deletePasskey(userId: string, id: string): boolean;
   createLink(link: Link): void;
   deleteLink(id: string): boolean;
   acceptInvitation(id: string, at: number, user: User & PasswordHash): boolean;

@@ -32,6 +32,8 @@ const UNLISTED = new Set([
   "refreshBrowserSession",
   "createTicket",
   "lookAtLink",
+  "startPasskey",
+  "startPasskeyLogin",
   "lookAtDeviceLogin",
   "startDeviceLogin",
   "checkRepository",

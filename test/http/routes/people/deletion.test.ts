@@ -92,6 +92,16 @@ async function everything(email: string) {
   await api.call("POST", "/v1/tokens", { token, body: { name: "kept" }, headers: key });
   const identity = { userId, issuer: "https://id.example", subject: email, name: email, createdAt: 0 };
   await api.accounts.createIdentity({ id: `idn_${"0".repeat(26)}`, ...identity, lastUsedAt: null });
+  const passkey = {
+    userId,
+    credentialId: userId,
+    publicKey: "key",
+    counter: 0,
+    transports: [],
+    rpId: "a",
+    name: email,
+  };
+  await api.accounts.createPasskey({ id: `pky_${"0".repeat(26)}`, ...passkey, createdAt: 0, lastUsedAt: null });
   const push = { endpoint: `https://push.example.com/${userId}`, keys: PUSH_KEYS, label: "Phone", kinds: [] };
   await post(token, "/v1/push/devices", push);
   const [unused, given, own] = await Promise.all(

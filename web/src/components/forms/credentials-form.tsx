@@ -41,7 +41,7 @@ export function CredentialsForm({ label, isNew, action, children }: CredentialsF
           id="email"
           name="email"
           type="email"
-          autoComplete="username"
+          autoComplete={isNew ? "username" : "username webauthn"}
           inputMode="email"
           required
           maxLength={254}

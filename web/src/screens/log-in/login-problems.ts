@@ -1,4 +1,4 @@
-/** Log-ins with a provider: which there are, and what a refused one means for a person. */
+/** What people log in with beside a password, and what a refused log-in means for a person. */
 import { useQuery } from "@tanstack/react-query";
 import type { LoginProblem } from "../../../../src/core/protocol/people.ts";
 import { client } from "../../lib/client.ts";
@@ -23,11 +23,18 @@ export function describeLoginProblem(problem: string | undefined): string | null
   return problem !== undefined && Object.hasOwn(TEXTS, problem) ? TEXTS[problem as LoginProblem] : null;
 }
 
+const ways = {
+  queryKey: ["providers"],
+  queryFn: ({ signal }: { signal: AbortSignal }) => client.people.providers({ signal }),
+  staleTime: Infinity,
+};
+
 export function useProviders() {
-  const query = useQuery({
-    queryKey: ["providers"],
-    queryFn: ({ signal }) => client.people.providers({ signal }),
-    staleTime: Infinity,
-  });
-  return query.data?.items ?? [];
+  return useQuery(ways).data?.items ?? [];
+}
+
+/** True where this browser can use passkeys of this server. */
+export function useHasPasskeys(): boolean {
+  const { data } = useQuery(ways);
+  return data?.passkeys?.origin === location.origin && "PublicKeyCredential" in window;
 }

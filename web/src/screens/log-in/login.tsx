@@ -2,16 +2,19 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { CredentialsForm } from "../../components/forms/credentials-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { formatClock } from "../../lib/format.ts";
-import { describeLoginProblem, useProviders } from "./login-problems.ts";
+import { describeLoginProblem, useHasPasskeys, useProviders } from "./login-problems.ts";
+import { PasskeyLogin } from "./passkey-login.tsx";
 import { logIn, session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 
 export function LoginScreen() {
   const { next, problem } = useSearch({ from: "/login" });
   const providers = useProviders();
+  const hasPasskeys = useHasPasskeys();
   const refusal = describeLoginProblem(problem);
   const navigate = useNavigate();
   const state = useStore(session);
+  const enter = (): Promise<void> => navigate({ href: next ?? "/", replace: true });
   const endedAt = state.kind === "none" ? state.endedAt : null;
   return (
     <main className="login" id="main">
@@ -42,6 +45,7 @@ export function LoginScreen() {
           {refusal}
         </p>
       )}
+      {hasPasskeys && <PasskeyLogin onEnter={enter} />}
       {providers.map(({ id, name, startUrl }) => (
         <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent(next ?? "/")}`}>
           <Icon name="key" />
@@ -53,7 +57,7 @@ export function LoginScreen() {
         isNew={false}
         action={async (email, password) => {
           await logIn(email, password);
-          await navigate({ href: next ?? "/", replace: true });
+          await enter();
         }}
       />
       <p className="note">First time here? Use the one-time link that the server printed when it started.</p>

@@ -17,6 +17,7 @@ import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
 import { CommitIdentitySection } from "./commit-identity.tsx";
 import { Identities } from "./identities.tsx";
 import { YourData } from "./leaving/your-data.tsx";
+import { Passkeys } from "./passkeys.tsx";
 import { People } from "./people.tsx";
 import { Sessions } from "./sessions.tsx";
 import { Tokens } from "./tokens.tsx";
@@ -70,6 +71,7 @@ export function You() {
         </div>
         <div className="stack" hidden={!isReady}>
           <Sessions />
+          <Passkeys />
           <Identities />
           <Credentials />
           <CommitIdentitySection />
