@@ -5,6 +5,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { WIDE, describeWithBrowser, expectAccessible, NARROW } from "../support/browser/browser.ts";
+import { findMisfits } from "../support/browser/misfits.ts";
 import { openWebRig, PASSWORD, EMAIL, taskState as state, type WebRig } from "../support/browser/rig.ts";
 
 describeWithBrowser("the web app", () => {
@@ -284,6 +285,32 @@ describeWithBrowser("the web app", () => {
     expect(errors).toEqual([]);
   });
 
+  it("on a small screen the composer is one line until somebody writes, and what was written keeps it open", async () => {
+    const todo = { todo: [{ text: "One", status: "in_progress" }] };
+    const id = await rig.submit("Leaves room", [todo, { bash: "sleep 600", timeoutMs: 900_000 }]);
+    await rig.until(id, (task) => task.todo !== null, "the list");
+    const { page } = await rig.open({ viewport: { width: 320, height: 640 } });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    const composer = page.getByRole("form", { name: "Write to the agent" });
+    const height = async (): Promise<number> => (await composer.boundingBox())?.height ?? Number.POSITIVE_INFINITY;
+    const oneLine = 640 / 5;
+    expect(await height()).toBeLessThan(oneLine);
+    await page.getByLabel("Message").focus();
+    await composer.getByRole("radio", { name: "After turn" }).click();
+    await page.getByRole("heading", { level: 1 }).click();
+    // The choice is kept, and in sight.
+    expect(await height()).toBeGreaterThan(oneLine);
+    await composer.getByRole("radio", { name: "Steer now" }).click();
+    await page.getByLabel("Message").fill("A thought");
+    await page.getByRole("heading", { level: 1 }).click();
+    expect(await height()).toBeGreaterThan(oneLine);
+    await page.getByLabel("Message").fill("");
+    await page.getByRole("heading", { level: 1 }).click();
+    await expect.poll(height).toBeLessThan(oneLine);
+    await rig.call("POST", `/v1/tasks/${id}/cancel`);
+  });
+
   it.each([
     ["a phone", NARROW, "light"],
     ["a phone", NARROW, "dark"],
@@ -320,14 +347,17 @@ describeWithBrowser("the web app", () => {
         "/console/audit",
         "/device",
       ];
+      const misfits: string[] = [];
       for (const path of screens) {
         await page.goto(rig.server().url + path);
         await page.getByRole("heading", { level: 1 }).first().waitFor();
         await page.waitForLoadState("networkidle");
         await expectAccessible(page, path);
+        if (viewport.width < 1_000) misfits.push(...(await findMisfits(page)).map((text) => `${path} ${text}`));
         const width = await page.evaluate<number>("document.documentElement.scrollWidth");
         expect([path, width]).toEqual([path, viewport.width]);
       }
+      expect(misfits).toEqual([]);
       expect(errors).toEqual([]);
     },
   );

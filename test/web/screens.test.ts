@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { ForgeDouble } from "../git/forges/forge-double.ts";
 import { GITHUB_TOKEN, startGitHubDouble } from "../git/forges/github-double.ts";
-import { describeWithBrowser, WIDE } from "../support/browser/browser.ts";
+import { describeWithBrowser, NARROW, WIDE } from "../support/browser/browser.ts";
 import type { GitServer } from "../support/git-server.ts";
 import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/browser/rig.ts";
 
@@ -21,12 +21,15 @@ const PASTE_PICTURE = `new Promise((resolve) => {
   });
 })`;
 
-/** What moved without an act of the person; the digits of a counter, at 0.0001, do not count. */
+/**
+ * What moved without an act of the person; the digits of a counter, at 0.0001, do not count, nor do
+ * the rows of the list beside the task, which is by state.
+ */
 const WATCH_SHIFTS = `globalThis.shifts = [];
   new PerformanceObserver((list) => {
     for (const { value, hadRecentInput, sources } of list.getEntries())
       if (!hadRecentInput && value >= 0.0005)
-        shifts.push(...sources.map(({ node }) => \`\${value} \${(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 90)}\`));
+        shifts.push(...sources.filter(({ node }) => !(node?.parentElement ?? node)?.closest?.(".list-pane")).map(({ node }) => \`\${value} \${(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 90)}\`));
   }).observe({ type: "layout-shift" });`;
 
 /** A turn of all that a task shows; its second tool runs long enough to show its output. */
@@ -274,21 +277,22 @@ describeWithBrowser("screens of the web app", () => {
   });
 
   it.each([
-    ["done", { finish: { title: "t", summary: "It came to its end." } }],
-    ["failed", { fail: { code: "agent_error", message: "It came to its end." } }],
-  ])("[P10] nothing on the screen moves while a task emits, nor when it is %s", async (state, end) => {
+    ["a phone", "done", { finish: { title: "t", summary: "It came to its end." } }, NARROW],
+    ["a phone", "failed", { fail: { code: "agent_error", message: "It came to its end." } }, NARROW],
+    ["a desk", "done", { finish: { title: "t", summary: "It came to its end." } }, WIDE],
+  ])("[P10] on %s nothing of a task moves while it emits, nor when it is %s", async (_name, state, end, viewport) => {
     const steps = Array.from({ length: 12 }, (_, i) => (i % 2 ? { say: `Step ${i}.` } : { bash: "seq 20" }));
     const todo = { todo: [{ text: "Look", status: "in_progress" }] };
     const script = [{ say: "Begins." }, { bash: "sleep 2" }, ...steps, todo, ...TURN, { usage: { usd: 0.4 } }, ...TURN];
     const id = await rig.submit("Is watched", [...script, end], { maxAttempts: 1 });
-    const { page } = await rig.open();
+    const { page } = await rig.open({ viewport });
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByText("Begins.", { exact: true }).waitFor();
     await page.getByText("sleep 2").first().waitFor();
     await page.evaluate(WATCH_SHIFTS);
     await page.getByLabel("Connection: complete").waitFor();
-    await page.getByText("It came to its end.").waitFor({ state: "attached" });
+    await page.locator("#main").getByText("It came to its end.").waitFor({ state: "attached" });
     expect(await taskState(page).textContent()).toBe(state);
     expect(await page.evaluate("shifts")).toEqual([]);
     // Work that was watched is not folded.

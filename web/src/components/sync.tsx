@@ -9,6 +9,13 @@ const TEXT: Readonly<Record<string, string>> = {
   ended: "complete",
 };
 
+/** Where there is no room for more. */
+const SHORT: Readonly<Record<string, string>> = {
+  connecting: "joining",
+  lost: "offline",
+  ended: "complete",
+};
+
 /** @param seq of the log; on a narrow screen its number stands without the words. */
 export function Sync({ connection, seq }: { connection: string; seq: number | null }) {
   const base = TEXT[connection] ?? connection;
@@ -19,10 +26,13 @@ export function Sync({ connection, seq }: { connection: string; seq: number | nu
     <span className={isGood ? "sync" : "sync off"} role="img" aria-label={`Connection: ${label}`}>
       {isNumbered && isGood ? (
         <>
-          <span className="words">{base}</span> at {formatCount(seq)}
+          <span className="words">{base}</span> <span className="at">at</span> {formatCount(seq)}
         </>
       ) : (
-        label
+        <>
+          <span className="words">{label}</span>
+          <span className="short">{SHORT[connection] ?? base}</span>
+        </>
       )}
     </span>
   );

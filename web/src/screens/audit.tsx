@@ -141,7 +141,7 @@ function Check() {
 
 function AuditRows({ items, names }: { items: readonly AuditRecord[]; names: ReadonlyMap<string, string> }) {
   return (
-    <ul className="rows set">
+    <ul className="rows set trail">
       {items.map((row) => {
         const at = Date.parse(row.at);
         const isGood = row.outcome === "ok";

@@ -1,6 +1,6 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
 import { useNavigate } from "@tanstack/react-router";
-import { useState } from "react";
+import { useEffect, useRef, useState, type RefObject } from "react";
 import { AttachList, FileButton, takesFiles } from "../../components/forms/attachments.tsx";
 import { useAttaching } from "../../lib/attachments/attaching.ts";
 import { Icon } from "../../components/icon.tsx";
@@ -34,6 +34,10 @@ export function Composer() {
   const [isBusy, setBusy] = useState(false);
   const navigate = useNavigate();
   const ended = isSettled(task);
+  const form = useRef<HTMLFormElement>(null);
+  const [isOpen, open] = useOpenUntilLeft(form);
+  const isIdle =
+    !isOpen && text === "" && attaching.items.length === 0 && problem === null && mode === "steer" && !updateBase;
 
   /** Without a network the message waits in the outbox, which the conversation shows. */
   const send = async (): Promise<void> => {
@@ -62,7 +66,8 @@ export function Composer() {
   return (
     <div className="dock">
       <form
-        className="composer"
+        ref={form}
+        className={isIdle ? "composer idle" : "composer"}
         aria-label="Write to the agent"
         {...takesFiles(attaching)}
         onSubmit={(event) => {
@@ -85,6 +90,7 @@ export function Composer() {
           rows={Math.min(8, text.split("\n").length)}
           placeholder={ended ? "Follow up" : "Message"}
           value={text}
+          onFocus={open}
           onChange={(event) => setText(event.target.value)}
           onKeyDown={(event) => {
             if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing || isTouch()) return;
@@ -110,6 +116,29 @@ export function Composer() {
       </form>
     </div>
   );
+}
+
+/**
+ * Open from the first touch of the field until the person is elsewhere. On a small screen an idle
+ * composer is one line, so it must not change its height between the press and the release of a
+ * tap: a click outside counts, or the focus that a key moved.
+ */
+function useOpenUntilLeft(form: RefObject<HTMLFormElement | null>): readonly [boolean, () => void] {
+  const [isOpen, setOpen] = useState(false);
+  useEffect(() => {
+    if (!isOpen) return undefined;
+    const close = ({ type, target }: Event): void => {
+      if (!(target instanceof Element) || form.current?.contains(target) === true) return;
+      if (type === "click" || target.matches(":focus-visible")) setOpen(false);
+    };
+    addEventListener("click", close);
+    addEventListener("focusin", close);
+    return () => {
+      removeEventListener("click", close);
+      removeEventListener("focusin", close);
+    };
+  }, [isOpen, form]);
+  return [isOpen, () => setOpen(true)];
 }
 
 interface MergeTickProps {

@@ -85,53 +85,57 @@ function PersonActions({ account, isSelf, action, onLink, onAsk }: PersonActions
   const { id, disabledAt } = account;
   const { run, isBusy } = action;
   return (
-    <div className="acts">
-      <button
-        className="btn line"
-        type="button"
-        disabled={isBusy}
-        onClick={() => run(async () => onLink((await client.people.passwordLink(id)).url), "")}
-      >
-        Link for a new password
-      </button>
-      <button
-        className="btn line"
-        type="button"
-        disabled={isBusy}
-        onClick={() => run(() => client.people.endUserSessions(id), "The person is logged out everywhere.")}
-      >
-        Log out everywhere
-      </button>
-      {disabledAt === null ? (
+    <>
+      <div className="acts">
+        <button
+          className="btn line"
+          type="button"
+          disabled={isBusy}
+          onClick={() => run(async () => onLink((await client.people.passwordLink(id)).url), "")}
+        >
+          Link for a new password
+        </button>
+        <button
+          className="btn line"
+          type="button"
+          disabled={isBusy}
+          onClick={() => run(() => client.people.endUserSessions(id), "The person is logged out everywhere.")}
+        >
+          Log out everywhere
+        </button>
+      </div>
+      <div className="acts">
+        {disabledAt === null ? (
+          <button
+            className="btn danger"
+            type="button"
+            disabled={isBusy || isSelf}
+            aria-describedby={isSelf ? "disable-self" : undefined}
+            onClick={() => onAsk("disable")}
+          >
+            Disable
+          </button>
+        ) : (
+          <button
+            className="btn line"
+            type="button"
+            disabled={isBusy}
+            onClick={() => run(() => client.people.enable(id), "The person can log in again.")}
+          >
+            Enable
+          </button>
+        )}
         <button
           className="btn danger"
           type="button"
           disabled={isBusy || isSelf}
           aria-describedby={isSelf ? "disable-self" : undefined}
-          onClick={() => onAsk("disable")}
+          onClick={() => onAsk("delete")}
         >
-          Disable
+          Delete
         </button>
-      ) : (
-        <button
-          className="btn line"
-          type="button"
-          disabled={isBusy}
-          onClick={() => run(() => client.people.enable(id), "The person can log in again.")}
-        >
-          Enable
-        </button>
-      )}
-      <button
-        className="btn danger"
-        type="button"
-        disabled={isBusy || isSelf}
-        aria-describedby={isSelf ? "disable-self" : undefined}
-        onClick={() => onAsk("delete")}
-      >
-        Delete
-      </button>
-    </div>
+      </div>
+    </>
   );
 }
 

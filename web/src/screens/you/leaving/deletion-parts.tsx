@@ -15,7 +15,7 @@ export function WhatGoes({ isOwn }: { isOwn: boolean }) {
       <h3 className="over">Stays, and why</h3>
       <ul className="read">
         <li>What {spent}, under a made-up name: the books must equal the bill of the model’s provider.</li>
-        <li>The audit log, which names an id and no e-mail address: its rows are a chain.</li>
+        <li>The audit log, which names an id and no e‑mail address: its rows are a chain.</li>
         <li>What {said} attached there: they are part of those tasks.</li>
         <li>Branches, commits and pull requests: they belong to the git host.</li>
         <li>Backups of this server, until its operator deletes them.</li>
@@ -36,7 +36,7 @@ interface CancelTickProps {
 export function CancelTick({ open, isOwn, isChecked, onChange }: CancelTickProps) {
   if (open === 0) return null;
   return (
-    <label className="tick read">
+    <label className="tick">
       <input type="checkbox" checked={isChecked} onChange={(event) => onChange(event.target.checked)} />
       <span>
         Cancel {isOwn ? "my" : "their"} {pluralize(open, "open task")}; what was not pushed is lost
