@@ -117,6 +117,8 @@ describeWithBrowser("the web app", () => {
     await expect.poll(() => page.url()).toContain(id);
     // The list stands beside the task.
     await page.getByRole("complementary", { name: "Tasks" }).getByText("Stays in harbour").waitFor();
+    await page.getByRole("button", { name: "Whole machine" }).click();
+    await page.getByRole("dialog").getByRole("region", { name: "Chart of the lifecycle" }).waitFor();
     await page.goto(`${rig.server().url}/?q=reykjavik`);
     await rows.filter({ hasText: "Sails to Reykjavik" }).waitFor();
     expect(await rows.count()).toBe(1);

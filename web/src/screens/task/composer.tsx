@@ -100,14 +100,7 @@ export function Composer() {
         />
         <div className="composer-row">
           <FileButton label="Attach files" icon="clip" attaching={attaching} />
-          {!ended && (
-            <fieldset className="seg">
-              <legend className="sr">When the agent reads it</legend>
-              <ModeOption mode={mode} value="steer" label="Steer now" onPick={setMode} />
-              <ModeOption mode={mode} value="follow_up" label="After turn" onPick={setMode} />
-              <ModeOption mode={mode} value="interrupt" label="Interrupt" onPick={setMode} />
-            </fieldset>
-          )}
+          {!ended && <ModeChoice mode={mode} onPick={setMode} />}
           {ended && <MergeTick base={task.base ?? "base"} isChecked={updateBase} onChange={setUpdateBase} />}
           <button className="sendbtn" type="submit" aria-label="Send" disabled={!canSend}>
             <Icon name="send" />
@@ -156,22 +149,23 @@ function MergeTick({ base, isChecked, onChange }: MergeTickProps) {
   );
 }
 
-function ModeOption({
-  mode,
-  value,
-  label,
-  onPick,
-}: {
-  mode: Mode;
-  value: Mode;
-  label: string;
-  onPick: (mode: Mode) => void;
-}) {
+const MODES: readonly (readonly [mode: Mode, label: string])[] = [
+  ["steer", "Steer now"],
+  ["follow_up", "After turn"],
+  ["interrupt", "Interrupt"],
+];
+
+function ModeChoice({ mode, onPick }: { mode: Mode; onPick: (mode: Mode) => void }) {
   return (
-    <label>
-      <input type="radio" name="mode" checked={mode === value} onChange={() => onPick(value)} />
-      <span>{label}</span>
-    </label>
+    <fieldset className="seg">
+      <legend className="sr">When the agent reads it</legend>
+      {MODES.map(([value, label]) => (
+        <label key={value}>
+          <input type="radio" name="mode" checked={mode === value} onChange={() => onPick(value)} />
+          <span>{label}</span>
+        </label>
+      ))}
+    </fieldset>
   );
 }
 

@@ -178,7 +178,7 @@ function StateSection({ task, log, now }: TaskView) {
         </div>
       )}
       <Sheet title="The machine" isOpen={isChartOpen} onClose={() => setChartOpen(false)}>
-        <Suspense>
+        <Suspense fallback={<p className="note">Loading the chart…</p>}>
           <Chart
             now={task.phase !== null && appearance !== "provisioning" ? task.phase : task.state}
             path={spans.map((span) =>
