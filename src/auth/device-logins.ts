@@ -28,6 +28,8 @@ const LENGTH = 8;
 interface Request {
   readonly userCodeHash: string;
   readonly client: Pick<ClientInfo, "device" | "address">;
+  /** The `client_id` of RFC 8628; null = the program did not say one. */
+  readonly clientId: string | null;
   readonly startedAt: number;
   intervalMs: number;
   lastPollAt: number | null;
@@ -49,7 +51,8 @@ export interface PendingDevice {
 }
 
 export type DevicePoll =
-  | { readonly state: "pending"; readonly interval: number }
+  /** `isTooSoon`: the interval was not kept, and has grown. */
+  | { readonly state: "pending"; readonly interval: number; readonly isTooSoon: boolean }
   | { readonly state: "done"; readonly grant: TokenGrant };
 
 export interface DeviceLoginDeps {
@@ -68,7 +71,7 @@ export class DeviceLogins {
   }
 
   /** @throws SlipwayError `rate_limited` when too many codes are open (D3). */
-  start({ device, address }: ClientInfo): DeviceStart {
+  start({ device, address }: ClientInfo, clientId: string | null = null): DeviceStart {
     this.#dropExpired();
     const ofAddress = [...this.#requests.values()].filter(({ client }) => client.address === address);
     if (ofAddress.length >= PER_ADDRESS || this.#requests.size >= MOST) throw new RateLimited(60_000);
@@ -77,6 +80,7 @@ export class DeviceLogins {
     this.#requests.set(sha256(deviceCode), {
       userCodeHash: sha256(letters),
       client: { device, address },
+      clientId,
       startedAt: this.#deps.clock.now(),
       intervalMs: INTERVAL_MS,
       lastPollAt: null,
@@ -101,17 +105,19 @@ export class DeviceLogins {
   /**
    * What became of the request; `done` once. @throws SlipwayError `expired` when it is over, and
    * `forbidden` when the person refused it.
+   * @param clientId the one of `start`.
    */
-  async poll(deviceCode: string, client: ClientInfo): Promise<DevicePoll> {
+  async poll(deviceCode: string, client: ClientInfo, clientId: string | null = null): Promise<DevicePoll> {
     const key = sha256(deviceCode);
     const now = this.#deps.clock.now();
     this.#dropExpired();
     const request = this.#requests.get(key);
-    if (request === undefined) throw codeExpired();
+    if (request === undefined || request.clientId !== clientId) throw codeExpired();
     const { decision, lastPollAt } = request;
-    if (lastPollAt !== null && now - lastPollAt < request.intervalMs) request.intervalMs += SLOWER_MS;
+    const isTooSoon = lastPollAt !== null && now - lastPollAt < request.intervalMs;
+    if (isTooSoon) request.intervalMs += SLOWER_MS;
     request.lastPollAt = now;
-    if (decision === null) return { state: "pending", interval: request.intervalMs / 1_000 };
+    if (decision === null) return { state: "pending", interval: request.intervalMs / 1_000, isTooSoon };
     // Before the first await: two polls at once must not make two sessions.
     this.#requests.delete(key);
     if (decision === "denied") throw new SlipwayError("forbidden", "The log-in was refused in the browser.");

@@ -16,7 +16,7 @@ import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { fieldWords } from "../core/lib/json/field-words.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { LargeAnswers } from "./server/client-limits.ts";
-import { readBody } from "./transfer/body.ts";
+import { readBody, readForm } from "./transfer/body.ts";
 import { receiveUpload } from "./transfer/upload.ts";
 import type { Received } from "../core/ports/attachments.ts";
 import { LoginThrottle } from "./login-throttle.ts";
@@ -189,8 +189,8 @@ async function makeAnswer(exchange: Exchange, call: KeyedCall): Promise<void> {
 }
 
 /** Who did what, without what they sent. A log-in has the id of the person in its answer. */
-function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { body }: RouteReply): void {
-  if (UNATTENDED.has(row.operation)) return;
+function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { status, body }: RouteReply): void {
+  if (UNATTENDED.has(row.operation) || status >= 400) return;
   const answered = z.object({ user: z.object({ id: z.string() }) }).safeParse(body).data;
   const user = userId === "" ? answered?.user.id : userId;
   deps.log.info({ user, address: ip, path: request.path.slice(0, 200) }, row.operation);
@@ -253,7 +253,7 @@ async function receiveBody(
 ): Promise<unknown> {
   if (row.isUpload && caller !== null)
     return await receiveUpload(deps, caller, (query as { name: string }).name, request);
-  return parseInput(row.body, await readBody(request), "body");
+  return parseInput(row.body, await (row.isForm ? readForm : readBody)(request), "body");
 }
 
 async function authorize(

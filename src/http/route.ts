@@ -154,6 +154,8 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   readonly isLarge: boolean;
   /** Its body is one file of any type, named by the query; `body` is then a `Received`. */
   readonly isUpload: boolean;
+  /** Its body is a form, not JSON: the wire of OAuth. */
+  readonly isForm: boolean;
   readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
 
@@ -167,14 +169,14 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
   Route<B, Q>,
   "method" | "path" | "access" | "operation" | "summary" | "answers" | "handle"
 > &
-  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge" | "isUpload" | "scope">>;
+  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge" | "isUpload" | "isForm" | "scope">>;
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
   // Without a user a kept answer could reach anybody, unless the body is the whole credential.
   const replay: Replay = row.access === "none" ? "handler" : "store";
   const scope = scopeOf(row.access, row.method);
-  const flags = { isLarge: false, isUpload: false };
+  const flags = { isLarge: false, isUpload: false, isForm: false };
   return { body: nothing, query: nothing, replay, problems: [], ...flags, scope, ...row } as unknown as Route;
 }
 

@@ -244,6 +244,48 @@ export const deviceCodeSchema = z.strictObject({ deviceCode: z.string().min(1).m
 export const userCodeSchema = z.strictObject({ userCode: z.string().min(1).max(40) });
 export const deviceDecisionSchema = userCodeSchema.extend({ allow: z.boolean() });
 export const pendingDeviceSchema = z.strictObject({ device: z.string(), address: z.string(), startedAt: time });
+const text = z.string().max(2_000).optional();
+/** Forms of RFC 8628 and RFC 6749: what is missing or wrong is said in their words. */
+export const deviceAuthorizationFormSchema = z.object({ client_id: text, scope: text });
+export const tokenFormSchema = z.object({ grant_type: text, client_id: text, device_code: text, refresh_token: text });
+export const deviceAuthorizationSchema = z.strictObject({
+  device_code: z.string(),
+  user_code: z.string(),
+  verification_uri: z.string(),
+  verification_uri_complete: z.string(),
+  expires_in: z.int(),
+  interval: z.int(),
+});
+export const oauthTokenSchema = z.strictObject({
+  access_token: z.string(),
+  token_type: z.literal("Bearer"),
+  expires_in: z.int(),
+  refresh_token: z.string(),
+});
+export const oauthErrorSchema = z.strictObject({
+  error: z.enum([
+    "authorization_pending",
+    "slow_down",
+    "expired_token",
+    "access_denied",
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_scope",
+    "unsupported_grant_type",
+  ]),
+  error_description: z.string(),
+});
+export type OauthError = z.infer<typeof oauthErrorSchema>["error"];
+/** RFC 8414. */
+export const oauthMetadataSchema = z.strictObject({
+  issuer: z.string(),
+  device_authorization_endpoint: z.string(),
+  token_endpoint: z.string(),
+  grant_types_supported: z.array(z.string()),
+  response_types_supported: z.array(z.string()),
+  token_endpoint_auth_methods_supported: z.array(z.string()),
+});
 /** `interval` grows when the program asks too often. */
 export const devicePollSchema = z.discriminatedUnion("state", [
   z.strictObject({ state: z.literal("pending"), interval: z.int() }),

@@ -15,7 +15,7 @@ const TAGS: readonly (readonly [name: string, description: string, paths: RegExp
   [
     "Accounts",
     "Log in, tokens, git credentials, users.",
-    /^\/v1\/(auth|session|setup|sessions|me|tickets|tokens|links|cred|users|audit|device)\b/,
+    /^\/v1\/(auth|session|setup|sessions|me|tickets|tokens|links|cred|users|audit|device|oauth)\b|^\/\.well-known\//,
   ],
   ["Notifications", "Devices that are told by Web Push, and how their notifications fared.", /^\/v1\/push\b/],
   ["Operations", "For operators.", /^\/v1\/ops\b/],
@@ -67,7 +67,12 @@ function toResponses(row: Route): Json {
     codes.set(status, [...(codes.get(status) ?? []), code]);
   }
   const bad = [...codes].map(([status, list]) => [status, toProblemResponse(list)] as const);
-  return Object.fromEntries([...good, ...bad]);
+  const responses: Json = Object.fromEntries(good);
+  for (const [status, response] of bad) {
+    const own = responses[status] as { content?: Json } | undefined;
+    responses[status] = { ...response, content: { ...own?.content, ...(response["content"] as Json) } };
+  }
+  return responses;
 }
 
 function toProblemResponse(codes: readonly ErrorCode[]): Json {
@@ -114,11 +119,12 @@ function toParameters(row: Route): Json[] {
   return [...inPath, ...inQuery, ...(isUnsafe(row) ? [key] : [])];
 }
 
-function toRequestBody({ body, isUpload }: Route): Json {
+function toRequestBody({ body, isUpload, isForm }: Route): Json {
   if (isUpload)
     return { requestBody: { required: true, content: { "*/*": { schema: { type: "string", format: "binary" } } } } };
   if (body === nothing) return {};
-  return { requestBody: { required: true, content: { "application/json": { schema: toJsonSchema(body, "input") } } } };
+  const media = isForm ? "application/x-www-form-urlencoded" : "application/json";
+  return { requestBody: { required: true, content: { [media]: { schema: toJsonSchema(body, "input") } } } };
 }
 
 function toOperation(row: Route): Json {

@@ -3,6 +3,7 @@ import { attachmentRoutes } from "./attachments.ts";
 import { auditRoutes } from "./people/audit.ts";
 import { keyRoutes } from "./people/keys.ts";
 import { deviceRoutes } from "./people/device.ts";
+import { oauthRoutes } from "./oauth.ts";
 import { accountRoutes } from "./people/account.ts";
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./people/auth.ts";
 import { browserSessionRoutes } from "./people/browser-session.ts";
@@ -40,6 +41,7 @@ const own: readonly Route[] = [
   ...auditRoutes,
   ...keyRoutes,
   ...deviceRoutes,
+  ...oauthRoutes,
   ...capabilityRoutes,
   ...repositoryRoutes,
   ...attachmentRoutes,

@@ -53,6 +53,7 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   putVariable: always("repo", "name", "secret", "phase"),
   deleteVariable: always("repo", "name"),
   pollDeviceLogin: always(),
+  exchangeToken: always(),
   decideDeviceLogin: always("allow"),
   createUser: always("role"),
   changeRole: always("role"),

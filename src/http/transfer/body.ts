@@ -1,5 +1,6 @@
 /**
- * Reads the JSON body of a request: bounded in bytes and depth, valid UTF-8, no lone surrogates.
+ * Reads the JSON body of a request: bounded in bytes and depth, valid UTF-8, no lone surrogates. Or
+ * the form that programs send by the rules of OAuth.
  */
 import type { IncomingMessage } from "node:http";
 import { SlipwayError } from "../../core/error.ts";
@@ -25,6 +26,20 @@ export async function readBody(request: IncomingMessage): Promise<unknown> {
   if (bytes.length === 0) return {};
   checkMedia(request);
   return parseStrict(bytes);
+}
+
+/** As `readBody`; a field that is repeated is refused, as RFC 6749 says. */
+export async function readForm(request: IncomingMessage): Promise<unknown> {
+  const bytes = await readBytes(request);
+  if (
+    !/^application\/x-www-form-urlencoded\s*(;\s*charset="?utf-8"?\s*)?$/i.test(request.headers["content-type"] ?? "")
+  )
+    throw new SlipwayError("unsupported_media_type", "Send Content-Type: application/x-www-form-urlencoded.");
+  const pairs = [...new URLSearchParams(bytes.toString("utf8"))];
+  const fields = Object.fromEntries(pairs);
+  if (Object.keys(fields).length !== pairs.length)
+    throw new SlipwayError("invalid_request", "A field of the form is repeated.");
+  return fields;
 }
 
 function parseStrict(bytes: Uint8Array): unknown {

@@ -51,6 +51,7 @@ const events = async (id: string, type: string): Promise<Record<string, unknown>
   (await list(`/v1/tasks/${id}/events?limit=1000`)).filter((event) => event["type"] === type);
 
 const PUSH_KEYS = { p256dh: Buffer.alloc(65, 4).toString("base64url"), auth: Buffer.alloc(16).toString("base64url") };
+const FORM = { "content-type": "application/x-www-form-urlencoded" };
 let made = 0;
 
 async function device(): Promise<string> {
@@ -256,6 +257,17 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
   "post /v1/device/poll": async () => {
     const [{ deviceCode }, next] = [await startDevice(), await startDevice()];
     return { token: null, body: { deviceCode }, other: { deviceCode: next.deviceCode } };
+  },
+  "post /v1/oauth/device_authorization": async () => ({
+    token: null,
+    headers: FORM,
+    body: "client_id=a",
+    other: "client_id=b",
+  }),
+  "post /v1/oauth/token": async () => {
+    const [mine, other] = [await api.person("renews@example.com"), await api.person("also@example.com")];
+    const form = (token: string): string => `grant_type=refresh_token&client_id=a&refresh_token=${token}`;
+    return { token: null, headers: FORM, body: form(mine.refreshToken), other: form(other.refreshToken) };
   },
   "post /v1/device/look": async () => {
     const [{ userCode }, next] = [await startDevice(), await startDevice()];

@@ -46,7 +46,7 @@ export const deviceRoutes = [
       if (polled.state === "pending") {
         // An answer that nothing happened yet is no act.
         if (call.act !== undefined) call.act.isWritten = true;
-        return { status: 200, body: polled };
+        return { status: 200, body: { state: polled.state, interval: polled.interval } };
       }
       return { status: 200, body: { state: "done", session: wireSession(polled.grant) } };
     },

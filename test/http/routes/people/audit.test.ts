@@ -36,6 +36,7 @@ const UNLISTED = new Set([
   "startPasskeyLogin",
   "lookAtDeviceLogin",
   "startDeviceLogin",
+  "startDeviceAuthorization",
   "checkRepository",
   "putPushDevice",
   "deletePushDevice",

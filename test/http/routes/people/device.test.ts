@@ -1,4 +1,5 @@
 /** The log-in of a program by a code that a person approves in a browser. */
+import * as oauth from "openid-client";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { openApiServer, type ApiServer } from "../../api-server.ts";
 
@@ -83,4 +84,101 @@ it("[H10] a program that asks too often is slowed down, guesses and open codes a
   const guesses: number[] = [];
   for (let i = 0; i < 7; i++) guesses.push((await guess()).status);
   expect([guesses[0], guesses.at(-1)]).toEqual([410, 429]);
+});
+
+// ---------------------------------------------------------------- the wire of OAuth
+
+const GRANT = "urn:ietf:params:oauth:grant-type:device_code";
+
+/** The client of another make, at this server; the clock moves on before each poll. */
+async function discover(waitMs = 5_000): Promise<oauth.Configuration> {
+  await api.close();
+  api = await openApiServer();
+  ann = await api.person("oauth@example.com");
+  const execute = [oauth.allowInsecureRequests];
+  const url = new URL(`http://127.0.0.1:${api.port}`);
+  const config = await oauth.discovery(url, "tv.example", undefined, oauth.None(), { algorithm: "oauth2", execute });
+  config[oauth.customFetch] = async (to, options) => {
+    await api.clock.advance(waitMs);
+    return fetch(to, options as RequestInit);
+  };
+  return config;
+}
+const quick = (started: oauth.DeviceAuthorizationResponse) => ({ ...started, interval: 0.02 });
+const exchange = (config: oauth.Configuration, deviceCode: string) =>
+  oauth.genericGrantRequest(config, GRANT, { device_code: deviceCode });
+
+it("[H10] openid-client logs in by RFC 8628: it waits, is approved, gets tokens once, and renews them", async () => {
+  const config = await discover();
+  const started = await oauth.initiateDeviceAuthorization(config, {});
+  expect(started).toMatchObject({ user_code: expect.stringMatching(/^\w{4}-\w{4}$/), expires_in: 600, interval: 5 });
+  expect(started.verification_uri_complete).toBe(`${started.verification_uri}#${started.user_code}`);
+  const polling = oauth.pollDeviceAuthorizationGrant(config, quick(started));
+  const look = await post("look", { userCode: started.user_code }, ann.accessToken);
+  expect(look.body).toMatchObject({ device: "tv.example", address: "127.0.0.1" });
+  await post("decide", { userCode: started.user_code, allow: true }, ann.accessToken);
+  const tokens = await polling;
+  expect(tokens).toMatchObject({ token_type: "bearer", expires_in: 600 });
+  expect((await api.call("GET", "/v1/me", { token: tokens.access_token })).body.id).toBe(ann.userId);
+  const renewed = await oauth.refreshTokenGrant(config, tokens.refresh_token!);
+  expect((await api.call("GET", "/v1/me", { token: renewed.access_token })).body.id).toBe(ann.userId);
+  await expect(exchange(config, started.device_code)).rejects.toMatchObject({ error: "expired_token" });
+  await expect(oauth.refreshTokenGrant(config, "forged")).rejects.toMatchObject({ error: "invalid_grant" });
+  const acts = await api.audit.rows({ action: "exchangeToken", limit: 9 });
+  expect(acts.map(({ actor, outcome }) => [actor, outcome])).toEqual([
+    [null, "invalid_grant"],
+    [null, "expired_token"],
+    [ann.userId, "ok"],
+  ]);
+});
+
+it("[H10] openid-client is told by RFC 8628 to wait, to slow down, that a person refused, and that it took too long", async () => {
+  const config = await discover(0);
+  const started = await oauth.initiateDeviceAuthorization(config, {});
+  const code = started.device_code;
+  await expect(exchange(config, code)).rejects.toMatchObject({ error: "authorization_pending", status: 400 });
+  await expect(exchange(config, code)).rejects.toMatchObject({ error: "slow_down" });
+  await api.clock.advance(10_000);
+  await expect(exchange(config, code)).rejects.toMatchObject({ error: "authorization_pending" });
+  await post("decide", { userCode: started.user_code, allow: false }, ann.accessToken);
+  await expect(oauth.pollDeviceAuthorizationGrant(config, quick(started))).rejects.toMatchObject({
+    error: "access_denied",
+  });
+  const late = await oauth.initiateDeviceAuthorization(config, {});
+  await api.clock.advance(600_000);
+  await expect(oauth.pollDeviceAuthorizationGrant(config, quick(late))).rejects.toMatchObject({
+    error: "expired_token",
+  });
+  // A code belongs to the program that asked for it.
+  const theirs = await oauth.initiateDeviceAuthorization(config, {});
+  await post(
+    "decide",
+    { userCode: theirs.user_code, allow: true },
+    (await api.person("later@example.com")).accessToken,
+  );
+  const form = (fields: Record<string, string>) => ({
+    raw: new URLSearchParams(fields).toString(),
+    headers: { "content-type": "application/x-www-form-urlencoded" },
+  });
+  const token = (fields: Record<string, string>) => api.call("POST", "/v1/oauth/token", form(fields));
+  const stolen = { grant_type: GRANT, device_code: theirs.device_code, client_id: "other" };
+  const errors = [
+    (await token(stolen)).body.error,
+    (await api.call("POST", "/v1/device/poll", { body: { deviceCode: theirs.device_code } })).body.code,
+    (await token({ grant_type: GRANT, device_code: theirs.device_code })).body.error,
+    (await token({ grant_type: "password", client_id: "a" })).body.error,
+    (await token({ grant_type: GRANT, client_id: "a" })).body.error,
+    (await api.call("POST", "/v1/oauth/device_authorization", form({ client_id: "a", scope: "admin" }))).body.error,
+    (await api.call("POST", "/v1/oauth/device_authorization", form({ client_id: "<b>" }))).body.error,
+  ];
+  expect(errors).toEqual([
+    "expired_token",
+    "expired",
+    "invalid_client",
+    "unsupported_grant_type",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_client",
+  ]);
+  expect((await token({ ...stolen, client_id: "tv.example" })).status).toBe(200);
 });
