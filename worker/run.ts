@@ -4,6 +4,7 @@
  * The order of the stages is defined in machines/attempt.ts alone. The loop depends only on a link,
  * a workspace and tools, so it runs in the worker process (main.ts) or inside another program.
  */
+import { formatShareOfTime } from "../src/core/lib/figures.ts";
 import { startAttempt, stepAttempt, type AttemptEvent, type AttemptState } from "../machines/attempt.ts";
 import { isAbort, errorMessage } from "../src/core/error.ts";
 import { WORKER_EXIT, type WorkerSpec } from "../src/core/protocol/worker.ts";
@@ -286,8 +287,7 @@ class AttemptRun {
   }
 
   #warnAboutTime({ wallMs }: WorkerSpec): void {
-    const minutes = (ms: number): string => (ms / 60_000).toFixed(ms < 600_000 ? 1 : 0);
-    const text = `${minutes(wallMs * TIME_WARNING_SHARE)} of ${minutes(wallMs)} minutes are used.`;
+    const text = `${formatShareOfTime(wallMs * TIME_WARNING_SHARE, wallMs)} are used.`;
     this.#options.link.emit("notice", { level: "warning", code: "budget_near", text });
   }
 

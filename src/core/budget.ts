@@ -1,4 +1,5 @@
 /** The question about a used-up budget, the parsing of its answer, and the budget that results. */
+import { formatTime, formatUsd } from "./lib/figures.ts";
 import type { Budget, Task } from "./task.ts";
 
 /** Budgets that the model gateway enforces. Minutes are enforced by a deadline. */
@@ -54,8 +55,8 @@ export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget =
 });
 
 export function formatLimit(kind: AskedKind, amount: number): string {
-  if (kind === "usd" || kind === "threadUsd") return `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}`;
-  return kind === "turns" ? `${amount} turns` : `${Number(amount.toFixed(2))} minutes`;
+  if (kind === "usd" || kind === "threadUsd") return formatUsd(amount);
+  return kind === "turns" ? `${amount} turns` : formatTime(amount * MINUTE_MS);
 }
 
 /** The id depends only on kind and limit. @param step the amount that "continue" adds. */

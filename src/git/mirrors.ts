@@ -28,7 +28,7 @@ import PQueue from "p-queue";
 import { SharedRuns } from "../core/lib/concurrency/shared-runs.ts";
 import { untilBegun } from "../core/lib/concurrency/async.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
-import { diskUsage } from "../core/lib/disk-usage.ts";
+import { diskUsage } from "../core/lib/disk/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";

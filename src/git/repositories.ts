@@ -1,7 +1,7 @@
 /** The `Repositories` port on real git. */
 import { basename, join } from "node:path";
 import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
-import { diskUsage } from "../core/lib/disk-usage.ts";
+import { diskUsage } from "../core/lib/disk/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";

@@ -6,7 +6,7 @@
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { raceAbort } from "../core/lib/concurrency/async.ts";
-import { diskUsage } from "../core/lib/disk-usage.ts";
+import { diskUsage } from "../core/lib/disk/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../core/lib/garbage.ts";
 import type {

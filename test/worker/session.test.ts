@@ -209,7 +209,7 @@ describe("[G5] the budget", () => {
       { wallMs: 3_000 },
     );
     expect(near()).toHaveLength(1);
-    expect(String(near()[0]?.data["text"])).toMatch(/ of 0\.1 minutes are used/);
+    expect(String(near()[0]?.data["text"])).toBe("2.4 of 3 seconds are used.");
   });
 });
 

@@ -20,7 +20,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join, relative } from "node:path";
-import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
+import { isDiskFullMessage } from "../../src/core/lib/disk/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";

@@ -1,4 +1,5 @@
 /** Commands that read tasks: tasks, inspect, diff. */
+import { formatUsd } from "../../core/lib/figures.ts";
 import type { Command } from "commander";
 import type { SlipwayClient } from "../../client/client.ts";
 import { SlipwayProblem } from "../../client/problem.ts";
@@ -191,13 +192,12 @@ function overview(task: WireTask, machine: Machine | null, pullRequest: string |
 /** What was used of each limit; null = there is none. */
 function formatBudget({ budget, usage, threadBudget }: WireTask): string | null {
   const { usd, turns, minutes } = budget ?? {};
-  const dollars = (amount: number): string => `$${amount.toFixed(2)}`;
   const parts = [
-    ...(usd === undefined ? [] : [`${dollars(usage.usd)} of ${dollars(usd)}`]),
+    ...(usd === undefined ? [] : [`${formatUsd(usage.usd)} of ${formatUsd(usd)}`]),
     ...(turns === undefined ? [] : [`${usage.turns} of ${turns} turns`]),
     ...(minutes === undefined ? [] : [`${minutes} minutes of work`]),
     // A server of an earlier version does not tell.
-    ...(threadBudget ? [`thread ${dollars(threadBudget.spentUsd)} of ${dollars(threadBudget.limitUsd)}`] : []),
+    ...(threadBudget ? [`thread ${formatUsd(threadBudget.spentUsd)} of ${formatUsd(threadBudget.limitUsd)}`] : []),
   ];
   return parts.length === 0 ? null : parts.join(", ");
 }

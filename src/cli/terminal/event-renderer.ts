@@ -2,6 +2,7 @@
  * Events -> lines for a terminal. Its only state is the progress of the task. Text from workers and
  * people is stripped of control characters.
  */
+import { formatUsd } from "../../core/lib/figures.ts";
 import { isSettledState, type TaskState } from "../../core/task.ts";
 import type { WireEvent } from "../../core/protocol/events.ts";
 import {
@@ -281,6 +282,6 @@ export function statusLine(progress: Progress, now: number, width: number): stri
 }
 
 export function formatUsage(usage: Progress["usage"]): string {
-  const usd = usage.usd > 0 ? ` $${usage.usd.toFixed(usage.usd < 1 ? 3 : 2)}` : "";
+  const usd = usage.usd > 0 ? ` ${formatUsd(usage.usd)}` : "";
   return `${formatCount(usage.tokens)} tokens${usd}${usage.turns > 0 ? ` ${pluralize(usage.turns, "turn")}` : ""}`;
 }

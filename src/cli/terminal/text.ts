@@ -2,6 +2,7 @@
  * Text for a terminal. Text from workers and people goes through `stripControls` first: it could
  * move the cursor, change colours or forge lines.
  */
+import { formatSeconds } from "../../core/lib/figures.ts";
 
 /**
  * Characters that control a terminal or are invisible: C0, DEL, C1, line separators, and format
@@ -37,10 +38,10 @@ export function truncate(text: string, max: number): string {
   return chars.length <= max ? text : `${chars.slice(0, Math.max(0, max - 1)).join("")}…`;
 }
 
-/** `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`, `3 d 4 h`. */
+/** `40 ms`, `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`, `3 d 4 h`. */
 export function formatDuration(ms: number): string {
   const seconds = Math.max(0, ms) / 1_000;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95) return ms > 0 ? formatSeconds(ms) : "0.0 s";
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   const minutes = Math.floor(whole / 60);

@@ -2,6 +2,7 @@
  * Title and text of a task's pull request: the agent's report, which ends with the results of the
  * checks, what it cost, and the way to the task.
  */
+import { formatUsd } from "../../core/lib/figures.ts";
 import type { PullRequestOptions } from "../../core/ports/repositories.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
@@ -42,7 +43,7 @@ function describeOrigin({ publicUrl }: DescriptionDeps, { id }: Task, { spec, sn
     `agent ${spec.agent}`,
     ...(spec.model === null || usd === 0 ? [] : [`model ${spec.model}`]),
     ...(turns === 0 ? [] : [`${turns} ${turns === 1 ? "turn" : "turns"}`]),
-    ...(usd === 0 ? [] : [`$${usd.toFixed(2)}`]),
+    ...(usd === 0 ? [] : [formatUsd(usd)]),
   ].join(" · ");
 }
 

@@ -7,7 +7,7 @@ import { join, relative } from "node:path";
 import Docker from "dockerode";
 import { errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import { isDiskFullMessage } from "../../core/lib/disk-full.ts";
+import { isDiskFullMessage } from "../../core/lib/disk/disk-full.ts";
 
 export interface EngineOptions {
   /** How dockerode reaches the engine. Null = from the environment (dockerOptions). */

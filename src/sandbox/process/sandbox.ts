@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import { diskUsage } from "../../core/lib/disk-usage.ts";
+import { diskUsage } from "../../core/lib/disk/disk-usage.ts";
 import { createMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
 import { startProcess } from "../../core/lib/runtime/process-group.ts";
 import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";

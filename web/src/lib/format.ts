@@ -17,6 +17,7 @@ export function formatElapsed(ms: number): string {
 
 /** `0.9 s`, `21 s`, `4 min 12 s`, `2 h 5 min`: for something that ended. */
 export function formatDuration(ms: number): string {
+  if (ms > 0 && ms < SECOND / 20) return `${Math.max(1, Math.round(ms))} ms`;
   if (ms < 10 * SECOND) return `${(Math.max(0, ms) / SECOND).toFixed(1)} s`;
   const seconds = Math.round(ms / SECOND);
   if (seconds < 60) return `${seconds} s`;
@@ -52,7 +53,8 @@ export function formatSecond(at: number): string {
 }
 
 export function formatUsd(usd: number): string {
-  return `$${usd >= 0.01 || usd === 0 ? usd.toFixed(2) : usd.toFixed(4)}`;
+  if (usd >= 0.01 || usd === 0) return `$${usd.toFixed(2)}`;
+  return `$${usd.toFixed(usd >= 0.0001 ? 4 : 6)}`;
 }
 
 export function formatCount(count: number): string {

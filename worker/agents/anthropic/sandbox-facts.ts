@@ -1,4 +1,5 @@
 /** What a model must know of the sandbox and of its limits: sentences for the first message. */
+import { formatTime, formatUsd } from "../../../src/core/lib/figures.ts";
 import { readFileSync } from "node:fs";
 import { arch, availableParallelism, totalmem } from "node:os";
 import type { WorkerSpec } from "../../../src/core/protocol/worker.ts";
@@ -33,8 +34,8 @@ export function describeSandbox({ egress, budget, wallMs }: Spec): string[] {
 
 function describeLimits({ budget, wallMs }: Omit<Spec, "egress">): string {
   const parts = [
-    `${formatCount(Math.max(1, Math.round(wallMs / 60_000)), "minute")} of work`,
-    ...(budget.usd === undefined ? [] : [`$${budget.usd.toFixed(2)} for the model`]),
+    `${formatTime(wallMs)} of work`,
+    ...(budget.usd === undefined ? [] : [`${formatUsd(budget.usd)} for the model`]),
     ...(budget.turns === undefined ? [] : [formatCount(budget.turns, "turn")]),
   ];
   return `The limits from now on: ${parts.join(", ")}`;

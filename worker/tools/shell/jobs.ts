@@ -1,4 +1,5 @@
 /** Commands in the background. Rules B1 to B3 of command.ts apply to them too. */
+import { formatSeconds } from "../../../src/core/lib/figures.ts";
 import { randomBytes } from "node:crypto";
 import { NO_SECRETS, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { runCommand, type Ended } from "./command.ts";
@@ -157,8 +158,7 @@ export class Jobs {
 }
 
 function describeState({ id, startedAt, ended, failure }: Job): string {
-  const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
-  if (ended === null) return `${id} is running, for ${seconds(performance.now() - startedAt)}.`;
+  if (ended === null) return `${id} is running, for ${formatSeconds(performance.now() - startedAt)}.`;
   if (failure !== null) return `${id} could not be started: ${failure}.`;
   const how =
     ended.end === "aborted"
@@ -168,5 +168,5 @@ function describeState({ id, startedAt, ended, failure }: Job): string {
         : ended.exitCode === null
           ? "was ended by a signal"
           : `ended with exit code ${ended.exitCode}`;
-  return `${id} ${how}, after ${seconds(ended.ms)}.`;
+  return `${id} ${how}, after ${formatSeconds(ended.ms)}.`;
 }

@@ -1,4 +1,5 @@
 /** `slipway usage` and `slipway users quota`: who uses how much, and who may. */
+import { formatUsd } from "../../../core/lib/figures.ts";
 import type { Command } from "commander";
 import type { Usage } from "../../../client/types.ts";
 import type { QuotaName } from "../../../core/quotas.ts";
@@ -9,7 +10,7 @@ import { findUser } from "./people.ts";
 
 const of = (used: number, limit: number | null): string => (limit === null ? `${used}` : `${used} of ${limit}`);
 const dollarsOf = (used: number, limit: number | null): string =>
-  limit === null ? `$${used.toFixed(2)}` : `$${used.toFixed(2)} of $${limit}`;
+  limit === null ? formatUsd(used) : `${formatUsd(used)} of $${limit}`;
 
 function toRow({ user, tasks, usd, quotas }: Usage): string[] {
   return [

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
-import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk/disk-full.ts";
 import { createSingleFlight } from "../../../core/lib/concurrency/single-flight.ts";
 import { WORKER_DIR } from "../container-spec.ts";
 import { EngineError, hasStatus, toTaskFailure, type Engine } from "../engine.ts";

@@ -6,7 +6,7 @@
 import type Docker from "dockerode";
 import { z } from "zod";
 import { TaskFailure } from "../../../core/failure.ts";
-import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk/disk-full.ts";
 import { createContainerSpec } from "../container-spec.ts";
 import { createVolumeReplacements, listImageVolumes, NODE_FILE, overrideImageSettings } from "./image-overrides.ts";
 import { EngineError, hasStatus, type Engine } from "../engine.ts";

@@ -5,7 +5,7 @@
  */
 import { Readable } from "node:stream";
 import { TaskFailure } from "../../../core/failure.ts";
-import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk/disk-full.ts";
 import { diskFull, toEngineError } from "../engine.ts";
 
 export interface Line {

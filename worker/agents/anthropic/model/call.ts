@@ -6,6 +6,7 @@
  * M2 Every wait is bounded: a silent stream by `idleMs`, failing tries by `patienceMs`.
  * M3 Thinking and text are emitted as deltas while they arrive.
  */
+import { formatSeconds } from "../../../../src/core/lib/figures.ts";
 import { z } from "zod";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
 import type { ModelStream } from "./client.ts";
@@ -100,7 +101,7 @@ export class ModelCaller {
 
   #reportRetry(why: string, pause: number): void {
     const time = new Date(this.#settings.now() + pause).toISOString().slice(11, 19);
-    const text = `${why} Next try at ${time} UTC, in ${(pause / 1_000).toFixed(pause < 10_000 ? 1 : 0)} s.`;
+    const text = `${why} Next try at ${time} UTC, in ${formatSeconds(pause)}.`;
     this.#context.emit("notice", { level: "warning", code: "model_retry", text });
   }
 
