@@ -3,7 +3,6 @@ import { useQuery } from "@tanstack/react-query";
 import { useRef, useState, type ClipboardEvent, type DragEvent } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { MAX_ATTACHMENTS, type Attaching } from "../../lib/attachments/attaching.ts";
-import { saveBlob } from "../../lib/device/saving.ts";
 import { formatBytes } from "../../lib/format.ts";
 import { problemText } from "../../lib/client.ts";
 import { loadBlob, loadPicture } from "../../lib/attachments/pictures.ts";
@@ -150,6 +149,7 @@ function DownloadButton({ attachment }: { attachment: Attachment }) {
   const download = async (): Promise<void> => {
     setProblem(null);
     try {
+      const { saveBlob } = await import("../../lib/device/saving.ts");
       saveBlob(attachment.name, await loadBlob(attachment.id));
     } catch (thrown) {
       setProblem(problemText(thrown));

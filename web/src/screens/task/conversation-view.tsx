@@ -2,7 +2,6 @@
 import { AttachedList } from "../../components/forms/attachments.tsx";
 import { lazy, Suspense, useEffect, useMemo, useRef, useState } from "react";
 import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
-import { OutboxCard } from "../../components/device/outbox-card.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { isWorthAsking } from "../../lib/device/push-support.ts";
@@ -14,12 +13,16 @@ import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
 import { isSettled } from "../../lib/tasks/task-view.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { BlockView, ToolRow } from "./blocks.tsx";
-import { Composer } from "./composer.tsx";
+import { Composer } from "./composer/composer.tsx";
 import { ResultCards } from "./result-cards.tsx";
 import { StopCard } from "./stop-card.tsx";
 import { ThreadFold } from "./thread/thread-fold.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
+/** Stands at the end: it may come after what is read. */
+const OutboxCard = lazy(async () => ({
+  default: (await import("../../components/device/outbox-card.tsx")).OutboxCard,
+}));
 /** Parts of a few tasks only. */
 const AskCard = lazy(async () => ({ default: (await import("./ask-card.tsx")).AskCard }));
 const PushOffer = lazy(async () => ({
@@ -80,7 +83,9 @@ function Talk() {
             <PushOffer />
           </Suspense>
         )}
-        <OutboxCard taskId={task.id} />
+        <Suspense>
+          <OutboxCard taskId={task.id} />
+        </Suspense>
         {task.state === "cancelling" && <StopCard />}
         <Asked />
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}

@@ -1,20 +1,22 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
 import { useNavigate } from "@tanstack/react-router";
-import { useEffect, useRef, useState, type RefObject } from "react";
-import { AttachList, FileButton, takesFiles } from "../../components/forms/attachments.tsx";
-import { useAttaching } from "../../lib/attachments/attaching.ts";
-import { Icon } from "../../components/icon.tsx";
-import { Sheet } from "../../components/sheet.tsx";
-import { problemText } from "../../lib/client.ts";
-import type { Todo } from "../../lib/log/conversation.ts";
-import { dispatch, newKey } from "../../lib/device/outbox.ts";
-import { useDraft } from "../../lib/drafts.ts";
-import { formatCount, formatUsd } from "../../lib/format.ts";
-import { putTask } from "../../lib/tasks/task-list.ts";
-import { isSettled } from "../../lib/tasks/task-view.ts";
-import { useTaskView } from "./task-screen.tsx";
-import { ThreadCost } from "./thread/thread-cost.tsx";
-import type { MessageRequest } from "../../../../src/core/protocol/rest.ts";
+import { lazy, Suspense, useEffect, useRef, useState, type RefObject } from "react";
+import { AttachList, FileButton, takesFiles } from "../../../components/forms/attachments.tsx";
+import { useAttaching } from "../../../lib/attachments/attaching.ts";
+import { Icon } from "../../../components/icon.tsx";
+import { Sheet } from "../../../components/sheet.tsx";
+import { problemText } from "../../../lib/client.ts";
+import type { Todo } from "../../../lib/log/conversation.ts";
+import { dispatch, newKey } from "../../../lib/device/outbox.ts";
+import { useDraft } from "../../../lib/drafts.ts";
+import { formatUsd } from "../../../lib/format.ts";
+import { putTask } from "../../../lib/tasks/task-list.ts";
+import { isSettled } from "../../../lib/tasks/task-view.ts";
+import { useTaskView } from "../task-screen.tsx";
+import type { MessageRequest } from "../../../../../src/core/protocol/rest.ts";
+
+/** Behind a tap. */
+const TodoSheet = lazy(async () => ({ default: (await import("./todo-sheet.tsx")).TodoSheet }));
 
 type Mode = "steer" | "follow_up" | "interrupt";
 
@@ -174,7 +176,7 @@ function TodoBar({ todo }: { todo: readonly Todo[] }) {
   const [isOpen, setOpen] = useState(false);
   // While the task may still emit it has its place, so that the composer keeps its own.
   const [wasLive] = useState(!isSettled(task));
-  const { usage, budget } = task;
+  const { usage } = task;
   if (!wasLive && task.todo === null && usage.usd === 0) return null;
   const completed = todo.filter((item) => item.status === "completed").length;
   const current = isSettled(task) ? undefined : todo.find((item) => item.status === "in_progress");
@@ -208,33 +210,9 @@ function TodoBar({ todo }: { todo: readonly Todo[] }) {
         isOpen={isOpen}
         onClose={() => setOpen(false)}
       >
-        <ul className="checks">
-          {todo.map((item, i) => {
-            const appearance =
-              item.status === "completed" ? "done" : item.status === "in_progress" ? "running" : "queued";
-            return (
-              <li key={`${i} ${item.text}`} className={`st-${appearance}`}>
-                <Icon name={`st-${appearance}`} />
-                <span>{item.text}</span>
-              </li>
-            );
-          })}
-        </ul>
-        <dl className="facts">
-          <dt>Cost</dt>
-          <dd>
-            {formatUsd(usage.usd)}
-            {budget?.usd === undefined ? "" : ` of ${formatUsd(budget.usd)}`}
-          </dd>
-          <ThreadCost task={task} />
-          <dt>Tokens</dt>
-          <dd>
-            {formatCount(usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens)} in,{" "}
-            {formatCount(usage.outputTokens)} out
-          </dd>
-          <dt>Turns</dt>
-          <dd>{formatCount(usage.turns)}</dd>
-        </dl>
+        <Suspense fallback={<p className="note">Loading…</p>}>
+          <TodoSheet todo={todo} />
+        </Suspense>
       </Sheet>
     </>
   );
