@@ -358,6 +358,11 @@ describeWithBrowser("the web app", () => {
         if (viewport.width < 1_000) misfits.push(...(await findMisfits(page)).map((text) => `${path} ${text}`));
         const width = await page.evaluate<number>("document.documentElement.scrollWidth");
         expect([path, width]).toEqual([path, viewport.width]);
+        if (viewport.width > 320) continue;
+        // A phone of 390 at 200 %.
+        await page.setViewportSize({ width: 195, height: 422 });
+        misfits.push(...(await findMisfits(page)).map((text) => `${path} at 200 % ${text}`));
+        await page.setViewportSize(viewport);
       }
       expect(misfits).toEqual([]);
       expect(errors).toEqual([]);
