@@ -1,6 +1,7 @@
 /**
  * Log-ins of programs without a browser, by the rules of RFC 8628: the program shows a short code,
- * and a person who is logged in elsewhere approves it.
+ * and a person who is logged in elsewhere approves it. A phone begins one by a link that the person
+ * shows it (D4).
  *
  * D1 Nothing is approved by opening an address: the person sees which program asks, from where and
  *    since when, and decides.
@@ -8,6 +9,8 @@
  *    Both are kept as digests, in memory: a restart ends what is open.
  * D3 One address has few open codes, so a stranger cannot take the room of others; a program that
  *    asks too often is told to slow down.
+ * D4 The token of an offered link begins one log-in, which only the session that offered it sees
+ *    and decides: who photographed the link gets nothing without it. A session has one offer.
  */
 import { randomBytes, randomInt } from "node:crypto";
 import type { Accounts } from "../core/ports/accounts.ts";
@@ -21,6 +24,7 @@ const INTERVAL_MS = 5_000;
 const SLOWER_MS = 5_000;
 const PER_ADDRESS = 20;
 const MOST = 5_000;
+const OFFER_MS = 5 * 60_000;
 /** Consonants that are read alike by nobody, 34 bits in eight of them (RFC 8628, 6.1). */
 const LETTERS = "BCDFGHJKLMNPQRSTVWXZ";
 const LENGTH = 8;
@@ -30,11 +34,26 @@ interface Request {
   readonly client: Pick<ClientInfo, "device" | "address">;
   /** The `client_id` of RFC 8628; null = the program did not say one. */
   readonly clientId: string | null;
+  /** The session that alone decides (D4), and the code that it shows; null = who types the code. */
+  readonly offer: { readonly sessionId: string; readonly userCode: string } | null;
   readonly startedAt: number;
   intervalMs: number;
   lastPollAt: number | null;
   decision: { readonly userId: string } | "denied" | null;
 }
+
+interface Offer {
+  readonly hash: string;
+  readonly userId: string;
+  readonly until: number;
+  /** The log-in that the link began; null = nobody used it. */
+  request: Request | null;
+}
+
+/** What became of an offered link. */
+export type OfferState =
+  | { readonly state: "waiting" }
+  | ({ readonly state: "asked"; readonly userCode: string } & PendingDevice);
 
 export interface DeviceStart {
   readonly deviceCode: string;
@@ -65,41 +84,101 @@ export class DeviceLogins {
   readonly #deps: DeviceLoginDeps;
   /** By the digest of the long code. */
   readonly #requests = new Map<string, Request>();
+  /** By the id of the session. */
+  readonly #offers = new Map<string, Offer>();
 
   constructor(deps: DeviceLoginDeps) {
     this.#deps = deps;
   }
 
   /** @throws SlipwayError `rate_limited` when too many codes are open (D3). */
-  start({ device, address }: ClientInfo, clientId: string | null = null): DeviceStart {
+  start(client: ClientInfo, clientId: string | null = null): DeviceStart {
+    return this.#start(client, clientId, null).started;
+  }
+
+  #start({ device, address }: ClientInfo, clientId: string | null, sessionId: string | null) {
     this.#dropExpired();
     const ofAddress = [...this.#requests.values()].filter(({ client }) => client.address === address);
     if (ofAddress.length >= PER_ADDRESS || this.#requests.size >= MOST) throw new RateLimited(60_000);
     const deviceCode = `dev_${randomBytes(32).toString("base64url")}`;
     const letters = Array.from({ length: LENGTH }, () => LETTERS.charAt(randomInt(LETTERS.length))).join("");
-    this.#requests.set(sha256(deviceCode), {
+    const userCode = `${letters.slice(0, LENGTH / 2)}-${letters.slice(LENGTH / 2)}`;
+    const request: Request = {
       userCodeHash: sha256(letters),
       client: { device, address },
       clientId,
+      offer: sessionId === null ? null : { sessionId, userCode },
       startedAt: this.#deps.clock.now(),
       intervalMs: INTERVAL_MS,
       lastPollAt: null,
       decision: null,
-    });
-    const userCode = `${letters.slice(0, LENGTH / 2)}-${letters.slice(LENGTH / 2)}`;
-    return { deviceCode, userCode, expiresIn: TTL_MS / 1_000, interval: INTERVAL_MS / 1_000 };
+    };
+    this.#requests.set(sha256(deviceCode), request);
+    const started: DeviceStart = {
+      deviceCode,
+      userCode,
+      expiresIn: TTL_MS / 1_000,
+      interval: INTERVAL_MS / 1_000,
+    };
+    return { request, started };
   }
 
+  // ---------------------------------------------------------------- links for a phone (D4)
+
+  /** The token of a new link; one that this session offered before ends. */
+  offer(caller: AuthenticatedCaller): { readonly token: string; readonly expiresIn: number } {
+    const sessionId = sessionOf(caller);
+    this.withdraw(caller);
+    const token = `pair_${randomBytes(32).toString("base64url")}`;
+    const until = this.#deps.clock.now() + OFFER_MS;
+    this.#offers.set(sessionId, { hash: sha256(token), userId: caller.userId, until, request: null });
+    return { token, expiresIn: OFFER_MS / 1_000 };
+  }
+
+  /** Begins the log-in of a link, once. @throws SlipwayError `expired`, `rate_limited`. */
+  claim(token: string, client: ClientInfo): DeviceStart {
+    this.#dropExpired();
+    const hash = sha256(token);
+    const [sessionId, offer] = [...this.#offers].find(([, one]) => one.hash === hash) ?? [];
+    if (sessionId === undefined || offer === undefined || offer.request !== null) throw offerExpired();
+    if (client.act !== undefined) client.act.entry = { ...client.act.entry, target: offer.userId };
+    const { request, started } = this.#start(client, null, sessionId);
+    offer.request = request;
+    return started;
+  }
+
+  /** What became of the caller's link. @throws SlipwayError `expired` when there is none. */
+  offered(caller: AuthenticatedCaller): OfferState {
+    this.#dropExpired();
+    const offer = this.#offers.get(sessionOf(caller));
+    if (offer === undefined) throw offerExpired();
+    const { request } = offer;
+    if (request === null || request.offer === null) return { state: "waiting" };
+    return { state: "asked", userCode: request.offer.userCode, ...request.client, startedAt: request.startedAt };
+  }
+
+  /** Ends the caller's link, and the log-in that it began. Idempotent. */
+  withdraw(caller: AuthenticatedCaller): void {
+    const sessionId = sessionOf(caller);
+    this.#offers.delete(sessionId);
+    for (const [key, { offer, decision }] of this.#requests)
+      if (offer?.sessionId === sessionId && decision === null) this.#requests.delete(key);
+  }
+
+  // ---------------------------------------------------------------- decisions
+
   /** What the person decides about. @throws SlipwayError `expired`. */
-  look(userCode: string): PendingDevice {
-    const { client, startedAt } = this.#find(userCode);
+  look(caller: AuthenticatedCaller, userCode: string): PendingDevice {
+    const { client, startedAt } = this.#find(caller, userCode);
     return { ...client, startedAt };
   }
 
   /** @throws SlipwayError `expired`, `forbidden` for a personal token. */
   decide(caller: AuthenticatedCaller, userCode: string, isAllowed: boolean): void {
     if (caller.via !== "session") throw new SlipwayError("forbidden", "Only a person who is logged in approves this.");
-    this.#find(userCode).decision = isAllowed ? { userId: caller.userId } : "denied";
+    const request = this.#find(caller, userCode);
+    request.decision = isAllowed ? { userId: caller.userId } : "denied";
+    if (request.offer !== null) this.#offers.delete(request.offer.sessionId);
   }
 
   /**
@@ -126,18 +205,29 @@ export class DeviceLogins {
     return { state: "done", grant: await this.#deps.sessions.begin(user, client) };
   }
 
-  #find(userCode: string): Request {
+  #find({ sessionId }: AuthenticatedCaller, userCode: string): Request {
     this.#dropExpired();
     const hash = sha256(userCode.toUpperCase().replaceAll(/[^A-Z]/g, ""));
     const found = [...this.#requests.values()].find((request) => request.userCodeHash === hash);
     if (found === undefined || found.decision !== null) throw codeExpired();
+    if (found.offer !== null && found.offer.sessionId !== sessionId) throw codeExpired();
     return found;
   }
 
   #dropExpired(): void {
     const now = this.#deps.clock.now();
     for (const [key, { startedAt }] of this.#requests) if (now - startedAt >= TTL_MS) this.#requests.delete(key);
+    for (const [key, { until }] of this.#offers) if (now >= until) this.#offers.delete(key);
   }
+}
+
+function sessionOf({ via, sessionId }: AuthenticatedCaller): string {
+  if (via === "session" && sessionId !== null) return sessionId;
+  throw new SlipwayError("forbidden", "Only a person who is logged in does this.");
+}
+
+function offerExpired(): SlipwayError {
+  return new SlipwayError("expired", "This link was used, withdrawn, or has expired. Show a new one under You.");
 }
 
 function codeExpired(): SlipwayError {

@@ -8,6 +8,8 @@ import type {
   AuditReport,
   CallOptions,
   DataKey,
+  DeviceOffer,
+  DeviceOfferState,
   DevicePoll,
   DeviceStart,
   KeyedCallOptions,
@@ -145,6 +147,20 @@ export class PeopleClient {
   /** Lets the program act as the caller, or refuses it. */
   decideDevice(userCode: string, allow: boolean, options: KeyedCallOptions = {}): Promise<void> {
     return this.#send("POST", "/v1/device/decide", { userCode, allow }, options);
+  }
+
+  /** A link that logs a phone in, when the caller's session approves it; it ends the one before. */
+  offerDevice(options: KeyedCallOptions = {}): Promise<DeviceOffer> {
+    return this.#transport.json({ method: "POST", path: "/v1/device/offer", ...keyed(options) });
+  }
+
+  /** Which device opened the link. Decide with `decideDevice`. */
+  deviceOffer({ signal }: CallOptions = {}): Promise<DeviceOfferState> {
+    return this.#transport.json({ method: "GET", path: "/v1/device/offer", signal });
+  }
+
+  withdrawDeviceOffer(options: KeyedCallOptions = {}): Promise<void> {
+    return this.#send("DELETE", "/v1/device/offer", undefined, options);
   }
 
   /** What a one-time link is for. */

@@ -32,6 +32,8 @@ import type {
   keyRotationSchema,
   keySchema,
   auditRowSchema,
+  deviceOfferSchema,
+  deviceOfferStateSchema,
   devicePollSchema,
   deviceStartSchema,
   identitySchema,
@@ -83,6 +85,8 @@ export type LinkInfo = z.infer<typeof linkInfoSchema>;
 export type OneTimeLink = z.infer<typeof linkSchema>;
 export type MadeLink = z.infer<typeof madeLinkSchema>;
 export type LinkedIdentity = z.infer<typeof identitySchema>;
+export type DeviceOffer = z.infer<typeof deviceOfferSchema>;
+export type DeviceOfferState = z.infer<typeof deviceOfferStateSchema>;
 export type OwnPasskey = z.infer<typeof passkeySchema>;
 export type PasskeyStart = z.infer<typeof passkeyStartSchema>;
 /** What the browser made, and the ticket that it answers. */

@@ -15,6 +15,7 @@ const SCREENS = [
   "/setup",
   "/join",
   "/device",
+  "/pair",
   "/new",
   "/tasks/:id",
   "/tasks/:id/:view",

@@ -1,4 +1,4 @@
-/** Passkeys in a real browser with a virtual authenticator, against a real server. */
+/** Passkeys with a virtual authenticator, and a phone by QR: real browsers, a real server. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -191,6 +191,29 @@ describeWithBrowser("passkeys", () => {
     } finally {
       await evil.kill();
     }
+  });
+
+  it("[H18] a phone logs in by the link of a QR, when the browser that shows it approves the same code", async () => {
+    await server.call("POST", "/v1/users", { email: "pia@example.com", password: PASSWORD, role: "user" });
+    const { page, errors } = await openPage(browser);
+    await page.goto(`${server.url}/login`);
+    await page.getByLabel("E-mail").fill("pia@example.com");
+    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Log in" }).click();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    await page.goto(`${server.url}/you`);
+    await page.getByRole("button", { name: "Log in on your phone" }).click();
+    const sheet = page.getByRole("dialog", { name: "Log in on your phone" });
+    await sheet.getByRole("img", { name: "QR code of the link" }).waitFor();
+    const phone = await openPage(browser);
+    await phone.page.goto((await sheet.getByRole("code").textContent()) ?? "");
+    await phone.page.getByRole("button", { name: "Log in on this device" }).click();
+    const code = await phone.page.getByRole("code").textContent();
+    await sheet.getByText(code ?? "").waitFor();
+    await sheet.getByRole("button", { name: "Approve" }).click();
+    await phone.page.getByRole("heading", { name: "Inbox" }).waitFor();
+    await sheet.getByRole("status").filter({ hasText: "Approved" }).waitFor();
+    expect([...errors, ...phone.errors]).toEqual([]);
   });
 });
 

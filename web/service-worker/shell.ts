@@ -12,7 +12,7 @@ declare const __SHELL__: { readonly version: string; readonly files: readonly st
 const PREFIX = "slipway-shell-";
 const NAME = PREFIX + __SHELL__.version;
 const PAGE = "/";
-const SCREENS = /^\/(?:$|(?:login|setup|join|device|new|tasks|console|you)(?:\/|$))/;
+const SCREENS = /^\/(?:$|(?:login|setup|join|pair|device|new|tasks|console|you)(?:\/|$))/;
 const FILES: ReadonlySet<string> = new Set(__SHELL__.files);
 
 export async function installShell(): Promise<void> {

@@ -86,6 +86,11 @@ const joinRoute = createRoute({
   path: "/join",
   component: lazyRouteComponent(() => import("./screens/log-in/join.tsx"), "JoinScreen"),
 });
+const pairRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/pair",
+  component: lazyRouteComponent(() => import("./screens/log-in/pair.tsx"), "PairScreen"),
+});
 const deviceRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/device",
@@ -166,6 +171,7 @@ export const router = createRouter({
     loginRoute,
     setupRoute,
     joinRoute,
+    pairRoute,
     privateRoute.addChildren([
       inboxRoute,
       deviceRoute,

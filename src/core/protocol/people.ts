@@ -244,6 +244,15 @@ export const deviceCodeSchema = z.strictObject({ deviceCode: z.string().min(1).m
 export const userCodeSchema = z.strictObject({ userCode: z.string().min(1).max(40) });
 export const deviceDecisionSchema = userCodeSchema.extend({ allow: z.boolean() });
 export const pendingDeviceSchema = z.strictObject({ device: z.string(), address: z.string(), startedAt: time });
+/** A one-time link that logs a phone in; no other answer contains its token. */
+export const deviceOfferSchema = z.strictObject({ token: z.string(), url: z.string(), expiresIn: z.int() });
+export const claimOfferSchema = z.strictObject({ token: z.string().min(1).max(200) });
+export const claimedOfferSchema = deviceStartSchema.omit({ verificationUrl: true, verificationUrlComplete: true });
+export const deviceOfferStateSchema = z.discriminatedUnion("state", [
+  z.strictObject({ state: z.literal("waiting") }),
+  pendingDeviceSchema.extend({ state: z.literal("asked"), userCode: z.string() }),
+]);
+
 const text = z.string().max(2_000).optional();
 /** Forms of RFC 8628 and RFC 6749: what is missing or wrong is said in their words. */
 export const deviceAuthorizationFormSchema = z.object({ client_id: text, scope: text });

@@ -63,6 +63,12 @@ const startDevice = async (): Promise<{ deviceCode: string; userCode: string }> 
   (await api.call("POST", "/v1/device/start", {})).body;
 const session = async (email: string): Promise<string> => (await api.person(email)).accessToken;
 
+/** A person who shows a link for a phone. */
+async function offerOf(email: string): Promise<{ token: string; link: string }> {
+  const token = await session(email);
+  return { token, link: (await api.call("POST", "/v1/device/offer", { token })).body.token };
+}
+
 /** A person with a passkey. */
 async function passkeyOf(email: string) {
   const token = await session(email);
@@ -255,6 +261,16 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
   },
   "post /v1/device/start": async () => ({ token: null }),
   "post /v1/device/poll": async () => {
+    const [{ deviceCode }, next] = [await startDevice(), await startDevice()];
+    return { token: null, body: { deviceCode }, other: { deviceCode: next.deviceCode } };
+  },
+  "post /v1/device/offer": async () => ({ token: await session("offers@example.com") }),
+  "delete /v1/device/offer": async () => ({ token: (await offerOf("withdraws@example.com")).token }),
+  "post /v1/device/claim": async () => {
+    const [mine, other] = [await offerOf("shows@example.com"), await offerOf("shows-too@example.com")];
+    return { token: null, body: { token: mine.link }, other: { token: other.link } };
+  },
+  "post /v1/session/device": async () => {
     const [{ deviceCode }, next] = [await startDevice(), await startDevice()];
     return { token: null, body: { deviceCode }, other: { deviceCode: next.deviceCode } };
   },

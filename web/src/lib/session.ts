@@ -9,7 +9,7 @@
  */
 import { readProblem, SlipwayProblem } from "../../../src/client/problem.ts";
 import type { TokenProvider } from "../../../src/client/transport.ts";
-import type { Me, PasskeyStart } from "../../../src/client/types.ts";
+import type { Me } from "../../../src/client/types.ts";
 import { forgetDrafts } from "./drafts.ts";
 import { closeKept, forgetKept, openKept } from "./device/kept.ts";
 import { withLock } from "./device/lock.ts";
@@ -21,7 +21,7 @@ export type SessionState =
   /** `isDeleted`: with the account. */
   | { readonly kind: "none"; readonly endedAt: number | null; readonly isDeleted: boolean };
 
-interface Grant {
+export interface Grant {
   readonly accessToken: string;
   readonly expiresIn: number;
   readonly user: Me;
@@ -49,7 +49,8 @@ export function usePerson(): Me | null {
   return state.kind === "active" ? state.user : null;
 }
 
-async function post<T = Grant>(path: string, body: unknown): Promise<T> {
+/** A call that begins a session, or leads to one. */
+export async function post<T = Grant>(path: string, body: unknown): Promise<T> {
   const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json", accept: "application/json" },
@@ -63,7 +64,8 @@ async function post<T = Grant>(path: string, body: unknown): Promise<T> {
   return JSON.parse(text) as T;
 }
 
-function adopt(grant: Grant): string {
+/** Begins the session here. */
+export function adopt(grant: Grant): string {
   accessToken = grant.accessToken;
   setHint(grant.user);
   activate(grant.user);
@@ -168,13 +170,6 @@ export function startSession(): Promise<void> {
 
 export async function logIn(email: string, password: string): Promise<void> {
   adopt(await post("/v1/session", { email, password }));
-}
-
-export const startPasskeyLogin = (): Promise<PasskeyStart> => post<PasskeyStart>("/v1/session/passkey/start", {});
-
-/** @param response what the browser signed. */
-export async function logInWithPasskey(ticket: string, response: unknown): Promise<void> {
-  adopt(await post("/v1/session/passkey", { ticket, response }));
 }
 
 export async function setUp(token: string, email: string, password: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** The log-in of a program by a code that a person approves in a browser. */
 import * as oauth from "openid-client";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { openApiServer, type ApiServer } from "../../api-server.ts";
+import { LOCAL_TOKEN, openApiServer, PASSWORD, type ApiServer } from "../../api-server.ts";
 
 let api: ApiServer;
 let ann: { userId: string; accessToken: string };
@@ -181,4 +181,70 @@ it("[H10] openid-client is told by RFC 8628 to wait, to slow down, that a person
     "invalid_client",
   ]);
   expect((await token({ ...stolen, client_id: "tv.example" })).status).toBe(200);
+});
+
+// ---------------------------------------------------------------- a link for a phone
+
+const offer = async (token = ann.accessToken) => (await api.call("POST", "/v1/device/offer", { token })).body;
+const offered = (token = ann.accessToken) => api.call("GET", "/v1/device/offer", { token });
+const claim = (token: string) => post("claim", { token }, undefined, { "user-agent": "Mozilla/5.0 (iPhone) Safari/1" });
+const pollPhone = (deviceCode: string) => api.call("POST", "/v1/session/device", { body: { deviceCode } });
+
+it("[H18] a phone that confirms a link is logged in once, after the session that showed it approved", async () => {
+  const { token, url, expiresIn } = await offer();
+  expect([url.endsWith(`/pair#${token}`), expiresIn]).toEqual([true, 300]);
+  expect((await offered()).body).toEqual({ state: "waiting" });
+  const { deviceCode, userCode } = (await claim(token)).body;
+  expect((await pollPhone(deviceCode)).body).toEqual({ state: "pending", interval: 5 });
+  expect((await offered()).body).toMatchObject({ state: "asked", userCode, device: "Safari on iPhone" });
+  // Who photographed it comes second here, and gets nothing.
+  expect((await claim(token)).body.code).toBe("expired");
+  expect((await post("decide", { userCode, allow: true }, ann.accessToken)).status).toBe(204);
+  await api.clock.advance(5_000);
+  const both = await Promise.all([pollPhone(deviceCode), pollPhone(deviceCode)]);
+  expect(both.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 410]);
+  const done = both.find(({ status }) => status === 200)!;
+  expect(done.body.session.user.id).toBe(ann.userId);
+  expect(done.body.session).not.toHaveProperty("refreshToken");
+  expect(done.headers.get("set-cookie")).toMatch(/HttpOnly; SameSite=Strict/);
+  expect((await offered()).body.code).toBe("expired");
+  const acts = await api.audit.rows({ limit: 5 });
+  expect(acts.map(({ action, actor, outcome }) => [action, actor, outcome])).toEqual([
+    ["pollDeviceLoginInBrowser", null, "expired"],
+    ["pollDeviceLoginInBrowser", ann.userId, "ok"],
+    ["decideDeviceLogin", ann.userId, "ok"],
+    ["claimDeviceOffer", null, "expired"],
+    ["claimDeviceOffer", null, "ok"],
+  ]);
+  const stored = JSON.stringify([acts, api.lines]);
+  expect([token, deviceCode, userCode].filter((secret) => stored.includes(secret))).toEqual([]);
+});
+
+it("[H18] nobody but the session that showed a link decides, and a refused, late, withdrawn or replaced one ends", async () => {
+  const first = await offer();
+  const { deviceCode, userCode } = (await claim(first.token)).body;
+  const eve = await api.person(`eve${people}@example.com`);
+  const elsewhere = (await api.sessions.login(`ann${people}@example.com`, PASSWORD)).accessToken;
+  for (const token of [eve.accessToken, elsewhere]) {
+    expect((await offered(token)).body.code).toBe("expired");
+    expect((await post("look", { userCode }, token)).body.code).toBe("expired");
+    expect((await post("decide", { userCode, allow: true }, token)).body.code).toBe("expired");
+  }
+  expect((await pollPhone(deviceCode)).body.state).toBe("pending");
+  await post("decide", { userCode, allow: false }, ann.accessToken);
+  expect((await pollPhone(deviceCode)).body.code).toBe("forbidden");
+  const withdrawn = await offer();
+  const asked = (await claim(withdrawn.token)).body;
+  await api.call("DELETE", "/v1/device/offer", { token: ann.accessToken });
+  expect((await pollPhone(asked.deviceCode)).body.code).toBe("expired");
+  const [old, next] = [await offer(), await offer()];
+  expect([(await claim(old.token)).status, (await claim(first.token)).status]).toEqual([410, 410]);
+  await api.clock.advance(300_000);
+  expect([(await claim(next.token)).status, (await offered()).status]).toEqual([410, 410]);
+  const caller = { userId: ann.userId, role: "user", sessionId: null, expiresAt: null, via: "session", scopes: null };
+  const { token } = await api.sessions.createToken(caller as never, "ci", null);
+  expect((await api.call("POST", "/v1/device/offer", { token })).status).toBe(403);
+  expect((await api.call("POST", "/v1/device/offer", { token: LOCAL_TOKEN })).status).toBe(403);
+  const foreign = { "sec-fetch-site": "cross-site" };
+  expect((await post("claim", { token: "x" }, undefined, foreign)).body.code).toBe("forbidden");
 });

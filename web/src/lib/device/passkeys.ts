@@ -10,11 +10,18 @@ import {
 } from "@simplewebauthn/browser";
 import type { OwnPasskey, PasskeyStart } from "../../../../src/client/types.ts";
 import { client, problemText } from "../client.ts";
-import { logInWithPasskey, startPasskeyLogin } from "../session.ts";
+import { adopt, post } from "../session.ts";
 
 // The server made them for this call of the browser.
 const readGet = ({ options }: PasskeyStart) => options as unknown as PublicKeyCredentialRequestOptionsJSON;
 const readCreate = ({ options }: PasskeyStart) => options as unknown as PublicKeyCredentialCreationOptionsJSON;
+
+const startPasskeyLogin = (): Promise<PasskeyStart> => post<PasskeyStart>("/v1/session/passkey/start", {});
+
+/** @param response what the browser signed. */
+async function logInWithPasskey(ticket: string, response: unknown): Promise<void> {
+  adopt(await post("/v1/session/passkey", { ticket, response }));
+}
 
 /** Asks the person for a passkey and logs in with it. */
 export async function enterWithPasskey(): Promise<void> {

@@ -19,6 +19,7 @@ import { Identities } from "./identities.tsx";
 import { YourData } from "./leaving/your-data.tsx";
 import { Passkeys } from "./passkeys.tsx";
 import { People } from "./people.tsx";
+import { DeviceLink } from "./device-link.tsx";
 import { Sessions } from "./sessions.tsx";
 import { Tokens } from "./tokens.tsx";
 
@@ -71,6 +72,7 @@ export function You() {
         </div>
         <div className="stack" hidden={!isReady}>
           <Sessions />
+          <DeviceLink />
           <Passkeys />
           <Identities />
           <Credentials />

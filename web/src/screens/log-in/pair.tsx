@@ -1,0 +1,79 @@
+/**
+ * Logs this device in by a link that another browser shows (You, Log in on your phone). Opening it
+ * does nothing: the person confirms here, then approves there. The token is in the fragment.
+ */
+import { useNavigate } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
+import { problemText } from "../../lib/client.ts";
+import { adopt, post, type Grant } from "../../lib/session.ts";
+
+interface Asked {
+  readonly deviceCode: string;
+  readonly userCode: string;
+  readonly interval: number;
+}
+
+/** @returns null when the person is logged in, else after how many seconds to ask again. */
+async function poll(deviceCode: string): Promise<number | null> {
+  type Polled = { state: "pending"; interval: number } | { state: "done"; session: Grant };
+  const polled = await post<Polled>("/v1/session/device", { deviceCode });
+  if (polled.state === "pending") return polled.interval;
+  adopt(polled.session);
+  return null;
+}
+
+export function PairScreen() {
+  const [token] = useState(() => location.hash.slice(1));
+  const [asked, setAsked] = useState<Asked | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const navigate = useNavigate();
+  useEffect(() => {
+    document.title = "Log in this device · Slipway";
+  }, []);
+  useEffect(() => {
+    if (asked === null) return undefined;
+    let timer: ReturnType<typeof setTimeout>;
+    const ask = async (): Promise<void> => {
+      try {
+        const wait = await poll(asked.deviceCode);
+        if (wait === null) await navigate({ to: "/", replace: true });
+        else timer = setTimeout(() => void ask(), wait * 1_000);
+      } catch (thrown) {
+        setAsked(null);
+        setProblem(problemText(thrown));
+      }
+    };
+    timer = setTimeout(() => void ask(), asked.interval * 1_000);
+    return () => clearTimeout(timer);
+  }, [asked, navigate]);
+  const confirm = (): void => {
+    setProblem(null);
+    post<Asked>("/v1/device/claim", { token }).then(setAsked, (thrown: unknown) => setProblem(problemText(thrown)));
+  };
+  return (
+    <main className="login" id="main">
+      <img className="mark" src="/icons/icon.svg" alt="" width="48" height="48" />
+      <div>
+        <h1>Log in this device</h1>
+        <p className="muted">{location.host}</p>
+      </div>
+      {problem !== null && (
+        <p className="banner st-failed" role="alert">
+          {problem}
+        </p>
+      )}
+      {asked === null ? (
+        <>
+          <p className="read">Continue only when you opened the code yourself, in a browser where you are logged in.</p>
+          <button className="btn primary wide" type="button" onClick={confirm}>
+            Log in on this device
+          </button>
+        </>
+      ) : (
+        <p className="read" role="status">
+          Approve it in the other browser. It must show the code <code>{asked.userCode}</code>.
+        </p>
+      )}
+    </main>
+  );
+}
