@@ -154,9 +154,16 @@ export class AttemptListener {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     // A GET has no use for a body; reading it keeps it out of memory while the answer is awaited.
     if (request.method === "GET") request.resume();
-    const gone = new AbortController();
-    response.on("close", () => gone.abort());
-    const exchange = { request, response, signal: AbortSignal.any([this.#closing.signal, gone.signal]) };
+    const over = new AbortController();
+    const closing = this.#closing.signal;
+    const end = (): void => over.abort();
+    closing.addEventListener("abort", end);
+    if (closing.aborted) end();
+    response.on("close", () => {
+      closing.removeEventListener("abort", end);
+      end();
+    });
+    const exchange = { request, response, signal: over.signal };
     try {
       if (!isAuthorized(request, this.#identity.tokens()))
         throw new SlipwayError("unauthenticated", "The attempt's token is missing or wrong.");

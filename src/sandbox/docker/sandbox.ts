@@ -3,8 +3,10 @@
  * second container of that name, and the refused caller adopts the existing one.
  */
 import type Docker from "dockerode";
+import { setMaxListeners } from "node:events";
 import { resolve } from "node:path";
 import { TaskFailure } from "../../core/failure.ts";
+import { withAnySignal } from "../../core/lib/concurrency/async.ts";
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import type { Garbage, GcMode, IsNeeded } from "../../core/lib/garbage.ts";
 import type {
@@ -112,6 +114,8 @@ class DockerSandbox implements Sandbox {
   constructor(options: DockerSandboxOptions) {
     const { instance, crashpoint = () => undefined } = options;
     const engine = openEngine(options);
+    // One for each wait.
+    setMaxListeners(0, this.#closing.signal);
     this.#options = options;
     this.#engine = engine;
     this.#crashpoint = crashpoint;
@@ -196,7 +200,7 @@ class DockerSandbox implements Sandbox {
       outageMs: this.#options.outageMs ?? 60_000,
       pollMs: this.#options.pollMs ?? 10_000,
     };
-    return new ExitWatcher(deps, name, AbortSignal.any([signal, this.#closing.signal])).wait();
+    return withAnySignal([signal, this.#closing.signal], (stop) => new ExitWatcher(deps, name, stop).wait());
   }
 
   async stop(name: string, graceMs: number, signal: AbortSignal = this.#closing.signal): Promise<void> {

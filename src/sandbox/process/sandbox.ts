@@ -3,12 +3,14 @@
  * (process-dir.ts) run in their own session with their output in a file, so they survive the
  * coordinator, and the next one finds them by their folder.
  */
+import { setMaxListeners } from "node:events";
 import { mkdir, open, stat } from "node:fs/promises";
 import { release } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
+import { withAnySignal } from "../../core/lib/concurrency/async.ts";
 import { diskUsage } from "../../core/lib/disk/disk-usage.ts";
 import { createMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
 import { startProcess } from "../../core/lib/runtime/process-group.ts";
@@ -79,6 +81,8 @@ class ProcessSandbox implements Sandbox {
   readonly #closing = new AbortController();
 
   constructor({ dir, workerFile, instance, crashpoint = () => undefined }: ProcessSandboxOptions) {
+    // One for each wait.
+    setMaxListeners(0, this.#closing.signal);
     this.#root = join(resolve(dir), "sandboxes");
     this.#workerFile = resolve(workerFile);
     this.#instance = instance;
@@ -127,8 +131,8 @@ class ProcessSandbox implements Sandbox {
   }
 
   wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
-    const stop = AbortSignal.any([signal, this.#closing.signal]);
-    return withTaskFailures(() => this.#wait(this.#getDir(name), stop), signal);
+    const signals = [signal, this.#closing.signal];
+    return withTaskFailures(() => withAnySignal(signals, (stop) => this.#wait(this.#getDir(name), stop)), signal);
   }
 
   stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void> {

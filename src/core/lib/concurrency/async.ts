@@ -44,6 +44,27 @@ export async function ignoreAbort(work: Promise<unknown>, signal: AbortSignal): 
 }
 
 /**
+ * Runs `work` with a signal that is aborted with the first of `signals`. In Node 20 what
+ * `AbortSignal.any` returns stays in a list of each source for as long as that lives; this leaves
+ * nothing on a source once the work has settled, so it is for sources that outlive many works.
+ */
+export async function withAnySignal<T>(
+  signals: readonly AbortSignal[],
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const any = new AbortController();
+  const forward = (event: Event): void => any.abort((event.target as AbortSignal).reason);
+  const aborted = signals.find((signal) => signal.aborted);
+  if (aborted !== undefined) any.abort(aborted.reason);
+  for (const signal of signals) signal.addEventListener("abort", forward, { once: true });
+  try {
+    return await work(any.signal);
+  } finally {
+    for (const signal of signals) signal.removeEventListener("abort", forward);
+  }
+}
+
+/**
  * Runs all works concurrently. The first failure aborts the others. Settles only when all have
  * ended; rejects with the first failure.
  */

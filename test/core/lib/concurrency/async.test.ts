@@ -1,9 +1,11 @@
+import { getEventListeners } from "node:events";
 import { describe, expect, it } from "vitest";
 import {
   allOrAbort,
   ignoreAbort,
   raceAbort,
   STATE_LEFT,
+  withAnySignal,
   withTimeout,
 } from "../../../../src/core/lib/concurrency/async.ts";
 import { createManualClock } from "../../../support/manual-clock.ts";
@@ -57,5 +59,30 @@ describe("withTimeout", () => {
     const late = withTimeout(100, unsettled(), clock);
     const [result] = await Promise.allSettled([late, clock.advance(100)]);
     expect(result).toMatchObject({ status: "rejected", reason: { message: "it took longer than 100 ms" } });
+  });
+});
+
+describe("withAnySignal", () => {
+  const count = (signal: AbortSignal): number => getEventListeners(signal, "abort").length;
+
+  it("gives the work a signal that is aborted with the first of its sources, and with that one's reason", async () => {
+    const [first, second] = [new AbortController(), new AbortController()];
+    const waiting = withAnySignal([first.signal, second.signal], (signal) => raceAbort(unsettled(), signal));
+    second.abort(reason);
+    first.abort(new Error("later"));
+    await expect(waiting).rejects.toBe(reason);
+    const late = withAnySignal([new AbortController().signal, abortedSignal()], (signal) =>
+      raceAbort(unsettled(), signal),
+    );
+    await expect(late).rejects.toBe(reason);
+  });
+
+  it("[F8] leaves nothing on a source once the work has settled, however it settled", async () => {
+    const { signal } = new AbortController();
+    let during = 0;
+    const look = (): Promise<void> => Promise.resolve(void (during = count(signal)));
+    await withAnySignal([signal], look);
+    await withAnySignal([signal], () => Promise.reject(reason)).catch(() => undefined);
+    expect([during, count(signal)]).toEqual([1, 0]);
   });
 });
