@@ -24,6 +24,7 @@ export const WINDOWS = [
   "push.answer_lost",
   "push.slow",
   "disk.low",
+  "disk.nearly_full",
   "network.cut",
   "network.lossy",
   "broker.fails",

@@ -4,6 +4,7 @@
  */
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../../../src/coordinator/coordinator.ts";
+import type { DiskSpace } from "../../../src/coordinator/scheduler/workspace-admission.ts";
 import { isAbort } from "../../../src/core/error.ts";
 import { noCrash } from "../../../src/core/lib/runtime/crashpoint.ts";
 import type { Broker, BrokerCallbacks } from "../../../src/core/ports/broker.ts";
@@ -99,8 +100,7 @@ export class CoordinatorProcess implements Server {
       log: this.#log(),
       crashpoint: noCrash,
       shortage: () => Promise.resolve(faults.hits("disk.low") ? "Too little disk space." : null),
-      // Room for two workspaces at most while it is low.
-      readSpace: () => Promise.resolve(faults.hits("disk.low") ? { freeMb: 10_240, usedMb: new Map() } : null),
+      readSpace: () => Promise.resolve(this.#readSpace()),
       rateLimitedUntil: () => null,
       settings: {
         ...DEFAULT_SETTINGS,
@@ -116,6 +116,17 @@ export class CoordinatorProcess implements Server {
         retentionMs: 24 * 3_600_000,
       },
     };
+  }
+
+  /** Null = nothing bounds the workspaces. */
+  #readSpace(): DiskSpace | null {
+    const world = this.#world;
+    if (world.faults.hits("disk.nearly_full")) {
+      const sizes = world.runningSandboxes().map((name) => [name, world.workspaceMb(name)] as const);
+      return { freeMb: 512, usedMb: new Map(sizes) };
+    }
+    // Room for two workspaces at most while it is low.
+    return world.faults.hits("disk.low") ? { freeMb: 10_240, usedMb: new Map() } : null;
   }
 
   #ports() {

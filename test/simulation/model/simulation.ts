@@ -92,6 +92,11 @@ export class Simulation {
     return [...this.#running].filter((name) => taskId === undefined || parseSandboxName(name)?.taskId === taskId);
   }
 
+  /** The same for one name in each run. */
+  workspaceMb(name: string): number {
+    return new Dice(this.plan.seed, `workspace ${name}`).int(1, 4_000);
+  }
+
   /** Ends one sandbox, or all, from outside. */
   endSandboxes(names: readonly string[], exitCode: number | null): void {
     for (const name of names) {

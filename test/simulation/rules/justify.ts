@@ -62,9 +62,11 @@ export function findMistake(event: TaskEvent, code: FailureCode, given: Situatio
     case "push_rejected":
       return unless(!isDelivered(given));
     case "branch_conflict":
-      return unless(hasOtherWork(given));
+      return unless(hadOtherWork(given, since));
     case "out_of_memory":
       return unless(had("out_of_memory", "killed"));
+    case "disk_full":
+      return unless(met(["disk.nearly_full"]));
     case "agent_error":
     case "budget_exceeded":
       return unless(had("reports_failure"));
@@ -92,10 +94,11 @@ function usedUpWall({ now, faults, task }: Situation, attempt: Attempt | undefin
   return now - attempt.readyAt - lost >= timeLimit(task.snapshot.context) * 0.9;
 }
 
-/** True when the branch points at a commit that this task did not make. */
-function hasOtherWork({ upstream, task, branch }: Situation): boolean {
-  const tip = upstream.tips.get(branch);
-  return tip !== undefined && upstream.commits.get(tip)?.by !== task.id;
+/** True when the branch has pointed at a commit that this task did not make: it was read then. */
+function hadOtherWork({ upstream, task, branch }: Situation, since: number): boolean {
+  const replaced = upstream.updates.filter((update) => update.branch === branch && update.at >= since);
+  const tips = [upstream.tips.get(branch), ...replaced.map(({ from }) => from)];
+  return tips.some((tip) => tip !== undefined && tip !== null && upstream.commits.get(tip)?.by !== task.id);
 }
 
 /** True when the task's commit is on its branch, perhaps below others. */
