@@ -163,9 +163,7 @@ describe("[M11] a row that this version cannot read", () => {
     const before = rows().filter((row) => Object.values(planted).includes((row as { id: string }).id));
     await call("POST", "/v1/ops/queue/resume");
     for (const id of [healthy, listed, retry.id])
-      await expect
-        .poll(async () => (await call<WireTask>("GET", `/v1/tasks/${id}`)).body.state, { timeout: 30_000 })
-        .toBe("done");
+      await expect.poll(async () => (await call<WireTask>("GET", `/v1/tasks/${id}`)).body.state).toBe("done");
     expect(rows().filter((row) => Object.values(planted).includes((row as { id: string }).id))).toEqual(before);
   });
 

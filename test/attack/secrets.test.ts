@@ -45,7 +45,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     secrets = { ...SECRETS, accessToken, refreshToken, operatorToken };
     scanner = openScanner(secrets, join(stage.dir, "patterns"));
 
-    const HOLD = { bash: "echo holding; until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 120_000 };
+    const HOLD = { bash: "echo holding; until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 600_000 };
     const ids = {
       done: await stage.submit([
         { bash: DIG },

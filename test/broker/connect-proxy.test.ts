@@ -342,7 +342,6 @@ describe("[S3] whose connection it is", () => {
             );
             asked.on("error", () => resolve(0)).end();
           }),
-        { timeout: 30_000 },
       )
       // The service of this test knows no task; its answer is enough.
       .toBe(410);

@@ -49,7 +49,7 @@ function gitAt(second: number | null, cwd: string, ...args: string[]): string {
 /** For what talks to the server in this process. */
 function talk(cwd: string, ...args: string[]): Promise<{ ok: boolean; said: string }> {
   return new Promise((resolve) => {
-    execFile("git", args, { cwd, env: ENV, timeout: 20_000 }, (error, stdout, stderr) =>
+    execFile("git", args, { cwd, env: ENV, timeout: 60_000 }, (error, stdout, stderr) =>
       resolve({ ok: error === null, said: stdout + stderr }),
     );
   });

@@ -94,7 +94,7 @@ afterEach(async () => {
   stop.abort();
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
-  await expect.poll(() => open, { timeout: 10_000 }).toBe(0);
+  await expect.poll(() => open).toBe(0);
   rmSync(dir, { recursive: true, force: true });
 });
 
@@ -178,7 +178,7 @@ it("[S6] a client that stops reading gets no more data, and git ends with its co
   answer.pause();
   await expect.poll(() => open).toBe(1);
   asked.destroy();
-  await expect.poll(() => open, { timeout: 10_000 }).toBe(0);
+  await expect.poll(() => open).toBe(0);
 });
 
 it("[W7] objects that are missing on the server are named as such, at the first try", async () => {

@@ -189,10 +189,10 @@ describe("run.mjs", () => {
     });
     let out = "";
     shell.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
-    await expect.poll(() => out, { timeout: 20_000 }).toContain("slipway: listening on");
+    await expect.poll(() => out).toContain("slipway: listening on");
     const { pid } = JSON.parse(readFileSync(join(home, "data4", "server.json"), "utf8")) as { pid: number };
     shell.kill("SIGTERM");
-    await expect.poll(() => runs(pid), { timeout: 10_000 }).toBe(false);
+    await expect.poll(() => runs(pid)).toBe(false);
   }, 60_000);
 
   it("passes a stop on to the server", async () => {

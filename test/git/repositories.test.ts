@@ -365,7 +365,7 @@ describe("pushing", () => {
     const listProcesses = (): string => execFileSync("ps", ["-eo", "args"], { encoding: "utf8" });
     // The hung push itself must be in the list: an empty list would prove nothing.
     const address = rig?.url ?? "";
-    await expect.poll(listProcesses, { timeout: 20_000 }).toMatch(new RegExp(`git-remote-http.*${address}`));
+    await expect.poll(listProcesses).toMatch(new RegExp(`git-remote-http.*${address}`));
     const commands = listProcesses();
     cancel.abort();
     await slow;

@@ -95,7 +95,7 @@ describeWithBrowser("screens of the web app", () => {
     await choice.getByRole("radio", { name: "draft" }).check();
     await page.getByLabel("Prompt").fill("write b.txt=new");
     await page.getByRole("button", { name: "Start task" }).click();
-    await expect.poll(() => taskState(page).textContent(), { timeout: 30_000 }).toBe("done");
+    await expect.poll(() => taskState(page).textContent()).toBe("done");
     const result = page.getByRole("region", { name: "Result" });
     const link = result.getByRole("link", { name: "#1" });
     expect(await link.getAttribute("href")).toBe(`${rig.repo.replace(/\.git$/, "")}/pull/1`);
@@ -150,7 +150,7 @@ describeWithBrowser("screens of the web app", () => {
     expect(await card.locator("dl").innerText()).toMatch(/This task\s+\$0\.00\s+Thread\s+\$0\.00 of \$12\.00/);
     await card.getByLabel("Or in your own words").fill("20 min");
     await card.getByRole("button", { name: "Answer" }).click();
-    await expect.poll(() => taskState(page).textContent(), { timeout: 30_000 }).toBe("done");
+    await expect.poll(() => taskState(page).textContent()).toBe("done");
     expect((await rig.server().task(id)).attempt).toBe(2);
     rmSync(dirname(mark), { recursive: true });
     expect(errors).toEqual([]);

@@ -100,7 +100,7 @@ it("an attempt succeeds although the coordinator is away while it works and push
   await rig.workerApi.until(() => rig.workerApi.of("tool.started").length === 1);
   await rig.broker.close();
   // The work ends while the coordinator is away; the push is tried in the time after it.
-  await expect.poll(() => existsSync(join(rig.workspace, "y")), { timeout: 20_000 }).toBe(true);
+  await expect.poll(() => existsSync(join(rig.workspace, "y"))).toBe(true);
   await sleep(1_000);
   expect(running.child.exitCode).toBe(null);
   rig.newBroker();

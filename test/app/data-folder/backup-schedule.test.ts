@@ -56,7 +56,7 @@ describe("[M12] a scheduled backup", () => {
   it("is taken by a server that has none, can be restored, and is shown", async () => {
     const server = await serve(config(), { log: LOG });
     try {
-      await expect.poll(listed, { timeout: 20_000 }).toEqual([expect.stringMatching(/^slipway-.*\.tar\.gz$/)]);
+      await expect.poll(listed).toEqual([expect.stringMatching(/^slipway-.*\.tar\.gz$/)]);
       await expect(verifyBackup(createReadStream(join(to(), listed()[0] ?? "")))).resolves.toBeDefined();
       const { backup } = (await get(server.url, "/v1/ops/overview")) as Overview;
       expect(backup).toEqual({ lastAt: expect.any(String), error: null });
@@ -77,7 +77,7 @@ describe("[M12] a scheduled backup", () => {
     const server = await serve(config(), { log: LOG });
     try {
       await expect
-        .poll(async () => await get(server.url, "/readyz"), { timeout: 20_000 })
+        .poll(async () => await get(server.url, "/readyz"))
         .toEqual({ status: "ready", incomplete: ["backup"] });
       const { backup } = (await get(server.url, "/v1/ops/overview")) as Overview;
       expect(backup).toEqual({ lastAt: null, error: expect.stringContaining("backups") });
@@ -97,11 +97,9 @@ describe("[M12] a scheduled backup", () => {
     const options = { dir: data(), to: to(), everyMs: 500, keep: 2, clock: systemClock, log: LOG };
     const schedule = new BackupSchedule(options);
     try {
-      await expect.poll(() => schedule.status().error, { timeout: 20_000 }).toContain("backups");
+      await expect.poll(() => schedule.status().error).toContain("backups");
       rmSync(join(data(), "backups"));
-      await expect
-        .poll(() => schedule.status(), { timeout: 20_000 })
-        .toEqual({ lastAt: expect.any(Number), error: null });
+      await expect.poll(() => schedule.status()).toEqual({ lastAt: expect.any(Number), error: null });
     } finally {
       await schedule.close();
     }
@@ -123,7 +121,7 @@ describe("[M12] a scheduled backup", () => {
       log: LOG,
     });
     try {
-      await expect.poll(() => listed().length, { timeout: 20_000 }).toBe(4);
+      await expect.poll(() => listed().length).toBe(4);
       expect(listed()).toEqual(expect.arrayContaining([old(3), "slipway-mine.tar.gz", "notes.txt"]));
     } finally {
       await schedule.close();

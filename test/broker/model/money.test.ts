@@ -231,7 +231,7 @@ const PLAIN: Plan = {
 };
 const total = (bills: Provider["bills"]): number => bills.reduce((sum, { usd }) => sum + usd, 0);
 const quietly = async (house: House): Promise<void> => {
-  await expect.poll(() => house.underWay(), { timeout: 20_000 }).toBe(0);
+  await expect.poll(() => house.underWay()).toBe(0);
 };
 
 describe("[G4] what was booked is at least what was billed, and a budget is exceeded by less than one request", () => {

@@ -43,7 +43,7 @@ it("[D2] [D13] a start into a lock that outlasts the busy time says what is miss
     const release = await takeLock(join(api.dir, "slipway.db"));
     const restarting = harness.restart();
     await expect
-      .poll(() => harness.coordinator.operations.boot(), { timeout: 15_000 })
+      .poll(() => harness.coordinator.operations.boot())
       .toContainEqual({ part: "tasks", reason: expect.stringMatching(/could not be adopted/) });
     const { status, body } = await ready();
     expect(status).toBe(503);
@@ -51,7 +51,7 @@ it("[D2] [D13] a start into a lock that outlasts the busy time says what is miss
     const overview = await api.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
     expect(overview.body.boot).toContainEqual({ part: "tasks", reason: expect.stringMatching(/could not be adopted/) });
     await release();
-    await expect.poll(async () => (await ready()).status, { timeout: 15_000 }).toBe(200);
+    await expect.poll(async () => (await ready()).status).toBe(200);
     await restarting;
     expect(harness.coordinator.operations.boot()).toEqual([]);
     const next = await harness.submit();

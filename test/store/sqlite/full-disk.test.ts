@@ -39,14 +39,12 @@ it("[Y5] records ends of tasks, refuses new ones, and accepts them again without
   disk.fill();
   expect(disk.freeMb()).toBeLessThan(0.1);
   // The journal may have some room of its own at first.
-  await expect
-    .poll(async () => codeOf(store.create(newTask({ spec: { prompt } }))), { timeout: 20_000 })
-    .toBe("unavailable");
+  await expect.poll(async () => codeOf(store.create(newTask({ spec: { prompt } })))).toBe("unavailable");
   expect(existsSync(join(disk.dir, "reserve.bin"))).toBe(false);
   for (const task of tasks) expect(await store.commit(createCommit(task, cancel))).not.toBeNull();
   expect(await codeOf(store.create(newTask()))).toBe("unavailable");
   disk.clear();
-  await expect.poll(() => codeOf(store.create(newTask())), { timeout: 5_000 }).toBe("done");
+  await expect.poll(() => codeOf(store.create(newTask()))).toBe("done");
   expect(statSync(join(disk.dir, "reserve.bin")).size).toBe(RESERVE);
 });
 
@@ -63,5 +61,5 @@ it("[Y5] opens on a full disk by its reserve, and once the reserve is used up, w
   expect(await store.commit(createCommit(made.task, cancel))).not.toBeNull();
   expect(await codeOf(store.create(newTask()))).toBe("unavailable");
   disk.clear();
-  await expect.poll(() => codeOf(store.create(newTask())), { timeout: 5_000 }).toBe("done");
+  await expect.poll(() => codeOf(store.create(newTask()))).toBe("done");
 });

@@ -256,7 +256,7 @@ it("the tools' environment contains neither the attempt's token nor the broker's
 });
 
 it("at the deadline the work is saved and the failure is reported", async () => {
-  rig.workerApi.overrides = { wallMs: 800 };
+  rig.workerApi.overrides = { wallMs: 3_000 };
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { bash: "sleep 60" }])).toBe(0);
   expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "deadline_exceeded" });
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: null });

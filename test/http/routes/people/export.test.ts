@@ -104,7 +104,7 @@ it("[R10] an admin exports a person; an operator, a token and a stranger do not"
   expect((await get("/v1/me/export", body.token)).status).toBe(403);
 });
 
-it("[R10] one at a time per person; one that is left is over", { timeout: 30_000 }, async () => {
+it("[R10] one at a time per person; one that is left is over", async () => {
   const fay = await api.person("fay@example.com");
   // Does not compress, and is more than what connections hold.
   const noise = Buffer.alloc(1_000_000, 0).map((_, i) => (i * 7_919 + ((i * i) >> 3)) & 255);

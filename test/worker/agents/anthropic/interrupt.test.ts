@@ -23,7 +23,7 @@ async function interrupt(
   );
   const agentRun = new AgentRun({ model: { baseURL: fake.url, token: KEY }, ...options, fixture });
   const end = agentRun.run();
-  await expect.poll(() => when(agentRun, fake), { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => when(agentRun, fake)).toBe(true);
   agentRun.sendMessage("Use 7 tabs.", "steer", true);
   await end;
   return { fixture, fake, agentRun };
