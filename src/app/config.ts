@@ -171,11 +171,14 @@ function reader(env: Env, flags: Flags, warnings: string[]): Read {
   return function read<T>(name: SettingName, schema: z.ZodType<T, string>, expects: string): T | null {
     const setting: Setting = SETTINGS[name];
     const flag = given(flags[name]);
-    const text = flag ?? given(env[setting.env]) ?? formerly(setting);
+    const other = setting.also?.find((variable) => given(env[variable]) !== undefined);
+    const own = flag ?? given(env[setting.env]) ?? formerly(setting);
+    const text = own ?? given(env[other ?? ""]);
     if (text === undefined) return null;
     const result = schema.safeParse(text);
     if (result.success) return result.data;
-    const source = flag === undefined ? setting.env : `--${setting.flag}`;
+    const variable = own === undefined ? other : setting.env;
+    const source = flag === undefined ? variable : `--${setting.flag}`;
     // An address may contain a password.
     const was = setting.secret || text.includes("@") ? "." : `, not ${JSON.stringify(text.slice(0, 100))}.`;
     throw new SlipwayError("config_invalid", `${source} must be ${expects}${was}`);
@@ -356,7 +359,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
       ) ?? [],
     trustedPushHosts: read("trustedPushHosts", list(hostAndPort), HOSTS) ?? [],
     ...git,
-    ...readBackupSettings(read),
+    ...readBackupSettings(read, warnings),
     ...readBounds(read),
     images: read("images", list(imageRule), IMAGES) ?? [],
     providers: readProviderSettings(env, git),

@@ -1,5 +1,6 @@
 /** The settings of a server: names, flags, defaults and help. */
 import { DEFAULTS, DISK, GITHUB, LOG_LEVELS, type Setting } from "./settings/defaults.ts";
+import { BUCKET_OPTIONS } from "./settings/bucket-options.ts";
 import { MODEL_SETTINGS } from "./settings/model-settings.ts";
 
 /**
@@ -306,8 +307,8 @@ export const SETTINGS = {
   backupTo: {
     env: "SLIPWAY_BACKUP_TO",
     flag: "backup-to",
-    argument: "folder",
-    help: "where scheduled backups go: another disk",
+    argument: "place",
+    help: "where scheduled backups go: a folder on another disk, or s3://bucket/prefix",
   },
   backupKeep: {
     env: "SLIPWAY_BACKUP_KEEP",
@@ -315,6 +316,7 @@ export const SETTINGS = {
     argument: "number",
     help: "how many scheduled backups are kept (7)",
   },
+  ...BUCKET_OPTIONS,
   trustProxy: {
     env: "SLIPWAY_TRUST_PROXY",
     flag: "trust-proxy",

@@ -44,7 +44,9 @@ import { toTaskViews } from "../http/routes/tasks.ts";
 import { createServer } from "../http/server/server.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
 import type { Config } from "./config.ts";
+import { openBackupPlace } from "./data-folder/backup-bucket.ts";
 import { BackupSchedule, type BackupStatus } from "./data-folder/backup-schedule.ts";
+import { loadBucketKeys, usesBucket } from "./data-folder/open-bucket.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
 import { assertMayListen, closeServer, formatAddress, isLoopback, listen } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
@@ -101,6 +103,7 @@ export async function serve(config: Config, hooks: ServeHooks = {}): Promise<Run
   const disposers = new Disposers();
   const secrets = new KnownSecrets();
   secrets.add(...secretsOf(config));
+  if (usesBucket(config)) secrets.add(loadBucketKeys(config.s3).secret);
   const lines = hooks.log ?? openLog(config.logLevel, secrets);
   const log = limitLogRate(lines, systemClock);
   disposers.add(() => log.close());
@@ -266,7 +269,7 @@ async function openHttp(
   const { config, descriptors, disposers, onStep } = context;
   const { log, store, bus, sandbox, dir } = parts;
   const notifications = await openTelling(context, parts, sessions);
-  const backups = openBackups(context, dir);
+  const backups = await openBackups(context, dir);
   const metrics = openMonitoring(context, coordinator, { store, backups, dir, sockets: () => live.connections() });
   let url = "";
   const baseUrl = (): string => config.publicUrl ?? url;
@@ -338,10 +341,14 @@ function openMonitoring(
   return metrics;
 }
 
-/** Null = none are scheduled. */
-function openBackups({ config: { backup }, log, disposers }: StartContext, dir: string): BackupSchedule | null {
+/** Null = none are scheduled. @throws SlipwayError config_invalid when a folder is not writable. */
+async function openBackups({ config, log, disposers }: StartContext, dir: string): Promise<BackupSchedule | null> {
+  const { backup } = config;
   if (backup === null) return null;
-  const schedule = new BackupSchedule({ ...backup, to: resolve(backup.to), dir, clock: systemClock, log });
+  const place = openBackupPlace(backup.to, config);
+  // A bucket that cannot be reached now does not keep the server from its tasks.
+  if (!usesBucket(config)) await place.prepare();
+  const schedule = new BackupSchedule({ ...backup, place, dir, clock: systemClock, log });
   disposers.add(() => schedule.close());
   return schedule;
 }

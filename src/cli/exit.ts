@@ -30,9 +30,12 @@ export function exitCodeFor(thrown: unknown, debug: boolean): { text: string; ex
   if (thrown instanceof SlipwayProblem) return { text: problemText(thrown), exit: exitForProblem(thrown) };
   const error = thrown instanceof SlipwayError ? thrown : coerceError(thrown);
   if (CONFIGURATION.has(error.code)) return { text: error.message, exit: EXIT.usage };
+  if (STORAGE.has(error.code)) return { text: `${error.message} (${error.code})`, exit: EXIT.failed };
   const cause = error.cause instanceof Error ? ((debug ? error.cause.stack : undefined) ?? error.cause.message) : "";
   return { text: [error.message, cause].filter((text) => text !== "").join("\n"), exit: EXIT.failed };
 }
+/** Its words say enough; the code is for scripts, and for the log of scheduled backups. */
+const STORAGE: ReadonlySet<string> = new Set(["storage_unavailable", "storage_refused"]);
 const CONFIGURATION: ReadonlySet<string> = new Set(["config_invalid", "locked", "newer_schema"]);
 
 function exitForProblem(problem: SlipwayProblem): ExitCode {

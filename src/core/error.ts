@@ -44,6 +44,8 @@ export const ERROR_TABLE = {
   rate_limited: [429, "Too many requests"],
   internal: [500, "Slipway had an internal error"],
   unavailable: [503, "Slipway cannot handle the request now"],
+  storage_unavailable: [503, "The object storage cannot be used now"],
+  storage_refused: [503, "The object storage refuses what Slipway needs"],
   config_invalid: [500, "The configuration is not valid"],
   locked: [503, "Another coordinator uses this data folder"],
   newer_schema: [500, "The database was written by a newer Slipway"],

@@ -322,7 +322,13 @@ describe("readConfig", () => {
   });
 
   it("knows every variable that the code and the documents name", () => {
-    const files = [...sourceFiles(["src"]), "docs/operate.md", "docs/cli.md", "docs/deploy/README.md"];
+    const files = [
+      ...sourceFiles(["src"]),
+      "docs/operate.md",
+      "docs/backup.md",
+      "docs/cli.md",
+      "docs/deploy/README.md",
+    ];
     const named = files.flatMap((file) =>
       [...readSource(file).matchAll(/["'`[]SLIPWAY_[A-Z_]+(?=["'`\]])/g)].map(([name]) => name.slice(1)),
     );

@@ -1,6 +1,6 @@
-/** Checks that scheduled backups are taken. */
-import { resolve } from "node:path";
-import { listBackups } from "../data-folder/backup-schedule.ts";
+/** Checks that scheduled backups are taken, and that the next one can be. */
+import { errorMessage } from "../../core/error.ts";
+import { openBackupPlace } from "../data-folder/backup-bucket.ts";
 import type { Config } from "../config.ts";
 
 /** A backup that takes long, or a server that was stopped for a while, is no finding. */
@@ -12,19 +12,29 @@ interface BackupCheck {
   readonly detail: string;
 }
 
-export function checkBackups({ backup }: Pick<Config, "backup">): BackupCheck[] {
+export async function checkBackups(config: Pick<Config, "backup" | "s3">): Promise<BackupCheck[]> {
+  const { backup } = config;
   if (backup === null) return [];
-  const to = resolve(backup.to);
-  const found = listBackups(to);
-  const newest = found.at(-1);
-  if (newest === undefined)
-    return [
-      { rule: "backup", ok: false, detail: `there is none in ${to}: a running server takes one at once, see its log` },
-    ];
-  const hours = Math.round((Date.now() - newest.at) / 3_600_000);
-  const ok = Date.now() - newest.at < 2 * backup.everyMs + SPARE_MS;
-  const detail = ok
-    ? `${found.length} in ${to}, the newest is ${hours} hours old`
-    : `the newest in ${to} is ${hours} hours old: see the log of the server`;
-  return [{ rule: "backup", ok, detail }];
+  const rule = "backup";
+  try {
+    const place = openBackupPlace(backup.to, config);
+    const found = await place.list();
+    await place.check();
+    const newest = found.at(-1);
+    if (newest === undefined) {
+      const next = "a running server takes one at once, see its log";
+      return [{ rule, ok: false, detail: `there is none in ${place.label}: ${next}` }];
+    }
+    const hours = Math.round((Date.now() - newest.at) / 3_600_000);
+    const ok = Date.now() - newest.at < 2 * backup.everyMs + SPARE_MS;
+    const age = `${formatMb(newest.bytes)} MB and ${hours} hours old`;
+    const detail = ok
+      ? `${found.length} in ${place.label}, which can be written; the newest has ${age}`
+      : `the newest in ${place.label} has ${age}: see the log of the server`;
+    return [{ rule, ok, detail }];
+  } catch (error) {
+    return [{ rule, ok: false, detail: errorMessage(error) }];
+  }
 }
+
+const formatMb = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);

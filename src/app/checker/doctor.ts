@@ -85,7 +85,7 @@ async function repair(dir: string, config: Config): Promise<CheckResult[]> {
 
 async function examine(dir: string, config: Config): Promise<CheckResult[]> {
   const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir)];
-  results.push(...checkBackups(config));
+  results.push(...(await checkBackups(config)));
   const server = await checkServer(dir);
   if (server !== null) results.push({ rule: "server", ...server });
   const sandbox = await openSandbox(config, dir);

@@ -44,6 +44,8 @@ const LEFT_OUT = new Set([
 ]);
 /** More pages than a database has: the copy is one step, and writers do not make it start again. */
 const ALL_PAGES = 0x7fff_ffff;
+/** A backup takes less, ms. */
+const COPY_MS = 24 * 3_600_000;
 
 export interface BackupReport {
   readonly files: number;
@@ -72,6 +74,7 @@ export async function writeBackup(dir: string, out: Writable, { hasKey }: { hasK
 async function copyDatabase(dir: string): Promise<string> {
   const folder = join(dir, "backups");
   mkdirSync(folder, { recursive: true, mode: 0o700 });
+  removeOldCopies(folder);
   const path = join(folder, `.copy-${randomBytes(6).toString("hex")}.db`);
   makePrivateFile(path);
   const db = new Database(join(dir, DATABASE_FILE), { readonly: true });
@@ -81,6 +84,14 @@ async function copyDatabase(dir: string): Promise<string> {
     db.close();
   }
   return path;
+}
+
+/** Those of backups that were killed. */
+function removeOldCopies(folder: string): void {
+  for (const name of readdirSync(folder).filter((one) => one.startsWith(".copy-"))) {
+    const stat = lstatSync(join(folder, name), { throwIfNoEntry: false });
+    if (stat !== undefined && Date.now() - stat.mtimeMs > COPY_MS) rmSync(join(folder, name), { force: true });
+  }
 }
 
 interface Source {

@@ -23,10 +23,11 @@ export class KnownSecrets {
 
 /** Those of the settings. */
 export function secretsOf(
-  config: Pick<Config, "secretKey" | "anthropicApiKey" | "admin" | "providers">,
+  config: Pick<Config, "secretKey" | "anthropicApiKey" | "admin" | "providers" | "s3">,
 ): (string | null | undefined)[] {
   const clients = config.providers.map(({ clientSecret }) => clientSecret);
-  return [config.secretKey, config.anthropicApiKey, config.admin?.password, ...clients];
+  const { secret, sessionToken } = config.s3;
+  return [config.secretKey, config.anthropicApiKey, config.admin?.password, secret, sessionToken, ...clients];
 }
 
 /** Levels and times that people can read. */

@@ -11,6 +11,8 @@ export interface Setting {
   readonly secret?: true;
   /** The name of an earlier version, accepted with a warning until the next minor version. */
   readonly formerly?: { readonly env: string; readonly flag: string };
+  /** Variables of other programs that give it when its own does not, the first that is set. */
+  readonly also?: readonly string[];
 }
 
 export const DEFAULTS = {

@@ -1,29 +1,34 @@
 /** `slipway backup` and `slipway restore`: they work on a data folder of this machine. */
 import { createReadStream, createWriteStream, existsSync, renameSync, rmSync } from "node:fs";
 import { resolve } from "node:path";
+import type { Readable, Writable } from "node:stream";
 import type { Command } from "commander";
 import { readConfig } from "../../app/config.ts";
+import type { BackupReport } from "../../app/data-folder/backup.ts";
+import { isInBucket } from "../../app/data-folder/open-bucket.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { print, type Io } from "../io.ts";
+import { print, untilInterrupted, type Io } from "../io.ts";
+import { openSpinner } from "../terminal/spinner.ts";
 import { createPaint, formatTable, pluralize, stripControls } from "../terminal/text.ts";
 import { formatBytes } from "./artifacts.ts";
 
 interface BackupOptions {
   readonly dataDir?: string;
   readonly withKey?: true;
+  readonly progress?: true;
 }
 
 export function backupCommand(program: Command, io: Io): void {
   program
     .command("backup")
     .description("Write a backup of the data folder on this machine, also while the server runs")
-    .argument("<file>", "a new file, or - for standard output")
+    .argument("<file>", "a new file, s3://bucket/prefix/name, or - for standard output")
     .option("--data-dir <folder>", "the data folder (SLIPWAY_DATA_DIR)")
     .option("--with-key", "also the secret key, which opens the stored git credentials: keep such a backup secret")
+    .option("--progress", "print to standard error how far it is, twice a minute")
     .action(async (file: string, options: BackupOptions) => {
-      const dir = resolve(
-        readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir }).dataDir,
-      );
+      const config = readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir });
+      const dir = resolve(config.dataDir);
       const { writeBackup } = await import("../../app/data-folder/backup.ts");
       const hasKey = options.withKey === true;
       if (file === "-") {
@@ -31,7 +36,9 @@ export function backupCommand(program: Command, io: Io): void {
         await writeBackup(dir, io.out, { hasKey });
         return;
       }
-      const { files, bytes } = await writeVerified(file, (path) => writeBackup(dir, createPrivate(path), { hasKey }));
+      const { files, bytes } = isInBucket(file)
+        ? await writeBucket(io, file, options, (out) => writeBackup(dir, out, { hasKey }))
+        : await writeVerified(file, (path) => writeBackup(dir, createPrivate(path), { hasKey }));
       print(
         io,
         `${file}: ${pluralize(files, "file")}, ${formatBytes(bytes)} before compression, read back and verified.`,
@@ -42,6 +49,30 @@ export function backupCommand(program: Command, io: Io): void {
           "The secret key is not in it: keep secret.key (or what SLIPWAY_SECRET_KEY or SLIPWAY_SECRET_KEY_FILE gives) elsewhere.",
         );
     });
+}
+
+/** Between two lines about the progress, ms. */
+const PROGRESS_MS = 30_000;
+
+async function writeBucket(
+  io: Io,
+  place: string,
+  { progress }: BackupOptions,
+  write: (out: Writable) => Promise<BackupReport>,
+): Promise<BackupReport> {
+  const { writeToBucket } = await import("../../app/data-folder/backup-bucket.ts");
+  let state = "";
+  const status = openSpinner(progress === true ? { write: () => false } : io.err, () => state);
+  const timer = setInterval(() => progress === true && io.err.write(`progress: ${state}\n`), PROGRESS_MS);
+  const onProgress = (step: string, bytes: number): void => void (state = `${formatBytes(bytes)} ${step}`);
+  try {
+    return await untilInterrupted((signal) =>
+      writeToBucket(place, write, { config: readConfig(io.env), signal, onProgress }),
+    );
+  } finally {
+    clearInterval(timer);
+    status.close();
+  }
 }
 
 const createPrivate = (path: string) => createWriteStream(path, { flags: "wx", mode: 0o600 });
@@ -66,12 +97,12 @@ export function restoreCommand(program: Command, io: Io): void {
   program
     .command("restore")
     .description("Unpack a backup into a new data folder, and check it. Nothing is overwritten")
-    .argument("<file>", "the backup, or - for standard input")
+    .argument("<file>", "the backup, s3://bucket/prefix/name, or - for standard input")
     .requiredOption("--into <folder>", "a folder that does not exist yet, or is empty")
     .action(async (file: string, options: { readonly into: string }) => {
       const { restoreBackup } = await import("../../app/data-folder/restore.ts");
       const dir = resolve(options.into);
-      const source = file === "-" ? io.in : createReadStream(file);
+      const source = await openSource(io, file);
       const { header, files } = await restoreBackup(source, dir);
       print(
         io,
@@ -84,6 +115,13 @@ export function restoreCommand(program: Command, io: Io): void {
         );
       await check(io, dir);
     });
+}
+
+async function openSource(io: Io, file: string): Promise<Readable> {
+  if (file === "-") return io.in;
+  if (!isInBucket(file)) return createReadStream(file);
+  const { readFromBucket } = await import("../../app/data-folder/backup-bucket.ts");
+  return await readFromBucket(file, readConfig(io.env));
 }
 
 /** Doctor, on what does not depend on this machine: findings about the restored data end with 1. */

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { runDoctor } from "../../../src/app/checker/doctor.ts";
 import { readConfig } from "../../../src/app/config.ts";
+import { openBackupFolder } from "../../../src/app/data-folder/backup-place.ts";
 import { BackupSchedule } from "../../../src/app/data-folder/backup-schedule.ts";
 import { verifyBackup } from "../../../src/app/data-folder/restore.ts";
 import { serve } from "../../../src/app/serve.ts";
@@ -94,7 +95,7 @@ describe("[M12] a scheduled backup", () => {
     const first = await serve(config({ SLIPWAY_BACKUP_EVERY: "", SLIPWAY_BACKUP_TO: "" }), { log: LOG });
     await first.close();
     writeFileSync(join(data(), "backups"), "");
-    const options = { dir: data(), to: to(), everyMs: 500, keep: 2, clock: systemClock, log: LOG };
+    const options = { dir: data(), place: openBackupFolder(to()), everyMs: 500, keep: 2, clock: systemClock, log: LOG };
     const schedule = new BackupSchedule(options);
     try {
       await expect.poll(() => schedule.status().error).toContain("backups");
@@ -110,11 +111,11 @@ describe("[M12] a scheduled backup", () => {
     await first.close();
     mkdirSync(to());
     const old = (day: number): string => `slipway-2020-01-0${day}T00-00-00-000Z.tar.gz`;
-    for (const name of [old(1), old(2), old(3), "slipway-mine.tar.gz", "notes.txt"])
+    for (const name of [old(1), old(2), old(3), `${old(4)}.partial`, "slipway-mine.tar.gz", "notes.txt"])
       writeFileSync(join(to(), name), "x");
     const schedule = new BackupSchedule({
       dir: data(),
-      to: to(),
+      place: openBackupFolder(to()),
       everyMs: 3_600_000,
       keep: 2,
       clock: systemClock,
