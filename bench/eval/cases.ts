@@ -12,7 +12,7 @@ export interface Case {
   readonly files: Readonly<Record<string, string>>;
   /** Laid over the agent's final tree; it must fail on the tree that the agent was given. */
   readonly hidden: Readonly<Record<string, string>>;
-  /** Exit code 0 = solved. */
+  /** Runs the last hidden file. Exit code 0 is not enough: see `prove`. */
   readonly check: string;
   /** Exit code 0 = the check can be run here. */
   readonly needs: string;
@@ -311,7 +311,7 @@ export const CASES: readonly Case[] = [
         "set -u",
         '[ "$(sh greet.sh Ada)" = "Hello, Ada!" ] || exit 1',
         "out=$(sh greet.sh 2>/dev/null); code=$?",
-        '[ "$code" = 2 ] && [ -z "$out" ] && sh greet.sh 2>&1 | grep -q "^usage: greet.sh NAME$"',
+        '[ "$code" = 2 ] && [ -z "$out" ] && sh greet.sh 2>&1 | grep -q "^usage: greet.sh NAME$" || exit 1',
       ),
     },
     check: "sh hidden.sh",

@@ -14,10 +14,20 @@ import { readConfig, type Flags } from "../../src/app/config.ts";
 import { serve } from "../../src/app/serve.ts";
 import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
+import { EFFORTS } from "../../src/core/task.ts";
 import { openEngine } from "../../src/sandbox/docker/engine.ts";
-import { openWorkerImage } from "../../src/sandbox/docker/image/worker-image.ts";
+import { WorkerImage } from "../../src/sandbox/docker/image/worker-image.ts";
 import { CASES, type Case } from "./cases.ts";
-import { verifyHere, verifyInContainer, toScenarios, trial, type Agent, type Verifier, type Outcome } from "./trial.ts";
+import {
+  verifyHere,
+  verifyInContainer,
+  toScenarios,
+  trial,
+  type Agent,
+  type Settings,
+  type Verifier,
+  type Outcome,
+} from "./trial.ts";
 
 export interface Plan {
   readonly cases: readonly Case[];
@@ -25,6 +35,11 @@ export interface Plan {
   readonly sandbox: "docker" | "process";
   /** Address of the real model's provider and its key; null = the fake model. */
   readonly real: Flags | null;
+  readonly settings?: Settings;
+  /** Trials of each case by each agent; by default one. */
+  readonly trials?: number;
+  /** Folder that the trajectories are kept in. */
+  readonly out: string;
   readonly signal: AbortSignal;
   readonly progress: (text: string) => void;
 }
@@ -39,7 +54,8 @@ export interface Report {
  * Everything is in a temporary folder, and gone afterwards. Rejects with the signal's reason when
  * it is aborted.
  */
-export async function evaluate({ cases, agents, sandbox, real, signal, progress }: Plan): Promise<Report> {
+export async function evaluate(plan: Plan): Promise<Report> {
+  const { cases, agents, sandbox, real, signal, progress, out, settings = {}, trials = 1 } = plan;
   const folder = mkdtempSync(join(tmpdir(), "slipway-eval-"));
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
   const apiKey = `sk-eval-${randomBytes(16).toString("hex")}`;
@@ -60,14 +76,17 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
     const operator = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
     const client = new SlipwayClient({ baseUrl: server.url, token: operator, WebSocket: createSocketFactory() });
     await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
-    const verify = await chooseVerifier(sandbox);
+    const verify = await chooseVerifier(sandbox, progress);
     const outcomes: Outcome[] = [];
-    for (const one of cases)
-      for (const agent of agents) {
-        signal.throwIfAborted();
-        progress(`${outcomes.length + 1} of ${cases.length * agents.length}: ${one.name}, ${agent} agent`);
-        outcomes.push(await trial({ client, upstream, verify, signal }, one, agent));
-      }
+    const place = { client, upstream, verify, settings, out, signal };
+    const all = cases.flatMap((one) =>
+      agents.flatMap((agent) => Array.from({ length: trials }, (_, index) => ({ one, agent, trial: index + 1 }))),
+    );
+    for (const { one, ...attempted } of all) {
+      signal.throwIfAborted();
+      progress(`${outcomes.length + 1} of ${all.length}: ${one.name}, ${attempted.agent} agent`);
+      outcomes.push(await trial(place, one, attempted));
+    }
     return { outcomes, billed: real === null ? fake.spentUsd() : null };
   } finally {
     await server.close();
@@ -77,15 +96,24 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
   }
 }
 
-async function chooseVerifier(sandbox: Plan["sandbox"]): Promise<Verifier> {
+/** The image that tasks get by default, with Python. Until it is there they get a slim one. */
+async function chooseVerifier(sandbox: Plan["sandbox"], progress: Plan["progress"]): Promise<Verifier> {
   if (sandbox === "process") return verifyHere;
   const source = {
     dockerfile: join(packageRoot(), "Dockerfile"),
     workerFile: join(packageRoot(), "dist", "worker.mjs"),
   };
-  const image = openWorkerImage(openEngine({}), source);
-  await image.prepare(() => undefined, new AbortController().signal);
-  return verifyInContainer(await image.name());
+  const never = new AbortController().signal;
+  const full = new WorkerImage(openEngine({}), source, "full");
+  try {
+    await full.prepare(progress, never);
+    return verifyInContainer(await full.name());
+  } catch (error) {
+    progress(`the image with Python could not be made: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const slim = new WorkerImage(openEngine({}), source);
+  await slim.prepare(progress, never);
+  return verifyInContainer(await slim.name());
 }
 
 export function formatTable({ outcomes, billed }: Report): string {
@@ -111,13 +139,28 @@ export function formatTable({ outcomes, billed }: Report): string {
     const judged = outcomes.filter((one) => one.agent === agent && one.solved !== null);
     return `${agent}: ${judged.filter(({ solved }) => solved === true).length} of ${judged.length} solved`;
   });
+  const trials = Math.max(1, ...outcomes.map(({ trial: nth }) => nth));
+  const always = trials === 1 ? "" : `; ${describeCases(outcomes)}`;
   const sum = outcomes.reduce((total, { usd }) => total + usd, 0);
   const books = billed === null ? "" : `; the provider billed $${billed.toFixed(4)}`;
-  return [line(head), ...rows.map(line), "", `${agents.join("; ")}; cost $${sum.toFixed(4)}${books}`].join("\n");
+  return [line(head), ...rows.map(line), "", `${agents.join("; ")}${always}; cost $${sum.toFixed(4)}${books}`].join(
+    "\n",
+  );
 }
 
-const USAGE =
-  "npm run eval -- [--only <case>] [--agent gold|null|both] [--real] [--sandbox docker|process] [--json <file>]";
+/** Cases that were solved in some trial, and in each. */
+function describeCases(outcomes: readonly Outcome[]): string {
+  const byCase = new Map<string, (boolean | null)[]>();
+  for (const { name, agent, solved } of outcomes)
+    byCase.set(`${name} ${agent}`, [...(byCase.get(`${name} ${agent}`) ?? []), solved]);
+  const all = [...byCase.values()];
+  const some = all.filter((solved) => solved.includes(true)).length;
+  return `${some} of ${all.length} cases at least once, ${all.filter((one) => one.every(Boolean)).length} each time`;
+}
+
+const USAGE = `npm run eval -- [--only <case>] [-k <trials>] [--sandbox docker|process] [--json <file>] [--out <folder>]
+  [--agent gold|null|both]                                              with the fake model
+  --real [--agent <name>] [--model <name>] [--effort <level>] [--usd <budget of a task>]   with a real one`;
 
 async function main(): Promise<number> {
   const options = {
@@ -126,13 +169,25 @@ async function main(): Promise<number> {
     real: { type: "boolean" },
     sandbox: { type: "string" },
     json: { type: "string" },
+    out: { type: "string" },
+    model: { type: "string" },
+    effort: { type: "string" },
+    usd: { type: "string" },
+    trials: { type: "string", short: "k" },
   } as const;
   const { values } = parseArgs({ options });
   const cases = values.only === undefined ? CASES : CASES.filter(({ name }) => name === values.only);
   const key = process.env["ANTHROPIC_API_KEY"];
   const chosen = values.agent ?? "both";
-  if (cases.length === 0 || !["gold", "null", "both"].includes(chosen))
-    throw new Error(`${USAGE}\ncases: ${CASES.map(({ name }) => name).join(", ")}`);
+  const [trials, usd] = [Number(values.trials ?? 1), values.usd === undefined ? undefined : Number(values.usd)];
+  const effort = EFFORTS.find((level) => level === values.effort);
+  const isFake = values.real !== true;
+  const isBad =
+    (isFake && !["gold", "null", "both"].includes(chosen)) ||
+    !(Number.isInteger(trials) && trials > 0) ||
+    (usd !== undefined && !(usd > 0)) ||
+    (values.effort !== undefined && effort === undefined);
+  if (cases.length === 0 || isBad) throw new Error(`${USAGE}\ncases: ${CASES.map(({ name }) => name).join(", ")}`);
   if (values.real === true && !key) throw new Error("A real model needs ANTHROPIC_API_KEY.");
   const real = values.real === true && key ? { anthropicApiKey: key, ...baseUrl() } : null;
   const agents: Agent[] =
@@ -142,9 +197,17 @@ async function main(): Promise<number> {
   process.on("SIGINT", () => stop.abort(new Error("interrupted")));
   const progress = (text: string): void => void process.stderr.write(`eval: ${text}\n`);
   const sandbox = values.sandbox === "process" ? "process" : "docker";
-  const report = await evaluate({ cases, agents, sandbox, real, signal: stop.signal, progress });
+  const settings = {
+    ...(isFake || values.agent === undefined ? {} : { agent: values.agent }),
+    ...(values.model === undefined ? {} : { model: values.model }),
+    ...(effort === undefined ? {} : { effort }),
+    ...(usd === undefined ? {} : { usd }),
+  };
+  const out = values.out ?? join(tmpdir(), `slipway-eval-${new Date().toISOString().replaceAll(/[:.]/g, "-")}`);
+  const plan = { cases, agents, sandbox, real, settings, trials, out, signal: stop.signal, progress } as const;
+  const report = await evaluate(plan);
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
-  process.stdout.write(`${formatTable(report)}\n`);
+  process.stdout.write(`${formatTable(report)}\n\nEvery event of every task: ${out}\n`);
   const wrong = report.outcomes.filter(
     ({ agent, solved }) => (agent === "gold" && solved === false) || (agent === "null" && solved === true),
   );
