@@ -63,8 +63,11 @@ export function checkHost(
   ];
 }
 
-/** Older ones let a container out; distributions correct them and keep the number. */
-const SAFE_RUNC = [1, 1, 12] as const;
+/**
+ * The first of each series that keeps containers in: CVE-2025-31133, CVE-2025-52565 and
+ * CVE-2025-52881; before, CVE-2024-21626. Distributions correct older ones and keep the number.
+ */
+const SAFE_RUNC: Readonly<Record<string, number>> = { "1.2": 8, "1.3": 3 };
 
 function checkRuntime(version: string | null): HardeningCheck {
   const parts = /^(\d+)\.(\d+)\.(\d+)/
@@ -72,12 +75,13 @@ function checkRuntime(version: string | null): HardeningCheck {
     ?.slice(1)
     .map(Number);
   if (version === null || parts === undefined) return full("container runtime", "not runc, or of an unknown version");
-  const differing = SAFE_RUNC.findIndex((number, i) => parts[i] !== number);
-  const isOld = differing !== -1 && (parts[differing] ?? 0) < (SAFE_RUNC[differing] ?? 0);
-  if (!isOld) return full("container runtime", `runc ${version}`);
+  const [major = 0, minor = 0, patch = 0] = parts;
+  const least = SAFE_RUNC[`${major}.${minor}`] ?? (major > 1 || minor > 3 ? 0 : Infinity);
+  const isEarlyCandidate = /^1\.4\.0-rc\.[12]\b/.test(version);
+  if (patch >= least && !isEarlyCandidate) return full("container runtime", `runc ${version}`);
   return degraded(
     "container runtime",
-    `runc ${version} is older than ${SAFE_RUNC.join(".")}, which keeps containers in (CVE-2024-21626): update it, unless your distribution has corrected this one`,
+    `runc ${version} has known ways out of a container (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881; before 1.1.12 also CVE-2024-21626): update to 1.2.8, 1.3.3 or newer, unless your distribution has corrected this one`,
   );
 }
 
