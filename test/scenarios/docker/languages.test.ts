@@ -71,7 +71,7 @@ const LANGUAGES: readonly Language[] = [
       ".gitignore": "out/\n",
     },
     setup: "ant -q build",
-    verify: "ant test",
+    verify: "rm -rf out && ant test",
     edit: { path: "src/App.java", old: "a + 1", new: "a + a" },
     says: /Failures: 0[\s\S]*BUILD SUCCESSFUL/,
   },
