@@ -220,12 +220,16 @@ export class Bucket {
     const begin = this.#fullKey("");
     let removed = 0;
     try {
-      const page = await this.#client.send(new ListMultipartUploadsCommand({ Bucket, Prefix: begin }));
-      for (const { Key = "", UploadId } of page.Uploads ?? [])
-        if (UploadId !== undefined && Key.startsWith(begin) && isChosen(Key.slice(begin.length))) {
-          await this.#abandon(Key, UploadId);
-          removed += 1;
-        }
+      for (let [after, isLast] = [{}, false]; !isLast;) {
+        const page = await this.#client.send(new ListMultipartUploadsCommand({ Bucket, Prefix: begin, ...after }));
+        for (const { Key = "", UploadId } of page.Uploads ?? [])
+          if (UploadId !== undefined && Key.startsWith(begin) && isChosen(Key.slice(begin.length))) {
+            await this.#abandon(Key, UploadId);
+            removed += 1;
+          }
+        after = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
+        isLast = page.IsTruncated !== true;
+      }
     } catch (error) {
       const status = statusOf(error);
       if (status !== 501 && status !== 405) throw this.#explain(error, `list the open uploads of ${this.name}`);

@@ -46,7 +46,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     await (await serve(config({ SLIPWAY_BACKUP_EVERY: "", SLIPWAY_BACKUP_TO: "" }), { log: LOG })).close();
     // More than one part, which compression does not change.
     writeFileSync(join(data(), "large.bin"), randomFillSync(Buffer.alloc(20 * 2 ** 20)), { mode: 0o600 });
-  }, 60_000);
+  });
   afterEach(async () => {
     storage.heal();
     for (const key of await keys()) await bucket.remove(key);
@@ -76,7 +76,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
       expect.stringMatching(/There is no .*The newest .*: slipway-2026-01-01/),
     ]);
     expect(existsSync(join(home, "none"))).toBe(false);
-  }, 60_000);
+  });
 
   it("[M13] that cannot be written is not there, and the command ends with a sentence and a code", async () => {
     storage.fail((request) => (isPart(request) ? { status: 403, code: "AccessDenied" } : null));
@@ -84,7 +84,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     expect(code).toBe(1);
     expect(err).toMatch(/^slipway: Slipway could not write s3:.*the key may not do that.*\(storage_refused\)\n$/);
     expect([await keys(), storage.uploads.size]).toEqual([[], 0]);
-  }, 30_000);
+  });
 
   it("[M12] is taken on a schedule after one that was killed, whose parts are removed; old ones go", async () => {
     storage.fail((request) => (isPart(request) && request.path.includes("partNumber=2") ? "stall" : null));
@@ -114,7 +114,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     expect(told).toEqual([
       { fields: expect.objectContaining({ bytes: expect.any(Number) }), text: "a backup was written and verified" },
     ]);
-  }, 60_000);
+  });
 
   it("[M12] of a server: a bucket that is down fails no start, is shown in words, and doctor says whether it can be written", async () => {
     const find = async () => (await runDoctor({ config: config() })).find(({ rule }) => rule === "backup");
@@ -141,7 +141,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     for (const key of [name, `${name}.json`]) await bucket.putText(key, "x");
     expect(await find()).toMatchObject({ ok: true, detail: expect.stringMatching(/^1 in s3:.*can be written/) });
     expect(await keys()).toEqual([name, `${name}.json`]);
-  }, 60_000);
+  });
 
   it("[H8] needs a key, whose file nobody else can read", async () => {
     const noKey = { SLIPWAY_S3_SECRET_ACCESS_KEY: "" };

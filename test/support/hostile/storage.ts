@@ -155,6 +155,9 @@ function forward({ request, response, port, uploads, cut }: Forward): void {
   request.once("close", () => !request.complete && outgoing.destroy());
 }
 
+/** Few, so that there is more than one page. */
+const UPLOADS_PER_PAGE = 2;
+
 function noteUpload(url: string, method: string, text: string, uploads: Map<string, string>): void {
   const { pathname, searchParams } = new URL(url, "http://storage");
   const [, begun] = /<UploadId>([^<]+)</.exec(text) ?? [];
@@ -173,12 +176,22 @@ function answerUploads(request: IncomingMessage, response: ServerResponse, uploa
   }
   if (request.method !== "GET" || !searchParams.has("uploads")) return false;
   const begin = searchParams.get("prefix") ?? "";
-  const rows = [...uploads]
-    .filter(([, key]) => key.startsWith(begin))
-    .map(([UploadId, key]) => `<Upload><Key>${key}</Key><UploadId>${UploadId}</UploadId></Upload>`);
+  const after = `${searchParams.get("key-marker") ?? ""}\n${searchParams.get("upload-id-marker") ?? ""}`;
+  const sorted = [...uploads]
+    .map(([id, key]) => ({ id, key, place: `${key}\n${id}` }))
+    .filter(({ key, place }) => key.startsWith(begin) && place > after)
+    .toSorted((a, b) => (a.place < b.place ? -1 : 1));
+  const page = sorted.slice(0, UPLOADS_PER_PAGE);
+  const last = page.at(-1);
+  const isTruncated = sorted.length > page.length;
+  const rows = page.map(({ id, key }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`);
+  const next =
+    isTruncated && last !== undefined
+      ? `<NextKeyMarker>${last.key}</NextKeyMarker><NextUploadIdMarker>${last.id}</NextUploadIdMarker>`
+      : "";
   response.writeHead(200, { "content-type": "application/xml" });
   response.end(
-    `<?xml version="1.0"?><ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>${rows.join("")}</ListMultipartUploadsResult>`,
+    `<?xml version="1.0"?><ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>${isTruncated}</IsTruncated>${next}${rows.join("")}</ListMultipartUploadsResult>`,
   );
   return true;
 }
