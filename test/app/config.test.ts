@@ -138,6 +138,15 @@ describe("readConfig", () => {
       auditDays: 400,
       tasksExpireDays: null,
       mirrorDays: 30,
+      s3: {
+        endpoint: null,
+        region: "us-east-1",
+        pathStyle: false,
+        keyId: null,
+        secret: null,
+        secretFile: null,
+        sessionToken: null,
+      },
       salvageMb: 512,
       warnings: [],
       logLevel: "info",
@@ -180,6 +189,12 @@ describe("readConfig", () => {
       SLIPWAY_TASKS_EXPIRE_DAYS: "365",
       SLIPWAY_MIRROR_DAYS: "90",
       SLIPWAY_SALVAGE_MB: "64",
+      SLIPWAY_S3_ENDPOINT: "https://s3.example.org",
+      SLIPWAY_S3_REGION: "eu-central-1",
+      SLIPWAY_S3_PATH_STYLE: "1",
+      SLIPWAY_S3_ACCESS_KEY_ID: "key",
+      SLIPWAY_S3_SECRET_ACCESS_KEY: "s3-secret",
+      SLIPWAY_S3_SESSION_TOKEN: "session",
       SLIPWAY_BACKUP_EVERY: "12",
       SLIPWAY_BACKUP_TO: "/mnt/backups",
       SLIPWAY_BACKUP_KEEP: "3",
@@ -292,6 +307,15 @@ describe("readConfig", () => {
       auditDays: 800,
       tasksExpireDays: 365,
       mirrorDays: 90,
+      s3: {
+        endpoint: "https://s3.example.org",
+        region: "eu-central-1",
+        pathStyle: true,
+        keyId: "key",
+        secret: "s3-secret",
+        secretFile: null,
+        sessionToken: "session",
+      },
       salvageMb: 64,
       backup: { everyMs: 12 * 3_600_000, to: "/mnt/backups", keep: 3 },
       warnings: [],
@@ -301,8 +325,9 @@ describe("readConfig", () => {
       trustProxy: 1,
     });
     const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
-    // Both have a test of their own.
-    const others = read.filter((name) => name !== "SLIPWAY_AGENTS_FILE" && name !== "SLIPWAY_SECRET_KEY_FILE");
+    // These have tests of their own.
+    const apart = ["SLIPWAY_AGENTS_FILE", "SLIPWAY_SECRET_KEY_FILE", "SLIPWAY_S3_SECRET_ACCESS_KEY_FILE"];
+    const others = read.filter((name) => !apart.includes(name));
     expect([...others, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
   });
 

@@ -40,7 +40,7 @@ describeWithBrowser("the web app", () => {
       "JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])",
     );
     expect(stored).not.toMatch(/eyJ|refresh/i);
-    await page.getByRole("link", { name: "You" }).click();
+    await page.getByRole("link", { name: "You", exact: true }).click();
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
     await page.goto(rig.server().url);

@@ -145,7 +145,7 @@ describeWithBrowser("screens of the web app", () => {
     const id = await rig.submit("Takes long", script, { budget: { minutes: 0.05, threadUsd: 12 } });
     await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByText("Thread $0.00 of $12.00").waitFor();
-    const card = page.getByRole("region", { name: /^The task has worked for its 0.05 minutes/ });
+    const card = page.getByRole("region", { name: /^The task has worked for its 3 seconds/ });
     await card.getByText("Time used up").waitFor();
     expect(await card.locator("dl").innerText()).toMatch(/This task\s+\$0\.00\s+Thread\s+\$0\.00 of \$12\.00/);
     await card.getByLabel("Or in your own words").fill("20 min");
@@ -221,7 +221,7 @@ describeWithBrowser("screens of the web app", () => {
     // The next person on this device sees nothing of it.
     const shows = (): Promise<boolean> => page.evaluate<boolean>(canShow(address ?? ""));
     expect(await shows()).toBe(true);
-    await page.getByRole("link", { name: "You" }).click();
+    await page.getByRole("link", { name: "You", exact: true }).click();
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
     expect(await shows()).toBe(false);
