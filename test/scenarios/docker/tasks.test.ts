@@ -27,6 +27,8 @@ const KEY = "5ec2e7".repeat(10) + "0a1b";
 const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 10_000 };
 const FILE = { bash: "echo one > one.txt; id -u" };
 const FINISH = { finish: { title: "One", summary: "One file." } };
+/** Until `release`. */
+const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.1; done", timeoutMs: 600_000 };
 /** A little longer than the interval of garbage collection, ms. */
 const TICK_MS = 15_000;
 
@@ -147,7 +149,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("[S1] [S5] a task is done in a container without network, capabilities or secrets, which is removed", async () => {
     await start();
-    const id = await submit([FILE, { wait: 2_500 }, FINISH], { limits: { memoryMb: 512, cpus: 1 } });
+    const id = await submit([FILE, HOLD, FINISH], { limits: { memoryMb: 512, cpus: 1 } });
     await waitForToolOutput(id, "10001");
     const name = sandboxName(id, 1);
     const info = await inspect(id);
@@ -183,6 +185,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
         expect(holders(name, form)).toEqual([]);
       }
     }
+    release(id);
     const task = await settled(id);
     expectUpstream(task);
     expect(task.attempt).toBe(1);
@@ -213,7 +216,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("[D1] after SIGKILL of the coordinator the container continues, the next start adopts it, and no attempt is lost", async () => {
     await start();
-    const id = await submit([FILE, { wait: 4_000 }, { bash: "echo still there" }, FINISH]);
+    const id = await submit([FILE, HOLD, { bash: "echo still there" }, FINISH]);
     await waitForToolOutput(id, "10001");
     const before = await inspect(id);
     expect(await server().kill()).toBe("SIGKILL");
@@ -223,6 +226,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await waitForToolOutput(id, "adopted");
     const after = await inspect(id);
     expect([after.Id, after.State.StartedAt, after.State.Running]).toEqual([before.Id, before.State.StartedAt, true]);
+    release(id);
     const task = await settled(id);
     expectUpstream(task);
     expect(task.attempt).toBe(1);
@@ -277,6 +281,9 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(Date.now() - begun).toBeLessThan(30_000);
     await gone();
   });
+
+  /** Ends HOLD. */
+  const release = (id: string): void => void execFileSync("docker", ["exec", sandboxName(id, 1), "touch", "/tmp/go"]);
 
   /** The output of a command in the container; empty while there is none. */
   function execIn(id: string, command: string): string {
