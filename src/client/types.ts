@@ -90,7 +90,7 @@ export type DeviceOfferState = z.infer<typeof deviceOfferStateSchema>;
 export type OwnPasskey = z.infer<typeof passkeySchema>;
 export type PasskeyStart = z.infer<typeof passkeyStartSchema>;
 /** What the browser made, and the ticket that it answers. */
-export type NewPasskey = z.input<typeof newPasskeySchema>;
+export type NewPasskey = z.infer<typeof newPasskeySchema>;
 
 export interface Page<T> {
   readonly items: readonly T[];

@@ -92,7 +92,7 @@ export const newPasskeySchema = z.strictObject({
             .regex(/^[\w-]+$/),
         )
         .max(10)
-        .default([]),
+        .optional(),
     }),
   }),
 });

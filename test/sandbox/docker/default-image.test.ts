@@ -1,4 +1,5 @@
 /** The two variants of the default image on a real engine. */
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,7 +30,7 @@ describeWithDocker("[S5] the default image", () => {
   /** An image that no engine has yet. */
   function open(edit: (text: string) => string = (text) => text) {
     const worker = join(dir, `worker-${++serial}.mjs`);
-    writeFileSync(worker, `${readFileSync(workerFile, "utf8")}\n// ${process.pid} ${serial}\n`);
+    writeFileSync(worker, `${readFileSync(workerFile, "utf8")}\n// ${randomUUID()}\n`);
     const file = join(dir, `Dockerfile-${serial}`);
     writeFileSync(file, edit(readFileSync(dockerfile, "utf8")));
     const reports: string[] = [];
@@ -45,7 +46,9 @@ describeWithDocker("[S5] the default image", () => {
   }
 
   it("a task runs in the slim variant at once, and the next one has the tools of the full one", async () => {
-    const { image, reports } = open();
+    // An engine that has all layers of the full variant would have it before the slim one.
+    const slow = `RUN if [ "$TOOLS" = full ]; then : ${randomUUID()}; sleep 15; fi\n`;
+    const { image, reports } = open((text) => text.replace("# A worker may write", `${slow}$&`));
     const steps: string[] = [];
     await image.prepare((text) => steps.push(text), never);
     const first = await image.name();

@@ -328,10 +328,12 @@ describeWithDocker("workspaces", () => {
     writeFileSync(join(rig.disks, "notes.txt"), "");
     writeFileSync(join(rig.disks, "young.abc.new"), "");
     writeFileSync(join(rig.disks, "old.abc.new"), "");
-    execFileSync("touch", ["-d", "2 minutes ago", join(rig.disks, "old.abc.new")]);
+    execFileSync("touch", ["-d", "2 minutes ago", join(rig.disks, "old.abc.new"), join(rig.disks, "notes.txt")]);
+    // As of a device, which is older than the link to it.
+    symlinkSync(join(rig.disks, "notes.txt"), join(rig.disks, "link.abc.new"));
     await tick();
-    expect((await left()).files.toSorted()).toEqual(["notes.txt", "young.abc.new"]);
-    rmSync(join(rig.disks, "notes.txt"));
+    expect((await left()).files.toSorted()).toEqual(["link.abc.new", "notes.txt", "young.abc.new"]);
+    for (const name of ["notes.txt", "link.abc.new"]) rmSync(join(rig.disks, name));
   });
 });
 

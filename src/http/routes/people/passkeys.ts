@@ -77,7 +77,10 @@ export const passkeyRoutes = [
     async handle(call) {
       const { deps, caller, body, act } = call;
       const name = body.name ?? readClientInfo(call).device;
-      return { status: 201, body: wirePasskey(deps, await deps.passkeys.register(caller, { ...body, name }, act)) };
+      const { transports = [], ...signed } = body.response.response;
+      const response = { ...body.response, response: { ...signed, transports } };
+      const made = await deps.passkeys.register(caller, { ticket: body.ticket, response, name }, act);
+      return { status: 201, body: wirePasskey(deps, made) };
     },
   }),
   route({

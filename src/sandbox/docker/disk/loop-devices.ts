@@ -11,7 +11,7 @@
  *    change when the machine restarts. The link is set immediately before each use.
  */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { link, rename, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -134,7 +134,8 @@ export class LoopDevices {
     if (!existsSync(this.#dir)) return [];
     return readdirSync(this.#dir).flatMap((file) => {
       const path = join(this.#dir, file);
-      const stats = statSync(path, { throwIfNoEntry: false });
+      // Of a draft that is a link, its own age: the device that it names can be old.
+      const stats = lstatSync(path, { throwIfNoEntry: false });
       const changedAt = stats?.mtimeMs ?? 0;
       if (file.endsWith(DRAFT) && Date.now() - changedAt > STALE_MS) rmSync(path, { force: true });
       if (stats === undefined || !file.endsWith(IMAGE)) return [];
