@@ -30,15 +30,25 @@ interface Rule {
   readonly detail?: string;
 }
 
+/**
+ * Patterns name git's whole phrase: a broken transfer says `error: 4049 bytes of body are still
+ * expected`, and a branch may contain any one word.
+ */
+const status = (...codes: number[]): string => `returned error: (?:${codes.join("|")})\\b`;
+
 const MOVED = {
-  pattern: /returned error: 30[12378]|redirect/i,
+  pattern: new RegExp(`${status(301, 302, 303, 307, 308)}|unable to update url base from redirection`, "i"),
   detail: "The host redirects to another address. Redirects are not followed; use the repository's current address.",
 } as const;
-const AUTH = /authentication failed|error: 401|could not read (username|password)|error: 403|access denied/i;
+const AUTH = new RegExp(
+  `authentication failed|could not read (?:username|password)|access denied|${status(401, 403)}`,
+  "i",
+);
+const GONE = `repository .*not found|${status(404, 410)}`;
 
 const FETCH: readonly Rule[] = [
   { pattern: AUTH, code: "repo_auth" },
-  { pattern: /repository .*not found|error: 404|error: 410|not found: did you run/i, code: "repo_not_found" },
+  { pattern: new RegExp(`${GONE}|not found: did you run`, "i"), code: "repo_not_found" },
   { pattern: /couldn't find remote ref/i, code: "branch_not_found" },
   { ...MOVED, code: "repo_not_found" },
 ];
@@ -70,14 +80,15 @@ const PUSH: readonly Rule[] = [
   },
   { pattern: /\[remote rejected\]/i, code: "push_rejected" },
   { pattern: AUTH, code: "push_auth" },
-  { pattern: /permission (to .* )?denied|repository .*not found|error: 404|error: 410/i, code: "push_auth" },
+  { pattern: new RegExp(`permission (to .* )?denied|${GONE}`, "i"), code: "push_auth" },
   { ...MOVED, code: "push_rejected" },
 ];
 
 function classify(rules: readonly Rule[], otherwise: FailureCode, error: unknown): unknown {
   if (!(error instanceof GitError)) return error;
   if (exceedsLimit(error)) return new TaskFailure("repo_too_large", { evidence: error.output.trim(), cause: error });
-  const rule = rules.find(({ pattern }) => pattern.test(error.output));
+  const words = error.output.replace(/https?:\/\/\S+/g, "<address>");
+  const rule = rules.find(({ pattern }) => pattern.test(words));
   return new TaskFailure(rule?.code ?? (rules === PUSH && isDamaged(error) ? "repo_incomplete" : otherwise), {
     evidence: error.output.trim(),
     cause: error,

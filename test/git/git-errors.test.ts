@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { TaskFailure } from "../../src/core/failure.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
-import { classifyPushError } from "../../src/git/git-errors.ts";
+import { classifyFetchError, classifyPushError } from "../../src/git/git-errors.ts";
 
 const REJECTED = [
   [
@@ -25,4 +25,49 @@ const REJECTED = [
 it.each(REJECTED)("%s: a rejected push says what to do next", (output, words) => {
   const failure = classifyPushError(new GitError(output)) as TaskFailure;
   expect([failure.code, failure.message]).toEqual(["push_rejected", expect.stringMatching(words)]);
+});
+
+/** What git 2.30 to 2.50 print when the other side goes away, with the numbers left open. */
+const BROKEN_OFF = (bytes: number): string =>
+  `error: RPC failed; curl 18 transfer closed with outstanding read data remaining
+error: ${bytes} bytes of body are still expected
+fetch-pack: unexpected disconnect while reading sideband packet
+fatal: early EOF
+fatal: fetch-pack: invalid index-pack output`;
+
+it("[W7] a transfer that breaks off is an unreachable host, however many bytes were left", () => {
+  const codes = new Set<string>();
+  for (let first = 1; first < 1000; first++)
+    for (const bytes of [first, first * 10 + 7, first * 1000 + 13])
+      codes.add((classifyFetchError(new GitError(BROKEN_OFF(bytes))) as TaskFailure).code);
+  expect([...codes]).toEqual(["repo_unreachable"]);
+});
+
+const NAMES = ["redirect", "redirects.git", "404", "error:404", "not-found", "authentication-failed", "GH006", "GH013"];
+it.each(NAMES)("[W7] an unreachable host is one also when the repository is called %s", (name) => {
+  const error = new GitError(
+    `fatal: unable to access 'https://git.example.com/acme/${name}/': Failed to connect to git.example.com port 443 after 2 ms: Couldn't connect to server`,
+  );
+  expect((classifyFetchError(error) as TaskFailure).code).toBe("repo_unreachable");
+  expect((classifyPushError(error) as TaskFailure).code).toBe("remote_unreachable");
+});
+
+it.each([
+  [301, "repo_not_found", "push_rejected"],
+  [302, "repo_not_found", "push_rejected"],
+  [307, "repo_not_found", "push_rejected"],
+  [308, "repo_not_found", "push_rejected"],
+  [401, "repo_auth", "push_auth"],
+  [403, "repo_auth", "push_auth"],
+  [404, "repo_not_found", "push_auth"],
+  [410, "repo_not_found", "push_auth"],
+  [429, "repo_unreachable", "remote_unreachable"],
+  [500, "repo_unreachable", "remote_unreachable"],
+  [503, "repo_unreachable", "remote_unreachable"],
+])("a host that answers %i", (status, fetch, push) => {
+  const error = new GitError(
+    `fatal: unable to access 'https://git.example.com/a/': The requested URL returned error: ${status}`,
+  );
+  expect((classifyFetchError(error) as TaskFailure).code).toBe(fetch);
+  expect((classifyPushError(error) as TaskFailure).code).toBe(push);
 });
