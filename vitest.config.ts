@@ -6,8 +6,8 @@ const inFolders = (names: readonly string[]): string => `test/{${names.join(",")
 
 export default defineConfig({
   test: {
-    globalSetup: ["test/support/global-setup.ts"],
-    reporters: ["default", "./test/support/summary-reporter.ts"],
+    globalSetup: ["test/support/vitest/global-setup.ts"],
+    reporters: ["default", "./test/support/vitest/summary-reporter.ts"],
     // Output of tests is shown when they fail.
     silent: "passed-only",
     // Bounds for hangs only: tests wait for conditions, however slow the machine is.

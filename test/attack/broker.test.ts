@@ -14,6 +14,7 @@ import type { ScriptStep } from "../../src/core/task.ts";
 import { watchPulse, openAttackTarget, residentMb, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { eventually, ROOT } from "../support/process/server.ts";
+import { inFullRuns } from "../support/vitest/full-run.ts";
 
 /**
  * Bounds for a coordinator under attack, far above the measured values: exceeding one means a
@@ -131,7 +132,7 @@ const PROXY = [
   "a proxy's request with proxy authorization",
 ];
 
-describeWithDocker("an agent that speaks to the broker itself", () => {
+inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () => {
   let stage: AttackTarget;
   /** A task that runs beside the attackers and must not be affected. */
   let neighbour: { readonly id: string; readonly token: string; readonly sha: string };

@@ -10,6 +10,7 @@ import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions 
 import { describeWithDocker, needsLoops } from "../support/docker/engine.ts";
 import { disksDir, findRemains } from "../support/docker/cleanup.ts";
 import { eventually, startServer } from "../support/process/server.ts";
+import { inFullRuns } from "../support/vitest/full-run.ts";
 
 const HONEST = [
   {
@@ -18,7 +19,7 @@ const HONEST = [
   { finish: { title: "Work", summary: "Done." } },
 ];
 
-describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
+inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
   let stage: AttackTarget;
   const open = async (options: AttackTargetOptions): Promise<void> => void (stage = await openAttackTarget(options));
   afterEach(async () => await stage.close());

@@ -21,6 +21,7 @@ import { intrude } from "./siege/intruders.ts";
 import { noExperience, percentile, work, type Account, type Experience } from "./siege/people.ts";
 import { startProvider, type Provider } from "./siege/provider.ts";
 import { pester, type Statuses } from "./siege/anonymous.ts";
+import { inFullRuns } from "../support/vitest/full-run.ts";
 
 const MINUTES = Number(process.env["SLIPWAY_SIEGE_MINUTES"] ?? 0.5);
 /** The aims hold on a machine that does nothing else. */
@@ -71,7 +72,7 @@ function limitMemory(pid: number): boolean {
   }
 }
 
-describeWithDocker("[S6] [S14] [D8] [D9] a day in hell", () => {
+inFullRuns(describeWithDocker)("[S6] [S14] [D8] [D9] a day in hell", () => {
   let dir: string;
   let upstream: GitServer;
   let hosts: HostileHost[];

@@ -9,11 +9,11 @@ import { describeWithDocker, dockerClient } from "../support/docker/engine.ts";
 import { openInstallation, type Installation } from "../support/docker/installation.ts";
 import { noPrivateEngine, openPrivateEngine, type PrivateEngine } from "../support/docker/private-engine.ts";
 import { seededIds } from "../support/manual-clock.ts";
+import { SEED } from "../support/random.ts";
 
 const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? 10);
 const SLOTS = 4;
 const LIMIT_MS = 60_000 + TASKS * 10_000;
-const SEED = Number(process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000);
 /** Every n-th kill includes the engine, alternately by SIGKILL and by a restart. */
 const ENGINE_EVERY = 5;
 const POLICY = { backoffMs: 100, backoffCapMs: 1_000, graceMs: 1_000, cancelMs: 5_000 };

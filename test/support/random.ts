@@ -1,15 +1,27 @@
-/** Random numbers that a printed seed replays, and how many of them a test tries. */
+/** Random numbers that a printed seed replays, and how much of what is generated a run tries. */
 
-/** From SLIPWAY_TEST_SEED, else new for each run. Print it in the title or message of the test. */
+/** From SLIPWAY_TEST_SEED, else new for each run, which prints it at its end. */
 export const SEED = Number(
   process.env["SLIPWAY_TEST_SEED"] ?? process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000,
 );
 
+/** Set by `.ci/run`, where there is time for everything. */
+export const IS_FULL_RUN = process.env["SLIPWAY_TEST_FULL"] === "1";
+
+/** How large a generated test is: `quick` by default, `full` in a full run. */
+export const sized = (quick: number, full: number): number => (IS_FULL_RUN ? full : quick);
+
 /**
- * How large a generated test is: `quick` by default, `full` where SLIPWAY_TEST_FULL is 1, as in
- * `.ci/run`.
+ * The members of a family of like tests that this run tries, in their order: all of them in a full
+ * run, else `quick` of them, which SEED chooses.
  */
-export const sized = (quick: number, full: number): number => (process.env["SLIPWAY_TEST_FULL"] === "1" ? full : quick);
+export function sampled<T>(family: readonly T[], quick: number): readonly T[] {
+  if (IS_FULL_RUN || quick >= family.length) return family;
+  const random = createRandom(SEED);
+  const rank = new Map(family.map((member) => [member, random()]));
+  const chosen = new Set([...family].toSorted((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0)).slice(0, quick));
+  return family.filter((member) => chosen.has(member));
+}
 
 /** mulberry32 (public domain, Tommy Ettinger). @returns numbers from 0 inclusive to 1 exclusive. */
 export function createRandom(seed: number = SEED): () => number {

@@ -9,11 +9,12 @@ import { DefaultImage } from "../../../src/sandbox/docker/image/default-image.ts
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { dropImage } from "../../support/docker/images.ts";
 import { dockerfile, workerFile } from "../../support/docker/sandbox-rig.ts";
+import { inFullRuns } from "../../support/vitest/full-run.ts";
 
 const TOOLS = ["python3", "pip3", "make", "gcc", "g++", "jq", "curl", "unzip", "patch", "git", "rg"];
 const never = new AbortController().signal;
 
-describeWithDocker("[S5] the default image", () => {
+inFullRuns(describeWithDocker)("[S5] the default image", () => {
   const docker = dockerClient();
   let dir: string;
   let serial = 0;

@@ -14,6 +14,7 @@ import { UnusedImages } from "../../../src/sandbox/docker/garbage.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { dropImage, importImage, rootfs, startRegistry, type Registry } from "../../support/docker/images.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import { sampled } from "../../support/random.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const source = {
@@ -189,7 +190,7 @@ describeWithDocker("[S5] derived images", () => {
       ["with a volume that the engine refuses", "", ["VOLUME /proc"], /the engine refuses it/],
       ["that borrows our labels", "", ["LABEL slipway.instance=x"], /labels that begin with slipway/],
     ];
-    it.each(cases)("%s", async (_, change, changes, reason) => {
+    it.each(sampled(cases, 3))("%s", async (_, change, changes, reason) => {
       const image = createImage(change, changes);
       const failure = await prepare(image).then(
         () => null,

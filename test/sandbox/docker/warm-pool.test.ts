@@ -8,6 +8,7 @@ import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import { inFullRuns } from "../../support/vitest/full-run.ts";
 
 const never = new AbortController().signal;
 let serial = 0;
@@ -23,7 +24,9 @@ describeWithDocker("Docker with a warm pool", () => {
   afterAll(() => peers.close());
 
   const crashpoints = ["sandbox.claimed", "sandbox.emptied", "sandbox.moved"];
-  sandboxContract("docker with a pool", openRig, { processes: true, outOfMemory: true, crashpoints });
+  inFullRuns(describe)("the contract", () =>
+    sandboxContract("docker with a pool", openRig, { processes: true, outOfMemory: true, crashpoints }),
+  );
 
   describe("the pool", () => {
     let rig: DockerRig;

@@ -3,64 +3,24 @@
  * name; with SLIPWAY_REQUIRE_ENGINES=1 (CI) that is an error instead.
  */
 import Docker from "dockerode";
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe } from "vitest";
+import { describe, inject } from "vitest";
 import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
 import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 
 export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
-export const BASE_IMAGE = "node:24-bookworm-slim";
+export { BASE_IMAGE } from "./probe.ts";
 
-/**
- * @returns why Docker tests cannot run here, or null when they can. Quick, because every file with
- * such tests asks.
- */
-function reason(): string | null {
-  try {
-    const env = { ...process.env, SLIPWAY_BASE_IMAGE: BASE_IMAGE };
-    const probe = `
-      const Docker = (await import("dockerode")).default;
-      const docker = new Docker(JSON.parse(process.argv[1]));
-      await docker.ping();
-      const found = await docker.getImage(process.env.SLIPWAY_BASE_IMAGE).inspect().then(() => true, () => false);
-      process.stdout.write(found ? "ok" : "image");
-      process.exit(0);`;
-    const output = execFileSync(
-      process.execPath,
-      ["--input-type=module", "-e", probe, JSON.stringify(dockerOptions())],
-      {
-        env,
-        encoding: "utf8",
-        timeout: 20_000,
-        stdio: ["ignore", "pipe", "ignore"],
-      },
-    );
-    return output === "ok" ? null : `no image ${BASE_IMAGE}`;
-  } catch {
-    return "no Docker engine answers";
-  }
-}
-
-let known: string | null | undefined;
-
-function whyNot(): string | null {
-  known ??= reason();
-  return known;
-}
-
-export function dockerAvailable(): boolean {
-  return whyNot() === null;
-}
+export const dockerAvailable = (): boolean => inject("dockerObstacle") === null;
 
 /**
  * A suite that needs Docker; skipped with the reason in its name where there is none. Throws
  * instead when engines are required.
  */
 export function describeWithDocker(name: string, suite: () => void): void {
-  const missing = whyNot();
+  const missing = inject("dockerObstacle");
   if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but ${missing}: run scripts/engine.sh`);
   describe.runIf(missing === null)(`${name}${missing === null ? "" : ` (skipped: ${missing})`}`, suite);
 }

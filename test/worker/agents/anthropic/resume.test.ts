@@ -29,7 +29,7 @@ const WORK: Scenario = {
  */
 const LINES = 1 + 6 + 2 * 10;
 
-const RUNS = sized(12, 40);
+const RUNS = sized(4, 40);
 
 let fake: FakeModel;
 beforeAll(async () => {

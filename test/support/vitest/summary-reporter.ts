@@ -1,6 +1,6 @@
 /**
- * The last lines of a run, as plain text without colour: what failed, one line
- * each, and then `1450 passed, 0 failed, 1 skipped`.
+ * The last lines of a run, as plain text without colour: what failed, one line each, the seed, and
+ * then `1450 passed, 0 failed, 1 skipped`.
  */
 import type { Reporter, TestModule } from "vitest/node";
 
@@ -28,6 +28,8 @@ export default class Closing implements Reporter {
         else count[state] += 1;
       }
     }
+    const seed = process.env["SLIPWAY_TEST_SEED"] ?? "";
+    process.stdout.write(`SLIPWAY_TEST_SEED=${seed} repeats what was random in this run\n`);
     process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`);
   }
 }
