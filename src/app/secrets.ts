@@ -1,11 +1,23 @@
-/** The secrets of an installation that are not in its database: the secret key and the tokens. */
+/** The secrets of an installation: its key and tokens, and how a git credential is opened. */
 import { randomBytes } from "node:crypto";
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { wrapperIdOf } from "../auth/keys/key-ring.ts";
-import { deriveSecret, keyIdOf, loadKey, readKeyFile, sealedWith } from "../auth/vault.ts";
-import { SlipwayError } from "../core/error.ts";
-import type { KeyStore } from "../core/ports/accounts.ts";
+import {
+  credentialContext,
+  deriveSecret,
+  keyIdOf,
+  loadKey,
+  readKeyFile,
+  sealedWith,
+  type Vault,
+} from "../auth/vault.ts";
+import { errorMessage, SlipwayError } from "../core/error.ts";
+import { TaskFailure } from "../core/failure.ts";
+import type { Accounts, Credential, KeyStore } from "../core/ports/accounts.ts";
+import { TOKEN_USER, type GitAuth } from "../core/ports/repositories.ts";
+import type { Clock, Log } from "../core/ports/runtime.ts";
+import type { CredentialUse } from "../core/protocol/repositories.ts";
 import { assertPrivate, readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { Config } from "./config.ts";
 
@@ -37,6 +49,8 @@ export const NEXT_KEY_FILE = "secret.key.next";
 /** Fewer different bytes than this were typed, not drawn. */
 const DIFFERENT_BYTES = 4;
 const TOKEN_LENGTH = 32;
+/** Between two records of the same use, ms. */
+const USE_MS = 60_000;
 
 export async function readKeyFacts(keys: Pick<KeyStore, "keys" | "sealedCounts">): Promise<KeyFacts> {
   const wrappers = new Set((await keys.keys()).map(({ wrapped }) => sealedWith(wrapped)));
@@ -153,4 +167,46 @@ export function loadOperatorToken(dir: string): string {
       `The token in ${file} would be guessed. Remove the file, and start again.`,
     );
   return existing;
+}
+
+interface GitAuthDeps {
+  readonly accounts: Pick<Accounts, "credentialFor" | "touchCredential">;
+  readonly vault: Vault;
+  readonly log: Log;
+  readonly clock: Pick<Clock, "now">;
+}
+
+/**
+ * The user's credential for a git host; null when there is none.
+ * @param use recorded as the last use, once a minute at most; absent = it is not used.
+ * @throws TaskFailure `repo_auth` when it cannot be opened: the secret key is another one, or the
+ * row was modified.
+ */
+export async function findGitAuth(
+  { accounts, vault, log, clock }: GitAuthDeps,
+  userId: string,
+  host: string,
+  use?: CredentialUse,
+): Promise<GitAuth | null> {
+  const found = await accounts.credentialFor(userId, host);
+  if (found === null) return null;
+  const username = found.username ?? TOKEN_USER;
+  try {
+    const auth = { username, token: vault.open(found.sealed, credentialContext(userId, host)) };
+    if (use !== undefined && isNews(found, use, clock.now()))
+      // A use that is not recorded stops no task.
+      await accounts.touchCredential(userId, found.id, clock.now(), use).catch((error: unknown) => {
+        log.warn({ user: userId, host, error: errorMessage(error) }, "the use of a git credential was not recorded");
+      });
+    return auth;
+  } catch (cause) {
+    log.error({ user: userId, host, error: errorMessage(cause) }, "a saved git credential cannot be opened");
+    const detail = `The saved credential for ${host} cannot be opened with this server's key. Save it again.`;
+    throw new TaskFailure("repo_auth", { detail, cause });
+  }
+}
+
+function isNews({ lastUsedAt, lastUse }: Credential, { purpose, repo }: CredentialUse, now: number): boolean {
+  if (lastUsedAt === null || lastUse === null || now - lastUsedAt >= USE_MS) return true;
+  return lastUse.purpose !== purpose || lastUse.repo !== repo;
 }

@@ -11,7 +11,7 @@ import { findWeakness } from "../auth/password-rules.ts";
 import type { Sessions } from "../auth/sessions.ts";
 import type { Variables } from "../auth/variables.ts";
 import type { KeyRing } from "../auth/keys/key-ring.ts";
-import { credentialContext, type Vault } from "../auth/vault.ts";
+import type { Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
 import { serveGit } from "../broker/git-http.ts";
 import { createModelGateway, type ModelGatewayOptions, type ServeModel } from "../broker/model/gateway.ts";
@@ -20,7 +20,12 @@ import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model
 import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
 import { openBroker } from "../broker/server.ts";
 import { SocketDirs } from "../broker/socket-dirs.ts";
-import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordinator/coordinator.ts";
+import {
+  createCoordinator,
+  DEFAULT_SETTINGS,
+  type Coordinator,
+  type CoordinatorDeps,
+} from "../coordinator/coordinator.ts";
 import { errorMessage, SlipwayError } from "../core/error.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
@@ -28,7 +33,7 @@ import type { Disposers } from "../core/lib/disposers.ts";
 import type { DescriptorPlan } from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
-import type { Forge, GitAuth } from "../core/ports/repositories.ts";
+import type { Forge } from "../core/ports/repositories.ts";
 import type { Bus, Ids, Log } from "../core/ports/runtime.ts";
 import type { Heartbeat } from "../coordinator/working-time.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
@@ -46,6 +51,7 @@ import { deriveInstanceId } from "./data-folder/data-folder.ts";
 import { openFileStores } from "./data-folder/file-stores.ts";
 import { describeShortage, readDiskSpace, type Disk } from "./disk-space.ts";
 import { getFetchFloorMb, toGitLimits, toWorkspaceRules } from "./settings/bound-settings.ts";
+import { findGitAuth } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
 /** Workers in containers run as this user, who must be able to open the broker's socket. */
@@ -112,7 +118,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     readSpace: () => readDiskSpace(sandbox),
     emailOf: async (userId) => (await parts.accounts.user(userId))?.email ?? null,
     variablesFor: (userId, repo) => parts.variables.open(userId, repo),
-    authFor: (userId, repo) => findGitAuth(parts, userId, readHost(repo, trustedHosts)),
+    authFor: openCredentials(parts),
     broker: ({ worker, model, egress, secrets }) =>
       openBroker({
         dir: join(dir, "run"),
@@ -138,6 +144,14 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
       }),
     settings: readCoordinatorSettings(config),
   });
+}
+
+/** A credential that is shown to its host is used; others are not recorded. */
+function openCredentials(parts: CoordinatorParts): CoordinatorDeps["authFor"] {
+  return async (userId, repo, purpose) => {
+    const host = readHost(repo, parts.config.trustedRepoHosts);
+    return await findGitAuth({ ...parts, clock: systemClock }, userId, host, purpose && { purpose, repo });
+  };
 }
 
 function openConfiguredForges({ config, disposers }: CoordinatorParts): readonly Forge[] {
@@ -223,28 +237,6 @@ function readHost(repo: string, trustedHosts: readonly string[]): string {
     return parseRepositoryUrl(repo, { trustedHosts }).host;
   } catch (cause) {
     throw new TaskFailure("repo_not_found", { detail: errorMessage(cause), cause });
-  }
-}
-
-/**
- * The user's credential for a git host; null when there is none.
- * @throws TaskFailure `repo_auth` when it cannot be opened: the secret key is another one, or the
- * row was modified.
- */
-export async function findGitAuth(
-  { accounts, vault, log }: Pick<CoordinatorParts, "accounts" | "vault" | "log">,
-  userId: string,
-  host: string,
-): Promise<GitAuth | null> {
-  const found = await accounts.credentialFor(userId, host);
-  if (found === null) return null;
-  const username = found.username ?? "x-access-token";
-  try {
-    return { username, token: vault.open(found.sealed, credentialContext(userId, host)) };
-  } catch (cause) {
-    log.error({ user: userId, host, error: errorMessage(cause) }, "a saved git credential cannot be opened");
-    const detail = `The saved credential for ${host} cannot be opened with this server's key. Save it again.`;
-    throw new TaskFailure("repo_auth", { detail, cause });
   }
 }
 

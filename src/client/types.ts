@@ -16,10 +16,8 @@ import type {
 } from "../core/protocol/history.ts";
 import type {
   countsSchema,
-  credentialSchema,
   garbageReportSchema,
   meSchema,
-  newCredentialSchema,
   newUserSchema,
   sessionSchema,
   ticketSchema,
@@ -47,6 +45,7 @@ import type {
   pendingDeviceSchema,
   sessionRowSchema,
 } from "../core/protocol/people.ts";
+import type { credentialSchema, newCredentialSchema } from "../core/protocol/repositories.ts";
 import type { quotaChangeSchema, usageSchema } from "../core/protocol/usage.ts";
 import type { TaskState } from "../core/task.ts";
 

@@ -9,6 +9,7 @@ import { createTaskLog, type TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { AttemptVariables, type VariablesDeps } from "./services/worker/variables.ts";
 import { createWorkerService, type WorkerService, type WorkerServiceDeps } from "./services/worker.ts";
+import type { GetAuth } from "./effects/upstream.ts";
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
 import { createDeferral } from "./scheduler/deferral.ts";
@@ -35,7 +36,7 @@ import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import { NO_QUOTAS, type QuotaSettings } from "../core/quotas.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
-import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
+import type { Forge, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
 type FileDeps = Pick<TaskServiceDeps, "attachments"> & Pick<WorkerServiceDeps, "setupCaches">;
@@ -49,7 +50,7 @@ export interface CoordinatorDeps extends FileDeps, VariablesDeps, SpaceDeps {
   readonly artifacts: Artifacts;
   readonly broker: (callbacks: BrokerCallbacks) => Broker;
   readonly forges: readonly Forge[];
-  readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
+  readonly authFor: GetAuth;
   /** The e-mail address of a person; absent = none is known. */
   readonly emailOf?: WorkerServiceDeps["emailOf"];
   readonly clock: Clock;

@@ -38,6 +38,7 @@ export const ERROR_TABLE = {
   attachments_full: [413, "There is no room for more attachments"],
   transcript_full: [413, "The task's transcript is full"],
   unsupported_media_type: [415, "The request body must be JSON"],
+  credential_refused: [422, "The host does not accept the credential"],
   idempotency_mismatch: [422, "The Idempotency-Key was used with another body"],
   headers_too_large: [431, "The request headers are too large"],
   quota_exceeded: [429, "A quota is used up"],

@@ -1,11 +1,13 @@
 /** The git credential of a task's owner, as the coordinator reads it. */
 import { randomBytes } from "node:crypto";
 import { beforeEach, describe, expect, it } from "vitest";
-import { findGitAuth } from "../../src/app/wiring.ts";
+import { findGitAuth } from "../../src/app/secrets.ts";
 import { credentialContext, openVault, type Vault } from "../../src/auth/vault.ts";
 import type { Accounts } from "../../src/core/ports/accounts.ts";
 import type { Log } from "../../src/core/ports/runtime.ts";
+import type { CredentialUse } from "../../src/core/protocol/repositories.ts";
 import { openMemoryStore } from "../../src/store/memory/store.ts";
+import { createManualClock } from "../support/manual-clock.ts";
 
 const HOST = "github.com";
 let accounts: Accounts;
@@ -34,9 +36,14 @@ async function save(sealed: string): Promise<void> {
     username: null,
     sealed,
     createdAt: 0,
+    check: null,
+    lastUsedAt: null,
+    lastUse: null,
   });
 }
-const find = (opener: Vault) => findGitAuth({ accounts, vault: opener, log }, "user_a", HOST);
+const clock = createManualClock();
+const find = (opener: Vault, use?: CredentialUse) =>
+  findGitAuth({ accounts, vault: opener, log, clock }, "user_a", HOST, use);
 
 describe("a saved git credential", () => {
   it("[D9] is opened with the key that sealed it", async () => {
@@ -55,5 +62,26 @@ describe("a saved git credential", () => {
     await save(sealed());
     await expect(find(vault)).rejects.toMatchObject({ code: "repo_auth", message: /Save it again/ });
     expect(lines).toEqual(["a saved git credential cannot be opened"]);
+  });
+
+  it("[V10] each use is recorded with its purpose, the same one once a minute, and no use of one that is not shown", async () => {
+    await save(vault.seal("secret", credentialContext("user_a", HOST)));
+    const read = { purpose: "read", repo: `https://${HOST}/team/app` } as const;
+    const last = async () => {
+      const [row] = await accounts.credentials("user_a");
+      return [row?.lastUsedAt, row?.lastUse];
+    };
+    await find(vault);
+    expect(await last()).toEqual([null, null]);
+    await find(vault, read);
+    const first = clock.now();
+    await clock.advance(59_999);
+    await find(vault, read);
+    expect(await last()).toEqual([first, read]);
+    await find(vault, { ...read, purpose: "push" });
+    expect(await last()).toEqual([clock.now(), { ...read, purpose: "push" }]);
+    await clock.advance(60_000);
+    await find(vault, { ...read, purpose: "push" });
+    expect(await last()).toEqual([clock.now(), { ...read, purpose: "push" }]);
   });
 });

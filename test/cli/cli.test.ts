@@ -352,6 +352,11 @@ describe("commands", () => {
       token: "ghp_other",
       username: "x",
     });
+    const repo = "https://git.example.org/team/app";
+    await run(home, ["credential", "add", "git.example.org", "--repo", repo, "--no-check", ...at()], {
+      env: { SLIPWAY_GIT_TOKEN: "ghp_other" },
+    });
+    expect(stage.seen.at(-1)?.body).toMatchObject({ repo, check: false });
     expect((await run(home, ["credential", "add", "git.example.org", ...at()])).code).toBe(2);
   });
 

@@ -50,6 +50,9 @@ const credential = (id: string, userId: string, host: string): Credential => ({
   username: null,
   sealed: `sealed ${id}`,
   createdAt: 5,
+  check: null,
+  lastUsedAt: null,
+  lastUse: null,
 });
 
 export function accountsContract(get: () => Accounts): void {
@@ -178,6 +181,29 @@ function secretSuite(get: () => Accounts): void {
     expect(await get().deleteCredential("u1", "c1")).toBe(false);
     expect(await get().deleteCredential("u1", "c3")).toBe(true);
     expect(await get().credentialFor("u1", "git.example")).toBeNull();
+  });
+
+  it("[V10] a credential keeps what its check said, and its last use only moves forward", async () => {
+    const push = { purpose: "push", repo: "https://git.example/app" } as const;
+    const check = {
+      result: "passed",
+      repo: push.repo,
+      canRead: true,
+      canPush: true,
+      account: null,
+      scopes: ["repo"],
+      message: "It works.",
+    } as const;
+    await get().createUser(newUser("u1"));
+    const saved = { ...credential("c1", "u1", "git.example"), check: { ...check, scopes: ["repo"] } };
+    await get().putCredential(saved);
+    expect(await get().credentialFor("u1", "git.example")).toEqual(saved);
+    await get().touchCredential("u1", "c1", 40, push);
+    await get().touchCredential("u1", "c1", 30, { purpose: "read", repo: push.repo });
+    await get().touchCredential("u2", "c1", 50, { purpose: "read", repo: push.repo });
+    expect(await get().credentials("u1")).toEqual([{ ...saved, lastUsedAt: 40, lastUse: push }]);
+    await get().putCredential(credential("c2", "u1", "git.example"));
+    expect(await get().credentialFor("u1", "git.example")).toEqual(credential("c2", "u1", "git.example"));
   });
 
   it("there is one variable per owner, repository and name, and a new one replaces it", async () => {

@@ -154,6 +154,21 @@ export function forgeSuite(start: () => Promise<ForgeDouble>): void {
     expect(double.requests.every(({ path }) => !path.includes(double.token))).toBe(true);
   });
 
+  it("[V10] says whose token it is, and whether the forge knows it", async () => {
+    const ask = (token: string) => opened.forge.readToken({ username: "x-access-token", token }, never);
+    expect(await ask(double.token)).toMatchObject({ kind: "known", account: "octocat" });
+    expect(await ask("another")).toMatchObject({ kind: "refused" });
+    for (const path of [/\/user$/, /\/self$/]) double.fail({ method: "GET", path, status: 403 });
+    expect(await ask(double.token)).toEqual({ kind: "unreadable" });
+    double.fail({ method: "GET", status: 401, body: { message: `unknown ${double.token}` } });
+    const refused = await ask(double.token);
+    expect(JSON.stringify(refused)).toContain("unknown ***");
+    for (const status of [429, 503]) {
+      double.fail({ method: "GET", status });
+      await expect(ask(double.token)).rejects.toMatchObject({ code: expect.stringMatching(/^forge_/) as string });
+    }
+  });
+
   it("without a credential nothing is asked", async () => {
     expect(await failure({ auth: null })).toMatchObject({ code: "pull_request_auth" });
     expect(double.requests).toEqual([]);

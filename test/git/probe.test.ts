@@ -3,12 +3,15 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { RepositoryChecker } from "../../src/coordinator/services/tasks/repository-checker.ts";
+import { CredentialChecker } from "../../src/coordinator/services/tasks/pre-flight/credential-checker.ts";
+import { RepositoryChecker } from "../../src/coordinator/services/tasks/pre-flight/repository-checker.ts";
+import type { SlipwayError } from "../../src/core/error.ts";
 import type { GitAuth } from "../../src/core/ports/repositories.ts";
-import type { CheckRequest, RepositoryCheck } from "../../src/core/protocol/repositories.ts";
+import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../src/core/protocol/repositories.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
 import { startHostileHost, type HostileHost } from "../support/hostile/git-host.ts";
+import { startGitHubDouble } from "./forges/github-double.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
 const PERSON = { userId: "user_a", role: "user" } as const;
@@ -134,5 +137,107 @@ describe("[V7] a check before a task", () => {
     const strange = await open([`${sha} HEAD symref-target:refs/heads/-x`, `${sha} refs/heads/a..b`]);
     const odd = await openChecker([strange.host], null).checker.check(PERSON, { repo: strange.url });
     expect([odd.defaultBranch, odd.branches, codes(odd)[0]]).toEqual([null, [], "base: repo_empty"]);
+  });
+});
+
+describe("[V10] a credential is checked before it is saved", () => {
+  const refusal = (check: Promise<CredentialCheck>): Promise<SlipwayError> =>
+    check.then(
+      ({ message }) => Promise.reject(new Error(`it was taken: ${message}`)),
+      (error: unknown) => error as SlipwayError,
+    );
+
+  it("with a repository of the host: what it may do there, a clear no, or no answer", async () => {
+    const { server, url } = await openUpstream({ auth: { username: "robot", password: TOKEN } });
+    const { checker } = openChecker([server.host], null);
+    const credentials = new CredentialChecker({ repositories: checker, forges: [], trustedHosts: [server.host] });
+    const check = (auth: GitAuth, repo: string | null = url, host = server.host) =>
+      credentials.check(PERSON, { host, auth, repo });
+    expect(await check(ROBOT)).toEqual({
+      result: "passed",
+      repo: url,
+      canRead: true,
+      canPush: true,
+      account: null,
+      scopes: null,
+      message: "It can read app and push to it.",
+    });
+    expect(server.git("app", "for-each-ref", "refs/heads/slipway")).toBe("");
+    const wrong = await refusal(check({ username: "robot", token: "wrong-T0ken" }));
+    expect(wrong).toMatchObject({ code: "credential_refused", message: expect.stringMatching(/does not accept/) });
+    expect(wrong.message).toContain("save it without the check");
+    expect(wrong.message).not.toContain("wrong-T0ken");
+    const lost = await refusal(check(ROBOT, url.replace("app", "nothing")));
+    expect(lost).toMatchObject({ code: "credential_refused", message: expect.stringMatching(/may not see it/) });
+    expect(await refusal(check(ROBOT, url, "git.example.org"))).toMatchObject({ code: "invalid_repository" });
+    server.refuse("app", { status: 503 });
+    expect(await check(ROBOT)).toMatchObject({
+      result: "unknown",
+      canRead: null,
+      message: expect.stringMatching(/^Not checked: /),
+    });
+    expect(await check(ROBOT, null)).toMatchObject({
+      result: "unknown",
+      message: expect.stringMatching(/cannot ask .* a token alone/),
+    });
+  });
+
+  it("one that reads and may not push is refused", async () => {
+    const { server, url } = await openUpstream({ auth: { username: "robot", password: TOKEN, readOnly: true } });
+    const { checker } = openChecker([server.host], null);
+    const credentials = new CredentialChecker({ repositories: checker, forges: [], trustedHosts: [server.host] });
+    const refused = await refusal(credentials.check(PERSON, { host: server.host, auth: ROBOT, repo: url }));
+    expect(refused).toMatchObject({
+      code: "credential_refused",
+      message: expect.stringMatching(/may not push.*write access/),
+    });
+  });
+
+  it("without a repository: by the forge of the host, with the scopes that it tells", async () => {
+    const double = await startGitHubDouble();
+    const { forge, close } = double.open();
+    closers.push(
+      () => double.close(),
+      () => close(),
+    );
+    const credentials = new CredentialChecker({
+      repositories: openChecker([], null).checker,
+      forges: [forge],
+      trustedHosts: [],
+    });
+    const check = (token: string) =>
+      credentials.check(PERSON, { host: forge.host, auth: { username: "x-access-token", token }, repo: null });
+    expect(await check(double.token)).toMatchObject({
+      result: "passed",
+      account: "octocat",
+      canPush: null,
+      message: expect.stringMatching(/^GitHub knows it as octocat/),
+    });
+    const answer = (scopes: string): void =>
+      double.fail({
+        method: "GET",
+        status: 200,
+        headers: { "x-oauth-scopes": scopes },
+        body: { login: "octocat" },
+      });
+    answer("gist, repo");
+    expect(await check(double.token)).toMatchObject({
+      scopes: ["gist", "repo"],
+      message: expect.stringMatching(/octocat \(gist, repo\)/),
+    });
+    answer("gist");
+    expect(await refusal(check(double.token))).toMatchObject({
+      code: "credential_refused",
+      message: expect.stringMatching(/may not push anywhere. The token needs/),
+    });
+    expect(await refusal(check("another"))).toMatchObject({
+      code: "credential_refused",
+      message: expect.stringMatching(/Bad credentials/),
+    });
+    double.fail({ method: "GET", status: 502 });
+    expect(await check(double.token)).toMatchObject({
+      result: "unknown",
+      message: expect.stringMatching(/^Not checked: GitHub/),
+    });
   });
 });

@@ -91,7 +91,7 @@ class Provisioning {
     let { baseSha } = task.snapshot.context;
     if (!isDone) {
       await this.#steps.run("mirror", async (progress) => {
-        const upstream = await resolveUpstream(authFor, task);
+        const upstream = await resolveUpstream(authFor, task, "read");
         const parentTaskId = await findSource(this.#deps, task);
         const asked = { ...upstream, base: task.spec.base, parentTaskId };
         const { base, ...prepared } = await repos.prepare(asked, stop, progress);

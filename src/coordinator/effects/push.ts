@@ -25,8 +25,9 @@ export interface PushDeps extends DescriptionDeps, GuardDeps {
 export async function push(deps: PushDeps, task: Task, signal: AbortSignal): Promise<void> {
   const { headSha } = task.snapshot.context;
   if (headSha === null) return deps.recorder.fail(task, "internal", { detail: "There is nothing to push." });
-  const upstream = await resolveUpstream(deps.authFor, task);
-  if (phaseOf(task.snapshot) === "branch") await pushBranch(deps, task, upstream, headSha, signal);
+  const isBranch = phaseOf(task.snapshot) === "branch";
+  const upstream = await resolveUpstream(deps.authFor, task, isBranch ? "push" : "pull_request");
+  if (isBranch) await pushBranch(deps, task, upstream, headSha, signal);
   else await openPullRequest(deps, task, upstream, signal);
 }
 

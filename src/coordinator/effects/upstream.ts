@@ -1,10 +1,14 @@
 /** The task's repository as the repositories port takes it, with the owner's credential. */
 import type { GitAuth, Repositories } from "../../core/ports/repositories.ts";
+import type { CredentialUse } from "../../core/protocol/repositories.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 
-/** The owner's git credential for a repository, in clear text; null when there is none. */
-export type GetAuth = (userId: string, repo: string) => Promise<GitAuth | null>;
+/**
+ * The owner's git credential for a repository, in clear text; null when there is none.
+ * @param purpose why it will be shown to the host, which is recorded; absent = it will not.
+ */
+export type GetAuth = (userId: string, repo: string, purpose?: CredentialUse["purpose"]) => Promise<GitAuth | null>;
 
 export interface Upstream {
   readonly taskId: string;
@@ -13,9 +17,13 @@ export interface Upstream {
   readonly auth: GitAuth | null;
 }
 
-export async function resolveUpstream(authFor: GetAuth, task: Task): Promise<Upstream> {
+export async function resolveUpstream(
+  authFor: GetAuth,
+  task: Task,
+  purpose: CredentialUse["purpose"],
+): Promise<Upstream> {
   const { repo } = task.spec;
-  return { taskId: task.id, userId: task.userId, repo, auth: await authFor(task.userId, repo) };
+  return { taskId: task.id, userId: task.userId, repo, auth: await authFor(task.userId, repo, purpose) };
 }
 
 export interface SourceDeps {

@@ -14,7 +14,7 @@ import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type { Capabilities } from "../../core/protocol/config.ts";
-import type { CheckRequest, RepositoryCheck } from "../../core/protocol/repositories.ts";
+import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../core/protocol/repositories.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from "../../core/protocol/rest.ts";
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff, DiffFile } from "../../core/ports/repositories.ts";
@@ -28,9 +28,10 @@ import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } fro
 import { parseBudgetDecision, parseGuardDecision, readSpent } from "./tasks/decisions.ts";
 import { readPermitted } from "./tasks/permit.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
-import { findRecentRepositories, type UsedRepository } from "./tasks/recent-repositories.ts";
-import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/repository-checker.ts";
+import { findRecentRepositories, type UsedRepository } from "./tasks/pre-flight/recent-repositories.ts";
+import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/pre-flight/repository-checker.ts";
 import { PersonQuotas, type QuotaDeps } from "./tasks/quotas.ts";
+import { CredentialChecker, SKIPPED, type CredentialRequest } from "./tasks/pre-flight/credential-checker.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 import type { TaskService } from "./tasks/task-service.ts";
 
@@ -59,6 +60,7 @@ class OwnedTaskService implements TaskService {
   readonly #deps: TaskServiceDeps;
   readonly #pullRequests: PullRequestReader;
   readonly #checker: RepositoryChecker;
+  readonly #credentials: CredentialChecker;
   readonly attachments: TaskAttachments;
   readonly quotas: PersonQuotas;
   readonly deletions: TaskDeletions;
@@ -72,6 +74,7 @@ class OwnedTaskService implements TaskService {
     this.#people = new PersonRemovals(deps, this.deletions);
     this.#pullRequests = new PullRequestReader(deps);
     this.#checker = new RepositoryChecker(deps);
+    this.#credentials = new CredentialChecker({ ...deps, repositories: this.#checker });
   }
 
   async resumeDeletions(signal: AbortSignal): Promise<void> {
@@ -85,6 +88,10 @@ class OwnedTaskService implements TaskService {
 
   checkRepository(person: Identity, request: CheckRequest): Promise<RepositoryCheck> {
     return this.#checker.check(person, request);
+  }
+
+  checkCredential(person: Identity, request: CredentialRequest | null): Promise<CredentialCheck> {
+    return request === null ? Promise.resolve(SKIPPED) : this.#credentials.check(person, request);
   }
 
   recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]> {

@@ -4,7 +4,7 @@
  */
 
 import type { Act } from "./audit.ts";
-import type { VariablePhase } from "../protocol/repositories.ts";
+import type { CredentialCheck, CredentialUse, VariablePhase } from "../protocol/repositories.ts";
 import type { TaskState } from "../task.ts";
 
 export type Role = "user" | "operator" | "admin";
@@ -115,6 +115,11 @@ export interface Credential {
   readonly username: string | null;
   readonly sealed: string;
   readonly createdAt: number;
+  /** What the host said when it was saved; null = it was saved before there were checks. */
+  readonly check: CredentialCheck | null;
+  /** When it was shown to the host last, and what for; null = not since it was saved. */
+  readonly lastUsedAt: number | null;
+  readonly lastUse: CredentialUse | null;
 }
 
 /** A value for the commands of a person's tasks on a repository. */
@@ -227,6 +232,8 @@ export interface Accounts {
   /** Sorted by host. */
   credentials(userId: string): Promise<Credential[]>;
   credentialFor(userId: string, host: string): Promise<Credential | null>;
+  /** Records a use; an earlier time than the stored one is ignored. */
+  touchCredential(userId: string, id: string, at: number, use: CredentialUse): Promise<void>;
   deleteCredential(userId: string, id: string): Promise<boolean>;
 
   /** Inserts, or replaces the person's variable of that name for the repository. */

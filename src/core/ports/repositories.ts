@@ -13,6 +13,9 @@ export interface GitAuth {
   readonly token: string;
 }
 
+/** User name beside a token, where the person names none. */
+export const TOKEN_USER = "x-access-token";
+
 export interface TaskRepository {
   readonly taskId: string;
   /** The credential owner. There is one mirror per owner and repository. */
@@ -337,6 +340,23 @@ export interface PullRequestStatus {
   readonly checks: PullRequestChecks | null;
 }
 
+/** What a forge says about a token, without a repository. */
+export type TokenAnswer =
+  | {
+      readonly kind: "known";
+      /** User name; null = the token may not read it. */
+      readonly account: string | null;
+      /** As the forge calls them; null = it does not say. */
+      readonly scopes: readonly string[] | null;
+      /** Whether these scopes let it push anywhere; null = not known. */
+      readonly mayPush: boolean | null;
+      /** What a token must be allowed to do, as an instruction to a person. */
+      readonly needs: string;
+    }
+  | { readonly kind: "refused"; readonly said: string }
+  /** The forge knows the token, or a kind of token that its API cannot be asked about. */
+  | { readonly kind: "unreadable" };
+
 /**
  * Opens pull requests in the repositories of one host. Contract in test/contract/forge.ts.
  * - `openPullRequest` is idempotent: it adopts the open pull request of the head branch, whoever
@@ -358,6 +378,8 @@ export interface Forge {
     request: Pick<PullRequestRequest, "repo" | "auth"> & { readonly number: number },
     signal: AbortSignal,
   ): Promise<PullRequestStatus>;
+  /** Whose token it is. Rejects with `forge_unreachable` or `forge_rate_limited`. */
+  readToken(auth: GitAuth, signal: AbortSignal): Promise<TokenAnswer>;
 }
 
 /** How this installation opens pull requests. */

@@ -55,6 +55,64 @@ export const recentRepositorySchema = z.strictObject({
 });
 export type RecentRepositoryRow = z.infer<typeof recentRepositorySchema>;
 
+// ---------------------------------------------------------------- credentials
+
+export const newCredentialSchema = z.strictObject({
+  host: z.string().min(1).max(255),
+  kind: z.literal("token"),
+  token: z
+    .string()
+    .min(1)
+    .max(4_096)
+    .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces"),
+  username: z
+    .string()
+    .min(1)
+    .max(255)
+    .regex(/^[\x21-\x39\x3b-\x7e]+$/, "must be printable ASCII without spaces or colons")
+    .optional(),
+  repo: z
+    .string()
+    .min(1)
+    .max(2_000)
+    .optional()
+    .describe("The https address of a repository of the host, to check it with: may it be read and pushed to."),
+  check: z.boolean().optional().describe("`false` saves it without asking the host."),
+});
+
+/** What the host said about a credential when it was saved. */
+const credentialCheckSchema = z.strictObject({
+  result: z
+    .enum(["passed", "unknown", "skipped"])
+    .describe("`unknown`: nobody could be asked, or no answer came. One that the host refuses is not saved."),
+  repo: z.string().nullable().describe("The repository that it was checked with."),
+  canRead: z.boolean().nullable(),
+  canPush: z.boolean().nullable(),
+  account: z.string().nullable().describe("Whose token it is, by the forge."),
+  scopes: z.array(z.string()).nullable().describe("What the token may do, in the forge's words; null = not known."),
+  message: z.string().describe("A sentence for people."),
+});
+
+const credentialUseSchema = z.strictObject({
+  purpose: z.enum(["check", "read", "push", "pull_request"]),
+  repo: z.string(),
+});
+
+export const credentialSchema = z.strictObject({
+  id: z.string(),
+  host: z.string(),
+  kind: z.literal("token"),
+  username: z.string().nullable(),
+  createdAt: time,
+  check: credentialCheckSchema.nullable().describe("Null = saved before there were checks."),
+  lastUsedAt: time.nullable().describe("To the minute; null = not since it was saved."),
+  lastUse: credentialUseSchema.nullable(),
+});
+type StoredCredential = z.infer<typeof credentialSchema>;
+export type CredentialCheck = NonNullable<StoredCredential["check"]>;
+/** What a credential was shown to its host for. */
+export type CredentialUse = NonNullable<StoredCredential["lastUse"]>;
+
 // ---------------------------------------------------------------- variables
 
 /**

@@ -68,22 +68,6 @@ export const newTokenSchema = z.strictObject({
   /** All when left out. */
   scopes: z.array(scopeSchema).min(1).max(3).optional(),
 });
-export const newCredentialSchema = z.strictObject({
-  host: z.string().min(1).max(255),
-  kind: z.literal("token"),
-  token: z
-    .string()
-    .min(1)
-    .max(4_096)
-    .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces"),
-  username: z
-    .string()
-    .min(1)
-    .max(255)
-    .regex(/^[\x21-\x39\x3b-\x7e]+$/, "must be printable ASCII without spaces or colons")
-    .optional(),
-});
-
 export const submitSchema = z.strictObject({
   repo: z.string().min(1).describe("The https address of the repository, without credentials."),
   prompt: nonEmptyText(PROMPT_LIMIT).describe("What the agent is to do."),
@@ -305,13 +289,6 @@ export const tokenSchema = z.strictObject({
   createdAt: time,
   expiresAt: time.nullable(),
   lastUsedAt: time.nullable(),
-});
-export const credentialSchema = z.strictObject({
-  id: z.string(),
-  host: z.string(),
-  kind: z.literal("token"),
-  username: z.string().nullable(),
-  createdAt: time,
 });
 export const overviewSchema = z.strictObject({
   counts: z.record(z.enum(TASK_STATES), z.int()),

@@ -3,7 +3,13 @@
  * A dialect speaks the API of one kind of forge.
  */
 import { TaskFailure } from "../../core/failure.ts";
-import type { Forge, PullRequestChecks, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type {
+  Forge,
+  GitAuth,
+  PullRequestChecks,
+  PullRequestRequest,
+  TokenAnswer,
+} from "../../core/ports/repositories.ts";
 import type { PullRequest } from "../../core/task.ts";
 import { ForgeRefusal } from "./forge-api.ts";
 
@@ -41,6 +47,7 @@ export interface Dialect {
   read(request: ReadRequest, signal: AbortSignal): Promise<FoundPull>;
   /** The checks of a commit; null when the credential may not read them. */
   readChecks(request: ReadRequest, sha: string, signal: AbortSignal): Promise<readonly FoundCheck[] | null>;
+  readToken(auth: GitAuth, signal: AbortSignal): Promise<TokenAnswer>;
   /** Page of a pull request, from the repository's address: no answer chooses where people go. */
   link(repo: string, number: number): string;
 }
@@ -56,6 +63,7 @@ export function toForge(dialect: Dialect): Forge {
     name,
     host,
     serves: (repo) => dialect.serves(repo),
+    readToken: (auth, signal) => dialect.readToken(auth, signal),
     async openPullRequest(request, signal) {
       try {
         const found = choose(request, await dialect.list(request, signal));

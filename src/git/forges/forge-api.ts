@@ -10,7 +10,7 @@ import { TaskFailure } from "../../core/failure.ts";
 import { errorMessage } from "../../core/error.ts";
 import { redactCredential } from "../../core/lib/json/redaction.ts";
 import { parseRetryAfter } from "../../core/lib/retry-after.ts";
-import type { GitAuth } from "../../core/ports/repositories.ts";
+import type { GitAuth, TokenAnswer } from "../../core/ports/repositories.ts";
 import type { ForgeAddress } from "./forge-address.ts";
 import type { GuardedHttp, HttpReply } from "./guarded-http.ts";
 
@@ -38,6 +38,11 @@ export interface ForgeCall<T> {
   readonly schema: z.ZodType<T>;
 }
 
+/** What a forge's API says about the token itself. */
+export type Identified<T> =
+  | { readonly kind: "known"; readonly found: T; readonly headers: HttpReply["headers"] }
+  | Exclude<TokenAnswer, { readonly kind: "known" }>;
+
 /** An answer that only the adapter of the forge can judge: 4xx except for the common ones. */
 export class ForgeRefusal extends Error {
   readonly status: number;
@@ -50,6 +55,14 @@ export class ForgeRefusal extends Error {
     this.text = text;
   }
 }
+
+/** A call with its credential. */
+interface Given {
+  readonly auth: GitAuth;
+  readonly body: object | undefined;
+}
+
+const isSuccess = ({ status }: HttpReply): boolean => status >= 200 && status <= 299;
 
 /** A forge that fails gets this long to recover before it is asked again, ms. */
 const RECOVERY_MS = 20_000;
@@ -73,10 +86,32 @@ export class ForgeApi {
    * others; the signal's reason when aborted.
    */
   async call<T>({ method, path, auth, body, schema }: ForgeCall<T>, signal: AbortSignal): Promise<T> {
-    const { apiUrl, http, headers } = this.#options;
     if (auth === null)
       throw new TaskFailure("pull_request_auth", { detail: `There is no git credential for ${this.#host}: add one.` });
-    const reply = await http
+    const reply = await this.#send({ method, path, auth, body }, signal);
+    if (!isSuccess(reply)) throw this.#classify(reply, quote(redactCredential(reply.text, auth)));
+    return this.#parse(reply, schema);
+  }
+
+  /** Reads what a token says about itself. @throws TaskFailure when the forge does not answer. */
+  async identify<T>(
+    { path, auth, schema }: Pick<ForgeCall<T>, "path" | "schema"> & { readonly auth: GitAuth },
+    signal: AbortSignal,
+  ): Promise<Identified<T>> {
+    const reply = await this.#send({ method: "GET", path, auth, body: undefined }, signal);
+    const said = quote(redactCredential(reply.text, auth));
+    if (isSuccess(reply)) return { kind: "known", found: this.#parse(reply, schema), headers: reply.headers };
+    if (reply.status === 401) return { kind: "refused", said };
+    if (reply.status >= 500 || this.#limitedUntil(reply) !== null) throw this.#classify(reply, said);
+    return { kind: "unreadable" };
+  }
+
+  async #send(
+    { method, path, auth, body }: Pick<ForgeCall<unknown>, "method" | "path"> & Given,
+    signal: AbortSignal,
+  ): Promise<HttpReply> {
+    const { apiUrl, http, headers } = this.#options;
+    return await http
       .send(
         {
           method,
@@ -95,11 +130,12 @@ export class ForgeApi {
         signal.throwIfAborted();
         throw this.#unreachable(redactCredential(errorMessage(error), auth), error);
       });
-    if (reply.status < 200 || reply.status > 299)
-      throw this.#classify(reply, quote(redactCredential(reply.text, auth)));
-    const result = schema.safeParse(parseJson(reply.text));
+  }
+
+  #parse<T>({ status, text }: HttpReply, schema: z.ZodType<T>): T {
+    const result = schema.safeParse(parseJson(text));
     if (result.success) return result.data;
-    throw this.#unreachable(`Its answer (${reply.status}) is not the one of ${this.#options.name}'s API.`);
+    throw this.#unreachable(`Its answer (${status}) is not the one of ${this.#options.name}'s API.`);
   }
 
   #unreachable(detail: string, cause?: unknown): TaskFailure {

@@ -1,6 +1,6 @@
 /** Pull requests on Gitea and Forgejo (REST API, version 1). */
 import { z } from "zod";
-import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestRequest, TokenAnswer } from "../../core/ports/repositories.ts";
 import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parseOwnerAndName } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions, type ForgeRefusal } from "./forge-api.ts";
@@ -40,6 +40,8 @@ const pullSchema = z
 const statusesSchema = z.object({
   statuses: z.array(z.object({ context: z.string(), status: z.string() })).nullish(),
 });
+
+const userSchema = z.object({ login: z.string() });
 
 export function openGitea(options: ForgeOptions & { readonly name: "Gitea" | "Forgejo" }): Forge {
   return toForge(new Gitea(options));
@@ -99,6 +101,13 @@ class Gitea implements Dialect {
       const ended = ["success", "warning", "skipped"].includes(status) ? "passed" : "failed";
       return { name: context, result: status === "pending" ? "running" : ended };
     });
+  }
+
+  /** A token without `read:user` is known and cannot be asked about. */
+  async readToken(auth: GitAuth, signal: AbortSignal): Promise<TokenAnswer> {
+    const answer = await this.#api.identify({ path: "/user", auth, schema: userSchema }, signal);
+    if (answer.kind !== "known") return answer;
+    return { kind: "known", account: answer.found.login, scopes: null, mayPush: null, needs: SCOPES };
   }
 
   link(repo: string, number: number): string {

@@ -1,6 +1,6 @@
 /** Pull requests on github.com and GitHub Enterprise Server (REST API, version 2022-11-28). */
 import { z } from "zod";
-import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestRequest, TokenAnswer } from "../../core/ports/repositories.ts";
 import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parseOwnerAndName } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions } from "./forge-api.ts";
@@ -37,6 +37,9 @@ const runsSchema = z.object({
   check_runs: z.array(z.object({ name: z.string(), status: z.string(), conclusion: z.string().nullish() })),
 });
 const statusesSchema = z.object({ statuses: z.array(z.object({ context: z.string(), state: z.string() })) });
+const userSchema = z.object({ login: z.string() });
+/** Of classic tokens. Either pushes to some repositories. */
+const PUSHING = ["repo", "public_repo"];
 const PASSED = new Set(["success", "neutral", "skipped"]);
 
 export function openGitHub(options: ForgeOptions): Forge {
@@ -110,6 +113,16 @@ class GitHub implements Dialect {
         return { name: context, result: state === "pending" ? "running" : ended };
       }),
     ];
+  }
+
+  /** Classic tokens have their scopes in a header; fine-grained ones do not tell. */
+  async readToken(auth: GitAuth, signal: AbortSignal): Promise<TokenAnswer> {
+    const answer = await this.#api.identify({ path: "/user", auth, schema: userSchema }, signal);
+    if (answer.kind !== "known") return answer;
+    const listed = answer.headers["x-oauth-scopes"];
+    const scopes = listed === undefined ? null : listed.split(/[,\s]+/).filter(Boolean);
+    const mayPush = scopes === null ? null : PUSHING.some((scope) => scopes.includes(scope));
+    return { kind: "known", account: answer.found.login, scopes, mayPush, needs: SCOPES };
   }
 
   link(repo: string, number: number): string {

@@ -1,6 +1,6 @@
 /** Merge requests on gitlab.com and GitLab of one's own (REST API, version 4). */
 import { z } from "zod";
-import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestRequest, TokenAnswer } from "../../core/ports/repositories.ts";
 import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parsePath } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions } from "./forge-api.ts";
@@ -39,6 +39,9 @@ const mergeRequestSchema = z
 const statusesSchema = z.array(
   z.object({ name: z.string(), status: z.string(), allow_failure: z.boolean().nullish() }),
 );
+const selfSchema = z.object({ scopes: z.array(z.string()) });
+const userSchema = z.object({ username: z.string() });
+const PUSHING = ["api", "write_repository"];
 const PASSED = new Set(["success", "skipped", "manual"]);
 const FAILED = new Set(["failed", "canceled"]);
 
@@ -102,6 +105,18 @@ class GitLab implements Dialect {
       if (FAILED.has(status)) return { name, result: mayFail === true ? "passed" : "failed" };
       return { name, result: PASSED.has(status) ? "passed" : "running" };
     });
+  }
+
+  /** Any personal token may read itself; only some may read their user. Others have no self. */
+  async readToken(auth: GitAuth, signal: AbortSignal): Promise<TokenAnswer> {
+    const self = await this.#api.identify({ path: "/personal_access_tokens/self", auth, schema: selfSchema }, signal);
+    if (self.kind === "refused") return self;
+    const user = await this.#api.identify({ path: "/user", auth, schema: userSchema }, signal);
+    const account = user.kind === "known" ? user.found.username : null;
+    if (self.kind !== "known" && user.kind !== "known") return user;
+    const scopes = self.kind === "known" ? self.found.scopes : null;
+    const mayPush = scopes === null ? null : PUSHING.some((scope) => scopes.includes(scope));
+    return { kind: "known", account, scopes, mayPush, needs: SCOPES };
   }
 
   link(repo: string, number: number): string {

@@ -22,7 +22,6 @@ import {
 } from "../../core/protocol/history.ts";
 import {
   countsSchema,
-  credentialSchema,
   garbageReportSchema,
   meSchema,
   overviewSchema,
@@ -36,7 +35,7 @@ import {
 } from "../../core/protocol/rest.ts";
 import { notificationSchema, pushDeviceSchema } from "../../core/protocol/push.ts";
 import { identitySchema } from "../../core/protocol/people.ts";
-import { recentRepositorySchema, repositoryCheckSchema } from "../../core/protocol/repositories.ts";
+import { credentialSchema, recentRepositorySchema, repositoryCheckSchema } from "../../core/protocol/repositories.ts";
 import { questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
 import { clientFrameSchema, serverFrameSchema } from "../../core/protocol/stream.ts";
 import { scriptStepSchema } from "../../core/task-schema.ts";

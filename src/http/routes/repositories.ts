@@ -7,7 +7,7 @@ import {
   repositoryCheckSchema,
   type RecentRepositoryRow,
 } from "../../core/protocol/repositories.ts";
-import type { UsedRepository } from "../../coordinator/services/tasks/recent-repositories.ts";
+import type { UsedRepository } from "../../coordinator/services/tasks/pre-flight/recent-repositories.ts";
 import { json, route } from "../route.ts";
 
 const toRecent = ({ repo, tasks, last }: UsedRepository): RecentRepositoryRow => ({

@@ -260,7 +260,7 @@ function replies(drops: Drops): Pick<Accounts, "reply" | "putReply"> {
 
 function credentials(
   drops: Drops,
-): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
+): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "touchCredential" | "deleteCredential"> {
   const rows = new Map<string, Credential>();
   dropOwn(drops, rows);
   const findAll = (userId: string) =>
@@ -274,6 +274,10 @@ function credentials(
     },
     credentials: async (userId) => findAll(userId),
     credentialFor: async (userId, host) => findAll(userId).find((row) => row.host === host) ?? null,
+    async touchCredential(userId, id, at, use) {
+      const row = rows.get(id);
+      if (row?.userId === userId && (row.lastUsedAt ?? 0) <= at) rows.set(id, { ...row, lastUsedAt: at, lastUse: use });
+    },
     deleteCredential: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
   };
 }

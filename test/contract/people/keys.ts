@@ -44,6 +44,9 @@ export function keysContract(
         username: null,
         sealed: `v1.aaaaaaaa.c${i}`,
         createdAt: 1,
+        check: null,
+        lastUsedAt: null,
+        lastUse: null,
       });
     await accounts.putVariable({
       userId: "u2",

@@ -28,7 +28,8 @@ export function personDeletionsContract(get: () => PersonParts): void {
     await accounts.createSession({ ...session, ...times, revokedAt: null, device: "", address: "" });
     const token = { id: `t ${userId}`, userId, name: "ci", hash: `t ${userId}`, ...times, lastUsedAt: null };
     await accounts.createToken({ ...token, scopes: null });
-    await accounts.putCredential({ id: `c ${userId}`, userId, host: "h", username: null, sealed: "s", createdAt: T0 });
+    const secret = { id: `c ${userId}`, userId, host: "h", username: null, sealed: "s", createdAt: T0 };
+    await accounts.putCredential({ ...secret, check: null, lastUsedAt: null, lastUse: null });
     const variable = {
       userId,
       repo: "r",

@@ -24,6 +24,7 @@ beforeEach(async () => {
     name: "Test forge",
     host: "git.example.com",
     serves: () => true,
+    readToken: () => Promise.resolve({ kind: "unreadable" }),
     openPullRequest: () => Promise.reject(new Error("not here")),
     async readPullRequest(_request, signal) {
       asked += 1;

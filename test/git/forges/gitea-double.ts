@@ -62,6 +62,7 @@ export async function startGiteaDouble(url?: string): Promise<ForgeDouble> {
     else if (pathname === `${PATH}/${number}` && one !== undefined) answer(response, 200, toApi(one));
     else if (pathname === `/api/v1/repos/team/app/commits/${"1".repeat(40)}/status`)
       answer(response, 200, { state: "pending", statuses: statuses.length === 0 ? null : statuses });
+    else if (pathname === "/api/v1/user") answer(response, 200, { login: "octocat" });
     else refuse(response, 404, "The target couldn't be found.");
   };
 

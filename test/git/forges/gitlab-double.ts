@@ -72,6 +72,8 @@ export async function startGitLabDouble(url?: string): Promise<ForgeDouble> {
     else if (pathname === `${PATH}/${iid}` && one !== undefined) answer(response, 200, toApi(one));
     else if (pathname === PATH.replace("merge_requests", `repository/commits/${"1".repeat(40)}/statuses`))
       answer(response, 200, statuses);
+    else if (pathname === "/api/v4/personal_access_tokens/self") answer(response, 200, { id: 4, scopes: ["api"] });
+    else if (pathname === "/api/v4/user") answer(response, 200, { username: "octocat" });
     else answer(response, 404, { message: "404 Project Not Found" });
   };
 

@@ -125,7 +125,7 @@ CREATE TABLE credentials (
   host       TEXT NOT NULL,
   username   TEXT,
   sealed     TEXT NOT NULL,
-  created_at INTEGER NOT NULL,
+  created_at INTEGER NOT NULL, checked TEXT, last_used_at INTEGER, last_use TEXT,
   UNIQUE (user_id, host)
 ) STRICT;
 

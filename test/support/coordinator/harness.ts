@@ -229,6 +229,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     name: "Test forge",
     host: "git.example.com",
     serves: (repo) => repo.startsWith("https://git.example.com/"),
+    readToken: () => Promise.resolve({ kind: "unreadable" }),
     async openPullRequest(request, signal) {
       await latches.forge.pass(signal);
       return { url: `${request.repo}/pull/1`, number: 1, state: "open" };

@@ -68,26 +68,41 @@ async function logIn(io: Io, server: SlipwayClient, options: LoginOptions): Prom
   return (await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"))).user;
 }
 
+interface CredentialOptions extends ReadOptions {
+  readonly username?: string;
+  readonly repo?: string;
+  readonly check: boolean;
+}
+
+const CHECK_WORDS = { passed: "passed", unknown: "no answer", skipped: "not checked" } as const;
+const USE_WORDS = { check: "checked ", read: "read ", push: "pushed to ", pull_request: "pull request of " } as const;
+
 export function credentialCommands(program: Command, io: Io): void {
   const group = program.command("credential").description("Git credentials for private repositories");
   jsonOption(client(group.command("add")))
     .description(
-      "Add or replace the token for a host. It is read from the terminal, standard input or SLIPWAY_GIT_TOKEN",
+      "Add or replace the token for a host, after the host was asked about it. It is read from the terminal, standard input or SLIPWAY_GIT_TOKEN",
     )
     .argument("<host>", "host or host:port")
     .option("--username <name>", "user name, for hosts that require one")
-    .action(async (host: string, options: ReadOptions & { readonly username?: string }) => {
+    .option("--repo <address>", "a repository of the host, to check that the token can read it and push to it")
+    .option("--no-check", "save it without asking the host")
+    .action(async (host: string, options: CredentialOptions) => {
       const server = openClient(io, options);
       const token = (await readSecret(io, "git token", "SLIPWAY_GIT_TOKEN")).trim();
-      const { username } = options;
+      const { username, repo, check } = options;
       const made = await server.putCredential({
         host,
         kind: "token",
         token,
         ...(username === undefined ? {} : { username }),
+        ...(repo === undefined ? {} : { repo }),
+        ...(check ? {} : { check: false }),
       });
-      if (options.json) printJson(io, made);
-      else print(io, `${made.id}  ${stripControls(made.host)}`);
+      if (options.json) return printJson(io, made);
+      print(io, `${made.id}  ${stripControls(made.host)}`);
+      // A server of before says nothing.
+      if (made.check) print(io, stripControls(made.check.message));
     });
   jsonOption(client(group.command("list")))
     .description("List credentials, without their tokens")
@@ -99,8 +114,12 @@ export function credentialCommands(program: Command, io: Io): void {
         stripControls(item.host),
         stripControls(item.username ?? ""),
         item.createdAt,
+        item.check ? CHECK_WORDS[item.check.result] : "",
+        item.lastUse
+          ? `${item.lastUsedAt ?? ""} ${stripControls(USE_WORDS[item.lastUse.purpose] + item.lastUse.repo)}`
+          : "never",
       ]);
-      print(io, formatTable(["ID", "HOST", "USERNAME", "CREATED"], rows));
+      print(io, formatTable(["ID", "HOST", "USERNAME", "CREATED", "CHECK", "LAST USED"], rows));
     });
   client(group.command("remove"))
     .description("Remove a credential")

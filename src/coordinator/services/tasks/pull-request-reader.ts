@@ -80,7 +80,7 @@ export class PullRequestReader {
     const forge = forges.find((candidate) => candidate.serves(repo));
     if (forge === undefined) return unknown("Its forge is not set up any more: an operator adds it to SLIPWAY_FORGES.");
     try {
-      const auth = await authFor(task.userId, repo);
+      const auth = await authFor(task.userId, repo, "pull_request");
       const request = { repo, auth, number: opened.number };
       const status = await forge.readPullRequest(request, AbortSignal.timeout(READ_MS));
       return { view: { ...opened, ...status, readAt: clock.now(), problem: null }, freshMs: FRESH_MS };

@@ -3,15 +3,16 @@ import type { Identity } from "../../../core/ports/accounts.ts";
 import type { Diff, DiffFile } from "../../../core/ports/repositories.ts";
 import type { MessageRow } from "../../../core/ports/store.ts";
 import type { Capabilities } from "../../../core/protocol/config.ts";
-import type { CheckRequest, RepositoryCheck } from "../../../core/protocol/repositories.ts";
+import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../../core/protocol/repositories.ts";
 import type { AnswerRequest, MessageRequest, RetryRequest, SubmitRequest } from "../../../core/protocol/rest.ts";
 import type { Task } from "../../../core/task.ts";
 import type { Artifact } from "../../../core/values/artifact.ts";
 import type { AttachmentService } from "./attachments.ts";
+import type { CredentialRequest } from "./pre-flight/credential-checker.ts";
 import type { TaskDeletions } from "./deletions.ts";
 import type { PullRequestView } from "./pull-request-reader.ts";
 import type { PersonQuotas } from "./quotas.ts";
-import type { UsedRepository } from "./recent-repositories.ts";
+import type { UsedRepository } from "./pre-flight/recent-repositories.ts";
 
 export interface TaskService {
   readonly attachments: AttachmentService;
@@ -27,6 +28,11 @@ export interface TaskService {
    * invalid_repository, invalid_branch and rate_limited; whatever else is wrong is in the answer.
    */
   checkRepository(person: Identity, request: CheckRequest): Promise<RepositoryCheck>;
+  /**
+   * What the host says to a credential that is to be saved; null = it is not asked. Throws
+   * credential_refused, invalid_repository and rate_limited.
+   */
+  checkCredential(person: Identity, request: CredentialRequest | null): Promise<CredentialCheck>;
   /** The last used first. */
   recentRepositories(person: Identity, limit: number): Promise<UsedRepository[]>;
   /**

@@ -7,10 +7,8 @@ import { credentialContext } from "../../../auth/vault.ts";
 import { ALL_SCOPES } from "../../../core/roles.ts";
 import { toIsoTime } from "../../../core/protocol/mapping.ts";
 import {
-  credentialSchema,
   loginSchema,
   meSchema,
-  newCredentialSchema,
   newTokenSchema,
   newUserSchema,
   pageSchema,
@@ -21,6 +19,8 @@ import {
   tokenSchema,
   userSchema,
 } from "../../../core/protocol/rest.ts";
+import { TOKEN_USER } from "../../../core/ports/repositories.ts";
+import { credentialSchema, newCredentialSchema } from "../../../core/protocol/repositories.ts";
 import { parseHostAndPort } from "../../../core/values/hostname.ts";
 import { refresh } from "./browser-session.ts";
 import { readClientInfo } from "../../client-info.ts";
@@ -55,8 +55,10 @@ export function wireUser(user: User): z.infer<typeof userSchema> {
   return { ...me(user), createdAt: toIsoTime(user.createdAt), disabledAt: isoOrNull(user.disabledAt) };
 }
 
-function wireCredential({ id, host, username, createdAt }: Credential): z.infer<typeof credentialSchema> {
-  return { id, host, kind: "token", username, createdAt: toIsoTime(createdAt) };
+function wireCredential(credential: Credential): z.infer<typeof credentialSchema> {
+  const { id, host, username, createdAt, check, lastUsedAt, lastUse } = credential;
+  const times = { createdAt: toIsoTime(createdAt), lastUsedAt: isoOrNull(lastUsedAt) };
+  return { id, host, kind: "token", username, ...times, check, lastUse };
 }
 
 const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
@@ -225,11 +227,17 @@ export const credentialRoutes = [
     access: "user",
     scope: null,
     operation: "putCredential",
-    summary: "Store a git credential for a host, replacing an existing one. The token is never returned",
+    summary:
+      "Store a git credential for a host, replacing an existing one, after the host was asked about it. The token is never returned",
     body: newCredentialSchema,
     answers: { 201: json(credentialSchema) },
-    async handle({ deps, caller, body, act }) {
-      const credential = sealed(deps, caller, body);
+    problems: ["credential_refused", "invalid_repository", "rate_limited"],
+    async handle({ deps, caller, identity, body, act }) {
+      const host = normalizeHost(body.host);
+      const { token, username = TOKEN_USER, repo = null } = body;
+      const asked = body.check === false ? null : { host, auth: { username, token }, repo };
+      const check = await deps.tasks.checkCredential(identity, asked);
+      const credential = { ...sealed(deps, caller, body, host), check };
       await deps.accounts.with(act).putCredential(credential);
       return { status: 201, body: wireCredential(credential) };
     },
@@ -302,8 +310,12 @@ function removed(there: boolean): RouteReply {
   return { status: 204 };
 }
 
-function sealed(deps: ApiDeps, caller: AuthenticatedCaller, body: z.infer<typeof newCredentialSchema>): Credential {
-  const host = normalizeHost(body.host);
+function sealed(
+  deps: ApiDeps,
+  caller: AuthenticatedCaller,
+  body: z.infer<typeof newCredentialSchema>,
+  host: string,
+): Omit<Credential, "check"> {
   return {
     id: deps.ids.next("cred"),
     userId: caller.userId,
@@ -311,6 +323,8 @@ function sealed(deps: ApiDeps, caller: AuthenticatedCaller, body: z.infer<typeof
     username: body.username ?? null,
     sealed: deps.vault.seal(body.token, credentialContext(caller.userId, host)),
     createdAt: deps.clock.now(),
+    lastUsedAt: null,
+    lastUse: null,
   };
 }
 

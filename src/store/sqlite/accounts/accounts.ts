@@ -3,7 +3,6 @@ import type { Connection } from "../driver.ts";
 import type {
   AccessToken,
   Accounts,
-  Credential,
   PasswordHash,
   ProviderIdentity,
   Role,
@@ -13,6 +12,7 @@ import type {
   UserChange,
 } from "../../../core/ports/accounts.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
+import { credentialReads, credentialWrites } from "./credentials.ts";
 import { insertIdentity, mapRow, orConflict, peopleReads, peopleWrites } from "./people.ts";
 import { passkeyReads, passkeyWrites } from "./passkeys.ts";
 import { variableReads, variableWrites } from "./variables.ts";
@@ -51,15 +51,6 @@ interface TokenRow {
   scopes: string | null;
 }
 
-interface CredentialRow {
-  id: string;
-  user_id: string;
-  host: string;
-  username: string | null;
-  sealed: string;
-  created_at: number;
-}
-
 const toUser = (row: UserRow): User => ({
   id: row.id,
   email: row.email,
@@ -91,15 +82,6 @@ const toToken = (row: TokenRow): AccessToken => ({
   lastUsedAt: row.last_used_at,
   // Written by this program only.
   scopes: row.scopes === null ? null : (row.scopes.split(",").filter(Boolean) as Scope[]),
-});
-
-const toCredential = (row: CredentialRow): Credential => ({
-  id: row.id,
-  userId: row.user_id,
-  host: row.host,
-  username: row.username,
-  sealed: row.sealed,
-  createdAt: row.created_at,
 });
 
 type UserWrites = Pick<AccountWrites, "createUser" | "changeUser" | "acceptInvitation" | "acceptPassword">;
@@ -193,25 +175,17 @@ export function accountWrites(db: Connection): AccountWrites {
   );
   const touch = db.prepare("UPDATE tokens SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?");
   const dropToken = db.prepare("DELETE FROM tokens WHERE user_id = ? AND id = ?");
-  const putCredential = db.prepare(
-    `INSERT INTO credentials (id, user_id, host, username, sealed, created_at) VALUES (?, ?, ?, ?, ?, ?)
-     ON CONFLICT (user_id, host) DO UPDATE
-     SET id = excluded.id, username = excluded.username, sealed = excluded.sealed, created_at = excluded.created_at`,
-  );
-  const dropCredential = db.prepare("DELETE FROM credentials WHERE user_id = ? AND id = ?");
   return {
     ...userWrites(db),
     ...sessionWrites(db),
     ...peopleWrites(db),
     ...passkeyWrites(db),
+    ...credentialWrites(db),
     ...variableWrites(db),
     createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes }: AccessToken): void =>
       void createToken.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes?.join(",") ?? null),
     touchToken: (id: string, at: number): void => void touch.run(at, id),
     deleteToken: (userId: string, id: string): boolean => dropToken.run(userId, id).changes === 1,
-    putCredential: ({ id, userId, host, username, sealed, createdAt }: Credential): void =>
-      void putCredential.run(id, userId, host, username, sealed, createdAt),
-    deleteCredential: (userId: string, id: string): boolean => dropCredential.run(userId, id).changes === 1,
   };
 }
 
@@ -221,6 +195,7 @@ type Run = GroupCommit["run"];
 export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "reply" | "putReply" | "with"> {
   const people = peopleReads(db);
   const passkeys = passkeyReads(db);
+  const credentials = credentialReads(db);
   const variables = variableReads(db);
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
@@ -235,13 +210,10 @@ export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "re
   );
   const tokenByHash = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE hash = ?");
   const tokens = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE user_id = ? ORDER BY created_at, id");
-  const credentials = db.prepare<[string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? ORDER BY host");
-  const credentialFor = db.prepare<[string, string], CredentialRow>(
-    "SELECT * FROM credentials WHERE user_id = ? AND host = ?",
-  );
   return (run) => ({
     ...people(run),
     ...passkeys(run),
+    ...credentials(run),
     ...variables(run),
     createUser: (user, identity) => orConflict("A user with this e-mail", run("createUser", user, identity)),
     changeUser: (id, change) => run("changeUser", id, change),
@@ -267,9 +239,5 @@ export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "re
     tokens: async (userId) => tokens.all(userId).map(toToken),
     touchToken: (id, at) => run("touchToken", id, at),
     deleteToken: (userId, id) => run("deleteToken", userId, id),
-    putCredential: (credential) => orConflict("The credential", run("putCredential", credential)),
-    credentials: async (userId) => credentials.all(userId).map(toCredential),
-    credentialFor: async (userId, host) => mapRow(credentialFor.get(userId, host), toCredential),
-    deleteCredential: (userId, id) => run("deleteCredential", userId, id),
   });
 }

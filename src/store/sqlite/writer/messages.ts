@@ -18,6 +18,7 @@ import type {
   User,
   UserChange,
 } from "../../../core/ports/accounts.ts";
+import type { CredentialUse } from "../../../core/protocol/repositories.ts";
 import type { Notification, NotificationProgress, PushDevice, Rung } from "../../../core/ports/notifications.ts";
 import type { AuditEntry } from "../../../core/ports/audit.ts";
 import type { Commit, DeletionRequest, NewTask } from "../../../core/ports/store.ts";
@@ -73,6 +74,7 @@ export interface AccountWrites {
   touchToken(id: string, at: number): void;
   deleteToken(userId: string, id: string): boolean;
   putCredential(credential: Credential): void;
+  touchCredential(userId: string, id: string, at: number, use: CredentialUse): void;
   deleteCredential(userId: string, id: string): boolean;
   putVariable(variable: StoredVariable): void;
   deleteVariable(userId: string, repo: string, name: string): boolean;

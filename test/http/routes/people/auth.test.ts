@@ -250,6 +250,25 @@ describe("tokens, credentials, users, tickets", () => {
     expect((await api.call("DELETE", `/v1/credentials/${row!.id}`, { token: jan.accessToken })).status).toBe(204);
   });
 
+  it("[V10] a credential says what its check said and what it was used for; the check can be left out", async () => {
+    const { accessToken: token, userId } = await api.person("ola@example.com");
+    const host = "git.example.com";
+    const put = (more: object) =>
+      api.call("POST", "/v1/credentials", { token, body: { host, kind: "token", token: "s3cret-token", ...more } });
+    expect((await put({})).body.check).toMatchObject({
+      result: "unknown",
+      message: expect.stringMatching(/^Not checked: /),
+    });
+    const foreign = await put({ repo: "https://github.com/team/app" });
+    expect([foreign.status, foreign.body.code]).toEqual([400, "invalid_repository"]);
+    const made = await put({ check: false, repo: "https://github.com/team/app" });
+    expect(made.body).toMatchObject({ check: { result: "skipped" }, lastUsedAt: null, lastUse: null });
+    const use = { purpose: "push", repo: "https://git.example.com/team/app" } as const;
+    await api.accounts.touchCredential(userId, made.body.id, api.clock.now(), use);
+    const { items } = (await api.call("GET", "/v1/credentials", { token })).body;
+    expect(items).toMatchObject([{ lastUsedAt: new Date(api.clock.now()).toISOString(), lastUse: use }]);
+  });
+
   it("a credential's host is a plain host", async () => {
     expect(normalizeHost("git.example.com:8443")).toBe("git.example.com:8443");
     expect(normalizeHost("127.0.0.1:3000")).toBe("127.0.0.1:3000");

@@ -69,7 +69,7 @@ export function PreFlight({ view }: { view: RepositoryCheckView }) {
       )}
       {isSaving && check !== null && (
         <CredentialSheet
-          host={check.host}
+          place={check}
           onClose={() => setSaving(false)}
           onSaved={() => queries.invalidateQueries({ queryKey: ["repository-check"] })}
         />

@@ -1,5 +1,5 @@
 /** A form of text fields that shows why it was refused. */
-import { useState } from "react";
+import { useState, type ReactNode } from "react";
 import { problemText } from "../../lib/client.ts";
 import { TextField } from "./fields.tsx";
 
@@ -9,11 +9,13 @@ interface SimpleFormProps {
   readonly placeholders?: Readonly<Record<string, string>>;
   readonly action: string;
   readonly onSubmit: (values: Readonly<Record<string, string>>) => Promise<void>;
+  /** Above the button. */
+  readonly children?: ReactNode;
 }
 
 const SECRETS = new Set(["Password", "Current password", "New password", "Token", "Secret value"]);
 
-export function SimpleForm({ fields, optional = [], placeholders = {}, action, onSubmit }: SimpleFormProps) {
+export function SimpleForm({ fields, optional = [], placeholders = {}, action, onSubmit, children }: SimpleFormProps) {
   const [values, setValues] = useState<Readonly<Record<string, string>>>({});
   const [problem, setProblem] = useState<string | null>(null);
   const isComplete = fields.every((name) => optional.includes(name) || (values[name] ?? "").trim() !== "");
@@ -41,6 +43,7 @@ export function SimpleForm({ fields, optional = [], placeholders = {}, action, o
           {problem}
         </p>
       )}
+      {children}
       <div className="acts">
         <button className="btn primary" type="submit" disabled={!isComplete}>
           {action}

@@ -2,12 +2,14 @@
 import { useIsFetching, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
-import type { Me } from "../../../../src/client/types.ts";
+import type { GitCredential, Me } from "../../../../src/client/types.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
 import { CredentialSheet } from "../../components/forms/credential-sheet.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { client } from "../../lib/client.ts";
+import { formatAge } from "../../lib/format.ts";
+import { serverNow } from "../../lib/server-time.ts";
 import { turnOff } from "../../lib/device/push.ts";
 import { describeLoginProblem } from "../log-in/login-problems.ts";
 import { logOut, session } from "../../lib/session.ts";
@@ -138,14 +140,19 @@ function Credentials() {
         Git credentials <span className="n">{list.data?.items.length ?? ""}</span>
       </h2>
       <ul className="rows set">
-        {list.data?.items.map(({ id, host, username }) => (
-          <li key={id}>
+        {list.data?.items.map((credential) => (
+          <li key={credential.id}>
             <Icon name="lock" />
             <span>
-              <b>{host}</b>
-              <small>{username ?? "token"}</small>
+              <b>{credential.host}</b>
+              <small>{describe(credential)}</small>
+              {credential.check !== null && <small>{credential.check.message}</small>}
             </span>
-            <button className="btn line" type="button" onClick={() => void client.deleteCredential(id).then(refresh)}>
+            <button
+              className="btn line"
+              type="button"
+              onClick={() => void client.deleteCredential(credential.id).then(refresh)}
+            >
               Remove
             </button>
           </li>
@@ -169,4 +176,19 @@ function Credentials() {
       {isOpen && <CredentialSheet onClose={() => setOpen(false)} onSaved={refresh} />}
     </section>
   );
+}
+
+const USES = {
+  check: "checked",
+  read: "read",
+  push: "pushed to",
+  pull_request: "asked about a pull request of",
+} as const;
+
+function describe({ username, lastUsedAt, lastUse }: GitCredential): string {
+  const use =
+    lastUse === null || lastUsedAt === null
+      ? "not used yet"
+      : `${USES[lastUse.purpose]} ${lastUse.repo.replace(/^https?:\/\//, "")} ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`;
+  return `${username ?? "token"}, ${use}`;
 }

@@ -7,14 +7,14 @@
  * K2 A check changes nothing, here or upstream.
  */
 import PQueue from "p-queue";
-import { RateLimited } from "../../../core/error.ts";
-import { TaskFailure, type FailureCode } from "../../../core/failure.ts";
-import type { Identity } from "../../../core/ports/accounts.ts";
-import type { Forge, Repositories, RepositoryProbe } from "../../../core/ports/repositories.ts";
-import type { Clock } from "../../../core/ports/runtime.ts";
-import type { CheckProblem, CheckRequest, RepositoryCheck } from "../../../core/protocol/repositories.ts";
-import { parseBranch, parseRepositoryUrl, type RepositoryUrl } from "../../../core/values/repository-url.ts";
-import type { GetAuth } from "../../effects/upstream.ts";
+import { RateLimited } from "../../../../core/error.ts";
+import { TaskFailure, type FailureCode } from "../../../../core/failure.ts";
+import type { Identity } from "../../../../core/ports/accounts.ts";
+import type { Forge, GitAuth, Repositories, RepositoryProbe } from "../../../../core/ports/repositories.ts";
+import type { Clock } from "../../../../core/ports/runtime.ts";
+import type { CheckProblem, CheckRequest, RepositoryCheck } from "../../../../core/protocol/repositories.ts";
+import { parseBranch, parseRepositoryUrl, type RepositoryUrl } from "../../../../core/values/repository-url.ts";
+import type { GetAuth } from "../../../effects/upstream.ts";
 
 export interface RepositoryCheckerDeps {
   readonly repos: Pick<Repositories, "probe">;
@@ -49,14 +49,23 @@ export class RepositoryChecker {
     this.#deps = deps;
   }
 
-  /** @throws SlipwayError `invalid_repository`, `invalid_branch`, `rate_limited`. */
-  async check({ userId }: Identity, request: CheckRequest): Promise<RepositoryCheck> {
+  /**
+   * @param given in place of the person's saved credential.
+   * @throws SlipwayError `invalid_repository`, `invalid_branch`, `rate_limited`.
+   */
+  async check({ userId }: Identity, request: CheckRequest, given?: GitAuth): Promise<RepositoryCheck> {
     const { trustedHosts } = this.#deps;
     const address = parseRepositoryUrl(request.repo, { trustedHosts });
     const base = request.base === undefined ? null : parseBranch(request.base);
     const branch = request.branch === undefined ? BRANCH : parseBranch(request.branch);
+    const findAuth = () => given ?? this.#deps.authFor(userId, address.url, "check");
+    return await this.admit(userId, () => this.#ask(findAuth, address, base, branch));
+  }
+
+  /** Runs a check of the person when it is its turn. @throws RateLimited. */
+  async admit<T>(userId: string, check: () => Promise<T>): Promise<T> {
     this.#count(userId);
-    return await this.#checks.add(() => this.#ask(userId, address, base, branch));
+    return await this.#checks.add(check);
   }
 
   /** @throws RateLimited. */
@@ -70,7 +79,12 @@ export class RepositoryChecker {
     this.#times.set(userId, [...recent, now]);
   }
 
-  async #ask(userId: string, address: RepositoryUrl, base: string | null, branch: string): Promise<RepositoryCheck> {
+  async #ask(
+    findAuth: () => GitAuth | Promise<GitAuth | null>,
+    address: RepositoryUrl,
+    base: string | null,
+    branch: string,
+  ): Promise<RepositoryCheck> {
     const { url: repo, host, path: name } = address;
     const forge = this.#deps.forges.find((candidate) => candidate.serves(repo))?.name ?? null;
     const known = { repo, name, host, forge };
@@ -78,7 +92,7 @@ export class RepositoryChecker {
     // One that cannot be opened is there too.
     let hasCredential = true;
     try {
-      const auth = await this.#deps.authFor(userId, repo);
+      const auth = await findAuth();
       hasCredential = auth !== null;
       const probe = await this.#deps.repos.probe({ repo, auth, base, branch }, AbortSignal.timeout(CHECK_MS));
       const { defaultBranch, branches, isTruncated, push } = probe;

@@ -1,6 +1,6 @@
 /** The repositories that a person submitted tasks to. */
-import type { RecentRepository, Store } from "../../../core/ports/store.ts";
-import type { Task } from "../../../core/task.ts";
+import type { RecentRepository, Store } from "../../../../core/ports/store.ts";
+import type { Task } from "../../../../core/task.ts";
 
 export interface UsedRepository extends Pick<RecentRepository, "repo" | "tasks"> {
   readonly last: Task;
