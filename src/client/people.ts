@@ -91,8 +91,8 @@ export class PeopleClient {
     return this.#send("DELETE", "/v1/me/commit-identity", undefined, options);
   }
 
-  /** What the caller uses of their quotas; for operators what everybody uses. */
-  usage(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Usage>> {
+  /** What the caller uses of their quotas; for operators what everybody uses, or that `user`. */
+  usage(query: ListQuery & { user?: string } = {}, options: CallOptions = {}): Promise<Page<Usage>> {
     return this.#list("/v1/usage", query, options);
   }
 

@@ -34,6 +34,7 @@ import type { MaxLimits, Policy } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
+import { PersonStorage } from "./services/person-storage.ts";
 import { NO_QUOTAS, type QuotaSettings } from "../core/quotas.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
@@ -193,7 +194,8 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const admission = new WorkspaceAdmission({ ...deps, ...settings, taskLog });
   const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral, admission });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
-  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage, variables });
+  const storage = new PersonStorage({ ...deps, ...settings });
+  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage, variables, storage });
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
   const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
@@ -207,7 +209,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     workerApi,
     budget,
     egress,
-    tasks: createTaskService({ ...deps, ...settings, taskLog }),
+    tasks: createTaskService({ ...deps, ...settings, taskLog, storage }),
     operations: createOperationsService({ ...deps, ...settings, scheduler, garbageCollector, lastSeen, bootStatus }),
   });
 }

@@ -10,6 +10,7 @@ export const quotasSchema = z.strictObject({
   tasksPerDay: amount.describe("Tasks that may be begun in 24 hours."),
   openTasks: amount.describe("Tasks that are not settled, at once."),
   searchesPerMinute: amount.describe("Searches in the list of tasks in 60 seconds."),
+  storageMb: amount.describe("What is stored for the person on this server, MiB: see `storage` of the usage."),
   dayUsd: dollars.describe("Model budget per UTC day, US dollars."),
   monthUsd: dollars.describe("Model budget per UTC month, US dollars."),
 });
@@ -28,6 +29,7 @@ export const NO_QUOTAS: QuotaSettings["quotas"] = {
   tasksPerDay: null,
   openTasks: null,
   searchesPerMinute: null,
+  storageMb: null,
   monthUsd: null,
 };
 
@@ -37,6 +39,7 @@ export const DEFAULT_QUOTAS: QuotaSettings["quotas"] = {
   tasksPerDay: 1_000,
   openTasks: 200,
   searchesPerMinute: 120,
+  storageMb: 20_480,
   monthUsd: null,
 };
 

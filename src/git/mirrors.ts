@@ -22,7 +22,7 @@
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
 import { SharedRuns } from "../core/lib/concurrency/shared-runs.ts";
@@ -32,8 +32,8 @@ import { diskUsage } from "../core/lib/disk/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
-import type { TransferWatch } from "./transfer-watch.ts";
-import { isBranchName } from "./branch/branch-name.ts";
+import { TransferWatch } from "./transfer-watch.ts";
+import { readTip, type Tip } from "./branch/remote-tip.ts";
 import { adoptContents, removeHalfPacks } from "./packs.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
@@ -47,6 +47,8 @@ export interface MirrorSource {
   readonly auth: GitAuth | null;
   /** Null = the default branch. */
   readonly base: string | null;
+  /** See Repositories.prepare. */
+  readonly getAllowance?: (() => Promise<number | null>) | undefined;
 }
 
 export interface FetchedMirror {
@@ -57,7 +59,6 @@ export interface FetchedMirror {
 }
 
 type NamedSource = MirrorSource & { readonly base: string };
-type Tip = Pick<FetchedMirror, "base" | "baseSha">;
 type Progress = (text: string) => void;
 
 export interface Mirrors {
@@ -74,9 +75,17 @@ export interface Mirrors {
   distrust(name: string): void;
   /** Paths of all mirrors. */
   list(): string[];
+  /** The person whose tasks use it; null = no task has used it since an earlier version. */
+  owner(path: string): Promise<string | null>;
+  /**
+   * Removes the mirrors of a person, but for those that are in use. Idempotent.
+   * @returns true when none is left.
+   */
+  removePerson(userId: string, borrowed: () => ReadonlySet<string>): Promise<boolean>;
   close(): Promise<void>;
 }
 
+/** Names the owner; its time is that of the last use. */
 const USED = "slipway-used";
 
 /** Attempts to fetch a branch that moves between `ls-remote` and the fetch. */
@@ -87,8 +96,6 @@ const READS_AT_ONCE = 4;
 const LINGER_MS = 120_000;
 /** More refs than this, as of an earlier version that fetched all branches, are packed. */
 const LOOSE_REFS = 64;
-const OBJECT_ID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
-const SHA1_LENGTH = 40;
 const MIRROR_NAME = /^[0-9a-f]{32}$/;
 
 const countEntries = (folder: string): number => (existsSync(folder) ? readdirSync(folder).length : 0);
@@ -102,7 +109,7 @@ export function openMirrors(
   git: Git,
   dir: string,
   trustedHosts: readonly string[],
-  watch: TransferWatch | null = null,
+  watch: TransferWatch = new TransferWatch({ dir, floorMb: 0 }),
 ): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   return new MirrorCache(git, dir, trustedHosts, watch);
@@ -129,12 +136,12 @@ class MirrorCache implements Mirrors {
   readonly #git: Git;
   readonly #dir: string;
   readonly #trustedHosts: readonly string[];
-  readonly #watch: TransferWatch | null;
+  readonly #watch: TransferWatch;
   readonly #writes = new KeyedMutex();
   readonly #fetches = new SharedRuns(LINGER_MS);
   readonly #reads = new Map<string, PQueue>();
 
-  constructor(git: Git, dir: string, trustedHosts: readonly string[], watch: TransferWatch | null) {
+  constructor(git: Git, dir: string, trustedHosts: readonly string[], watch: TransferWatch) {
     this.#git = git;
     this.#dir = dir;
     this.#trustedHosts = trustedHosts;
@@ -187,9 +194,9 @@ class MirrorCache implements Mirrors {
   }
 
   /** True when the mirror has that tip of the base (M2). Marks the mirror as used. */
-  async #has(path: string, tip: Tip): Promise<boolean> {
+  async #has(path: string, tip: Tip, userId: string): Promise<boolean> {
     if (!existsSync(path)) return false;
-    writeFileSync(join(path, USED), "");
+    writeFileSync(join(path, USED), userId);
     if (!isProven(path)) return false;
     try {
       const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `${mirrorRef(tip.base)}^{commit}`];
@@ -229,7 +236,7 @@ class MirrorCache implements Mirrors {
   async #update(source: MirrorSource, tip: Tip, signal: AbortSignal, progress?: Progress): Promise<boolean> {
     const path = this.#getPath(source);
     const key = `${path}\n${tip.base}`;
-    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip), signal);
+    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip, source.userId), signal);
     const start = (stop: AbortSignal, report: Progress): Promise<void> =>
       this.#write(path, () => this.#refresh({ ...source, base: tip.base }, path, stop, report), stop);
     for (;;) {
@@ -244,6 +251,7 @@ class MirrorCache implements Mirrors {
   /** Makes the mirror complete and current. The caller holds its lock. */
   async #refresh(source: NamedSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
     await this.#make(path);
+    writeFileSync(join(path, USED), source.userId);
     removeStaleLocks(path);
     if (countEntries(join(path, "refs", "heads")) > LOOSE_REFS)
       await this.#git({ cwd: path, signal, args: ["pack-refs", "--all"] });
@@ -263,14 +271,15 @@ class MirrorCache implements Mirrors {
   }
 
   async #download(source: NamedSource, cwd: string, signal: AbortSignal, progress: Progress): Promise<void> {
-    const { repo, auth, base } = source;
+    const { repo, auth, base, userId, getAllowance } = source;
     const pin = await resolvePin(repo, this.#trustedHosts, signal);
     const refspec = `+refs/heads/${base}:${mirrorRef(base)}`;
     const args = ["fetch", "--progress", "--no-tags", "--force", "--", repo, refspec];
+    const allowedBytes = (await getAllowance?.()) ?? null;
     const fetch = (stop: AbortSignal): ReturnType<Git> =>
       this.#git({ cwd, kind: "transfer", auth, pin, signal: stop, args, progress });
     try {
-      await (this.#watch === null ? fetch(signal) : this.#watch.run(cwd, signal, fetch));
+      await this.#watch.run(cwd, signal, fetch, { userId, allowedBytes });
     } catch (error) {
       clean(cwd);
       throw error;
@@ -313,6 +322,20 @@ class MirrorCache implements Mirrors {
 
   list(): string[] {
     return readdirSync(this.#dir).flatMap((name) => (name.endsWith(".git") ? [join(this.#dir, name)] : []));
+  }
+
+  async owner(path: string): Promise<string | null> {
+    return (await readFile(join(path, USED), "utf8").catch(() => "")) || null;
+  }
+
+  async removePerson(userId: string, borrowed: () => ReadonlySet<string>): Promise<boolean> {
+    let isDone = true;
+    for (const path of this.list()) {
+      if ((await this.owner(path)) !== userId) continue;
+      if (this.#writes.isBusy(path) || borrowed().has(resolve(path))) isDone = false;
+      else await this.#writes.run(path, () => this.#drop(path));
+    }
+    return isDone;
   }
 
   distrust(name: string): void {
@@ -364,28 +387,4 @@ class MirrorCache implements Mirrors {
     }
     return found;
   }
-}
-
-/**
- * Parses the tip from the output of `ls-remote --symref`. Its pattern also matches longer ref names
- * with the same suffix.
- */
-function readTip(text: string, asked: string | null): Tip {
-  const lines = text.split("\n").map((line) => line.split("\t"));
-  const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
-  const baseSha = lines.find(([value = "", name]) => name === ref && OBJECT_ID.test(value))?.[0];
-  const target = lines.find(([value = "", name]) => name === "HEAD" && value.startsWith("ref: refs/heads/"))?.[0];
-  const base = asked ?? target?.slice("ref: refs/heads/".length) ?? null;
-  if (base !== null && !isBranchName(base))
-    throw new TaskFailure("branch_not_found", {
-      detail: `The repository's default branch has a name that cannot be used: ${JSON.stringify(base.slice(0, 100))}. Name another branch as the base.`,
-    });
-  if (base !== null && baseSha !== undefined) {
-    if (baseSha.length === SHA1_LENGTH) return { base, baseSha };
-    throw new TaskFailure("repo_not_found", { detail: "It uses SHA-256 object names, which are not supported." });
-  }
-  throw new TaskFailure("branch_not_found", {
-    detail:
-      asked === null ? "The repository is empty, or has no default branch." : `The requested branch is "${asked}".`,
-  });
 }

@@ -1,7 +1,7 @@
 /** The `Repositories` port on real git. */
 import { basename, join } from "node:path";
 import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
-import { diskUsage } from "../core/lib/disk/disk-usage.ts";
+import { diskUsage, RepositorySizes } from "../core/lib/disk/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
@@ -75,10 +75,11 @@ export function openRepositories({
   const allBinary = join(dir, "binary.attributes");
   replaceFile(allBinary, "* -diff\n");
   const comparisons = new BoundedCache(COMPARISONS);
-  const watch = floorMb === 0 ? null : new TransferWatch({ dir, floorMb });
+  const watch = new TransferWatch({ dir, floorMb });
   if (isOwner) cleanMirrors(join(dir, "mirrors"));
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts, watch);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
+  const sizes = new RepositorySizes();
   const prober = new RepositoryProber(git, trustedHosts, dir);
 
   /** Validates both SHAs and returns the path of the task repository. */
@@ -100,8 +101,8 @@ export function openRepositories({
   }
 
   return {
-    async prepare({ taskId, userId, repo, auth, base, parentTaskId }, signal, progress) {
-      const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal, progress);
+    async prepare({ taskId, userId, repo, auth, base, parentTaskId, getAllowance }, signal, progress) {
+      const fetched = await mirrors.fetch({ userId, repo, auth, base, getAllowance }, signal, progress);
       return await tasks.make(taskId, fetched, parentTaskId, signal);
     },
     probe: (request, signal) => prober.probe(request, signal),
@@ -142,6 +143,17 @@ export function openRepositories({
       return await comparisons.get(`patch ${taskId} ${base} ${head}`, read, (text) => text.length);
     },
     list: () => Promise.resolve(tasks.list()),
+    async usage() {
+      const all = [
+        ...(await Promise.all(
+          mirrors.list().map(async (path) => ({ kind: "mirror" as const, path, owner: await mirrors.owner(path) })),
+        )),
+        ...tasks.list().map((taskId) => ({ kind: "task" as const, path: tasks.path(taskId), owner: taskId })),
+      ];
+      const bytes = await sizes.measure(all.map(({ path }) => path));
+      return all.map(({ kind, path, owner }) => ({ kind, owner, bytes: bytes.get(path) ?? 0 }));
+    },
+    removePerson: (userId) => mirrors.removePerson(userId, tasks.borrowed),
     size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,
     reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),

@@ -155,6 +155,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     diffFile: () => Promise.reject(new SlipwayError("not_found", "A simulated change has no files.")),
     patch: () => Promise.resolve(""),
     list: () => Promise.resolve([...tasks.keys()]),
+    ...storage(tasks, reached),
     size: () => Promise.resolve(0),
     remove(taskId) {
       tasks.delete(taskId);
@@ -166,6 +167,24 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     distrust: () => Promise.resolve(),
     isBaseUnreadable: () => Promise.resolve(false),
     close: () => Promise.resolve(),
+  };
+}
+
+/** @param reached person and repository of each mirror. */
+function storage(
+  tasks: ReadonlyMap<string, Repository>,
+  reached: Set<string>,
+): Pick<Repositories, "usage" | "removePerson"> {
+  return {
+    async usage() {
+      const mirrors = [...reached].map((key) => ({ kind: "mirror" as const, owner: key.split("\n")[0] ?? null }));
+      const repositories = [...tasks.keys()].map((owner) => ({ kind: "task" as const, owner }));
+      return [...mirrors, ...repositories].map((one) => ({ ...one, bytes: 1_024 }));
+    },
+    async removePerson(userId) {
+      for (const key of reached) if (key.startsWith(`${userId}\n`)) reached.delete(key);
+      return true;
+    },
   };
 }
 

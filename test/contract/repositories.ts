@@ -75,6 +75,29 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.hasMirror("user_a", `${bench.repo}2`)).toBe(false);
     });
 
+    it("[S14] [R9] a mirror is its person's, a task repository its task's; a person's are removed when none is in use", async () => {
+      await prepare();
+      await bench.repos.prepare(
+        { taskId: "task_b", userId: "user_b", repo: bench.repo, auth: bench.auth, base: null, parentTaskId: null },
+        signal,
+      );
+      const usage = await bench.repos.usage();
+      expect(usage.map(({ kind, owner }) => `${kind} ${owner}`).toSorted()).toEqual([
+        "mirror user_a",
+        "mirror user_b",
+        `task ${ID}`,
+        "task task_b",
+      ]);
+      expect(usage.filter(({ bytes }) => bytes < 1_024)).toEqual([]);
+      await bench.repos.remove(ID);
+      expect([await bench.repos.removePerson("user_a"), await bench.repos.removePerson("user_a")]).toEqual([
+        true,
+        true,
+      ]);
+      expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(false);
+      expect(await bench.repos.hasMirror("user_b", bench.repo)).toBe(true);
+    });
+
     it("six concurrent prepares of one repository succeed", async () => {
       const made = await Promise.all(
         ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6"].map((id) => prepare(id)),

@@ -1,4 +1,5 @@
 /** What a hostile host, and the content of a repository, can make git use. */
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -197,4 +198,53 @@ it("[S6] every kind of call has limits, and git's helpers inherit them", async (
     const { memoryMb, cpuS, fileMb } = GIT_LIMITS[kind];
     expect((await show(kind)).text.trim().split("\n")).toEqual([memoryMb * 1_024, cpuS, fileMb * 2_048].map(String));
   }
+});
+
+describe("the room of a person", () => {
+  it("[S14] a fetch beyond it ends, what arrives at once counts together, and nothing of it stays", async () => {
+    const server = await startGitServer();
+    closers.push(() => server.close());
+    const make = (name: string): string => {
+      const { url } = server.createRepo(name, { "a.txt": randomBytes(2 ** 20).toString("hex") });
+      server.shape(name, { bytesPerSecond: 2 ** 20 });
+      return url;
+    };
+    const [first, second] = [make("first"), make("second")];
+    const dir = folder();
+    const repos = openRepositories({ dir, trustedHosts: [server.host] });
+    closers.push(() => repos.close());
+    const room = 1.7 * 2 ** 20;
+    const stored = async (): Promise<number> => (await repos.usage()).reduce((sum, { bytes }) => sum + bytes, 0);
+    // The first two begin to receive at one moment.
+    let waiting = 0;
+    const together = async (): Promise<void> => {
+      waiting += 1;
+      await expect.poll(() => waiting).toBeGreaterThan(1);
+    };
+    const prepare = (taskId: string, repo: string, userId = "user_a") =>
+      repos.prepare(
+        {
+          taskId,
+          userId,
+          repo,
+          auth: null,
+          base: null,
+          parentTaskId: null,
+          async getAllowance() {
+            await together();
+            return room - (userId === "user_a" ? await stored() : 0);
+          },
+        },
+        AbortSignal.timeout(60_000),
+      );
+    const codes = await Promise.all([errorCode(prepare("task_a", first)), errorCode(prepare("task_b", second))]);
+    expect(codes.toSorted()).toEqual(["no failure", "repo_too_large"]);
+    const [kept, ended] = codes[0] === "no failure" ? [first, second] : [second, first];
+    expect(await stored()).toBeLessThan(room);
+    expect(readdirSync(dir, { recursive: true, encoding: "utf8" }).filter((name) => name.includes("tmp_"))).toEqual([]);
+    // What is there needs no room, and the room of others is theirs.
+    expect(await errorCode(prepare("task_c", kept))).toBe("no failure");
+    expect(await errorCode(prepare("task_d", ended))).toBe("repo_too_large");
+    expect(await errorCode(prepare("task_e", ended, "user_b"))).toBe("no failure");
+  });
 });

@@ -183,6 +183,21 @@ describeWithBrowser("screens of the web app", () => {
     expect(errors.filter((text) => !text.includes("400"))).toEqual([]);
   });
 
+  it("[S14] the You page says what one uses of each quota, and admins see it of a person", async () => {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/you`);
+    const used = page.getByRole("region", { name: "What you use" });
+    await used.getByText(/^\d+ of 200$/).waitFor();
+    await used.getByText(/^[\d.]+ [kM]?B of 21474\.8 MB: /).waitFor();
+    await page
+      .getByRole("button", { name: /^Manage / })
+      .first()
+      .click();
+    await page.getByRole("dialog").getByRole("region", { name: "What they use" }).getByText("Stored").waitFor();
+    expect(errors).toEqual([]);
+  });
+
   it("[U5] a picked file and a pasted picture go with the prompt; a too large one is refused in words", async () => {
     const { page, errors } = await rig.open({ viewport: WIDE });
     await rig.logIn(page);

@@ -67,6 +67,7 @@ function readQuotaDefaults(read: Read): BoundSettings["quotas"] {
     tasksPerDay: quota("userTasksPerDay", "tasksPerDay"),
     openTasks: quota("userOpenTasks", "openTasks"),
     searchesPerMinute: quota("userSearchesPerMinute", "searchesPerMinute"),
+    storageMb: quota("userStorageMb", "storageMb"),
     monthUsd: read("userMonthUsd", dollars, "an amount of US dollars such as 200"),
   };
 }

@@ -30,4 +30,10 @@ export const QUOTA_OPTIONS = {
     argument: "number",
     help: "searches that one user may make in a minute, 0 = no limit (120)",
   },
+  userStorageMb: {
+    env: "SLIPWAY_USER_STORAGE_MB",
+    flag: "user-storage-mb",
+    argument: "megabytes",
+    help: "what repositories, workspaces and other files of one user may take, 0 = no limit (20480)",
+  },
 } as const;

@@ -17,6 +17,7 @@ import {
   resolveImage,
   settingsNotices,
 } from "../services/repository-settings.ts";
+import type { PersonStorage } from "../services/person-storage.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
 import { chooseStart, type ChosenStart, type StartRequest } from "./branch/start-point.ts";
@@ -34,6 +35,7 @@ export interface ProvisionDeps extends WatchDeps, ClearDeps {
   readonly images: readonly string[] | null;
   /** What a task may have at most; also a second try after out_of_memory. */
   readonly maxLimits: MaxLimits;
+  readonly storage: Pick<PersonStorage, "allowance">;
 }
 
 export async function provision(deps: ProvisionDeps, task: Task, signal: AbortSignal): Promise<void> {
@@ -84,7 +86,7 @@ class Provisioning {
   }
 
   async #prepareRepository(stop: AbortSignal): Promise<void> {
-    const { repos, images, authFor } = this.#deps;
+    const { repos, images, authFor, storage } = this.#deps;
     const task = this.#task;
     // Not repeated when an earlier process has recorded it for this attempt.
     const isDone = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
@@ -93,7 +95,8 @@ class Provisioning {
       await this.#steps.run("mirror", async (progress) => {
         const upstream = await resolveUpstream(authFor, task, "read");
         const parentTaskId = await findSource(this.#deps, task);
-        const asked = { ...upstream, base: task.spec.base, parentTaskId };
+        const getAllowance = (): Promise<number | null> => storage.allowance(task.userId);
+        const asked = { ...upstream, base: task.spec.base, parentTaskId, getAllowance };
         const { base, ...prepared } = await repos.prepare(asked, stop, progress);
         const { start, news, ...chosen } = await this.#chooseStart(
           upstream,

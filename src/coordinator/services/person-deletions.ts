@@ -10,6 +10,7 @@
 import type { Attachments } from "../../core/ports/attachments.ts";
 import type { PersonDeletion, PersonTask } from "../../core/ports/accounts.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
+import type { Repositories } from "../../core/ports/repositories.ts";
 import type { SetupCaches } from "../../core/ports/setup-caches.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { errorMessage, isAbort } from "../../core/error.ts";
@@ -21,6 +22,7 @@ import type { TaskDeletions } from "./tasks/deletions.ts";
 export interface PersonDeletionDeps {
   readonly store: Pick<Store, "personDeletions" | "personTasks" | "purgePerson">;
   readonly taskLog: Pick<TaskLog, "record">;
+  readonly repos: Pick<Repositories, "removePerson">;
   readonly attachments?: Pick<Attachments, "removePerson">;
   readonly setupCaches?: Pick<SetupCaches, "removePerson">;
   readonly clock: Clock;
@@ -69,11 +71,12 @@ export class PersonRemovals {
 
   /** @returns true when nothing is left. A failure is logged; the next pass tries again. */
   async #advance(deletion: PersonDeletion, signal: AbortSignal): Promise<boolean> {
-    const { store, attachments, setupCaches, crashpoint, log } = this.#deps;
+    const { store, repos, attachments, setupCaches, crashpoint, log } = this.#deps;
     const { userId, alias } = deletion;
     crashpoint("person.begun");
     try {
       if (!(await this.#removeTasks(deletion, signal))) return false;
+      if (!(await repos.removePerson(userId))) return false;
       await setupCaches?.removePerson(userId);
       await attachments?.removePerson(userId, alias);
       crashpoint("person.files");

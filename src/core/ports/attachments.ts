@@ -70,6 +70,8 @@ export interface Attachments {
   /** Takes it from the task. Idempotent. */
   take(id: string, taskId: string): Promise<void>;
   usage(): Promise<AttachmentUsage[]>;
+  /** What the person's take, a small one as much as a block. */
+  bytesOf(userId: string): Promise<number>;
   /**
    * Takes it from these tasks, and removes it when no task has it and it was uploaded before
    * `before`, epoch ms. @returns true when it was removed.

@@ -62,6 +62,14 @@ export interface IncompleteRepository {
   readonly problem: string;
 }
 
+/** What a repository takes on this server, without what it borrows. */
+export interface StoredRepository {
+  readonly kind: IncompleteRepository["kind"];
+  /** The task; of a mirror the person, null = unknown until its next use. */
+  readonly owner: string | null;
+  readonly bytes: number;
+}
+
 export interface MergedPacks extends Pick<IncompleteRepository, "kind" | "name"> {
   /** How many became one. */
   readonly packs: number;
@@ -154,6 +162,11 @@ export interface Repositories {
     task: TaskRepository & {
       readonly base: string | null;
       readonly parentTaskId: string | null;
+      /**
+       * Called before something is fetched: how many bytes all fetches of the person that run may
+       * receive; absent or null = no limit. Above it rejects with `repo_too_large`.
+       */
+      readonly getAllowance?: () => Promise<number | null>;
     },
     signal: AbortSignal,
     progress?: (text: string) => void,
@@ -272,6 +285,13 @@ export interface Repositories {
   patch(taskId: string, base: string, head: string): Promise<string>;
   /** Task ids that have a repository here. */
   list(): Promise<string[]>;
+  /** All mirrors and task repositories, without what is arriving. */
+  usage(): Promise<StoredRepository[]>;
+  /**
+   * Removes the mirrors of a person, but for those that are in use. Idempotent.
+   * @returns true when none is left.
+   */
+  removePerson(userId: string): Promise<boolean>;
   /** Bytes on disk of a task repository, without the mirror's objects. */
   size(taskId: string): Promise<number>;
   /** Removes the task repository. Idempotent. */

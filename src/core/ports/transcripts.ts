@@ -8,6 +8,7 @@
  * X3 Appending the same record again changes nothing, so a client that got no answer retries.
  */
 import { SlipwayError } from "../error.ts";
+import type { Page } from "../lib/pagination.ts";
 
 /**
  * Limits in UTF-8 bytes of JSON: one record, the whole transcript of a task, and one page of it
@@ -61,6 +62,14 @@ export interface Transcripts {
    * task inherited from and still has, with the bytes of their own records; at most 1,000.
    */
   oldTranscripts(settledBefore: number): Promise<{ readonly taskId: string; readonly bytes: number }[]>;
+  /**
+   * Bytes of the records of a person's tasks after this one, in the order of their ids; records
+   * that several tasks have count once.
+   */
+  transcriptSizes(
+    userId: string,
+    after: string | null,
+  ): Promise<Page<{ readonly taskId: string; readonly bytes: number }>>;
   /**
    * Deletes the whole transcript of a settled task, unless another task inherited from it.
    * Idempotent; rejects for an open task.

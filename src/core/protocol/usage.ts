@@ -12,6 +12,16 @@ export const usageSchema = z.strictObject({
     day: z.number().describe("Of this UTC day, US dollars."),
     month: z.number().describe("Of this UTC month, US dollars."),
   }),
+  storage: z
+    .strictObject({
+      total: z.int(),
+      mirrors: z.int().describe("Copies of the repositories that the person's tasks work on."),
+      repositories: z.int().describe("What the tasks themselves added."),
+      artifacts: z.int().describe("Work that was saved from sandboxes."),
+      attachments: z.int(),
+      transcripts: z.int(),
+    })
+    .describe("What is stored for the person on this server, bytes."),
   quotas: quotasSchema.describe("What the person may use; null = no limit."),
 });
 

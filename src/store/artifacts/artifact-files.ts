@@ -102,7 +102,8 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
       const names = (await readdir(dir).catch(() => [])).filter((name) => TASK_ID.test(name));
       return await Promise.all(
         names.map(async (taskId) => {
-          const files = await readdir(folder(taskId));
+          // They may be removed meanwhile.
+          const files = await readdir(folder(taskId)).catch(() => []);
           const stats = await Promise.all(
             [".", ...files].map((file) => stat(join(folder(taskId), file)).catch(() => null)),
           );

@@ -61,6 +61,10 @@ class AttachmentFiles implements Attachments {
     this.#quota = new PersonQuota(limits.personBytes, () => this.#readAll());
   }
 
+  bytesOf(userId: string): Promise<number> {
+    return this.#quota.bytesOf(userId);
+  }
+
   async receive({ userId, name, content, length }: Upload): Promise<Received> {
     const { fileBytes } = this.limits;
     if (length !== null && length > fileBytes) throw tooLarge(fileBytes);

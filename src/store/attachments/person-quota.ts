@@ -58,6 +58,11 @@ export class PersonQuota {
     };
   }
 
+  async bytesOf(userId: string): Promise<number> {
+    const account = (await this.#load()).get(userId);
+    return account === undefined ? 0 : [...account.kept.values()].reduce((sum, size) => sum + size, 0);
+  }
+
   /** Idempotent. */
   async add(userId: string, id: string, bytes: number): Promise<void> {
     getAccount(await this.#load(), userId).kept.set(id, sizeOf(bytes));

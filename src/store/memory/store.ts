@@ -31,14 +31,15 @@ import { MemoryPersonDeletions } from "./person-deletions.ts";
 import { MemoryNotifications } from "./notifications.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
-import { MemoryTranscripts } from "./transcripts.ts";
+import { MemoryTranscripts, storedReads, type StoredReads } from "./transcripts.ts";
 import { MemoryLedger } from "./usage-ledger.ts";
 import { mergeProgress, projectProgress } from "../progress.ts";
 import { makeTask, searchableText, toRecentRepositories } from "../task-record.ts";
 
-class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions> {
+class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions | keyof StoredReads> {
   readonly deletions: MemoryDeletions;
   readonly people: PersonDeletions;
+  readonly stored: StoredReads;
   readonly #ledger: MemoryLedger;
   readonly #entries = new Map<string, Entry>();
   /** Tasks that are not settled. */
@@ -58,6 +59,7 @@ class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions
       notifications.dropTask(id);
       for (const [key, { taskId }] of this.#keys) if (taskId === id) this.#keys.delete(key);
     };
+    this.stored = storedReads(this.#entries, this.#transcripts);
     this.deletions = memoryDeletions(this.#entries, forget, () => ++this.#rev);
     this.people = people.methods(this.#entries, {
       drop: (userId) => {
@@ -267,12 +269,6 @@ class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions
     return this.#transcripts.records(taskId, after, bytes);
   }
 
-  async oldTranscripts(settledBefore: number) {
-    const isOld = ({ taskId }: { taskId: string }): boolean =>
-      (this.#entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity) < settledBefore;
-    return this.#transcripts.sizes().filter(isOld);
-  }
-
   async dropTranscript(taskId: string): Promise<void> {
     this.#assertOpen();
     if (this.#open.has(taskId)) throw new Error(`the transcript of the open task ${taskId} cannot be dropped`);
@@ -394,7 +390,7 @@ export function openMemoryStore(): {
   const notifications = new MemoryNotifications();
   const people = new MemoryPersonDeletions();
   const memory = new MemoryStore(ledger, notifications, people);
-  const store: Store = Object.assign(memory, memory.deletions.methods, memory.people);
+  const store: Store = Object.assign(memory, memory.deletions.methods, memory.people, memory.stored);
   const accounts = memoryAccounts(audit, (deletion) => people.begin(deletion));
   return { store, accounts, audit, keys: memoryKeys(accounts, audit), ledger, notifications };
 }

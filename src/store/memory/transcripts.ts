@@ -1,5 +1,6 @@
 /** Transcripts in memory. */
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
+import type { Task } from "../../core/task.ts";
 import { checkSequence } from "../append.ts";
 
 const totalBytes = (records: readonly StoredRecord[]): number =>
@@ -48,10 +49,14 @@ export class MemoryTranscripts {
 
   /** Of the transcripts that no other task has inherited from: the bytes of their own records. */
   sizes(): { taskId: string; bytes: number }[] {
-    const inherited = (taskId: string): number => this.#origins.get(taskId)?.at(-1)?.upto ?? 0;
-    return [...this.#records]
-      .filter(([taskId]) => this.#heirs(taskId).length === 0)
-      .map(([taskId, records]) => ({ taskId, bytes: totalBytes(records.slice(inherited(taskId))) }));
+    return [...this.#records.keys()]
+      .filter((taskId) => this.#heirs(taskId).length === 0)
+      .map((taskId) => ({ taskId, bytes: this.ownBytes(taskId) }));
+  }
+
+  /** The bytes of its own records. */
+  ownBytes(taskId: string): number {
+    return totalBytes(this.#get(taskId).slice(this.#origins.get(taskId)?.at(-1)?.upto ?? 0));
   }
 
   /** Does nothing while another task has inherited from it. */
@@ -89,4 +94,24 @@ export class MemoryTranscripts {
   #get(taskId: string): readonly StoredRecord[] {
     return this.#records.get(taskId) ?? [];
   }
+}
+
+export type StoredReads = ReturnType<typeof storedReads>;
+type Entries = ReadonlyMap<string, { readonly task: Task }>;
+
+/** What is stored for whom. */
+export function storedReads(entries: Entries, transcripts: MemoryTranscripts) {
+  const settledAt = (taskId: string): number => entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity;
+  return {
+    oldTranscripts: async (before: number) => transcripts.sizes().filter(({ taskId }) => settledAt(taskId) < before),
+    async transcriptSizes(userId: string, after: string | null) {
+      const own = [...entries.values()].filter(({ task }) => task.userId === userId && task.id > (after ?? ""));
+      const items = own.map(({ task }) => ({ taskId: task.id, bytes: transcripts.ownBytes(task.id) }));
+      return { items: items.toSorted((a, b) => (a.taskId < b.taskId ? -1 : 1)), more: false };
+    },
+    async taskOwners(taskIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+      const known = taskIds.map((id) => entries.get(id)?.task).filter((task) => task !== undefined);
+      return new Map(known.map(({ id, userId }) => [id, userId]));
+    },
+  };
 }

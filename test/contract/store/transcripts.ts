@@ -92,6 +92,22 @@ export function transcriptContract(get: () => Store): void {
     expect(await append(third, 4, text("four"))).toEqual({ kind: "appended" });
     expect(await get().records(third.id, 1, 25)).toEqual(all.slice(1, 2));
     expect(await append(aside, 3, text("other"))).toEqual({ kind: "appended" });
+    const tasks = [first, second, aside, third].map(({ id }) => id).toSorted();
+    const { items } = await get().transcriptSizes(first.userId, null);
+    const sizes = new Map(items.map(({ taskId, bytes }) => [taskId, bytes]));
+    const one = (value: string): number => text(value).length;
+    const two = one("one") + one("two");
+    // What several have counts for the one that wrote it.
+    expect(tasks.map((id) => sizes.get(id))).toEqual(
+      tasks.map(
+        (id) => ({ [first.id]: two, [second.id]: one("three"), [aside.id]: one("other"), [third.id]: one("four") })[id],
+      ),
+    );
+    const rest = await get().transcriptSizes(first.userId, tasks[0] ?? "");
+    expect(rest.items.map(({ taskId }) => taskId)).toEqual(expect.arrayContaining(tasks.slice(1)));
+    expect(rest.items.map(({ taskId }) => taskId)).not.toContain(tasks[0]);
+    expect(await get().transcriptSizes("user_nobody", null)).toEqual({ items: [], more: false });
+    expect(await get().taskOwners([...tasks, "task_unknown"])).toEqual(new Map(tasks.map((id) => [id, first.userId])));
     const at = Math.max(...(await Promise.all([first, second].map(settle))).map(({ updatedAt }) => updatedAt)) + 1;
     // Others have what these wrote.
     expect(await get().oldTranscripts(at)).toEqual([]);

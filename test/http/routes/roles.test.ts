@@ -138,8 +138,8 @@ describe("[H6] who may make which call", () => {
     expect(scopeOf("user", "post")).toBe("submit");
   });
 
-  it("docs/operate.md says what each role and scope may do", () => {
-    const page = readFileSync(join(import.meta.dirname, "../../../docs/operate.md"), "utf8");
+  it("docs/people.md says what each role and scope may do", () => {
+    const page = readFileSync(join(import.meta.dirname, "../../../docs/people.md"), "utf8");
     for (const [name, text] of [...Object.entries(ROLES), ...Object.entries(SCOPES)])
       expect(page).toContain(`| \`${name}\` | ${text} |`);
   });

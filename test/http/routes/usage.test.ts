@@ -115,3 +115,34 @@ it("[S14] people see what they use, operators what everybody uses", async () => 
   });
   expect(refused.status).toBe(403);
 });
+
+it("[S14] what is stored has a quota: beyond it nothing begins, and the refusal says what is stored and what to do", async () => {
+  const { accessToken: token, userId } = await personWith({ storageMb: 1 });
+  const { body: task } = await submit(token, "before");
+  const size = 700_000;
+  for (const name of ["a", "b"]) {
+    const upload = { token, raw: Buffer.alloc(size, name), headers: { "content-type": "application/octet-stream" } };
+    expect((await api.call("POST", `/v1/attachments?name=${name}.bin`, upload)).status).toBe(201);
+  }
+  // Measured when it is asked for, at the latest half a minute after it was written.
+  await api.clock.jump(30_001);
+  const [usage] = await usageOf(token);
+  expect(usage?.storage).toMatchObject({ attachments: 2 * size, transcripts: 0, repositories: 1_024 });
+  expect(usage?.storage.total).toBe(2 * size + 2 * 1_024);
+  const refused = await submit(token);
+  expect([refused.status, refused.headers.get("retry-after")]).toEqual([429, null]);
+  expect(refused.body).toMatchObject({
+    code: "quota_exceeded",
+    detail: expect.stringMatching(/^2 of 1 MB are stored for you \(attachments 2\)\. Delete tasks .*ask an admin/),
+    errors: [{ path: "storageMb" }],
+  });
+  // What runs goes on, what was accepted stays so, and others are not affected.
+  expect((await submit(token, "before")).body.id).toBe(task.id);
+  expect((await api.call("GET", `/v1/tasks/${task.id}`, { token })).body.state).not.toBe("failed");
+  expect((await submit((await personWith({ storageMb: 1 })).accessToken)).status).toBe(201);
+  const operator = (await api.person("looker@example.com", "operator")).accessToken;
+  const one = await api.call("GET", `/v1/usage?user=${userId}`, { token: operator });
+  expect((one.body.items as Usage[]).map(({ user }) => user.id)).toEqual([userId]);
+  await api.call("POST", `/v1/users/${userId}/quotas`, { token: admin, body: { storageMb: 2 } });
+  expect((await submit(token)).status).toBe(201);
+});

@@ -12,19 +12,20 @@ const of = (used: number, limit: number | null): string => (limit === null ? `${
 const dollarsOf = (used: number, limit: number | null): string =>
   limit === null ? formatUsd(used) : `${formatUsd(used)} of $${limit}`;
 
-function toRow({ user, tasks, usd, quotas }: Usage): string[] {
+function toRow({ user, tasks, usd, storage, quotas }: Usage): string[] {
   return [
     stripControls(user.email),
     of(tasks.open, quotas.openTasks),
     of(tasks.day, quotas.tasksPerDay),
     dollarsOf(usd.day, quotas.dayUsd),
     dollarsOf(usd.month, quotas.monthUsd),
+    `${of(Math.ceil(storage.total / 2 ** 20), quotas.storageMb)} MB`,
   ];
 }
 
 function show(io: Io, rows: readonly Usage[], { json }: ReadOptions): void {
   if (json) return printJson(io, rows);
-  print(io, formatTable(["PERSON", "OPEN TASKS", "LAST 24 H", "TODAY", "THIS MONTH"], rows.map(toRow)));
+  print(io, formatTable(["PERSON", "OPEN TASKS", "LAST 24 H", "TODAY", "THIS MONTH", "STORED"], rows.map(toRow)));
 }
 
 export function usageCommand(program: Command, io: Io): void {
@@ -41,6 +42,7 @@ const QUOTAS: readonly (readonly [flag: string, name: QuotaName, help: string])[
   ["tasks-per-day", "tasksPerDay", "tasks begun in a day"],
   ["open-tasks", "openTasks", "tasks open at once"],
   ["searches-per-minute", "searchesPerMinute", "searches in a minute"],
+  ["storage-mb", "storageMb", "what is stored, MB"],
   ["day-usd", "dayUsd", "model budget per day, US dollars"],
   ["month-usd", "monthUsd", "model budget per month, US dollars"],
 ];

@@ -9,6 +9,7 @@ import { KeyedMutex } from "../../../core/lib/concurrency/keyed-mutex.ts";
 import type { Clock } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { UsageLedger } from "../../../core/ports/usage-ledger.ts";
+import { describeExcess, sumOf, type PersonStorage, type StoredBytes } from "../person-storage.ts";
 import {
   quotaKey,
   readOwnQuotas,
@@ -25,6 +26,7 @@ export interface QuotaDeps extends QuotaSettings {
   readonly store: Pick<Store, "setting" | "setSetting" | "newestTaskAt" | "taskLoad" | "hasIdempotencyKey">;
   readonly ledger: Pick<UsageLedger, "spentSince">;
   readonly clock: Clock;
+  readonly storage: Pick<PersonStorage, "of" | "excess">;
 }
 
 type QuotaChange = SomeQuotas & { readonly reset?: boolean | undefined };
@@ -33,6 +35,7 @@ export interface PersonUsage {
   readonly tasks: { readonly open: number; readonly day: number };
   /** US dollars of this UTC day and month. */
   readonly usd: { readonly day: number; readonly month: number };
+  readonly storage: StoredBytes & { readonly total: number };
   readonly quotas: Quotas;
 }
 
@@ -79,9 +82,11 @@ export class PersonQuotas {
     const load = await store.taskLoad(userId, now - DAY_MS);
     const day = await ledger.spentSince(startOfDay(now), userId);
     const month = await ledger.spentSince(startOfMonth(now), userId);
+    const stored = await this.#deps.storage.of(userId);
     return {
       tasks: { open: load.open, day: load.since },
       usd: { day: day.usd, month: month.usd },
+      storage: { total: sumOf(stored), ...stored },
       quotas: await readQuotas(store, this.#deps, userId),
     };
   }
@@ -113,6 +118,8 @@ export class PersonQuotas {
     const { openTasks: limit } = quotas;
     if (limit !== null && (await store.taskLoad(userId, now)).open >= limit)
       throw toRefusal("openTasks", limit, null, now);
+    const excess = await this.#deps.storage.excess(userId);
+    if (excess !== null) throw new QuotaExceeded("storageMb", describeExcess(excess.stored, excess.limitMb), null);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Who uses how much, and the quotas of people. */
-import type { z } from "zod";
+import { z } from "zod";
 import type { User } from "../../../core/ports/accounts.ts";
 import { mayWithOthers } from "../../../core/roles.ts";
 import { SlipwayError } from "../../../core/error.ts";
@@ -11,6 +11,10 @@ async function toWireUsage({ tasks }: ApiDeps, { id, email }: User): Promise<z.i
   return { user: { id, email }, ...(await tasks.quotas.usage(id)) };
 }
 
+const usageQuerySchema = listQuerySchema.extend({
+  user: z.string().max(100).optional().describe("Only this person's row."),
+});
+
 export const usageRoutes = [
   route({
     method: "get",
@@ -19,11 +23,12 @@ export const usageRoutes = [
     operation: "listUsage",
     isLarge: true,
     summary: "What I use of my quotas; for operators what everybody uses",
-    query: listQuerySchema,
+    query: usageQuerySchema,
     answers: { 200: json(pageSchema(usageSchema)) },
     async handle({ deps, identity, query }) {
       const everybody = await deps.accounts.users();
-      const shown = everybody.filter(({ id }) => id === identity.userId || mayWithOthers(identity.role, "look"));
+      const isShown = (id: string): boolean => id === identity.userId || mayWithOthers(identity.role, "look");
+      const shown = everybody.filter(({ id }) => isShown(id) && (query.user === undefined || id === query.user));
       const { items, next } = pageOfList(shown, ({ id }) => id, query);
       const rows: z.infer<typeof usageSchema>[] = [];
       for (const user of items) rows.push(await toWireUsage(deps, user));

@@ -34,6 +34,7 @@ export function loadReads(db: Connection) {
        WHERE user_id = ? AND purged_at IS NOT NULL ORDER BY task_id DESC`,
     )
     .pluck();
+  const owner = db.prepare<[string], string>("SELECT user_id FROM tasks WHERE id = ?").pluck();
   const knownKey = db
     .prepare<[string, string], number>("SELECT 1 FROM idempotency_keys WHERE user_id = ? AND key = ?")
     .pluck();
@@ -54,6 +55,10 @@ export function loadReads(db: Connection) {
       return id === undefined ? null : (createdAt.get(id, id) ?? null);
     },
     taskLoad: (userId: string, since: number) => ({ open: open.get(userId) ?? 0, since: countSince(userId, since) }),
+    taskOwners: (taskIds: readonly string[]): Map<string, string> =>
+      new Map(
+        taskIds.flatMap((id) => [owner.get(id)].flatMap((userId) => (userId === undefined ? [] : [[id, userId]]))),
+      ),
     hasIdempotencyKey: (userId: string, key: string): boolean => knownKey.get(userId, key) !== undefined,
   };
 }

@@ -10,6 +10,8 @@ import { checkSequence, EMPTY_TRANSCRIPT, type TranscriptTail } from "../../appe
 
 /** Most transcripts that one call of `oldTranscripts` returns. */
 const MAX_OLD = 1_000;
+/** Tasks in a page of `transcriptSizes`: a page takes a few ms. */
+const SIZES_PAGE = 500;
 
 /** The records `after` + 1 to `upto` of a transcript are those of `owner`. */
 interface Part {
@@ -58,7 +60,17 @@ export function transcriptReads(db: Connection) {
      )
      LIMIT ${MAX_OLD}`,
   );
+  const sizes = db.prepare<[string, string], { taskId: string; bytes: number }>(
+    `SELECT t.id AS taskId,
+       max(0, coalesce((SELECT total FROM transcripts WHERE task_id = t.id ORDER BY n DESC LIMIT 1), 0)
+         - coalesce((SELECT total FROM transcript_origins WHERE task_id = t.id ORDER BY upto DESC LIMIT 1), 0)) AS bytes
+     FROM tasks AS t INDEXED BY tasks_user WHERE t.user_id = ? AND t.id > ? ORDER BY t.id LIMIT ${SIZES_PAGE + 1}`,
+  );
   return {
+    transcriptSizes(userId: string, after: string | null) {
+      const found = sizes.all(userId, after ?? "");
+      return { items: found.slice(0, SIZES_PAGE), more: found.length > SIZES_PAGE };
+    },
     oldTranscripts: (settledBefore: number) => old.all(settledBefore),
     records(taskId: string, after: number, bytes: number): StoredRecord[] {
       const found: StoredRecord[] = [];

@@ -137,6 +137,7 @@ it("[R9] after a deletion, no table and no file names the person but those of a 
   const ann = await everything(email);
   await api.ledger.record(ann.usage);
   const before = await api.ledger.spentSince(0, null);
+  expect(await api.harness.repos.hasMirror(ann.userId, REPO)).toBe(true);
   expect(before.usd).toBe(3);
   const asked = { token: ann.accessToken };
   const refused = await api.call("DELETE", "/v1/me", asked);
@@ -153,6 +154,7 @@ it("[R9] after a deletion, no table and no file names the person but those of a 
   expect([...findRows([ann.userId, email])].filter((place) => !(place in KEPT))).toEqual([]);
   expect([...findRows([email])]).toEqual([]);
   expect(findFiles([ann.userId, email])).toEqual([]);
+  expect(await api.harness.repos.hasMirror(ann.userId, REPO)).toBe(false);
   const look = { token: admin.accessToken };
   for (const id of [ann.open, ann.finished]) expect((await api.call("GET", `/v1/tasks/${id}`, look)).status).toBe(404);
   // The books are whole, and what was given to others stays with them.

@@ -158,6 +158,8 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
       hasBase: true,
       push: { kind: "allowed" },
     }),
+    usage: async () => [],
+    removePerson: async () => true,
     hasMirror: async (userId, repo) => upstream.mirrors.has(`${userId}\n${repo}`),
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: async (taskId, ref) => upstream.repositories.get(taskId)?.refs.get(ref) ?? null,

@@ -7,6 +7,7 @@ import { client, problemText } from "../../lib/client.ts";
 import { session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 import { DeletePerson } from "./leaving/delete-person.tsx";
+import { UsageSection } from "./usage.tsx";
 
 export type Role = Account["role"];
 export const ROLES: readonly Role[] = ["user", "operator", "admin"];
@@ -58,6 +59,7 @@ export function PersonSheet({ account, onClose, onChanged, onLink, onDeleted }: 
           </button>
         </div>
       )}
+      <UsageSection userId={id} title="What they use" />
       <PersonActions account={account} isSelf={isSelf} action={action} onLink={onLink} onAsk={setAsked} />
       {isSelf && (
         <p className="hint" id="disable-self">

@@ -24,6 +24,7 @@ import { People } from "./people.tsx";
 import { DeviceLink } from "./device-link.tsx";
 import { Sessions } from "./sessions.tsx";
 import { Tokens } from "./tokens.tsx";
+import { UsageSection } from "./usage.tsx";
 
 /** Longest wait for all lists; and for how long none is asked for when they are complete, ms. */
 const LISTS_MS = 2_000;
@@ -80,6 +81,7 @@ export function You() {
           <Credentials />
           <CommitIdentitySection />
           <Tokens />
+          <UsageSection userId={user.id} title="What you use" />
           {user.role === "admin" && <People />}
           <YourData user={user} />
         </div>
