@@ -46,7 +46,7 @@ import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
 import type { Config } from "./config.ts";
 import { openBackupPlace } from "./data-folder/backup-bucket.ts";
 import { BackupSchedule, type BackupStatus } from "./data-folder/backup-schedule.ts";
-import { loadBucketKeys, usesBucket } from "./data-folder/open-bucket.ts";
+import { isInBucket, loadBucketKeys, usesBucket } from "./data-folder/open-bucket.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
 import { assertMayListen, closeServer, formatAddress, isLoopback, listen } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
@@ -347,7 +347,7 @@ async function openBackups({ config, log, disposers }: StartContext, dir: string
   if (backup === null) return null;
   const place = openBackupPlace(backup.to, config);
   // A bucket that cannot be reached now does not keep the server from its tasks.
-  if (!usesBucket(config)) await place.prepare();
+  if (!isInBucket(backup.to)) await place.prepare();
   const schedule = new BackupSchedule({ ...backup, place, dir, clock: systemClock, log });
   disposers.add(() => schedule.close());
   return schedule;

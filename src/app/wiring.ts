@@ -107,7 +107,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     bus,
     sandbox,
     repos,
-    ...openFileStores(dir, config, { now: () => systemClock.now(), crashpoint }),
+    ...openFileStores(dir, config, { ...parts, clock: systemClock }),
     log,
     crashpoint,
     forges: openConfiguredForges(parts),

@@ -145,6 +145,7 @@ describe("readConfig", () => {
       auditDays: 400,
       tasksExpireDays: null,
       mirrorDays: 30,
+      artifactsTo: null,
       s3: {
         endpoint: null,
         region: "us-east-1",
@@ -196,6 +197,7 @@ describe("readConfig", () => {
       SLIPWAY_TASKS_EXPIRE_DAYS: "365",
       SLIPWAY_MIRROR_DAYS: "90",
       SLIPWAY_SALVAGE_MB: "64",
+      SLIPWAY_ARTIFACTS_TO: "s3://bucket/artifacts/",
       SLIPWAY_S3_ENDPOINT: "https://s3.example.org",
       SLIPWAY_S3_REGION: "eu-central-1",
       SLIPWAY_S3_PATH_STYLE: "1",
@@ -322,6 +324,7 @@ describe("readConfig", () => {
       auditDays: 800,
       tasksExpireDays: 365,
       mirrorDays: 90,
+      artifactsTo: "s3://bucket/artifacts",
       s3: {
         endpoint: "https://s3.example.org",
         region: "eu-central-1",

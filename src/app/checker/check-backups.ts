@@ -1,18 +1,25 @@
-/** Checks that scheduled backups are taken, and that the next one can be. */
+/** Checks what is kept in buckets: that it is there, and that the next of it can be written. */
+import { join } from "node:path";
 import { errorMessage } from "../../core/error.ts";
+import { openArtifactFiles, type KnownArchive } from "../../store/artifacts/artifact-files.ts";
+import { listRemovals, toKey } from "../../store/artifacts/bucket-artifacts.ts";
+import type { Bucket } from "../../store/bucket/bucket.ts";
 import { openBackupPlace } from "../data-folder/backup-bucket.ts";
+import { openBucket } from "../data-folder/open-bucket.ts";
 import type { Config } from "../config.ts";
 
 /** A backup that takes long, or a server that was stopped for a while, is no finding. */
 const SPARE_MS = 3_600_000;
+/** In the text of a finding. */
+const SHOWN = 3;
 
-interface BackupCheck {
+interface KeptCheck {
   readonly rule: string;
   readonly ok: boolean;
   readonly detail: string;
 }
 
-export async function checkBackups(config: Pick<Config, "backup" | "s3">): Promise<BackupCheck[]> {
+export async function checkBackups(config: Pick<Config, "backup" | "s3">): Promise<KeptCheck[]> {
   const { backup } = config;
   if (backup === null) return [];
   const rule = "backup";
@@ -34,6 +41,59 @@ export async function checkBackups(config: Pick<Config, "backup" | "s3">): Promi
     return [{ rule, ok, detail }];
   } catch (error) {
     return [{ rule, ok: false, detail: errorMessage(error) }];
+  }
+}
+
+/** Those that moved to a bucket, and those that wait. @param dir of the data folder. */
+export async function checkArtifacts(
+  { artifactsTo: to, s3, salvageMb }: Pick<Config, "artifactsTo" | "s3" | "salvageMb">,
+  dir: string,
+): Promise<KeptCheck[]> {
+  const rule = "artifacts";
+  const folder = join(dir, "artifacts");
+  const files = openArtifactFiles({ dir: folder, maxBytes: salvageMb * 2 ** 20, now: () => Date.now() });
+  try {
+    const [all, removals] = await Promise.all([files.archives(), listRemovals(folder)]);
+    const places = new Set(all.flatMap(({ place, isHere }) => (isHere ? [] : (place ?? []))));
+    if (to === null && places.size + removals.length === 0) return [];
+    const gone: string[] = [];
+    for (const place of new Set([...(to === null ? [] : [to]), ...places]))
+      gone.push(...(await findGone(place, all, await openBucket(place, s3), place === to)));
+    if (gone.length > 0) {
+      const detail = `${gone.length} are gone, or have another size: ${gone.slice(0, SHOWN).join(", ")}. Restore the objects, or delete their tasks`;
+      return [{ rule, ok: false, detail }];
+    }
+    const waiting = all.filter(({ isHere }) => isHere);
+    const late = waiting.filter(({ artifact }) => to !== null && Date.now() - artifact.at > SPARE_MS);
+    const words = [
+      `${all.length - waiting.length} in ${[...places].join(", ") || to}`,
+      `${waiting.length} in the data folder`,
+      `${removals.length} tasks to remove there`,
+    ].join(", ");
+    const detail = late.length > 0 ? `${words}; some wait for more than an hour: see the log of the server` : words;
+    return [{ rule, ok: late.length === 0, detail }];
+  } catch (error) {
+    return [{ rule, ok: false, detail: errorMessage(error) }];
+  }
+}
+
+/** Objects that are not as their metadata says. @param isWritten whether artifacts move there. */
+async function findGone(
+  place: string,
+  all: readonly KnownArchive[],
+  bucket: Bucket,
+  isWritten: boolean,
+): Promise<string[]> {
+  try {
+    const key = `.slipway-check-${process.pid}`;
+    if (isWritten) await bucket.putText(key, "Slipway can write here.\n");
+    if (isWritten) await bucket.remove(key);
+    const sizes = new Map((await bucket.list("task_")).map((object) => [object.key, object.bytes]));
+    return all
+      .filter((one) => !one.isHere && one.place === place && sizes.get(toKey(one)) !== one.artifact.bytes)
+      .map((one) => `${place}/${toKey(one)}`);
+  } finally {
+    bucket.close();
   }
 }
 

@@ -9,7 +9,7 @@ import { checkDatabase, type SavedWork } from "./check-database.ts";
 import { checkEngine } from "./check-engine.ts";
 import { checkKeys, checkLocks, checkPermissions, checkToken } from "./check-files.ts";
 import { checkRepositories, repairMirrors } from "./check-repositories.ts";
-import { checkBackups } from "./check-backups.ts";
+import { checkArtifacts, checkBackups } from "./check-backups.ts";
 import { checkServer } from "./check-server.ts";
 import { RULES, type Finding } from "./finding.ts";
 import { repairFolder } from "./repair.ts";
@@ -85,7 +85,7 @@ async function repair(dir: string, config: Config): Promise<CheckResult[]> {
 
 async function examine(dir: string, config: Config): Promise<CheckResult[]> {
   const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir)];
-  results.push(...(await checkBackups(config)));
+  results.push(...(await checkBackups(config)), ...(await checkArtifacts(config, dir)));
   const server = await checkServer(dir);
   if (server !== null) results.push({ rule: "server", ...server });
   const sandbox = await openSandbox(config, dir);

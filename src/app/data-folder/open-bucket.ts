@@ -16,8 +16,8 @@ export interface BucketKeys {
 export const isInBucket = (place: string): boolean => isBucketAddress(place);
 
 /** True when a setting names a bucket. */
-export function usesBucket({ backup }: Pick<Config, "backup">): boolean {
-  return backup !== null && isBucketAddress(backup.to);
+export function usesBucket({ backup, artifactsTo }: Pick<Config, "backup" | "artifactsTo">): boolean {
+  return artifactsTo !== null || (backup !== null && isBucketAddress(backup.to));
 }
 
 /**

@@ -2,11 +2,17 @@
 import type { Setting } from "./defaults.ts";
 
 export const BUCKET_OPTIONS = {
+  artifactsTo: {
+    env: "SLIPWAY_ARTIFACTS_TO",
+    flag: "artifacts-to",
+    argument: "address",
+    help: "where saved workspaces move to: s3://bucket/prefix (they stay in the data folder)",
+  },
   s3Endpoint: {
     env: "SLIPWAY_S3_ENDPOINT",
     flag: "s3-endpoint",
     argument: "address",
-    help: "S3-compatible storage for backups that go to s3://bucket/prefix (AWS)",
+    help: "S3-compatible storage for what goes to s3://bucket/prefix (AWS)",
     also: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
   },
   s3Region: {

@@ -17,6 +17,8 @@ export interface S3Settings {
 }
 
 export interface BucketSettings {
+  /** `s3://bucket/prefix`; null = artifacts stay in the data folder. */
+  readonly artifactsTo: string | null;
   readonly s3: S3Settings;
 }
 
@@ -34,8 +36,9 @@ export function readBucketSettings(read: Read, warnings: string[]): BucketSettin
       "Set SLIPWAY_S3_SECRET_ACCESS_KEY or SLIPWAY_S3_SECRET_ACCESS_KEY_FILE, not both.",
     );
   if (endpoint !== null && isUnencrypted(endpoint))
-    warnings.push(`${endpoint} is not encrypted: backups cross the network as they are. Use https.`);
+    warnings.push(`${endpoint} is not encrypted: what goes there crosses the network as it is. Use https.`);
   return {
+    artifactsTo: read("artifactsTo", bucketName, "a bucket such as s3://bucket/prefix")?.replace(/\/+$/, "") ?? null,
     s3: {
       endpoint: endpoint?.replace(/\/+$/, "") ?? null,
       region:
@@ -51,6 +54,8 @@ export function readBucketSettings(read: Read, warnings: string[]): BucketSettin
 
 /** A folder, or a bucket. */
 export const placeName = z.string().refine((text) => !isBucketAddress(text) || parseBucketAddress(text) !== null);
+
+const bucketName = z.string().refine((text) => parseBucketAddress(text) !== null);
 
 function isUnencrypted(endpoint: string): boolean {
   const { protocol, hostname } = new URL(endpoint);

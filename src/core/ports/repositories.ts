@@ -1,6 +1,7 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { TaskFailure } from "../failure.ts";
 import type { GcMode, Garbage } from "../lib/garbage.ts";
+import type { TokenAnswer } from "../protocol/repositories.ts";
 import type { Finding, KnownSecret } from "../values/push-guard.ts";
 import type { PullRequest, PullRequestMode } from "../task.ts";
 
@@ -359,23 +360,6 @@ export interface PullRequestStatus {
   /** Null when the credential may not read them. */
   readonly checks: PullRequestChecks | null;
 }
-
-/** What a forge says about a token, without a repository. */
-export type TokenAnswer =
-  | {
-      readonly kind: "known";
-      /** User name; null = the token may not read it. */
-      readonly account: string | null;
-      /** As the forge calls them; null = it does not say. */
-      readonly scopes: readonly string[] | null;
-      /** Whether these scopes let it push anywhere; null = not known. */
-      readonly mayPush: boolean | null;
-      /** What a token must be allowed to do, as an instruction to a person. */
-      readonly needs: string;
-    }
-  | { readonly kind: "refused"; readonly said: string }
-  /** The forge knows the token, or a kind of token that its API cannot be asked about. */
-  | { readonly kind: "unreadable" };
 
 /**
  * Opens pull requests in the repositories of one host. Contract in test/contract/forge.ts.

@@ -113,6 +113,23 @@ export type CredentialCheck = NonNullable<StoredCredential["check"]>;
 /** What a credential was shown to its host for. */
 export type CredentialUse = NonNullable<StoredCredential["lastUse"]>;
 
+/** What a forge says about a token, without a repository. */
+export type TokenAnswer =
+  | {
+      readonly kind: "known";
+      /** User name; null = the token may not read it. */
+      readonly account: string | null;
+      /** As the forge calls them; null = it does not say. */
+      readonly scopes: readonly string[] | null;
+      /** Whether these scopes let it push anywhere; null = not known. */
+      readonly mayPush: boolean | null;
+      /** What a token must be allowed to do, as an instruction to a person. */
+      readonly needs: string;
+    }
+  | { readonly kind: "refused"; readonly said: string }
+  /** The forge knows the token, or a kind of token that its API cannot be asked about. */
+  | { readonly kind: "unreadable" };
+
 // ---------------------------------------------------------------- variables
 
 /**

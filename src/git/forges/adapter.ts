@@ -3,13 +3,8 @@
  * A dialect speaks the API of one kind of forge.
  */
 import { TaskFailure } from "../../core/failure.ts";
-import type {
-  Forge,
-  GitAuth,
-  PullRequestChecks,
-  PullRequestRequest,
-  TokenAnswer,
-} from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestChecks, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { TokenAnswer } from "../../core/protocol/repositories.ts";
 import type { PullRequest } from "../../core/task.ts";
 import { ForgeRefusal } from "./forge-api.ts";
 

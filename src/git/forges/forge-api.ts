@@ -10,7 +10,8 @@ import { TaskFailure } from "../../core/failure.ts";
 import { errorMessage } from "../../core/error.ts";
 import { redactCredential } from "../../core/lib/json/redaction.ts";
 import { parseRetryAfter } from "../../core/lib/retry-after.ts";
-import type { GitAuth, TokenAnswer } from "../../core/ports/repositories.ts";
+import type { GitAuth } from "../../core/ports/repositories.ts";
+import type { TokenAnswer } from "../../core/protocol/repositories.ts";
 import type { ForgeAddress } from "./forge-address.ts";
 import type { GuardedHttp, HttpReply } from "./guarded-http.ts";
 

@@ -1,6 +1,7 @@
 /** Pull requests on Gitea and Forgejo (REST API, version 1). */
 import { z } from "zod";
-import type { Forge, GitAuth, PullRequestRequest, TokenAnswer } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { TokenAnswer } from "../../core/protocol/repositories.ts";
 import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parseOwnerAndName } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions, type ForgeRefusal } from "./forge-api.ts";

@@ -1,6 +1,7 @@
 /** Pull requests on github.com and GitHub Enterprise Server (REST API, version 2022-11-28). */
 import { z } from "zod";
-import type { Forge, GitAuth, PullRequestRequest, TokenAnswer } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { TokenAnswer } from "../../core/protocol/repositories.ts";
 import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parseOwnerAndName } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions } from "./forge-api.ts";

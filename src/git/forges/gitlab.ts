@@ -1,6 +1,7 @@
 /** Merge requests on gitlab.com and GitLab of one's own (REST API, version 4). */
 import { z } from "zod";
-import type { Forge, GitAuth, PullRequestRequest, TokenAnswer } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { TokenAnswer } from "../../core/protocol/repositories.ts";
 import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parsePath } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions } from "./forge-api.ts";

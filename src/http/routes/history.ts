@@ -221,7 +221,7 @@ export const historyRoutes = [
     isLarge: true,
     summary: "One artifact, unchanged: an archive whose content was not inspected",
     answers: { 200: [{ binary: "application/gzip" }] },
-    problems: ["not_found"],
+    problems: ["not_found", "storage_unavailable", "storage_refused"],
     async handle({ deps, identity, params }) {
       const id = params["id"] ?? "";
       const { artifact, content } = await deps.tasks.artifact(identity, id, params["name"] ?? "");

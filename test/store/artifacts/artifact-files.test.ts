@@ -1,3 +1,4 @@
+/** The contract of the artifacts port, over both adapters. */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -5,20 +6,46 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { pack as openPack, extract, type Header } from "tar-stream";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+import { hasStorage, startStorage, type Storage } from "../../support/hostile/storage.ts";
+import { openBucketArtifacts } from "./bucket-rig.ts";
 
 const never = new AbortController().signal;
 const TASK = "task_0001";
 let dir: string;
 let artifacts: Artifacts;
 
-beforeEach(() => {
-  dir = mkdtempSync(join(tmpdir(), "slipway-artifacts-"));
-  artifacts = openArtifactFiles({ dir: join(dir, "kept"), maxBytes: 2 ** 20, now: () => 1_000 });
+const KEPT = ["the folder", ...(hasStorage ? ["a bucket"] : [])];
+let storage: Storage;
+let close: () => Promise<void>;
+/** Resolves when all that was kept is where it is to stay. */
+let settle: () => Promise<unknown>;
+beforeAll(async () => {
+  if (hasStorage) storage = await startStorage();
 });
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
+afterAll(() => storage?.close());
+
+/** Each suite of this file runs over both adapters. */
+const suite = (name: string, tests: () => void): void =>
+  describe.each(KEPT)(`in %s, ${name}`, (where) => {
+    beforeEach(() => {
+      dir = mkdtempSync(join(tmpdir(), "slipway-artifacts-"));
+      const files = openArtifactFiles({ dir: join(dir, "kept"), maxBytes: 2 ** 20, now: () => 1_000 });
+      const isMoved = where === "a bucket";
+      const moving = isMoved ? openBucketArtifacts(files, join(dir, "kept"), storage) : null;
+      artifacts = moving ?? files;
+      close = async () => await moving?.close();
+      const waiting = async () => (await files.archives()).filter(({ isHere }) => isHere);
+      settle = async () => moving !== null && (await expect.poll(waiting).toEqual([]));
+    });
+    afterEach(async () => {
+      await close();
+      rmSync(dir, { recursive: true, force: true });
+    });
+    tests();
+  });
 
 type Entry = Partial<Header> & { name: string; content?: string | Buffer };
 
@@ -38,6 +65,7 @@ interface Kept {
 }
 
 async function readContent(name = "a1-workspace.tar.gz"): Promise<Kept[]> {
+  await settle();
   const found = await artifacts.open(TASK, name);
   const chunks: Uint8Array[] = [];
   for await (const chunk of found?.content ?? []) chunks.push(chunk);
@@ -64,7 +92,7 @@ const keep = (tar: AsyncIterable<Uint8Array>, maxMs = 10_000, attempt = 1) =>
   artifacts.keep({ taskId: TASK, attempt, tar, maxMs }, never);
 const file = (name: string, content: string | Buffer = "x"): Entry => ({ name: `workspace/${name}`, content });
 
-describe("[W6] the artifact of a workspace", () => {
+suite("[W6] the artifact of a workspace", () => {
   it("contains its files and folders, compressed, with their digest", async () => {
     const kept = await keep(
       createTar({ name: "workspace/", type: "directory" }, file("a.txt", "one"), file("deep/b.txt", "two")),
@@ -171,14 +199,18 @@ describe("[W6] the artifact of a workspace", () => {
     );
     const into = join(dir, "unpacked");
     mkdirSync(into);
-    execFileSync("tar", ["xzf", join(dir, "kept", TASK, "a1-workspace.tar.gz"), "-C", into]);
+    const chunks: Uint8Array[] = [];
+    await settle();
+    for await (const chunk of (await artifacts.open(TASK, "a1-workspace.tar.gz"))?.content ?? []) chunks.push(chunk);
+    execFileSync("tar", ["xzf", "-", "-C", into], { input: Buffer.concat(chunks) });
     expect(readFileSync(join(into, "workspace/sub/a.txt"), "utf8")).toBe("one");
   });
 });
 
-describe("artifacts", () => {
+suite("artifacts", () => {
   it("are stored once per attempt: a second salvage returns the first", async () => {
     const first = await keep(createTar(file("a", "one")));
+    await settle();
     expect(await keep(createTar(file("a", "two")))).toEqual(first);
     await keep(createTar(file("a", "two")), 10_000, 2);
     expect((await artifacts.list(TASK)).map((one) => one.attempt)).toEqual([1, 2]);
@@ -223,6 +255,7 @@ describe("artifacts", () => {
     for (const name of ["../x", "a1-workspace.json", "a1-workspace.tar.gz/../../x", ""])
       expect(await artifacts.open(TASK, name)).toBe(null);
     expect(await artifacts.open("../task_0001", "a1-workspace.tar.gz")).toBe(null);
+    await settle();
     await artifacts.remove(TASK);
     await artifacts.remove(TASK);
     expect(await artifacts.list(TASK)).toEqual([]);

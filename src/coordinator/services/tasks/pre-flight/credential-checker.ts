@@ -6,8 +6,13 @@
 import { SlipwayError } from "../../../../core/error.ts";
 import { TaskFailure } from "../../../../core/failure.ts";
 import type { Identity } from "../../../../core/ports/accounts.ts";
-import type { Forge, GitAuth, TokenAnswer } from "../../../../core/ports/repositories.ts";
-import type { CheckProblem, CredentialCheck, RepositoryCheck } from "../../../../core/protocol/repositories.ts";
+import type { Forge, GitAuth } from "../../../../core/ports/repositories.ts";
+import type {
+  CheckProblem,
+  CredentialCheck,
+  RepositoryCheck,
+  TokenAnswer,
+} from "../../../../core/protocol/repositories.ts";
 import { parseRepositoryUrl } from "../../../../core/values/repository-url.ts";
 import type { RepositoryChecker } from "./repository-checker.ts";
 
