@@ -19,7 +19,7 @@ import { keepAuditShort } from "./data-folder/audit-retention.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
 import { Variables } from "../auth/variables.ts";
 import { openKeyRing, type KeyRing } from "../auth/keys/key-ring.ts";
-import type { Vault } from "../auth/vault.ts";
+import { openDeviceSealer, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { explainUnreadable } from "../../machines/fold.ts";
 import { errorMessage, isAbort } from "../core/error.ts";
@@ -359,7 +359,7 @@ async function openTelling(
   parts: HttpParts,
   sessions: Sessions,
 ): Promise<NotificationService> {
-  const { store, notifications, bus, ids, log, dir, ring } = parts;
+  const { store, accounts, notifications, bus, ids, log, dir, ring, vault } = parts;
   const { service, close } = await openNotifications({
     store,
     notifications,
@@ -368,6 +368,8 @@ async function openTelling(
     ids,
     log,
     isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
+    isActive: async (userId) => (await accounts.user(userId))?.disabledAt === null,
+    sealer: openDeviceSealer(vault),
     dir,
     secrets: () =>
       ring

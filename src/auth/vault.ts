@@ -79,6 +79,27 @@ export function variableContext(userId: string, repo: string, name: string): str
   return `variable ${JSON.stringify([userId, repo, name])}`;
 }
 
+/** The vault context of how a device is reached: one per user and device. */
+export function deviceContext(userId: string, id: string): string {
+  return `device ${userId} ${id}`;
+}
+
+interface DeviceName {
+  readonly id: string;
+  readonly userId: string;
+}
+
+/** Seals what a device is reached with. */
+export function openDeviceSealer(vault: Vault): {
+  seal(device: DeviceName, plain: string): string;
+  open(device: DeviceName, sealed: string): string;
+} {
+  return {
+    seal: ({ userId, id }, plain) => vault.seal(plain, deviceContext(userId, id)),
+    open: ({ userId, id }, sealed) => vault.open(sealed, deviceContext(userId, id)),
+  };
+}
+
 /** A secret for one use; it reveals nothing about the key or the secrets of other uses. */
 export function deriveSecret(key: Buffer, use: string): Buffer {
   return createHmac("sha256", key).update(`slipway ${use}`).digest();

@@ -21,6 +21,7 @@ import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts
 import { auditCommand } from "./commands/people/audit.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/people/accounts.ts";
 import { keyCommands } from "./commands/people/keys.ts";
+import { notificationCommands } from "./commands/people/notifications.ts";
 import { logsCommand } from "./commands/logs.ts";
 import { exportCommand, sessionCommands } from "./commands/people/people.ts";
 import { usageCommand } from "./commands/people/usage.ts";
@@ -64,6 +65,7 @@ function programFor(io: Io): Command {
     credentialCommands,
     tokenCommands,
     variableCommands,
+    notificationCommands,
     identityCommands,
     userCommands,
     usageCommand,

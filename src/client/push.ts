@@ -1,5 +1,13 @@
 /** The calls about notifications: `client.push`. */
-import type { NewPushDevice, WireNotification, WirePush, WirePushDevice } from "../core/protocol/push.ts";
+import type {
+  NewNtfy,
+  NewPushDevice,
+  NewWebhook,
+  WireNotification,
+  WirePush,
+  WirePushDevice,
+  WireWebhook,
+} from "../core/protocol/push.ts";
 import type { Transport } from "./transport.ts";
 import type { CallOptions } from "./types.ts";
 
@@ -20,6 +28,16 @@ export class PushClient {
   /** Adds this browser, or changes what it is told. */
   putDevice(body: NewPushDevice, { signal }: CallOptions = {}): Promise<WirePushDevice> {
     return this.#transport.json({ method: "POST", path: "/v1/push/devices", body, signal });
+  }
+
+  /** A topic that is told when no browser shows a notification. */
+  addNtfy(body: NewNtfy, { signal }: CallOptions = {}): Promise<WirePushDevice> {
+    return this.#transport.json({ method: "POST", path: "/v1/push/ntfy", body, signal });
+  }
+
+  /** A webhook that is called when no browser shows a notification; its secret is shown once. */
+  addWebhook(body: NewWebhook, { signal }: CallOptions = {}): Promise<WireWebhook> {
+    return this.#transport.json({ method: "POST", path: "/v1/push/webhooks", body, signal });
   }
 
   async deleteDevice(id: string, { signal }: CallOptions = {}): Promise<void> {

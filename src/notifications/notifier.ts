@@ -6,8 +6,8 @@
  *    between a commit and its notification loses nothing; deriving again is harmless (N2).
  * N2 A message is sent at least once: a kill between the push service's answer and its record
  *    sends it again, and the device replaces the first one by its tag.
- * N3 One device at a time is told: the one that was used last, and the next one when that does not
- *    show it within 30 s.
+ * N3 One device at a time is told: the browser that was used last, and the next one when that does
+ *    not show it within 30 s; then ntfy and webhooks, which give no receipt: taken is shown.
  */
 import { errorMessage } from "../core/error.ts";
 import type { Notification, NotificationProgress, Notifications, PushDevice } from "../core/ports/notifications.ts";
@@ -31,6 +31,8 @@ export interface NotifierDeps {
   readonly sender: PushSender;
   readonly secrets: () => readonly Uint8Array[];
   readonly isSessionValid: (sessionId: string | null) => Promise<boolean>;
+  /** False for a person who is disabled. */
+  readonly isActive: (userId: string) => Promise<boolean>;
 }
 
 export interface Notifier {
@@ -152,7 +154,7 @@ function makeRow(ids: Ids, device: PushDevice, task: Task, subject: Subject, now
 
 /** Does what one row needs now: sends it, sends it again, or tells the next device. */
 function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
-  const { store, notifications, clock, ids, log, presence, sender, secrets, isSessionValid } = deps;
+  const { store, notifications, clock, ids, log, presence, sender, secrets, isSessionValid, isActive } = deps;
   const progress = (row: Notification, change: NotificationProgress): Promise<void> =>
     notifications.progressNotification(row.id, change);
 
@@ -186,6 +188,8 @@ function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
     if (isOver || clock.now() - row.dueAt > EXPIRY_MS) return progress(row, { ended: "obsolete", nextAt: null });
     if (row.kind !== "test" && presence.isLookedAt(row.userId, row.taskId))
       return progress(row, { ended: "quiet", nextAt: null });
+    if (device.via !== "web_push" && !(await isActive(row.userId)))
+      return progress(row, { ended: "obsolete", nextAt: null });
     if (!(await isSessionValid(device.sessionId))) {
       await passOn(row, task, subject);
       return remove(row, device, "a device is removed: its session ended");
@@ -194,7 +198,8 @@ function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
     const tries = row.tries + 1;
     if (outcome.kind === "accepted") {
       const now = clock.now();
-      return progress(row, { acceptedAt: now, tries, problem: null, nextAt: now + UNSHOWN_MS });
+      const wait = device.via === "web_push" ? { nextAt: now + UNSHOWN_MS } : { shownAt: now, nextAt: null };
+      return progress(row, { acceptedAt: now, tries, problem: null, ...wait });
     }
     if (outcome.kind === "gone") {
       await passOn(row, task, subject);

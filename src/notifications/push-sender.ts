@@ -1,19 +1,20 @@
 /**
- * Sends one push message: encrypted for the device (aes128gcm), signed by this installation
- * (VAPID), over connections that are guarded like those to repositories, because the address comes
- * from a person's browser.
+ * Sends one message: to a browser encrypted for it (aes128gcm) and signed by this installation
+ * (VAPID), to ntfy and webhooks as messages.ts makes it. The connections are guarded like those to
+ * repositories, because the address comes from a person.
  */
 import { createHash } from "node:crypto";
 import { errorMessage, SlipwayError } from "../core/error.ts";
 import type { PushDevice } from "../core/ports/notifications.ts";
-import { isHostname } from "../core/values/hostname.ts";
 import { openGuardedHttp } from "../git/forges/guarded-http.ts";
+import { checkEndpoint, TRUSTED_SETTING } from "./endpoint.ts";
+import { isUrgent, makeNtfyMessage, makeWebhookMessage, type Message, type Reach } from "./messages.ts";
 import type { PushPayload } from "./payload.ts";
 import type { VapidKeys } from "./vapid.ts";
 
 export type PushOutcome =
   | { readonly kind: "accepted" }
-  /** The push service does not know the subscription any more. */
+  /** The other end does not know the subscription any more. */
   | { readonly kind: "gone" }
   | { readonly kind: "refused"; readonly problem: string }
   | { readonly kind: "later"; readonly problem: string; readonly afterMs: number | null };
@@ -29,61 +30,45 @@ export interface PushSenderOptions {
   readonly contact: string;
   /** `host[:port]` that may be at private addresses and use plain http. */
   readonly trustedHosts: readonly string[];
+  /** Where people open the app; null = nobody knows. */
+  readonly publicUrl: string | null;
+  /** Opens what a device is reached with. */
+  readonly open: (device: PushDevice) => Reach;
+  readonly now: () => number;
   readonly timeoutMs?: number;
 }
 
-const SETTING = "SLIPWAY_TRUSTED_PUSH_HOSTS";
-const LONGEST = 2_000;
 const TIMEOUT_MS = 15_000;
 /** A day: later nobody wants to know. */
 const TTL_SECONDS = 24 * 60 * 60;
-const LOCAL_NAME = /(^|\.)(localhost|local|internal|lan|home|arpa|invalid|test|onion)$/;
 
-/** @throws SlipwayError `invalid_request` unless messages may be sent to this address. */
-export function checkEndpoint(endpoint: string, trustedHosts: readonly string[]): void {
-  const refuse = (message: string): never => {
-    throw new SlipwayError("invalid_request", "The body is not valid: see errors.", {
-      errors: [{ path: "endpoint", message }],
-    });
-  };
-  if (endpoint.length > LONGEST || !URL.canParse(endpoint)) refuse("must be a web address");
-  const { protocol, host, hostname, port, username, password } = new URL(endpoint);
-  if (username !== "" || password !== "") refuse("must not contain a user name or password");
-  if (trustedHosts.includes(host) && /^https?:$/.test(protocol)) return;
-  if (protocol !== "https:" || port !== "") refuse("must use https and its default port");
-  const isPublicName = isHostname(hostname) && /[a-z]$/.test(hostname) && hostname.includes(".");
-  if (!isPublicName || LOCAL_NAME.test(hostname)) refuse(`must name a public host, or one of ${SETTING}`);
-}
+export function openPushSender(options: PushSenderOptions): PushSender {
+  const { trustedHosts, publicUrl, open, now, timeoutMs = TIMEOUT_MS } = options;
+  const [guarded, trusted] = [false, true].map((isTrusted) =>
+    openGuardedHttp({ isTrusted, setting: TRUSTED_SETTING, timeoutMs }),
+  );
 
-export function openPushSender({ keys, contact, trustedHosts, timeoutMs }: PushSenderOptions): PushSender {
-  const options = { timeoutMs: timeoutMs ?? TIMEOUT_MS, setting: SETTING };
-  const [guarded, trusted] = [false, true].map((isTrusted) => openGuardedHttp({ isTrusted, ...options }));
-  const vapidDetails = { subject: contact, publicKey: keys.publicKey, privateKey: keys.privateKey };
+  async function make(device: PushDevice, payload: PushPayload): Promise<Message> {
+    if (device.via === "web_push") {
+      checkEndpoint(device.endpoint, trustedHosts);
+      return makeWebPush(options, device, payload);
+    }
+    const reach = open(device);
+    checkEndpoint(reach.url, trustedHosts);
+    if (device.via === "ntfy") return makeNtfyMessage(reach, payload, publicUrl);
+    return makeWebhookMessage(reach, payload, publicUrl, now());
+  }
 
   return {
     async send(device, payload) {
-      const { endpoint, p256dh, auth } = device;
       try {
-        checkEndpoint(endpoint, trustedHosts);
-        const { default: webPush } = await import("web-push");
-        const { headers, body } = webPush.generateRequestDetails(
-          { endpoint, keys: { p256dh, auth } },
-          JSON.stringify(payload),
-          {
-            vapidDetails,
-            TTL: TTL_SECONDS,
-            urgency: payload.kind === "needs_you" || payload.kind === "budget" ? "high" : "normal",
-            topic: createHash("sha256").update(payload.tag).digest("base64url").slice(0, 32),
-          },
-        );
-        const http = trustedHosts.includes(new URL(endpoint).host) ? trusted : guarded;
+        const message = await make(device, payload);
+        const http = trustedHosts.includes(new URL(message.url).host) ? trusted : guarded;
         if (http === undefined) throw new Error("the sender is not open");
-        const texts = Object.entries(headers).map(([name, value]) => [name, String(value)]);
-        const request = { method: "POST" as const, url: endpoint, headers: Object.fromEntries(texts), body };
-        const { status, headers: received } = await http.send(request, new AbortController().signal);
-        return toOutcome(status, received["retry-after"]);
+        const { status, headers } = await http.send({ method: "POST", ...message }, new AbortController().signal);
+        return toOutcome(device, status, headers["retry-after"]);
       } catch (error) {
-        if (error instanceof SlipwayError) return { kind: "refused", problem: `The address is not allowed.` };
+        if (error instanceof SlipwayError) return { kind: "refused", problem: toProblem(error) };
         return { kind: "later", problem: errorMessage(error), afterMs: null };
       }
     },
@@ -93,10 +78,36 @@ export function openPushSender({ keys, contact, trustedHosts, timeoutMs }: PushS
   };
 }
 
-function toOutcome(status: number, retryAfter: string | undefined): PushOutcome {
+const toProblem = ({ code }: SlipwayError): string =>
+  code === "invalid_request"
+    ? "The address is not allowed."
+    : "The stored address cannot be opened. Remove it here and add it again.";
+
+async function makeWebPush(
+  { keys, contact }: Pick<PushSenderOptions, "keys" | "contact">,
+  { endpoint, p256dh, auth }: PushDevice,
+  payload: PushPayload,
+): Promise<Message> {
+  const { default: webPush } = await import("web-push");
+  const { headers, body } = webPush.generateRequestDetails(
+    { endpoint, keys: { p256dh, auth } },
+    JSON.stringify(payload),
+    {
+      vapidDetails: { subject: contact, publicKey: keys.publicKey, privateKey: keys.privateKey },
+      TTL: TTL_SECONDS,
+      urgency: isUrgent(payload) ? "high" : "normal",
+      topic: createHash("sha256").update(payload.tag).digest("base64url").slice(0, 32),
+    },
+  );
+  const texts = Object.entries(headers).map(([name, value]) => [name, String(value)]);
+  return { url: endpoint, headers: Object.fromEntries(texts), body };
+}
+
+function toOutcome({ via }: PushDevice, status: number, retryAfter: string | undefined): PushOutcome {
   if (status >= 200 && status <= 299) return { kind: "accepted" };
-  if (status === 404 || status === 410) return { kind: "gone" };
-  const problem = `The push service answered ${status}.`;
+  // 404 is a push service's word for it too; of others it may be a mistake in the address.
+  if (status === 410 || (status === 404 && via === "web_push")) return { kind: "gone" };
+  const problem = `${via === "web_push" ? "The push service" : "The other end"} answered ${status}.`;
   if (status !== 429 && status < 500) return { kind: "refused", problem };
   const seconds = Number(retryAfter);
   return { kind: "later", problem, afterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1_000 : null };

@@ -9,10 +9,11 @@ import {
   type Rung,
 } from "../core/ports/notifications.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
+import { checkEndpoint, invalidField, parseTopic } from "./endpoint.ts";
+import { makeWebhookSecret, type Reach } from "./messages.ts";
 import { createNotification } from "./new-notification.ts";
 import { isReceipt } from "./payload.ts";
 import type { Presence } from "./presence.ts";
-import { checkEndpoint } from "./push-sender.ts";
 
 export interface Subscription {
   /** The device whose endpoint changed; null = a new one. */
@@ -21,6 +22,17 @@ export interface Subscription {
   readonly p256dh: string;
   readonly auth: string;
   readonly label: string;
+  readonly kinds: readonly NotificationKind[];
+}
+
+/** What is told when no browser shows it. */
+export interface OtherDevice {
+  readonly via: "ntfy" | "webhook";
+  readonly url: string;
+  /** The access token of an ntfy server; null = it needs none. */
+  readonly token: string | null;
+  /** Null = its host. */
+  readonly label: string | null;
   readonly kinds: readonly NotificationKind[];
 }
 
@@ -40,6 +52,8 @@ export interface NotificationService {
   /** The key that browsers subscribe with. */
   readonly publicKey: string;
   subscribe(who: Subscriber, subscription: Subscription): Promise<PushDevice>;
+  /** @returns the device, and what signs its messages: a webhook's secret, shown once. */
+  add(userId: string, other: OtherDevice): Promise<{ readonly device: PushDevice; readonly secret: string | null }>;
   unsubscribe(userId: string, deviceId: string): Promise<boolean>;
   devices(userId: string): Promise<DeviceReport[]>;
   /** @throws `not_found`. */
@@ -57,18 +71,23 @@ export interface ServiceDeps {
   readonly secrets: () => readonly Uint8Array[];
   readonly publicKey: string;
   readonly trustedHosts: readonly string[];
+  readonly seal: (device: Pick<PushDevice, "id" | "userId">, reach: Reach) => string;
   readonly wake: () => void;
 }
 
 export const LAST = 20;
 const DEVICES = 20;
+const OTHERS = 10;
 const P256_POINT = 65;
 const AUTH = 16;
 
 const bytes = (text: string): number => (/^[\w-]+$/.test(text) ? Buffer.from(text, "base64url").length : 0);
 
+const withTest = (kinds: readonly NotificationKind[]): NotificationKind[] =>
+  NOTIFICATION_KINDS.filter((kind) => kind === "test" || kinds.includes(kind));
+
 export function openNotificationService(deps: ServiceDeps): NotificationService {
-  const { notifications, presence, clock, ids, secrets, publicKey, trustedHosts, wake } = deps;
+  const { notifications, presence, clock, ids, secrets, publicKey, trustedHosts, seal, wake } = deps;
 
   async function own(userId: string, id: string): Promise<PushDevice> {
     const device = await notifications.device(id);
@@ -81,10 +100,8 @@ export function openNotificationService(deps: ServiceDeps): NotificationService 
     async subscribe({ userId, sessionId }, { id, endpoint, p256dh, auth, label, kinds }) {
       checkEndpoint(endpoint, trustedHosts);
       if (bytes(p256dh) !== P256_POINT || bytes(auth) !== AUTH)
-        throw new SlipwayError("invalid_request", "The body is not valid: see errors.", {
-          errors: [{ path: "keys", message: "must be the p256dh and auth keys of the browser's subscription" }],
-        });
-      const all = await notifications.devices(userId);
+        throw invalidField("keys", "must be the p256dh and auth keys of the browser's subscription");
+      const all = (await notifications.devices(userId)).filter(({ via }) => via === "web_push");
       const known = all.find((device) => device.endpoint === endpoint || device.id === id);
       const oldest = all.at(-1);
       if (known === undefined && all.length >= DEVICES && oldest !== undefined)
@@ -93,17 +110,46 @@ export function openNotificationService(deps: ServiceDeps): NotificationService 
       const device: PushDevice = {
         id: known?.id ?? ids.next("dev"),
         userId,
+        via: "web_push",
         sessionId,
         endpoint,
+        sealed: null,
         p256dh,
         auth,
         label,
-        kinds: NOTIFICATION_KINDS.filter((kind) => kind === "test" || kinds.includes(kind)),
+        kinds: withTest(kinds),
         createdAt: known?.createdAt ?? now,
         seenAt: now,
       };
       await notifications.putDevice(device);
       return device;
+    },
+    async add(userId, { via, url, token, label, kinds }) {
+      checkEndpoint(url, trustedHosts, "url");
+      if (via === "ntfy") parseTopic(url);
+      const others = (await notifications.devices(userId)).filter((device) => device.via !== "web_push");
+      if (others.length >= OTHERS)
+        throw new SlipwayError("invalid_request", `A person has at most ${OTHERS} of them. Remove one first.`);
+      const id = ids.next("dev");
+      const secret = via === "webhook" ? makeWebhookSecret() : null;
+      const { origin, host } = new URL(url);
+      const now = clock.now();
+      const device: PushDevice = {
+        id,
+        userId,
+        via,
+        sessionId: null,
+        endpoint: `${origin}/${id}`,
+        sealed: seal({ id, userId }, { url, secret: secret ?? token }),
+        p256dh: "",
+        auth: "",
+        label: label ?? host,
+        kinds: withTest(kinds),
+        createdAt: now,
+        seenAt: now,
+      };
+      await notifications.putDevice(device);
+      return { device, secret };
     },
     unsubscribe: (userId, deviceId) => notifications.deleteDevice(userId, deviceId),
     async devices(userId) {

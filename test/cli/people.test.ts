@@ -93,3 +93,24 @@ it("[H7] an invitation, a log-in, sessions, a new password, a role, and the end 
   expect((await admin("users", "delete", "ann@example.com", "--yes")).out).toContain("Deleted.");
   expect((await admin("users", "list")).out).not.toContain("ann@example.com");
 });
+
+it("[N6] a topic and a webhook are added, listed, tried and removed", async () => {
+  const topic = ["notifications", "ntfy", "https://ntfy.example.com/my-topic", "--for", "needs_you,failed", "--token"];
+  const added = await run(home, [...topic, "--data-dir", join(dir, "data")], { env: { SLIPWAY_NTFY_TOKEN: "tk_1" } });
+  expect([added.code, added.out]).toEqual([0, expect.stringMatching(/^Added dev_\w+\. Try it: /)]);
+  const hook = await admin("notifications", "webhook", "https://hook.example.com/x", "--label", "Chat");
+  expect([hook.out, hook.err]).toEqual([
+    expect.stringMatching(/^whsec_\S+\n$/),
+    expect.stringContaining("not shown again"),
+  ]);
+  const listed = await admin("notifications");
+  expect(listed.out).toMatch(/^ID +VIA +NAME +AT +FOR +SHOWN\n/);
+  expect(listed.out).toMatch(/webhook +Chat +hook\.example\.com +needs_you,budget,done,failed +0 of 0/);
+  expect(listed.out).toMatch(/ntfy +ntfy\.example\.com +ntfy\.example\.com +needs_you,failed +0 of 0/);
+  const [id = ""] = /dev_\w+/.exec(hook.err) ?? [];
+  expect((await admin("notifications", "test", id)).out).toContain("Sent.");
+  expect((await admin("notifications", "remove", id)).out).toBe(`Removed ${id}.\n`);
+  expect((await admin("notifications", "remove", id)).code).not.toBe(0);
+  expect((await admin("notifications", "webhook", "https://10.0.0.1/x")).err).toContain("must name a public host");
+  expect((await admin("notifications", "ntfy", "https://ntfy.sh/x", "--for", "everything")).code).toBe(2);
+});

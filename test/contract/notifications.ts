@@ -10,8 +10,10 @@ import {
 const DEVICE: PushDevice = {
   id: "dev_a",
   userId: "user_a",
+  via: "web_push",
   sessionId: "ses_1",
   endpoint: "https://push.example/a",
+  sealed: null,
   p256dh: "p",
   auth: "a",
   label: "Chrome on Android",
@@ -54,6 +56,30 @@ export function notificationsContract(get: () => Notifications): void {
     expect(await get().device("dev_a")).toBeNull();
   });
 
+  it("[M1] [N4] browsers come before ntfy and webhooks, which keep what they are reached with", async () => {
+    const ntfy = {
+      ...DEVICE,
+      id: "dev_n",
+      via: "ntfy",
+      endpoint: "https://ntfy.example/dev_n",
+      seenAt: 8_000,
+    } as const;
+    const hook = {
+      ...ntfy,
+      id: "dev_w",
+      via: "webhook",
+      endpoint: "https://hook.example/dev_w",
+      seenAt: 9_000,
+    } as const;
+    for (const device of [ntfy, DEVICE, hook])
+      await get().putDevice({ ...device, sealed: device === DEVICE ? null : `v1.aaaaaaaa.${device.id}` });
+    expect((await get().devices("user_a")).map(({ id, sealed }) => [id, sealed])).toEqual([
+      ["dev_a", null],
+      ["dev_w", "v1.aaaaaaaa.dev_w"],
+      ["dev_n", "v1.aaaaaaaa.dev_n"],
+    ]);
+  });
+
   it("[M1] a browser that changes hands takes its endpoint along", async () => {
     await get().putDevice(DEVICE);
     await get().addNotification(ROW);
@@ -84,6 +110,8 @@ export function notificationsContract(get: () => Notifications): void {
     expect((await get().dueNotifications(1_999, 10)).map(({ id }) => id)).toEqual(["ntf_2"]);
     expect((await get().dueNotifications(2_000, 10)).map(({ id }) => id)).toEqual(["ntf_2", "ntf_1"]);
     await get().progressNotification("ntf_2", { nextAt: null, ended: "refused", problem: "no", tries: 3 });
+    await get().progressNotification("ntf_3", { acceptedAt: 1_700, shownAt: 1_700 });
+    expect(await get().notification("ntf_3")).toMatchObject({ acceptedAt: 1_700, shownAt: 1_700, openedAt: null });
     await get().progressNotification("ntf_1", { acceptedAt: 2_001, nextAt: 32_001 });
     expect(await get().nextNotificationAt()).toBe(32_001);
     expect(await get().notification("ntf_2")).toMatchObject({ ended: "refused", problem: "no", tries: 3 });

@@ -29,7 +29,7 @@ import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { Variables } from "../../src/auth/variables.ts";
 import { openKeyRing, type KeyRing } from "../../src/auth/keys/key-ring.ts";
-import type { Vault } from "../../src/auth/vault.ts";
+import { openDeviceSealer, type Vault } from "../../src/auth/vault.ts";
 import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
 import type { ManualClock } from "../support/manual-clock.ts";
 import { seededIds } from "../support/manual-clock.ts";
@@ -158,6 +158,8 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     ids,
     log,
     isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
+    isActive: async (userId) => (await accounts.user(userId))?.disabledAt === null,
+    sealer: openDeviceSealer(vault),
     dir,
     secrets: receiptSecrets,
     publicUrl: null,

@@ -181,3 +181,80 @@ it("[N1] the end of a task is told to devices that were there before, unless the
   await rig.pass(60_000);
   expect(rig.push.messages).toEqual([]);
 });
+
+const receivedBy = (path: string): unknown[] => rig.receiver.requests.filter((request) => request.path === path);
+
+it("[N4] [N6] browsers come first, whatever was used last; then the webhook, whose acceptance ends the ladder", async () => {
+  const phone = await rig.subscribe("phone");
+  const desk = await rig.subscribe("desk", { seenAt: 1 });
+  const topic = await rig.add("ntfy");
+  await rig.pass(1);
+  const hook = await rig.add("webhook", "/hook");
+  const id = await begin();
+  await rig.ask(id, "q1", ["Tabs"]);
+  await rig.pass(1_000);
+  await rig.pass(31_000);
+  expect(rig.push.messages.map(({ browser }) => browser)).toEqual(["phone", "desk"]);
+  expect(rig.receiver.requests).toEqual([]);
+  await rig.pass(31_000);
+  await rig.pass(120_000);
+  expect(rig.receiver.requests.map(({ path }) => path)).toEqual(["/hook"]);
+  expect(await rig.rows(topic.id)).toEqual([]);
+  const [row] = await rig.rows(hook.id);
+  expect(row).toMatchObject({
+    kind: "needs_you",
+    taskId: id,
+    shownAt: row?.acceptedAt,
+    openedAt: null,
+    passedAt: null,
+  });
+  for (const device of [phone, desk]) expect(await rig.rows(device.id)).toMatchObject([{ shownAt: null }]);
+});
+
+it("[N6] without a browser the topic is told at once, and a browser that shows it keeps it from the topic", async () => {
+  const topic = await rig.add("ntfy");
+  const first = await begin();
+  await rig.ask(first, "q1");
+  await rig.pass(1_000);
+  expect(receivedBy("/")).toHaveLength(1);
+  expect(await rig.rows(topic.id)).toMatchObject([{ taskId: first, tries: 1, ended: null }]);
+  await rig.subscribe("phone");
+  const second = await begin();
+  await rig.ask(second, "q2");
+  await rig.pass(1_000);
+  const { id: row, receipt } = rig.push.messages[0]!.payload as { id: string; receipt: string };
+  await rig.service().receive(row, receipt, "shown");
+  await rig.pass(120_000);
+  expect(receivedBy("/")).toHaveLength(1);
+});
+
+it("[N1] [N6] a webhook that is down is called again under the same id; one that refuses is followed by the next", async () => {
+  await rig.add("ntfy");
+  await rig.pass(1);
+  const hook = await rig.add("webhook", "/hook");
+  rig.receiver.answer({ status: 503 }, { status: 500 }, { status: 403 });
+  const id = await begin();
+  await rig.ask(id, "q1");
+  for (let i = 0; i < 4; i++) await rig.pass(6_000);
+  expect(rig.receiver.requests.map(({ path }) => path)).toEqual(["/hook", "/hook", "/hook", "/"]);
+  expect(new Set(rig.receiver.requests.slice(0, 3).map(({ headers }) => headers["webhook-id"])).size).toBe(1);
+  const problem = "The other end answered 403.";
+  expect(await rig.rows(hook.id)).toMatchObject([{ ended: "refused", tries: 3, problem, shownAt: null }]);
+});
+
+it("[N6] nothing is sent for a person who is disabled, and the address stays for their return", async () => {
+  const hook = await rig.add("webhook", "/hook");
+  rig.disabled.add(ADA);
+  const id = await begin();
+  await rig.ask(id, "q1");
+  await rig.pass(1_000);
+  expect(rig.receiver.requests).toEqual([]);
+  expect(await rig.rows(hook.id)).toMatchObject([{ ended: "obsolete" }]);
+});
+
+it("[N6] the address and the secret are not in the stored row", async () => {
+  const { endpoint, sealed } = (await rig.notifications.device((await rig.add("webhook", "/very-secret")).id))!;
+  expect(endpoint).not.toContain("very-secret");
+  expect(sealed).toMatch(/^v1\.[0-9a-f]{8}\./);
+  expect(Buffer.from(sealed!.split(".")[2]!, "base64").toString("latin1")).not.toContain("very-secret");
+});

@@ -6,9 +6,11 @@ import { join } from "node:path";
 import type { Notification, Notifications, PushDevice } from "../../src/core/ports/notifications.ts";
 import { openNotifications, type OpenNotifications } from "../../src/notifications/open.ts";
 import type { NotificationService } from "../../src/notifications/service.ts";
+import { openDeviceSealer, openVault } from "../../src/auth/vault.ts";
 import { openMemoryStore } from "../../src/store/memory/store.ts";
 import { openHarness, type Harness } from "../support/coordinator/harness.ts";
 import { seededIds } from "../support/manual-clock.ts";
+import { startPostReceiver, type PostReceiver } from "../support/browser/post-receiver.ts";
 import { startPushService, type PushService } from "../support/browser/push-service.ts";
 
 export const ADA = "user_ada";
@@ -16,12 +18,18 @@ export const ADA = "user_ada";
 export interface TellingRig {
   readonly harness: Harness;
   readonly push: PushService;
+  /** What ntfy topics and webhooks get. */
+  readonly receiver: PostReceiver;
   readonly notifications: Notifications;
   readonly service: () => NotificationService;
   /** Sessions that ended. */
   readonly ended: Set<string>;
+  /** People who are disabled. */
+  readonly disabled: Set<string>;
   /** A browser of Ada's. */
   subscribe(name: string, change?: Partial<PushDevice>): Promise<PushDevice>;
+  /** A topic or a webhook of Ada's. */
+  add(via: "ntfy" | "webhook", path?: string): Promise<PushDevice>;
   /** A task of Ada's whose worker is ready. */
   running(): Promise<string>;
   ask(taskId: string, questionId: string, options?: string[] | null): Promise<void>;
@@ -39,7 +47,10 @@ export async function openTellingRig(): Promise<TellingRig> {
   const harness = await openHarness({ store, ledger });
   const { clock, bus, fakeWorkers } = harness;
   const push = await startPushService();
+  const receiver = await startPostReceiver();
   const ended = new Set<string>();
+  const disabled = new Set<string>();
+  const sealer = openDeviceSealer(openVault(randomBytes(32)));
   const secret = randomBytes(32);
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
   const open = async (seed: number): Promise<OpenNotifications> =>
@@ -51,19 +62,23 @@ export async function openTellingRig(): Promise<TellingRig> {
       ids: seededIds(seed),
       log,
       isSessionValid: async (id) => id === null || !ended.has(id),
+      isActive: async (id) => !disabled.has(id),
+      sealer,
       dir,
       secrets: () => [secret],
       publicUrl: "https://slipway.example",
-      trustedHosts: [push.host],
+      trustedHosts: [push.host, receiver.host],
     });
   let opened = await open(1);
   let starts = 1;
   return {
     harness,
     push,
+    receiver,
     notifications,
     service: () => opened.service,
     ended,
+    disabled,
     async subscribe(name, change = {}) {
       const { endpoint, keys } = push.subscribe(name);
       const kinds = ["needs_you", "budget", "done", "failed"] as const;
@@ -72,6 +87,11 @@ export async function openTellingRig(): Promise<TellingRig> {
       const changed = { ...device, ...change };
       await notifications.putDevice(changed);
       return changed;
+    },
+    async add(via, path = "/topic") {
+      const other = { via, url: `${receiver.url}${path}`, token: null, label: null };
+      const kinds = ["needs_you", "budget", "done", "failed"] as const;
+      return (await opened.service.add(ADA, { ...other, kinds })).device;
     },
     async running() {
       const { id } = await harness.submit({}, { userId: ADA, role: "user" });
@@ -97,6 +117,7 @@ export async function openTellingRig(): Promise<TellingRig> {
       await opened.close();
       await harness.close();
       await push.close();
+      await receiver.close();
       rmSync(dir, { recursive: true });
     },
   };

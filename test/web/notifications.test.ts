@@ -4,8 +4,10 @@
  * subscription is the double's and the delivery is the browser's own test command.)
  */
 import type { CDPSession, Page } from "playwright-core";
+import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
+import { startPostReceiver, type PostReceiver } from "../support/browser/post-receiver.ts";
 import { startPushService, type PushMessage, type PushService } from "../support/browser/push-service.ts";
 import { openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
 
@@ -17,14 +19,17 @@ const ASK = [
 describeWithBrowser("notifications", () => {
   let rig: WebRig;
   let push: PushService;
+  let receiver: PostReceiver;
 
   beforeAll(async () => {
     push = await startPushService();
-    rig = await openWebRig({ SLIPWAY_TRUSTED_PUSH_HOSTS: push.host });
+    receiver = await startPostReceiver();
+    rig = await openWebRig({ SLIPWAY_TRUSTED_PUSH_HOSTS: `${push.host},${receiver.host}` });
   });
   afterAll(async () => {
     await rig.close();
     await push.close();
+    await receiver.close();
   });
   afterEach(() => rig.closeDevices());
 
@@ -108,6 +113,37 @@ describeWithBrowser("notifications", () => {
     await page.getByRole("link", { name: "Notifications" }).click();
     await page.getByText("not sent: you looked at the task").waitFor();
     expect(messagesOf("tablet")).toHaveLength(2);
+  });
+
+  it("[N6] a topic and a webhook are added, tried and removed; the webhook's secret is shown once and verifies", async () => {
+    const { page } = await rig.open({ viewport: NARROW });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/you/notifications`);
+    const add = async (fields: Record<string, string>): Promise<void> => {
+      await page.getByRole("button", { name: "Add a topic or a webhook" }).click();
+      if ("Address" in fields) await page.getByRole("radio", { name: "Webhook" }).check();
+      for (const [name, value] of Object.entries(fields)) await page.getByLabel(new RegExp(`^${name}`)).fill(value);
+      await page.getByRole("button", { name: "Add it" }).click();
+    };
+    await add({ Topic: `${receiver.url}/my-topic`, Name: "Pager", Token: "tk_1" });
+    await page.getByRole("button", { name: "Test Pager" }).click();
+    await page.getByText(/ntfy at .*, took 1 of 1/).waitFor();
+    expect(receiver.requests.map(({ headers }) => headers.authorization)).toEqual(["Bearer tk_1"]);
+    await add({ Address: `${receiver.url}/hook`, Name: "Chat" });
+    const secret = await page.getByRole("region", { name: "The secret" }).innerText();
+    await page.getByRole("button", { name: "Close" }).click();
+    receiver.answer({ status: 403 });
+    await page.getByRole("button", { name: "Test Chat" }).click();
+    await page.getByText("The other end answered 403.").waitFor();
+    const { body, headers } = receiver.requests[1]!;
+    expect(new Webhook(secret.trim()).verify(body, headers as Record<string, string>)).toMatchObject({ type: "test" });
+    await page.getByRole("button", { name: "Remove Chat" }).click();
+    await page.getByRole("button", { name: "Remove Pager" }).click();
+    await page.getByRole("button", { name: "Remove Pager" }).waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Add a topic or a webhook" }).click();
+    await page.getByLabel(/^Topic/).fill("https://10.0.0.1/x");
+    await page.getByRole("button", { name: "Add it" }).click();
+    expect(await page.getByRole("alert").innerText()).toContain("must name a public host");
   });
 
   it("[N1] notifications are offered after the first task that was sent from this device", async () => {

@@ -157,7 +157,7 @@ const variablesRoute = createRoute({
 const notificationsRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you/notifications",
-  component: lazyRouteComponent(() => import("./screens/you/notifications.tsx"), "Notifications"),
+  component: lazyRouteComponent(() => import("./screens/you/notifications/notifications.tsx"), "Notifications"),
 });
 const youRoute = createRoute({
   getParentRoute: () => privateRoute,

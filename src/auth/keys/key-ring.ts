@@ -28,6 +28,7 @@ import { shortDigest } from "../tokens.ts";
 import {
   credentialContext,
   deriveSecret,
+  deviceContext,
   keyIdOf,
   openVault,
   sealedWith,
@@ -113,6 +114,12 @@ function isOpened(key: StoredKey, master: Buffer): boolean {
   } catch {
     return false;
   }
+}
+
+function contextOf(row: SealedRow): string {
+  if (row.kind === "credential") return credentialContext(row.userId, row.host);
+  if (row.kind === "device") return deviceContext(row.userId, row.id);
+  return variableContext(row.userId, row.repo, row.name);
 }
 
 export class KeyRing {
@@ -253,10 +260,7 @@ export class KeyRing {
 
   /** Nothing when the row cannot be opened: it was not readable before either. */
   #sealAgain(row: SealedRow): { row: SealedRow; sealed: string }[] {
-    const context =
-      row.kind === "credential"
-        ? credentialContext(row.userId, row.host)
-        : variableContext(row.userId, row.repo, row.name);
+    const context = contextOf(row);
     try {
       return [{ row, sealed: this.vault.seal(this.vault.open(row.sealed, context), context) }];
     } catch (error) {

@@ -323,7 +323,7 @@ export type PersonPurge = "more" | "tasks" | "done";
 // ---------------------------------------------------------------- keys
 
 /**
- * - `sealing`: credentials, variables and kept answers.
+ * - `sealing`: credentials, variables, addresses of ntfy and webhooks, and kept answers.
  * - `sessions`: access and refresh tokens.
  * - `attempts`: tokens of workers.
  * - `receipts`: what devices say about notifications.
@@ -355,8 +355,9 @@ export type KeySource = () => readonly {
 export type SealedRow = { readonly sealed: string } & (
   | { readonly kind: "credential"; readonly userId: string; readonly host: string }
   | { readonly kind: "variable"; readonly userId: string; readonly repo: string; readonly name: string }
+  | { readonly kind: "device"; readonly userId: string; readonly id: string }
 );
-export const SEALED_KINDS = ["credential", "variable"] as const satisfies readonly SealedRow["kind"][];
+export const SEALED_KINDS = ["credential", "variable", "device"] as const satisfies readonly SealedRow["kind"][];
 
 export interface SealedPage {
   readonly rows: readonly SealedRow[];

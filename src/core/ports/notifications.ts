@@ -6,15 +6,25 @@
 export const NOTIFICATION_KINDS = ["needs_you", "budget", "done", "failed", "test"] as const;
 export type NotificationKind = (typeof NOTIFICATION_KINDS)[number];
 
-/** A browser that subscribed to Web Push. */
+/** How a device is reached. Only browsers, by Web Push, report what they showed. */
+export const DEVICE_VIAS = ["web_push", "ntfy", "webhook"] as const;
+export type DeviceVia = (typeof DEVICE_VIAS)[number];
+
+/** A browser that subscribed to Web Push, a topic of an ntfy server, or a webhook. */
 export interface PushDevice {
   readonly id: string;
   readonly userId: string;
-  /** Its end is the end of the device; null = a caller that cannot be revoked. */
+  readonly via: DeviceVia;
+  /** Its end is the end of the device; null = a caller that cannot be revoked, or no browser. */
   readonly sessionId: string | null;
-  /** Where the push service takes messages. Unique: a browser that changes hands takes it along. */
+  /**
+   * Where the push service takes messages. Unique: a browser that changes hands takes it along. Of
+   * ntfy and webhooks the origin and the id; the address itself is a secret, in `sealed`.
+   */
   readonly endpoint: string;
-  /** Keys of the browser, base64url. */
+  /** Address and secret of ntfy and webhooks, encrypted by src/auth/vault.ts; null for browsers. */
+  readonly sealed: string | null;
+  /** Keys of the browser, base64url; empty for others. */
   readonly p256dh: string;
   readonly auth: string;
   /** As people call it, for example "Chrome on Android". */
@@ -32,7 +42,7 @@ export type NotificationEnd =
   | "quiet"
   /** The task went on before it was sent. */
   | "obsolete"
-  /** The push service refused it, or did not take it in time. */
+  /** The other end refused it, or did not take it in time. */
   | "refused";
 
 /** One notification to one device: a row that climbs from due to acted. Times are epoch ms. */
@@ -67,7 +77,7 @@ export const RUNGS = ["shown", "opened", "acted"] as const;
 export type Rung = (typeof RUNGS)[number];
 
 export type NotificationProgress = Partial<
-  Pick<Notification, "acceptedAt" | "ended" | "problem" | "tries" | "nextAt" | "passedAt">
+  Pick<Notification, "acceptedAt" | "shownAt" | "ended" | "problem" | "tries" | "nextAt" | "passedAt">
 >;
 
 /** Rows that one device keeps; older ones that are finished go. */
@@ -83,7 +93,7 @@ export interface Notifications {
   putDevice(device: PushDevice): Promise<void>;
   /** @returns false when the person has no such device. Its notifications go with it. */
   deleteDevice(userId: string, id: string): Promise<boolean>;
-  /** Of one person; the one that was used last comes first. */
+  /** Of one person: browsers, the one that was used last first; then the others, newest first. */
   devices(userId: string): Promise<PushDevice[]>;
   device(id: string): Promise<PushDevice | null>;
 

@@ -17,7 +17,11 @@ const TAGS: readonly (readonly [name: string, description: string, paths: RegExp
     "Log in, tokens, git credentials, users.",
     /^\/v1\/(auth|session|setup|sessions|me|tickets|tokens|links|cred|users|audit|device|oauth)\b|^\/\.well-known\//,
   ],
-  ["Notifications", "Devices that are told by Web Push, and how their notifications fared.", /^\/v1\/push\b/],
+  [
+    "Notifications",
+    "Devices that are told by Web Push, ntfy topics, webhooks, and how their notifications fared.",
+    /^\/v1\/push\b/,
+  ],
   ["Operations", "For operators.", /^\/v1\/ops\b/],
   ["Stream", "Live updates over a WebSocket.", /^\/v1\/stream\b/],
   ["Server", "Health, metrics, this document.", /^/],

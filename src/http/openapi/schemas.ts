@@ -33,7 +33,7 @@ import {
   tokenSchema,
   userSchema,
 } from "../../core/protocol/rest.ts";
-import { notificationSchema, pushDeviceSchema } from "../../core/protocol/push.ts";
+import { notificationSchema, pushDeviceSchema, webhookDeviceSchema } from "../../core/protocol/push.ts";
 import { identitySchema } from "../../core/protocol/people.ts";
 import { credentialSchema, recentRepositorySchema, repositoryCheckSchema } from "../../core/protocol/repositories.ts";
 import { questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
@@ -84,6 +84,7 @@ const ANSWERS = {
   Credential: credentialSchema,
   Notification: notificationSchema,
   PushDevice: pushDeviceSchema,
+  WebhookDevice: webhookDeviceSchema,
   Problem: problemSchema,
   StreamServerFrame: serverFrameSchema,
 } as const satisfies Record<string, z.ZodType>;

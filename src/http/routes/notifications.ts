@@ -7,14 +7,17 @@
 import type { z } from "zod";
 import { SlipwayError } from "../../core/error.ts";
 import { isoOrNull, toIsoTime } from "../../core/protocol/mapping.ts";
-import type { Notification } from "../../core/ports/notifications.ts";
+import { NOTIFICATION_KINDS, type Notification } from "../../core/ports/notifications.ts";
 import {
+  newNtfySchema,
   newPushDeviceSchema,
+  newWebhookSchema,
   notificationSchema,
   presenceSchema,
   pushDeviceSchema,
   pushSchema,
   receiptSchema,
+  webhookDeviceSchema,
 } from "../../core/protocol/push.ts";
 import type { DeviceReport } from "../../notifications/service.ts";
 import { EMPTY, json, route, MEMORY_REPLAY } from "../route.ts";
@@ -38,10 +41,11 @@ function wireNotification(row: Notification): z.infer<typeof notificationSchema>
 }
 
 function wireDevice({ device, last }: DeviceReport): z.infer<typeof pushDeviceSchema> {
-  const { id, label, kinds, endpoint, createdAt, seenAt } = device;
+  const { id, label, via, kinds, endpoint, createdAt, seenAt } = device;
   return {
     id,
     label,
+    via,
     kinds: [...kinds],
     service: new URL(endpoint).host,
     createdAt: toIsoTime(createdAt),
@@ -78,11 +82,42 @@ export const notificationRoutes = [
     },
   }),
   route({
+    method: "post",
+    path: "/v1/push/ntfy",
+    access: "user",
+    scope: null,
+    operation: "addNtfy",
+    summary: "Tell a topic of an ntfy server what no browser of mine shows within 30 s",
+    body: newNtfySchema,
+    answers: { 201: json(pushDeviceSchema) },
+    async handle({ deps, caller, body }) {
+      const { url, token = null, label = null, kinds = NOTIFICATION_KINDS } = body;
+      const { device } = await deps.notifications.add(caller.userId, { via: "ntfy", url, token, label, kinds });
+      return { status: 201, body: wireDevice({ device, last: [] }) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/push/webhooks",
+    access: "user",
+    scope: null,
+    operation: "addWebhook",
+    summary: "Call a webhook with what no browser of mine shows within 30 s, signed as Standard Webhooks has it",
+    body: newWebhookSchema,
+    answers: { 201: json(webhookDeviceSchema) },
+    async handle({ deps, caller, body }) {
+      const { url, label = null, kinds = NOTIFICATION_KINDS } = body;
+      const other = { via: "webhook", url, token: null, label, kinds } as const;
+      const { device, secret } = await deps.notifications.add(caller.userId, other);
+      return { status: 201, body: { ...wireDevice({ device, last: [] }), secret: secret ?? "" } };
+    },
+  }),
+  route({
     method: "delete",
     path: "/v1/push/devices/:id",
     access: "user",
     operation: "deletePushDevice",
-    summary: "Tell this browser nothing more",
+    summary: "Tell this browser, ntfy topic or webhook nothing more",
     answers: { 204: EMPTY },
     problems: ["not_found"],
     async handle({ deps, identity, params }) {
@@ -96,7 +131,7 @@ export const notificationRoutes = [
     path: "/v1/push/devices/:id/test",
     access: "user",
     operation: "testPushDevice",
-    summary: "Send a test notification to this browser",
+    summary: "Send a test notification to this browser, ntfy topic or webhook",
     answers: { 202: json(notificationSchema) },
     problems: ["not_found"],
     async handle({ deps, identity, params }) {

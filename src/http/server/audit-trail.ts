@@ -52,6 +52,9 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   deleteCredential: always(),
   putVariable: always("repo", "name", "secret", "phase"),
   deleteVariable: always("repo", "name"),
+  // Not the address, which is a secret.
+  addNtfy: always("kinds"),
+  addWebhook: always("kinds"),
   pollDeviceLogin: always(),
   offerDeviceLogin: always(),
   withdrawDeviceOffer: always(),

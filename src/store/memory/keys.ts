@@ -1,10 +1,18 @@
 /** Data keys, and the rows of the accounts that they seal, in memory. */
 import type { Act, AuditLog } from "../../core/ports/audit.ts";
-import { KEY_USES, type Accounts, type KeyStore, type SealedRow, type StoredKey } from "../../core/ports/accounts.ts";
+import type { Notifications } from "../../core/ports/notifications.ts";
+import {
+  KEY_USES,
+  SEALED_KINDS,
+  type Accounts,
+  type KeyStore,
+  type SealedRow,
+  type StoredKey,
+} from "../../core/ports/accounts.ts";
 
 const idOf = (sealed: string): string => sealed.split(".")[1] ?? "";
 
-export function memoryKeys(accounts: Accounts, audit: AuditLog): KeyStore {
+export function memoryKeys(accounts: Accounts, audit: AuditLog, notifications: Notifications): KeyStore {
   const keys = new Map<string, StoredKey>();
   const record = async (act: Act | undefined): Promise<void> => {
     if (act === undefined || act.isWritten) return;
@@ -17,9 +25,13 @@ export function memoryKeys(accounts: Accounts, audit: AuditLog): KeyStore {
     });
   const credentials = async (userId: string): Promise<SealedRow[]> =>
     (await accounts.credentials(userId)).map(({ host, sealed }) => ({ kind: "credential", userId, host, sealed }));
+  const devices = async (userId: string): Promise<SealedRow[]> =>
+    (await notifications.devices(userId)).flatMap(({ id, sealed }) =>
+      sealed === null ? [] : [{ kind: "device", userId, id, sealed }],
+    );
+  const reads = { credential: credentials, variable: variables, device: devices };
   const rowsOf = async (kind: SealedRow["kind"]): Promise<SealedRow[]> => {
-    const read = kind === "credential" ? credentials : variables;
-    return (await Promise.all((await accounts.users()).map(({ id }) => read(id)))).flat();
+    return (await Promise.all((await accounts.users()).map(({ id }) => reads[kind](id)))).flat();
   };
   return {
     keys: async () =>
@@ -48,7 +60,7 @@ export function memoryKeys(accounts: Accounts, audit: AuditLog): KeyStore {
       return true;
     },
     async sealedCounts() {
-      const ids = [...(await rowsOf("credential")), ...(await rowsOf("variable"))].map(({ sealed }) => idOf(sealed));
+      const ids = (await Promise.all(SEALED_KINDS.map(rowsOf))).flat().map(({ sealed }) => idOf(sealed));
       return Object.fromEntries([...new Set(ids)].map((id) => [id, ids.filter((one) => one === id).length]));
     },
     async sealedRows(kind, keyId, after, limit) {
@@ -64,7 +76,7 @@ export function memoryKeys(accounts: Accounts, audit: AuditLog): KeyStore {
     },
     async reseal(changes) {
       let count = 0;
-      for (const { row, sealed } of changes) if (await replace(accounts, row, sealed)) count += 1;
+      for (const { row, sealed } of changes) if (await replace(accounts, notifications, row, sealed)) count += 1;
       return count;
     },
     async forgetKeys(act) {
@@ -73,13 +85,26 @@ export function memoryKeys(accounts: Accounts, audit: AuditLog): KeyStore {
         for (const { id } of await accounts.credentials(userId)) await accounts.deleteCredential(userId, id);
         for (const { repo, name } of await accounts.variables(userId, null))
           await accounts.deleteVariable(userId, repo, name);
+        for (const { id, sealed } of await notifications.devices(userId))
+          if (sealed !== null) await notifications.deleteDevice(userId, id);
       }
       await record(act);
     },
   };
 }
 
-async function replace(accounts: Accounts, row: SealedRow, sealed: string): Promise<boolean> {
+async function replace(
+  accounts: Accounts,
+  notifications: Notifications,
+  row: SealedRow,
+  sealed: string,
+): Promise<boolean> {
+  if (row.kind === "device") {
+    const device = await notifications.device(row.id);
+    if (device?.sealed !== row.sealed) return false;
+    await notifications.putDevice({ ...device, sealed });
+    return true;
+  }
   if (row.kind === "credential") {
     const found = await accounts.credentialFor(row.userId, row.host);
     if (found?.sealed !== row.sealed) return false;

@@ -9,6 +9,9 @@ import {
   type Rung,
 } from "../../core/ports/notifications.ts";
 
+const isOther = ({ via }: PushDevice): number => Number(via !== "web_push");
+const byUse = (a: PushDevice, b: PushDevice): number =>
+  isOther(a) - isOther(b) || b.seenAt - a.seenAt || (a.id < b.id ? 1 : -1);
 const byDue = (a: Notification, b: Notification): number => b.dueAt - a.dueAt || (a.id < b.id ? 1 : -1);
 
 export class MemoryNotifications implements Notifications {
@@ -42,7 +45,7 @@ export class MemoryNotifications implements Notifications {
 
   async devices(userId: string): Promise<PushDevice[]> {
     const own = [...this.#devices.values()].filter((device) => device.userId === userId);
-    return own.toSorted((a, b) => b.seenAt - a.seenAt || (a.id < b.id ? 1 : -1));
+    return own.toSorted(byUse);
   }
 
   async device(id: string): Promise<PushDevice | null> {

@@ -392,5 +392,5 @@ export function openMemoryStore(): {
   const memory = new MemoryStore(ledger, notifications, people);
   const store: Store = Object.assign(memory, memory.deletions.methods, memory.people, memory.stored);
   const accounts = memoryAccounts(audit, (deletion) => people.begin(deletion));
-  return { store, accounts, audit, keys: memoryKeys(accounts, audit), ledger, notifications };
+  return { store, accounts, audit, keys: memoryKeys(accounts, audit, notifications), ledger, notifications };
 }

@@ -2,6 +2,7 @@
 import { expect, it } from "vitest";
 import type { Act, AuditLog } from "../../../src/core/ports/audit.ts";
 import { KEY_USES, type Accounts, type KeyStore, type StoredKey } from "../../../src/core/ports/accounts.ts";
+import type { Notifications } from "../../../src/core/ports/notifications.ts";
 
 const keysOf = (rotation: string, createdAt: number): StoredKey[] =>
   KEY_USES.map((use) => {
@@ -23,10 +24,15 @@ const act = (): Act => ({
 });
 
 export function keysContract(
-  get: () => { readonly keys: KeyStore; readonly accounts: Accounts; readonly audit: AuditLog },
+  get: () => {
+    readonly keys: KeyStore;
+    readonly accounts: Accounts;
+    readonly audit: AuditLog;
+    readonly notifications: Notifications;
+  },
 ): void {
   const addPeople = async (): Promise<void> => {
-    const { accounts } = get();
+    const { accounts, notifications } = get();
     for (const id of ["u1", "u2"])
       await accounts.createUser({
         id,
@@ -57,6 +63,27 @@ export function keysContract(
       phase: "setup",
       updatedAt: 1,
     });
+    const device = {
+      userId: "u2",
+      sessionId: null,
+      p256dh: "",
+      auth: "",
+      label: "",
+      kinds: [],
+      createdAt: 1,
+      seenAt: 1,
+    };
+    for (const [id, sealed] of [
+      ["browser", null],
+      ["hook", "v1.aaaaaaaa.d"],
+    ] as const)
+      await notifications.putDevice({
+        ...device,
+        id,
+        via: sealed === null ? "web_push" : "webhook",
+        endpoint: `https://host/${id}`,
+        sealed,
+      });
   };
 
   it("[H16] new keys retire those of their uses, once per rotation, with the row of the act", async () => {
@@ -84,9 +111,9 @@ export function keysContract(
   });
 
   it("[H16] sealed rows are read in pages and replaced only while they are as they were read", async () => {
-    const { keys, accounts } = get();
+    const { keys, accounts, notifications } = get();
     await addPeople();
-    expect(await keys.sealedCounts()).toEqual({ aaaaaaaa: 4 });
+    expect(await keys.sealedCounts()).toEqual({ aaaaaaaa: 5 });
     const first = await keys.sealedRows("credential", "bbbbbbbb", 0, 2);
     expect(first.rows).toHaveLength(2);
     const second = await keys.sealedRows("credential", "bbbbbbbb", first.next ?? -1, 2);
@@ -97,21 +124,25 @@ export function keysContract(
     expect((await keys.sealedRows("credential", "aaaaaaaa", 0, 10)).rows).toEqual([]);
     const [variable] = (await keys.sealedRows("variable", "bbbbbbbb", 0, 10)).rows;
     expect(variable).toMatchObject({ kind: "variable", userId: "u2", repo: "https://host/o/r", name: "TOKEN" });
+    const [hook, ...none] = (await keys.sealedRows("device", "bbbbbbbb", 0, 10)).rows;
+    expect([hook, none]).toEqual([{ kind: "device", userId: "u2", id: "hook", sealed: "v1.aaaaaaaa.d" }, []]);
     const [changed] = first.rows;
     const moved = { ...changed!, sealed: "v1.aaaaaaaa.other" };
     expect(await keys.reseal([{ row: moved, sealed: "v1.bbbbbbbb.lost" }])).toBe(0);
-    const changes = [changed!, variable!].map((row) => ({ row, sealed: "v1.bbbbbbbb.new" }));
-    expect(await keys.reseal(changes)).toBe(2);
-    expect(await keys.sealedCounts()).toEqual({ aaaaaaaa: 2, bbbbbbbb: 2 });
+    const changes = [changed!, variable!, hook!].map((row) => ({ row, sealed: "v1.bbbbbbbb.new" }));
+    expect(await keys.reseal(changes)).toBe(3);
+    expect(await keys.sealedCounts()).toEqual({ aaaaaaaa: 2, bbbbbbbb: 3 });
+    expect(await notifications.device("hook")).toMatchObject({ sealed: "v1.bbbbbbbb.new", via: "webhook" });
     expect((await accounts.variables("u2", null))[0]).toMatchObject({ sealed: "v1.bbbbbbbb.new", name: "TOKEN" });
   });
 
   it("[H16] a lost secret key takes the keys and all that is sealed with it, and nothing else", async () => {
-    const { keys, accounts } = get();
+    const { keys, accounts, notifications } = get();
     await addPeople();
     await keys.addKeys(keysOf("r1", 10));
     await keys.forgetKeys();
     expect([await keys.keys(), await keys.sealedCounts()]).toEqual([[], {}]);
     expect(await accounts.users()).toHaveLength(2);
+    expect((await notifications.devices("u2")).map(({ id }) => id)).toEqual(["browser"]);
   });
 }

@@ -113,7 +113,8 @@ export function deletionsContract(
     const { notifications } = get();
     const task = await settled();
     const device = { id: "dev_1", userId: "user_a", sessionId: null, endpoint: "https://p.example/1", p256dh: "k" };
-    await notifications.putDevice({ ...device, auth: "a", label: "Phone", kinds: ["done"], createdAt: T0, seenAt: T0 });
+    const more = { via: "web_push", sealed: null, auth: "a", kinds: ["done"], createdAt: T0, seenAt: T0 } as const;
+    await notifications.putDevice({ ...device, ...more, label: "Phone" });
     const times = { dueAt: T0, acceptedAt: null, shownAt: null, openedAt: null, actedAt: null, nextAt: T0 };
     const row = { id: "ntf_1", deviceId: "dev_1", userId: "user_a", taskId: task.id, subject: "end", seq: 1 };
     const rest = { kind: "failed", title: "Fix", ended: null, problem: null, tries: 0, passedAt: null } as const;

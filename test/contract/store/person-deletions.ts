@@ -55,7 +55,8 @@ export function personDeletionsContract(get: () => PersonParts): void {
     const reply = { userId, endpoint: "POST /", key: "k", at: T0, sealed: "s" };
     await accounts.putReply(reply, { after: 0, perUser: 9 });
     const device = { id: `d ${userId}`, userId, sessionId: null, endpoint: `https://p/${userId}`, p256dh: "k" };
-    await notifications.putDevice({ ...device, auth: "a", label: "", kinds: [], createdAt: T0, seenAt: T0 });
+    const more = { via: "web_push", sealed: null, auth: "a", label: "", createdAt: T0, seenAt: T0 } as const;
+    await notifications.putDevice({ ...device, ...more, kinds: [] });
     await store.setSetting(`git_identity.${userId}`, "x");
     const usage = { id: `r ${userId}`, taskId: "task_old", userId, attempt: 1, at: T0, model: "m", usd: 2 };
     const tokens = { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0 };

@@ -59,6 +59,16 @@ async function device(): Promise<string> {
   return (await call("POST", "/v1/push/devices", { endpoint, keys: PUSH_KEYS, label: "Phone", kinds: [] })).body.id;
 }
 
+/** A topic, or a webhook, whose secret the repeated call gives again. */
+function added(via: string): Sample {
+  const body = { url: `https://${via}.example.com/topic`, label: `Once, ${via}`, kinds: ["done"] };
+  const effects = async (): Promise<number> => {
+    const { devices } = (await call("GET", "/v1/push")).body;
+    return devices.filter(({ label }: { label: string }) => label === body.label).length;
+  };
+  return { body, other: { ...body, kinds: [] }, effects };
+}
+
 const startDevice = async (): Promise<{ deviceCode: string; userCode: string }> =>
   (await api.call("POST", "/v1/device/start", {})).body;
 const session = async (email: string): Promise<string> => (await api.person(email)).accessToken;
@@ -374,6 +384,8 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     };
     return { body, other: { ...body, endpoint: "https://push.example.com/two" }, effects };
   },
+  "post /v1/push/ntfy": async () => added("ntfy"),
+  "post /v1/push/webhooks": async () => added("webhook"),
   "delete /v1/push/devices/{id}": async () => ({ path: `/v1/push/devices/${await device()}` }),
   "post /v1/push/devices/{id}/test": async () => {
     const id = await device();

@@ -266,7 +266,7 @@ CREATE TABLE push_devices (
   kinds      TEXT NOT NULL, -- a JSON list
   created_at INTEGER NOT NULL,
   seen_at    INTEGER NOT NULL
-) STRICT;
+, via TEXT NOT NULL DEFAULT 'web_push' CHECK (via IN ('web_push', 'ntfy', 'webhook')), sealed TEXT) STRICT;
 
 CREATE TABLE replies (
   user_id  TEXT NOT NULL,

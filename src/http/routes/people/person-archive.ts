@@ -145,7 +145,9 @@ async function* listAccount(deps: ApiDeps, user: User): Entries {
   const devices = await deps.notifications.devices(userId);
   yield jsonEntry(
     "devices.json",
-    devices.map(({ device: { id, label, kinds, createdAt: since } }) => ({ id, label, kinds, createdAt: since })),
+    devices.map(({ device: { id, via, label, kinds, createdAt: since } }) => {
+      return { id, via, label, kinds, createdAt: since };
+    }),
   );
 }
 

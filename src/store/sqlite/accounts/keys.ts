@@ -15,20 +15,20 @@ interface KeyRecord {
   wrapped: string;
 }
 
-/** A row of either table; the columns of the other one are null. */
+/** A row of one of the tables; `a` and `b` are what its context is made of besides the person. */
 interface SealedRecord {
   place: number;
   user_id: string;
-  host: string | null;
-  repo: string | null;
-  name: string | null;
+  a: string;
+  b: string;
   sealed: string;
 }
 
 /** The tables with sealed rows that a rotation seals again; kept answers end within a day. */
 const TABLES = {
-  credential: { from: "credentials", columns: "host, NULL AS repo, NULL AS name" },
-  variable: { from: "repository_variables", columns: "NULL AS host, repo, name" },
+  credential: { from: "credentials", columns: "host AS a, '' AS b" },
+  variable: { from: "repository_variables", columns: "repo AS a, name AS b" },
+  device: { from: "push_devices", columns: "id AS a, '' AS b" },
 } as const satisfies Record<SealedRow["kind"], { from: string; columns: string }>;
 
 const toKey = (row: KeyRecord): StoredKey => ({
@@ -40,9 +40,10 @@ const toKey = (row: KeyRecord): StoredKey => ({
   wrapped: row.wrapped,
 });
 
-function toSealedRow({ user_id: userId, host, repo, name, sealed }: SealedRecord): SealedRow {
-  if (host !== null) return { kind: "credential", userId, host, sealed };
-  return { kind: "variable", userId, repo: repo ?? "", name: name ?? "", sealed };
+function toSealedRow(kind: SealedRow["kind"], { user_id: userId, a, b, sealed }: SealedRecord): SealedRow {
+  if (kind === "credential") return { kind, userId, host: a, sealed };
+  if (kind === "device") return { kind, userId, id: a, sealed };
+  return { kind, userId, repo: a, name: b, sealed };
 }
 
 const byUse = (a: StoredKey, b: StoredKey): number => KEY_USES.indexOf(a.use) - KEY_USES.indexOf(b.use);
@@ -59,6 +60,12 @@ export function keyWrites(db: Connection): KeyWrites {
   const sealVariable = db.prepare(
     "UPDATE repository_variables SET sealed = ? WHERE user_id = ? AND repo = ? AND name = ? AND sealed = ?",
   );
+  const sealDevice = db.prepare("UPDATE push_devices SET sealed = ? WHERE user_id = ? AND id = ? AND sealed = ?");
+  const replace = (row: SealedRow, sealed: string): number => {
+    if (row.kind === "credential") return sealCredential.run(sealed, row.userId, row.host, row.sealed).changes;
+    if (row.kind === "device") return sealDevice.run(sealed, row.userId, row.id, row.sealed).changes;
+    return sealVariable.run(sealed, row.userId, row.repo, row.name, row.sealed).changes;
+  };
   return {
     addKeys(keys) {
       if (keys.some(({ rotation, use }) => made.get(rotation, use) !== undefined)) return false;
@@ -73,17 +80,11 @@ export function keyWrites(db: Connection): KeyWrites {
       for (const { id, wrapped } of keys) rewrap.run(wrapped, id);
       return true;
     },
-    reseal: (changes) =>
-      changes
-        .map(({ row, sealed }) =>
-          row.kind === "credential"
-            ? sealCredential.run(sealed, row.userId, row.host, row.sealed).changes
-            : sealVariable.run(sealed, row.userId, row.repo, row.name, row.sealed).changes,
-        )
-        .reduce((sum, count) => sum + count, 0),
+    reseal: (changes) => changes.reduce((sum, { row, sealed }) => sum + replace(row, sealed), 0),
     forgetKeys() {
       for (const table of ["data_keys", "credentials", "repository_variables", "replies"])
         db.exec(`DELETE FROM ${table}`);
+      db.exec("DELETE FROM push_devices WHERE sealed IS NOT NULL");
     },
   };
 }
@@ -94,7 +95,8 @@ export function keyReads(db: Connection): Pick<KeyStore, "keys" | "sealedCounts"
   // The id follows the version: `v1.<id>.<text>`.
   const counts = db.prepare<[], { id: string; rows: number }>(
     `SELECT substr(sealed, 4, 8) AS id, count(*) AS "rows"
-     FROM (SELECT sealed FROM credentials UNION ALL SELECT sealed FROM repository_variables) GROUP BY 1`,
+     FROM (SELECT sealed FROM credentials UNION ALL SELECT sealed FROM repository_variables
+       UNION ALL SELECT sealed FROM push_devices WHERE sealed IS NOT NULL) GROUP BY 1`,
   );
   return {
     keys: async () =>
@@ -112,7 +114,7 @@ export function sqliteKeys(db: Connection, groupCommit: GroupCommit): KeyStore {
       `SELECT rowid AS place, user_id, ${TABLES[kind].columns}, sealed FROM ${TABLES[kind].from}
        WHERE rowid > ? AND substr(sealed, 4, 8) <> ? ORDER BY rowid LIMIT ?`,
     );
-  const pages = { credential: page("credential"), variable: page("variable") };
+  const pages = { credential: page("credential"), variable: page("variable"), device: page("device") };
   const run = (act: Act | undefined): GroupCommit["run"] =>
     act === undefined ? (...call) => groupCommit.run(...call) : createAuditedRun(groupCommit, act);
   return {
@@ -122,7 +124,10 @@ export function sqliteKeys(db: Connection, groupCommit: GroupCommit): KeyStore {
     async sealedRows(kind, keyId, after, limit) {
       const found = pages[kind].all(after, keyId, limit);
       const last = found.at(-1);
-      return { rows: found.map(toSealedRow), next: found.length < limit || last === undefined ? null : last.place };
+      return {
+        rows: found.map((row) => toSealedRow(kind, row)),
+        next: found.length < limit || last === undefined ? null : last.place,
+      };
     },
     reseal: (changes) => groupCommit.run("reseal", changes),
     forgetKeys: (act) => run(act)("forgetKeys"),

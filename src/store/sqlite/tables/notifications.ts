@@ -2,6 +2,7 @@
 import type { Connection } from "../driver.ts";
 import {
   KEPT_PER_DEVICE,
+  type DeviceVia,
   type Notification,
   type NotificationEnd,
   type NotificationKind,
@@ -15,8 +16,10 @@ import type { NotificationWrites } from "../writer/messages.ts";
 interface DeviceRow {
   id: string;
   user_id: string;
+  via: DeviceVia;
   session_id: string | null;
   endpoint: string;
+  sealed: string | null;
   p256dh: string;
   auth: string;
   label: string;
@@ -49,8 +52,10 @@ interface Row {
 const toDevice = (row: DeviceRow): PushDevice => ({
   id: row.id,
   userId: row.user_id,
+  via: row.via,
   sessionId: row.session_id,
   endpoint: row.endpoint,
+  sealed: row.sealed,
   p256dh: row.p256dh,
   auth: row.auth,
   label: row.label,
@@ -83,10 +88,11 @@ const toNotification = (row: Row): Notification => ({
 export function notificationWrites(db: Connection): NotificationWrites {
   const replaced = db.prepare("DELETE FROM push_devices WHERE endpoint = ? AND id <> ?");
   const putDevice = db.prepare(
-    `INSERT INTO push_devices (id, user_id, session_id, endpoint, p256dh, auth, label, kinds, created_at, seen_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-     ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, session_id = excluded.session_id,
-       endpoint = excluded.endpoint, p256dh = excluded.p256dh, auth = excluded.auth, label = excluded.label,
+    `INSERT INTO push_devices (id, user_id, via, session_id, endpoint, sealed, p256dh, auth, label, kinds, created_at,
+       seen_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, via = excluded.via,
+       session_id = excluded.session_id, endpoint = excluded.endpoint, sealed = excluded.sealed, p256dh = excluded.p256dh, auth = excluded.auth, label = excluded.label,
        kinds = excluded.kinds, created_at = excluded.created_at, seen_at = excluded.seen_at`,
   );
   const deleteDevice = db.prepare("DELETE FROM push_devices WHERE id = ? AND user_id = ?");
@@ -101,7 +107,7 @@ export function notificationWrites(db: Connection): NotificationWrites {
   );
   const find = db.prepare<[string], Row>("SELECT * FROM notifications WHERE id = ?");
   const progress = db.prepare(
-    `UPDATE notifications SET accepted_at = ?, ended = ?, problem = ?, tries = ?, next_at = ?, passed_at = ? WHERE id = ?`,
+    `UPDATE notifications SET accepted_at = ?, shown_at = ?, ended = ?, problem = ?, tries = ?, next_at = ?, passed_at = ? WHERE id = ?`,
   );
   const reach = db.prepare(
     `UPDATE notifications SET next_at = CASE WHEN accepted_at IS NULL THEN next_at END,
@@ -112,9 +118,10 @@ export function notificationWrites(db: Connection): NotificationWrites {
   );
   return {
     putDevice(device) {
-      const { id, userId, sessionId, endpoint, p256dh, auth, label, kinds, createdAt, seenAt } = device;
+      const { id, userId, via, sessionId, endpoint, sealed, p256dh, auth, label, createdAt, seenAt } = device;
       replaced.run(endpoint, id);
-      putDevice.run(id, userId, sessionId, endpoint, p256dh, auth, label, JSON.stringify(kinds), createdAt, seenAt);
+      const what = [p256dh, auth, label, JSON.stringify(device.kinds)];
+      putDevice.run(id, userId, via, sessionId, endpoint, sealed, ...what, createdAt, seenAt);
     },
     deleteDevice: (userId, id) => deleteDevice.run(id, userId).changes > 0,
     addNotification(row) {
@@ -128,8 +135,8 @@ export function notificationWrites(db: Connection): NotificationWrites {
     progressNotification(id, change) {
       const row = find.get(id);
       if (row === undefined) return;
-      const { acceptedAt, ended, problem, tries, nextAt, passedAt } = { ...toNotification(row), ...change };
-      progress.run(acceptedAt, ended, problem, tries, nextAt, passedAt, id);
+      const { acceptedAt, shownAt, ended, problem, tries, nextAt, passedAt } = { ...toNotification(row), ...change };
+      progress.run(acceptedAt, shownAt, ended, problem, tries, nextAt, passedAt, id);
     },
     reachRung: (id, rung, at) => reach.run({ id, rung, at }).changes > 0,
   };
@@ -137,7 +144,7 @@ export function notificationWrites(db: Connection): NotificationWrites {
 
 export function sqliteNotifications(db: Connection, groupCommit: GroupCommit): Notifications {
   const devices = db.prepare<[string], DeviceRow>(
-    "SELECT * FROM push_devices WHERE user_id = ? ORDER BY seen_at DESC, id DESC",
+    "SELECT * FROM push_devices WHERE user_id = ? ORDER BY via <> 'web_push', seen_at DESC, id DESC",
   );
   const device = db.prepare<[string], DeviceRow>("SELECT * FROM push_devices WHERE id = ?");
   const one = db.prepare<[string], Row>("SELECT * FROM notifications WHERE id = ?");

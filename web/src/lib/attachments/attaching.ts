@@ -4,11 +4,9 @@
  */
 import { useCallback, useEffect, useRef, useState } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
-import { client, problemText, readConfig } from "../client.ts";
+import { problemText } from "../client.ts";
 import { newKey } from "../device/outbox.ts";
 import { readDraft, writeDraft } from "../drafts.ts";
-import { formatBytes } from "../format.ts";
-import { shrinkPicture } from "./pictures.ts";
 
 /** Attachments of one text; the server refuses more. */
 export const MAX_ATTACHMENTS = 10;
@@ -42,18 +40,6 @@ function readKept(name: string): Attached[] {
   }
 }
 
-/** @throws Error when the server would not take it, before a byte is sent. */
-async function upload(file: File): Promise<Attachment> {
-  // Without the limits the server decides.
-  const config = await readConfig().catch(() => null);
-  if (config !== null && config.attachments === null) throw new Error("This server takes no attachments.");
-  const { name, content } = await shrinkPicture(file);
-  const most = config?.attachments?.fileBytes ?? Infinity;
-  if (content.size > most)
-    throw new Error(`It has ${formatBytes(content.size)}, and at most ${formatBytes(most)} can be attached.`);
-  return client.attachments.upload(name, content);
-}
-
 /** One after the other: a phone has one line, and people see the first one arrive. */
 async function uploadAll(
   files: readonly { readonly key: string; readonly file: File }[],
@@ -63,6 +49,7 @@ async function uploadAll(
   for (const { key, file } of files) {
     if (isRemoved(key)) continue;
     try {
+      const { upload } = await import("./upload.ts");
       const attachment = await upload(file);
       onEnd(key, { attachment, name: attachment.name });
     } catch (thrown) {

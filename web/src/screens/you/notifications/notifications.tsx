@@ -1,14 +1,15 @@
 /** Notifications of this device and of the others: what was shown, how fast, and a test. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import type { WireNotification, WirePush, WirePushDevice } from "../../../../src/core/protocol/push.ts";
-import { Bar } from "../../components/bar.tsx";
-import { Icon } from "../../components/icon.tsx";
-import { PageHead } from "../../components/page-head.tsx";
-import { client, problemText } from "../../lib/client.ts";
-import { getPushSupport, type PushSupport } from "../../lib/device/push-support.ts";
-import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../lib/device/push.ts";
-import { formatClock, formatDuration } from "../../lib/format.ts";
+import type { WireNotification, WirePush, WirePushDevice } from "../../../../../src/core/protocol/push.ts";
+import { Bar } from "../../../components/bar.tsx";
+import { Icon } from "../../../components/icon.tsx";
+import { PageHead } from "../../../components/page-head.tsx";
+import { client, problemText } from "../../../lib/client.ts";
+import { getPushSupport, type PushSupport } from "../../../lib/device/push-support.ts";
+import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../../lib/device/push.ts";
+import { formatClock, formatDuration } from "../../../lib/format.ts";
+import { TopicsAndWebhooks } from "./topics-and-webhooks.tsx";
 
 type Run = (work: () => Promise<unknown>) => void;
 type Kind = WireNotification["kind"];
@@ -55,8 +56,10 @@ export function Notifications() {
   useEffect(() => {
     document.title = "Notifications · Slipway";
   }, []);
-  const own = query.data?.devices.find(isThisDevice);
-  const others = query.data?.devices.filter((device) => !isThisDevice(device)) ?? [];
+  const devices = query.data?.devices ?? [];
+  const others = devices.filter((device) => device.via === "web_push" && !isThisDevice(device));
+  const own = devices.find(isThisDevice);
+  const topics = devices.filter(({ via }) => via !== "web_push");
   return (
     <div className="app has-side">
       <Bar />
@@ -74,6 +77,7 @@ export function Notifications() {
             <Off support={support} status={query.data} run={run} />
           )}
           {others.length > 0 && <OtherDevices devices={others} run={run} />}
+          {query.data !== undefined && <TopicsAndWebhooks devices={topics} run={run} />}
           {own !== undefined && <Last device={own} />}
         </div>
       </main>
