@@ -9,7 +9,8 @@ import { fanout, type FanoutResult } from "./suites/fanout.ts";
 import { hubRates, type HubRates } from "./suites/hub.ts";
 import { lists, type Lists } from "./suites/lists.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
-import { provision, whyNoDocker, type Provision } from "./suites/provision.ts";
+import { provision, whyNoDocker, type Provision } from "./suites/docker/provision.ts";
+import { setupFigures, type SetupFigures } from "./suites/docker/setup.ts";
 import { record, type Rates } from "./suites/record.ts";
 import { recovery, type Recovery } from "./suites/recovery.ts";
 import { restart, RESTART_SIZE, type Restart } from "./suites/restart.ts";
@@ -26,7 +27,8 @@ interface Row {
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
  * hub, `-- lists` lists of many tasks, `-- browser` the web app. Apart, because they take long:
- * `-- restart`, what a start costs after much has happened, and `-- soak` (suites/soak.ts).
+ * `-- setup`, what `npm ci` of 500 packages costs the first task and later ones, `-- restart`, what
+ * a start costs after much has happened, and `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
@@ -44,6 +46,7 @@ async function measure() {
   if (only === "restart") return restartRows(await restart());
   if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
   const missing = await whyNoDocker();
+  if (only === "setup") return setupRows(missing ?? (await setupFigures()));
   const provisioned = missing ?? (say("tasks in containers"), await provision());
   if (only === "docker") return toRows(provisioned);
   say("boot with 10,000 open tasks");
@@ -209,6 +212,36 @@ function toRows(found: Provision | string): Row[] {
       ratio: "-",
       aim: "-",
     },
+  ];
+}
+
+/** @param found the figures, or why there are none. */
+function setupRows(found: SetupFigures | string): Row[] {
+  const row = (what: string, ours: string, floor = "-", ratio = "-", aim = "-"): Row => ({
+    what,
+    ours,
+    floor,
+    ratio,
+    aim,
+  });
+  if (typeof found === "string") return [row("setups in containers", `skipped: ${found}`)];
+  const { packages, installMs, coldMs, coldFirstMs, containerMs, rounds, cachedMs, cachedFirstMs } = found;
+  const install = `${ms(installMs)} = npm ci of ${n(packages)} packages`;
+  return [
+    row("setup, cold: with keeping it", ms(coldMs), install, `${(coldMs / installMs).toFixed(2)}x`),
+    row(
+      `setup, cached, p50 of ${rounds}: container with its disk, and setup`,
+      ms(cachedMs),
+      `${install}; ${ms(containerMs)} = a container`,
+      pct(cachedMs / installMs),
+      "<= 10 %",
+    ),
+    row(
+      "submit to first step with a cached setup",
+      ms(cachedFirstMs),
+      `${ms(coldFirstMs)} = cold`,
+      pct(cachedFirstMs / coldFirstMs),
+    ),
   ];
 }
 

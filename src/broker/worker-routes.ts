@@ -13,6 +13,7 @@ import {
   inspectRequestSchema,
   POLL_SECONDS,
   SETUP_ARCHIVE_MS,
+  SETUP_ON_DISK,
   SETUP_SAVED_AT,
   transcriptAppendSchema,
   workerBatchSchema,
@@ -118,7 +119,11 @@ async function serveAttachment({ workerApi, taskId, attempt, response, url, sign
 async function serveSetup({ workerApi, taskId, attempt, response, signal }: WorkerCall): Promise<void> {
   const found = await workerApi.openSetup(taskId, attempt, signal);
   if (found === null) throw new SlipwayError("not_found", "Nothing is kept of such a setup.");
-  const headers = { "content-type": "application/x-tar", "content-length": found.bytes };
+  const headers = {
+    "content-type": "application/x-tar",
+    "content-length": found.bytes,
+    ...(found.isOnDisk ? { [SETUP_ON_DISK]: "1" } : {}),
+  };
   response.writeHead(200, { ...headers, "cache-control": "no-store", [SETUP_SAVED_AT]: String(found.savedAt) });
   await pipeline(Readable.from(found.content), response, { signal });
 }

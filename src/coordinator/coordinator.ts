@@ -195,7 +195,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral, admission });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const storage = new PersonStorage({ ...deps, ...settings });
-  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage, variables, storage });
+  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage, variables, storage, workerApi });
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
   const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
@@ -296,8 +296,8 @@ class RunningCoordinator implements Coordinator {
     await this.scheduler.stop();
     await Promise.all(this.#ticks);
     // Bounded, because an engine may hang: the next boot finishes interrupted effects.
-    await withTimeout(settings.shutdownMs, this.supervisor.close(), clock).catch((error: unknown) =>
-      log.warn({ error: errorMessage(error) }, "an effect did not end"),
+    await withTimeout(settings.shutdownMs, Promise.all([this.supervisor.close(), this.workerApi.close()]), clock).catch(
+      (error: unknown) => log.warn({ error: errorMessage(error) }, "an effect did not end"),
     );
     await this.taskLog.idle();
     if (this.#caughtUp >= 0 && !this.#workingTime.isStoreFailing) this.#deps.heartbeat?.beat(clock.now());

@@ -62,6 +62,9 @@ export class ProcessFallback implements Sandbox {
   setupPlace = (name: string, signal: AbortSignal): Promise<SetupPlace | null> =>
     this.#owner(name).setupPlace?.(name, signal) ?? Promise.resolve(null);
 
+  makeSetupDisk: NonNullable<Sandbox["makeSetupDisk"]> = async (place, files, signal) =>
+    this.#docker.makeSetupDisk?.(place, files, signal);
+
   async check(signal?: AbortSignal): Promise<string> {
     if (this.#hadEngine) return this.#docker.check(signal);
     const timeout = AbortSignal.timeout(FIRST_ANSWER_MS);

@@ -2,6 +2,7 @@
  * The worker API in memory, for one task: accepts events by the rules of the real one (order,
  * duplicates, gaps, the fence).
  */
+import { Readable } from "node:stream";
 import type { OpenedAttachment } from "../../src/core/ports/attachments.ts";
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
@@ -46,6 +47,8 @@ export class MemoryWorkerApi implements WorkerApi {
   /** Before the attempt is ready, and after that. */
   setupVariables: WorkerVariables["variables"] = [];
   agentVariables: WorkerVariables["variables"] = [];
+  /** The workspace began as a copy. */
+  isSetupOnDisk = false;
   /** What a setup made; with `setupBreaks` the connection ends within it. */
   setup: Buffer | null = null;
   setupBreaks = false;
@@ -129,8 +132,9 @@ export class MemoryWorkerApi implements WorkerApi {
 
   async openSetup(taskId: string, attempt: number): Promise<OpenedSetup | null> {
     this.#check(taskId, attempt);
-    const { setup, setupBreaks } = this;
+    const { setup, setupBreaks, isSetupOnDisk } = this;
     if (setup === null) return null;
+    if (isSetupOnDisk) return { bytes: 0, savedAt: 1_700_000_000_000, content: Readable.from([]), isOnDisk: true };
     const content = (async function* () {
       yield setup;
       if (setupBreaks) throw new Error("the server ends");

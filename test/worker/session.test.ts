@@ -1,12 +1,12 @@
 /**
  * The agent's context, used by small test agents on real parts: broker, checkout, tools.
  */
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
-import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { SETUP_FOLDER, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
 import { AgentFailure, WorkerExit, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
@@ -369,6 +369,43 @@ describe("a setup whose results are kept", () => {
     await runTwice(spoil);
     expect(runs()).toBe(2);
     expect(rig.workerApi.of("notice").some(({ data }) => data["code"] === "setup_cache")).toBe(true);
+  });
+
+  /** A workspace like one that began as a copy; `onDisk` is in it. */
+  function copyDisk(onDisk: Readonly<Record<string, string>>): void {
+    const folder = join(rig.workspace, SETUP_FOLDER);
+    for (const [path, content] of Object.entries(onDisk)) {
+      mkdirSync(join(folder, "workspace", path, ".."), { recursive: true });
+      writeFileSync(join(folder, "workspace", path), content);
+    }
+    const seed = mkdtempSync(join(rig.dir, "seed-"));
+    mkdirSync(join(seed, "home"));
+    writeFileSync(join(seed, "home/tool"), "tool\n");
+    execFileSync("tar", ["-c", "-f", join(folder, "home.tar"), "-C", seed, "home/tool"]);
+    rig.workerApi.isSetupOnDisk = true;
+  }
+
+  it("[C4] is moved into place where the workspace began as a copy of its disk; what the commit has stays", async () => {
+    await runTwice(() => {
+      rig.workerApi.attempt += 1;
+      copyDisk({ "ignored/a": "made\n", "a.txt": "other\n" });
+      rig.workerApi.attempt -= 1;
+    });
+    expect(runs()).toBe(1);
+    expect(detail()).toMatch(/^from the cache of 2023/);
+    expect(readFileSync(join(rig.workspace, "a.txt"), "utf8")).toBe("one\ntwo\nthree\n");
+    expect(existsSync(join(rig.workspace, SETUP_FOLDER))).toBe(false);
+  });
+
+  it("[C4] a disk that began empty after all is made by the commands, and one that nobody asks for is emptied", async () => {
+    await runTwice(() => void (rig.workerApi.isSetupOnDisk = true));
+    expect(runs()).toBe(2);
+    rig.workerApi.next();
+    copyDisk({ "ignored/a": "old\n" });
+    rig.workerApi.setup = null;
+    await attempt(async () => undefined, { setup: [{ command: "ls -a", timeoutMs: 10_000 }] });
+    expect(rig.workerApi.of("tool.finished").at(-1)?.data["output"]).not.toContain(SETUP_FOLDER);
+    expect(existsSync(join(rig.workspace, "ignored"))).toBe(false);
   });
 
   it("[C3] a worker that was killed in its setup neither uses nor saves one", async () => {

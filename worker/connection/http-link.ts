@@ -18,6 +18,7 @@ import {
   ABANDON_MS,
   POLL_SECONDS,
   SETUP_ARCHIVE_MS,
+  SETUP_ON_DISK,
   SETUP_SAVED_AT,
   workerAckSchema,
   workerBudgetSchema,
@@ -212,7 +213,10 @@ export class HttpLink implements CoordinatorLink {
     const request = { path: SETUP, timeoutMs: SETUP_ARCHIVE_MS, signal: stop };
     const content = await this.#socket.open(request).catch(() => null);
     stop.throwIfAborted();
-    if (content?.statusCode === 200) return { savedAt: Number(content.headers[SETUP_SAVED_AT]), content };
+    if (content?.statusCode === 200) {
+      const isOnDisk = content.headers[SETUP_ON_DISK] !== undefined;
+      return { savedAt: Number(content.headers[SETUP_SAVED_AT]), content, isOnDisk };
+    }
     content?.resume();
     return null;
   }

@@ -38,6 +38,8 @@ export interface KeptSetup {
   readonly savedAt: number;
   /** Ends with an error when it breaks off. */
   readonly content: Readable;
+  /** The files are in SETUP_FOLDER, and the content is empty. */
+  readonly isOnDisk: boolean;
 }
 
 /** The state that an earlier process of the same attempt left in the journal. */

@@ -8,6 +8,7 @@ import { errorMessage } from "../../src/core/error.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { runSetup, type SetupParts } from "./setup.ts";
 import { SetupArchive } from "./setup-archive.ts";
+import { SetupDisk } from "./setup-disk.ts";
 
 export interface SetupOutcome {
   /** The failure message for the agent; null when nothing failed. */
@@ -30,11 +31,15 @@ export async function runCachedSetup(
   const { workspace, home, stateDir } = parts;
   const count = spec.setupCache ?? 0;
   const marker = join(stateDir, BEGUN);
-  if (count === 0 || existsSync(marker)) return outcome(await runSetup(parts, spec, signal), null);
+  const archive = new SetupArchive({ root: workspace.root, home, stateDir });
+  const disk = new SetupDisk(workspace.root);
+  if (count === 0 || existsSync(marker)) {
+    disk.discard();
+    return outcome(await runSetup(parts, spec, signal), null);
+  }
   mkdirSync(stateDir, { recursive: true });
   writeFileSync(marker, "");
-  const archive = new SetupArchive({ root: workspace.root, home, stateDir });
-  const savedAt = await restore(parts, archive, signal);
+  const savedAt = await restore(parts, archive, disk, signal);
   if (savedAt !== null) {
     const failure = await runSetup(parts, spec, signal, { skip: count });
     const when = new Date(savedAt).toISOString();
@@ -55,16 +60,24 @@ function outcome(failure: string | null, kept: string | null): SetupOutcome {
 }
 
 /** @returns when it was saved; null = nothing was restored, and nothing is left of trying. */
-async function restore({ link }: SetupParts, archive: SetupArchive, signal: AbortSignal): Promise<number | null> {
+async function restore(
+  { link }: SetupParts,
+  archive: SetupArchive,
+  disk: SetupDisk,
+  signal: AbortSignal,
+): Promise<number | null> {
   const found = await link.openSetup(signal);
+  if (found?.isOnDisk !== true) disk.discard();
   if (found === null) return null;
   try {
-    await archive.unpack(found.content, signal);
+    if (found.isOnDisk) await disk.moveIntoPlace(archive, signal);
+    else await archive.unpack(found.content, signal);
     return found.savedAt;
   } catch (thrown) {
     signal.throwIfAborted();
     const text = `The cache of the setup could not be used: ${errorMessage(thrown).slice(0, 300)}`;
     link.emit("notice", { level: "warning", code: "setup_cache", text });
+    disk.discard();
     await archive.clear(signal);
     return null;
   } finally {

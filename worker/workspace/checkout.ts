@@ -21,7 +21,7 @@ import {
 } from "node:fs";
 import { join, relative } from "node:path";
 import { isDiskFullMessage } from "../../src/core/lib/disk/disk-full.ts";
-import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { SETUP_FOLDER, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
 import { replaceFile } from "../../src/core/lib/runtime/replace-file.ts";
@@ -230,10 +230,11 @@ export class Checkout implements Workspace {
   }
 
   async #checkOut(sha: string, signal: AbortSignal, progress: Progress): Promise<void> {
-    const spared = [".git", this.#stateDirInRoot()?.split("/")[0]];
+    const spared = [".git", SETUP_FOLDER, this.#stateDirInRoot()?.split("/")[0]];
     const empty = readdirSync(this.root).every((name) => spared.includes(name));
     await this.#git(["checkout", "--quiet", "--progress", "--force", "-B", BRANCH, sha], { signal, progress });
-    if (!empty) await this.#git(["clean", "--quiet", "-ffdx", "-e", this.#spared()], { signal });
+    const kept = ["-e", this.#spared(), "-e", `/${SETUP_FOLDER}`];
+    if (!empty) await this.#git(["clean", "--quiet", "-ffdx", ...kept], { signal });
   }
 
   /** What `git clean` must leave. */

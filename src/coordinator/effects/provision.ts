@@ -6,10 +6,11 @@ import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { allOrAbort } from "../../core/lib/concurrency/async.ts";
 import type { Broker } from "../../core/ports/broker.ts";
 import type { Repositories } from "../../core/ports/repositories.ts";
-import type { Sandbox } from "../../core/ports/sandbox.ts";
+import type { Sandbox, SandboxSpec } from "../../core/ports/sandbox.ts";
 import { sandboxName, type Limits, type MaxLimits, type Task } from "../../core/task.ts";
 import { serverNotice } from "../../core/notices.ts";
 import type { ParsedConfig } from "../services/repository-config.ts";
+import type { WorkerService } from "../services/worker.ts";
 import {
   NO_SETTINGS,
   commandsWithheldNotice,
@@ -30,6 +31,8 @@ export interface ProvisionDeps extends WatchDeps, ClearDeps {
   readonly broker: Pick<Broker, "open" | "revoke">;
   readonly repos: Repositories;
   readonly authFor: GetAuth;
+  /** Absent = each workspace begins empty. */
+  readonly workerApi?: Pick<WorkerService, "hasSetupDisks" | "findSetupDisk">;
   readonly crashpoint: Crashpoint;
   /** Images that may be chosen; null = the sandbox has no images. */
   readonly images: readonly string[] | null;
@@ -48,6 +51,7 @@ class Provisioning {
   readonly #task: Task;
   readonly #signal: AbortSignal;
   readonly #steps: ProvisioningSteps;
+  #hasSetupDisks = false;
   /** Set once the repository's file was read. */
   #settings: ParsedConfig = NO_SETTINGS;
 
@@ -59,12 +63,14 @@ class Provisioning {
   }
 
   async run(): Promise<void> {
-    const { repos, images } = this.#deps;
+    const { repos, images, workerApi } = this.#deps;
     const { userId, spec } = this.#task;
     // A repository that was never reached may be a wrong address or credential, so no sandbox is
-    // started before it. Nor where the repository may choose the image.
+    // started before it. Nor where the repository may choose the image, or its base decides what
+    // the workspace begins with.
     const mayChooseImage = images !== null && images.length > 0 && (spec.image ?? null) === null;
-    const isParallel = !mayChooseImage && (await repos.hasMirror(userId, spec.repo));
+    this.#hasSetupDisks = (await workerApi?.hasSetupDisks(this.#task)) === true;
+    const isParallel = !mayChooseImage && !this.#hasSetupDisks && (await repos.hasMirror(userId, spec.repo));
     const prepareRepository = (stop: AbortSignal): Promise<void> => this.#prepareRepository(stop);
     const prepareSandbox = (stop: AbortSignal): Promise<void> => this.#prepareSandbox(stop);
     if (isParallel) await allOrAbort(this.#signal, [prepareRepository, prepareSandbox]);
@@ -147,7 +153,7 @@ class Provisioning {
   }
 
   async #ensureSandbox(image: string | null): Promise<void> {
-    const { sandbox, broker, crashpoint, maxLimits } = this.#deps;
+    const { sandbox, broker, crashpoint, maxLimits, workerApi } = this.#deps;
     const { id: taskId, snapshot, spec } = this.#task;
     const { attempt } = snapshot.context;
     if (attempt > 1) await removeEarlier(this.#deps, taskId, attempt, this.#signal);
@@ -155,7 +161,10 @@ class Provisioning {
     crashpoint("sandbox.before");
     const limits = resolveLimits(this.#task, maxLimits);
     const name = sandboxName(taskId, attempt);
-    await sandbox.ensure({ name, taskId, attempt, socketDir, token, limits, agent: spec.agent, image }, this.#signal);
+    const given = { name, taskId, attempt, socketDir, token, limits, agent: spec.agent, image };
+    const findSetupDisk: SandboxSpec["findSetupDisk"] = async (place) =>
+      (await workerApi?.findSetupDisk(taskId, attempt, place).catch(() => null)) ?? null;
+    await sandbox.ensure(this.#hasSetupDisks ? { ...given, findSetupDisk } : given, this.#signal);
     crashpoint("sandbox.after");
   }
 }

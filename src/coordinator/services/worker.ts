@@ -14,6 +14,7 @@ import type { Redactor } from "../../core/lib/json/redaction.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { OpenedSetup, SetupSaved } from "../../core/ports/setup-caches.ts";
+import type { SetupDisk, SetupDiskPlace } from "../../core/ports/sandbox.ts";
 import { MODEL_AGENTS, sandboxName, type Egress, type Task } from "../../core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
@@ -66,6 +67,12 @@ export interface WorkerService extends WorkerApi {
    * Time of the attempt's last call on the monotonic clock; null = none in this process.
    */
   lastSeen(taskId: string, attempt: number): number | null;
+  /** See SetupCacheService. */
+  hasSetupDisks(task: Task): Promise<boolean>;
+  /** Gives up what is made beside the tasks. */
+  close(): Promise<void>;
+  /** See SandboxSpec.findSetupDisk. */
+  findSetupDisk(taskId: string, attempt: number, place: SetupDiskPlace): Promise<SetupDisk | null>;
 }
 
 /** Between two signs of life while a tool runs, ms, and how many fit into the limit of silence. */
@@ -189,6 +196,18 @@ class AttemptWorkerService implements WorkerService {
   ): Promise<SetupSaved> {
     const newest = (): Promise<Task> => this.#current(taskId, attempt);
     return await this.#setups.save(await newest(), content, newest, signal);
+  }
+
+  close(): Promise<void> {
+    return this.#setups.close();
+  }
+
+  hasSetupDisks(task: Task): Promise<boolean> {
+    return this.#setups.hasDisks(task);
+  }
+
+  async findSetupDisk(taskId: string, attempt: number, place: SetupDiskPlace): Promise<SetupDisk | null> {
+    return await this.#setups.findDisk(await this.#current(taskId, attempt), place);
   }
 
   async accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck> {

@@ -16,6 +16,25 @@ export interface SandboxSpec {
   readonly agent?: string;
   /** Canonical name (src/core/values/image-reference.ts); null or absent = Slipway's own image. */
   readonly image?: string | null;
+  /**
+   * Finds the disk image that the workspace may begin as a copy of (decision 072). Called by
+   * adapters that can copy one, before the sandbox exists. Absent = the workspace begins empty.
+   */
+  readonly findSetupDisk?: (place: SetupDiskPlace) => Promise<SetupDisk | null>;
+}
+
+/** Where a disk image of a setup fits. */
+export interface SetupDiskPlace {
+  /** See SetupPlace. */
+  readonly environment: string;
+  readonly sizeMb: number;
+}
+
+export interface SetupDisk {
+  /** Names what is on it. */
+  readonly digest: string;
+  /** A file that nobody changes; it may disappear. */
+  readonly path: string;
 }
 
 export interface SandboxExit {
@@ -51,6 +70,10 @@ export interface SetupPlace {
   readonly environment: string;
   /** A folder that has another path in each sandbox; null = the paths are the same in all. */
   readonly folder: string | null;
+  /** The digest of the disk image that the workspace began as; null or absent = it began empty. */
+  readonly digest?: string | null;
+  /** The size of the workspace where one may begin as a copy, MiB; null or absent = it may not. */
+  readonly sizeMb?: number | null;
 }
 
 /** What workspaces take of a disk of this machine. */
@@ -96,6 +119,15 @@ export interface Sandbox {
    * absent = they are of no use to another sandbox.
    */
   setupPlace?(name: string, signal: AbortSignal): Promise<SetupPlace | null>;
+  /**
+   * Makes a disk image of a setup's archive, which is hostile: it is unpacked where a worker would
+   * unpack it. Rejects unless the image is whole.
+   */
+  makeSetupDisk?(
+    place: SetupDiskPlace,
+    files: { readonly archive: string; readonly disk: string },
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Checks that the engine answers. @returns one line that describes it. */
   check(signal?: AbortSignal): Promise<string>;
   /**

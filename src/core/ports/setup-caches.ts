@@ -8,12 +8,21 @@ export interface SetupKey {
   readonly digest: string;
 }
 
+/** A disk image is made of an archive, for workspaces of one size (decision 072). */
+export interface SetupDiskKey extends SetupKey {
+  /** Hexadecimal; stands for the repository. */
+  readonly repo: string;
+  readonly sizeMb: number;
+}
+
 export interface OpenedSetup {
   readonly bytes: number;
   /** Epoch ms. */
   readonly savedAt: number;
   /** Leaving the iteration early closes the file. */
   readonly content: AsyncIterable<Uint8Array>;
+  /** The workspace began as a copy of the disk image, so the content is empty. */
+  readonly isOnDisk?: true;
 }
 
 export interface SetupSaved {
@@ -46,6 +55,18 @@ export interface SetupCaches {
     options: SaveOptions,
     signal: AbortSignal,
   ): Promise<SetupSaved>;
+  /** The path of the disk image; null when there is none, or no archive. Counts as a use. */
+  disk(key: SetupDiskKey): Promise<string | null>;
+  /** True when a disk image of the repository may exist. */
+  hasDisks(key: Pick<SetupDiskKey, "userId" | "repo">): Promise<boolean>;
+  /**
+   * Makes the disk image, unless there is one or no archive. `make` reads the one file and creates
+   * the other. Rejects when `make` does; there is no image then.
+   */
+  saveDisk(
+    key: SetupDiskKey,
+    make: (files: { readonly archive: string; readonly disk: string }) => Promise<void>,
+  ): Promise<void>;
   /** Removes what is too old, what is too much, and what crashes left. */
   collect(mode: GcMode): Promise<Garbage[]>;
   /** Removes all archives of a person. Idempotent. */

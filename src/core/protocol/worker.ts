@@ -132,6 +132,13 @@ export const workerFindingsSchema = z.strictObject({ findings: z.array(findingSc
 
 /** The header with the time at which the archive of a setup was saved, epoch ms. */
 export const SETUP_SAVED_AT = "slipway-saved-at";
+/** The header that is there when the files are in SETUP_FOLDER already; the body is empty then. */
+export const SETUP_ON_DISK = "slipway-setup-on-disk";
+/**
+ * In a workspace whose disk is a copy: `workspace/` with the files of the checkout, and `home.tar`
+ * with those of the home folder, named as in the archive. Files are moved from here into place.
+ */
+export const SETUP_FOLDER = ".slipway-setup";
 /** The longest time that the archive of a setup takes on its way, ms. */
 export const SETUP_ARCHIVE_MS = 60_000;
 export const workerSetupSavedSchema = z.strictObject({ saved: z.boolean(), reason: z.string().nullable() });

@@ -22,6 +22,8 @@ export const LABELS = {
   attempt: "slipway.attempt",
   pool: "slipway.pool",
   disk: "slipway.disk",
+  /** The digest of the setup that the workspace began with. */
+  setup: "slipway.setup",
   /** With an exec tunnel: the broker's socket folder on the coordinator's machine. */
   socketDir: "slipway.door",
 } as const;
@@ -164,6 +166,7 @@ export function createContainerSpec(spec: SandboxSpec, defaults: ContainerDefaul
     Labels: {
       ...createLabels(defaults.instance, spec),
       [LABELS.pool]: "",
+      [LABELS.setup]: "",
       [LABELS.socketDir]: defaults.socketDir === null ? spec.socketDir : "",
     },
     User: `${WORKER_UID}:${WORKER_UID}`,

@@ -16,11 +16,14 @@ import type {
   SandboxExit,
   SandboxInfo,
   SandboxSpec,
+  SetupDisk,
+  SetupDiskPlace,
   SetupPlace,
   WorkspaceUse,
 } from "../../core/ports/sandbox.ts";
 import { Containers, getState, KILL_MS, type ContainerInfo } from "./containers.ts";
 import { createContainerSpec, createLabels, LABELS } from "./container-spec.ts";
+import { SetupDisks, type SetupFiles } from "./disk/setup-disks.ts";
 import {
   diskHardeningCheck,
   getVolumeName,
@@ -35,9 +38,10 @@ import { ExitWatcher } from "./exit-watcher.ts";
 import { readWorkspace, removeUnusedVolumes, UnusedImages } from "./garbage.ts";
 import { checkHost, type EngineFacts } from "./hardening/host-checks.ts";
 import { createProfileLoader } from "./hardening/seccomp.ts";
-import { blameImage, DerivedImages } from "./image/derived-image.ts";
+import { blameImage } from "./image/derived-image.ts";
 import { overrideImageSettings } from "./image/image-overrides.ts";
 import { DefaultImage, type ImageTools } from "./image/default-image.ts";
+import { TaskImages } from "./image/task-images.ts";
 import { WarmPool, type WarmPoolOptions } from "./pool/warm-pool.ts";
 import { WorkerTransport, type TransportOptions } from "./transport/transport.ts";
 
@@ -100,8 +104,9 @@ class DockerSandbox implements Sandbox {
   readonly #events: EngineEvents;
   readonly #containers: Containers;
   readonly #defaultImage: DefaultImage;
-  readonly #derivedImages: DerivedImages;
+  readonly #images: TaskImages;
   readonly #disks: WorkspaceDisks;
+  readonly #setupDisks: SetupDisks;
   readonly #transport: WorkerTransport;
   readonly #pool: WarmPool | null;
   readonly #loadProfile: () => Promise<string | null>;
@@ -122,14 +127,10 @@ class DockerSandbox implements Sandbox {
     this.#toHost = createPathMap(options.hostDir);
     this.#events = new EngineEvents(engine, `${LABELS.instance}=${instance}`);
     this.#containers = new Containers(engine, this.#events);
-    this.#loadProfile = createProfileLoader(engine);
+    const loadProfile = createProfileLoader(engine);
+    this.#loadProfile = loadProfile;
     this.#defaultImage = new DefaultImage(engine, options);
-    this.#derivedImages = new DerivedImages({
-      engine,
-      instance,
-      workerImage: this.#defaultImage.slim,
-      loadProfile: this.#loadProfile,
-    });
+    this.#images = new TaskImages(this.#defaultImage, { engine, instance, loadProfile });
     this.#disks = new WorkspaceDisks({
       engine,
       crashpoint,
@@ -137,6 +138,7 @@ class DockerSandbox implements Sandbox {
       byEnvironment: !options.docker,
       toHost: this.#toHost,
     });
+    this.#setupDisks = new SetupDisks({ engine, instance, loadProfile, disks: this.#disks, toHost: this.#toHost });
     this.#transport = new WorkerTransport(options, engine, (name, signal) => this.#isRunning(name, signal));
     this.#pool = options.pool ? this.#openPool(options.pool) : null;
   }
@@ -155,7 +157,11 @@ class DockerSandbox implements Sandbox {
 
   async setupPlace(name: string, signal: AbortSignal): Promise<SetupPlace | null> {
     const info = await this.#containers.inspect(name, signal);
-    return info === null ? null : { environment: `image ${info.Image}`, folder: null };
+    return info === null ? null : await this.#setupDisks.place(info);
+  }
+
+  makeSetupDisk(place: SetupDiskPlace, files: SetupFiles, signal: AbortSignal): Promise<void> {
+    return withAnySignal([signal, this.#closing.signal], (stop) => this.#setupDisks.make(place, files, stop));
   }
 
   async hardeningChecks(signal?: AbortSignal): Promise<readonly HardeningCheck[]> {
@@ -174,7 +180,7 @@ class DockerSandbox implements Sandbox {
   }
 
   prepare(progress: (text: string) => void, signal: AbortSignal, image: string | null = null): Promise<void> {
-    return withTaskFailures(this.#prepareImage(progress, signal, image));
+    return withTaskFailures(this.#images.prepare(progress, signal, image));
   }
 
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
@@ -280,15 +286,6 @@ class DockerSandbox implements Sandbox {
     return (await this.#containers.inspect(name, signal))?.State.Running === true;
   }
 
-  async #prepareImage(
-    progress: (text: string) => void,
-    signal: AbortSignal,
-    image: string | null = null,
-  ): Promise<void> {
-    if (image === null) await this.#defaultImage.prepare(progress, signal);
-    else await this.#derivedImages.prepare(image, progress, signal);
-  }
-
   async #createBody(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
     const { instance, memoryMb = 4_096, cpus = 2, pids = 512 } = this.#options;
     const body = createContainerSpec(spec, {
@@ -302,32 +299,25 @@ class DockerSandbox implements Sandbox {
       workspace: await this.#disks.workspace(spec),
     });
     const image = spec.image ?? null;
-    return image === null ? body : overrideImageSettings(body, await this.#findDerivedImage(image, signal));
+    return image === null ? body : overrideImageSettings(body, await this.#images.find(image, signal));
   }
 
-  /** Prepares the image again when it was removed from the engine after `prepare`. */
-  async #findDerivedImage(image: string, signal: AbortSignal): Promise<Docker.ImageInspectInfo> {
-    const existing = await this.#derivedImages.find(image, signal);
-    if (existing !== null) return existing;
-    await this.#derivedImages.prepare(image, () => undefined, signal);
-    const prepared = await this.#derivedImages.find(image, signal);
-    if (prepared !== null) return prepared;
-    throw new TaskFailure("sandbox_unavailable", {
-      detail: `The prepared image of ${image} was removed from the engine again.`,
-    });
-  }
-
-  /** @returns false when the name is taken. */
-  async #create(spec: SandboxSpec, signal: AbortSignal): Promise<boolean> {
+  /**
+   * @param disk what the workspace begins as.
+   * @returns false when the name is taken.
+   */
+  async #create(spec: SandboxSpec, disk: SetupDisk | null, signal: AbortSignal): Promise<boolean> {
     const attempt = async (): Promise<void> => {
       const body = await this.#createBody(spec, signal);
-      // After a crash between the two, `WorkspaceDisks.ready` creates the missing disk.
-      await Promise.all([this.#containers.create(body, signal), this.#disks.make(spec)]);
+      const Labels = { ...body.Labels, [LABELS.setup]: disk?.digest ?? "" };
+      // After a crash between the two, `WorkspaceDisks.ready` creates the missing disk, empty.
+      const made = this.#disks.make(spec, disk?.path);
+      await Promise.all([this.#containers.create({ ...body, Labels }, signal), made]);
     };
     try {
       await attempt().catch(async (error: unknown) => {
         if (!hasStatus(error, 404)) throw error;
-        await this.#prepareImage(() => undefined, signal, spec.image);
+        await this.#images.prepare(() => undefined, signal, spec.image);
         await attempt();
       });
       return true;
@@ -347,8 +337,9 @@ class DockerSandbox implements Sandbox {
     let info = await this.#containers.inspect(spec.name, signal);
     for (let round = 0; info === null && Date.now() < end; round++) {
       if (round > 0) await this.#events.next(spec.name, 50, signal);
-      if (!(await this.#claimPooled(spec, signal))) {
-        isFresh = await this.#create(spec, signal);
+      const disk = await this.#findSetupDisk(spec, signal);
+      if (disk !== null || !(await this.#claimPooled(spec, signal))) {
+        isFresh = await this.#create(spec, disk, signal);
         this.#crashpoint("sandbox.created");
       }
       info = await this.#containers.inspect(spec.name, signal);
@@ -357,6 +348,13 @@ class DockerSandbox implements Sandbox {
     throw new TaskFailure("sandbox_unavailable", {
       detail: `The container ${spec.name} can neither be created nor found.`,
     });
+  }
+
+  /** A container of the warm pool has its disk already, and files come onto it one by one. */
+  async #findSetupDisk(spec: SandboxSpec, signal: AbortSignal): Promise<SetupDisk | null> {
+    if (spec.findSetupDisk === undefined) return null;
+    const { Image = "" } = await this.#createBody(spec, signal);
+    return await this.#setupDisks.find(spec, Image, signal);
   }
 
   async #claimPooled(spec: SandboxSpec, signal: AbortSignal): Promise<boolean> {

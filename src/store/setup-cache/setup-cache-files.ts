@@ -1,18 +1,19 @@
 /**
- * Setup caches as files: `<dir>/<person>/<digest>.tar`. A draft gets its name by a rename when it
- * is complete and on the disk, so a crash leaves no archive that is half there. The time of the
- * last change is that of the save, the time of the last access that of the last use.
+ * Setup caches as files: `<dir>/<person>/<digest>.tar`, and disk images made of them beside:
+ * `<digest>.<repository>.<size>.img`, of no use without the archive. A draft gets its name by a
+ * rename when it is complete and on the disk, so a crash leaves no archive that is half there. The
+ * time of the last change is that of the save, the time of the last access that of the last use.
  */
 import { randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { raceAbort } from "../../core/lib/concurrency/async.ts";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { noCrash, type Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { removeGarbage, type Garbage } from "../../core/lib/garbage.ts";
-import type { SaveOptions, SetupCaches, SetupKey, SetupSaved } from "../../core/ports/setup-caches.ts";
+import type { SaveOptions, SetupCaches, SetupDiskKey, SetupKey, SetupSaved } from "../../core/ports/setup-caches.ts";
 
 export interface SetupCacheFilesOptions {
   readonly dir: string;
@@ -36,8 +37,11 @@ interface Entry {
 
 const PERSON = /^\w{1,100}$/;
 const DIGEST = /^[0-9a-f]{64}$/;
-const ARCHIVE = /^[0-9a-f]{64}\.tar$/;
+const REPO = /^[0-9a-f]{16}$/;
+const KEPT = /^[0-9a-f]{64}\.(?:tar|[0-9a-f]{16}\.\d+\.img)$/;
 const DRAFT = /^\.new-[0-9a-f]+$/;
+/** Most that a disk image takes, of its archive and what the file system needs. */
+const DISK_FACTOR = 2;
 /** Longer than any save takes, ms. */
 const STALE_DRAFT_MS = 3_600_000;
 const PIECE_BYTES = 256 * 1_024;
@@ -95,10 +99,43 @@ class SetupCacheFiles implements SetupCaches {
     }
   }
 
+  async disk(key: SetupDiskKey): Promise<string | null> {
+    const name = toDiskName(key);
+    const path = join(this.#options.dir, name);
+    const found = await stat(path).catch(() => null);
+    if (found === null || this.#saving.has(name) || (await this.open(key)) === null) return null;
+    const touched = await utimes(path, this.#options.now() / 1_000, found.mtime).then(
+      () => true,
+      () => false,
+    );
+    return touched ? path : null;
+  }
+
+  async hasDisks({ userId, repo }: Pick<SetupDiskKey, "userId" | "repo">): Promise<boolean> {
+    if (!PERSON.test(userId)) return false;
+    const files = await readdir(join(this.#options.dir, userId)).catch(() => []);
+    return files.some((file) => KEPT.test(file) && file.includes(`.${repo}.`));
+  }
+
+  async saveDisk(
+    key: SetupDiskKey,
+    make: (files: { readonly archive: string; readonly disk: string }) => Promise<void>,
+  ): Promise<void> {
+    const name = toDiskName(key);
+    if (this.#saving.has(name)) return;
+    this.#saving.add(name);
+    try {
+      await this.#writeDisk(key, make);
+    } finally {
+      this.#saving.delete(name);
+    }
+  }
+
   async collect(mode: "dry-run" | "remove"): Promise<Garbage[]> {
     const { dir, now, maxBytes } = this.#options;
     const entries = await this.#list();
-    const old = entries.filter(({ savedAt }) => this.#isOld(savedAt));
+    const names = new Set(entries.map(({ name }) => name));
+    const old = entries.filter(({ name, savedAt }) => this.#isOld(savedAt) || !names.has(toArchiveName(name)));
     const surplus = findSurplus(
       entries.filter((entry) => !old.includes(entry)),
       maxBytes,
@@ -114,6 +151,31 @@ class SetupCacheFiles implements SetupCaches {
 
   async removePerson(userId: string): Promise<void> {
     if (PERSON.test(userId)) await rm(join(this.#options.dir, userId), { recursive: true, force: true });
+  }
+
+  async #writeDisk(key: SetupDiskKey, make: Parameters<SetupCaches["saveDisk"]>[1]): Promise<void> {
+    const { dir, now, floorBytes, maxBytes, crashpoint = noCrash } = this.#options;
+    const [archive, path] = [join(dir, toName(key)), join(dir, toDiskName(key))];
+    const source = await stat(archive).catch(() => null);
+    if (source === null || (await stat(path).catch(() => null)) !== null) return;
+    const { bavail, bsize } = await statfs(dir);
+    if (bavail * bsize < floorBytes + DISK_FACTOR * source.size) return;
+    const draft = join(dir, key.userId, `.new-${randomBytes(6).toString("hex")}`);
+    try {
+      await make({ archive, disk: draft });
+      const file = await open(draft, "r+");
+      try {
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await utimes(draft, now() / 1_000, source.mtime);
+      crashpoint("setup_disk.written");
+      await rename(draft, path);
+    } finally {
+      await rm(draft, { force: true });
+    }
+    for (const entry of findSurplus(await this.#list(), maxBytes)) await rm(join(dir, entry.name), { force: true });
   }
 
   async #write(
@@ -173,7 +235,7 @@ class SetupCacheFiles implements SetupCaches {
   }
 
   #list(): Promise<Entry[]> {
-    return this.#listFiles(ARCHIVE);
+    return this.#listFiles(KEPT);
   }
 
   async #listFiles(pattern: RegExp): Promise<Entry[]> {
@@ -188,9 +250,10 @@ class SetupCacheFiles implements SetupCaches {
     const found = await Promise.all(
       names.flat().map(async (name) => {
         const entry = await stat(join(dir, name)).catch(() => null);
-        return entry === null
-          ? []
-          : [{ name, bytes: entry.size, savedAt: entry.mtimeMs, usedAt: Math.max(entry.atimeMs, entry.mtimeMs) }];
+        if (entry === null) return [];
+        // Disk images are sparse.
+        const bytes = name.endsWith(".img") ? entry.blocks * 512 : entry.size;
+        return [{ name, bytes, savedAt: entry.mtimeMs, usedAt: Math.max(entry.atimeMs, entry.mtimeMs) }];
       }),
     );
     return found.flat();
@@ -206,6 +269,15 @@ function toName({ userId, digest }: SetupKey): string {
   if (!PERSON.test(userId) || !DIGEST.test(digest)) throw new Error("not the key of a setup cache");
   return `${userId}/${digest}.tar`;
 }
+
+function toDiskName({ userId, digest, repo, sizeMb }: SetupDiskKey): string {
+  const archive = toName({ userId, digest });
+  if (!REPO.test(repo) || !Number.isInteger(sizeMb)) throw new Error("not the key of a setup cache");
+  return archive.replace(/tar$/, `${repo}.${sizeMb}.img`);
+}
+
+/** Of the archive that an entry is or was made of. */
+const toArchiveName = (name: string): string => name.replace(/(?<=\/[0-9a-f]{64}\.).*$/, "tar");
 
 /** Those that do not fit, the least recently used first. */
 function findSurplus(entries: readonly Entry[], maxBytes: number): Entry[] {

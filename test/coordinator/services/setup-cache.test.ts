@@ -1,10 +1,10 @@
 /** The key of a setup's cache: who gets what whose setup made. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { SetupCacheService } from "../../../src/coordinator/services/worker/setup-cache.ts";
-import type { SetupPlace } from "../../../src/core/ports/sandbox.ts";
+import type { Sandbox, SetupPlace } from "../../../src/core/ports/sandbox.ts";
 import type { Egress, Task } from "../../../src/core/task.ts";
 import { openSetupCacheFiles } from "../../../src/store/setup-cache/setup-cache-files.ts";
 import { openHarness, REPO, type Harness } from "../../support/coordinator/harness.ts";
@@ -18,6 +18,7 @@ let place: SetupPlace;
 let secrets: { name: string; value: string }[];
 let given: { name: string; value: string; secret: boolean }[];
 let egress: Egress;
+let makeDisk: NonNullable<Sandbox["makeSetupDisk"]>;
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "slipway-setup-key-"));
@@ -28,6 +29,7 @@ beforeEach(async () => {
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
   task = await harness.task(id);
   place = { environment: "image sha256:1", folder: null };
+  makeDisk = async () => undefined;
   [secrets, given, egress] = [[], [], "allowlist"];
 });
 afterEach(async () => {
@@ -40,7 +42,7 @@ function service(): SetupCacheService {
   return new SetupCacheService({
     setupCaches: openSetupCacheFiles(files),
     repos: harness.repos,
-    sandbox: { setupPlace: async () => place },
+    sandbox: { setupPlace: async () => place, makeSetupDisk: async (...args) => await makeDisk(...args) },
     variables: { give: async () => ({ variables: given }), secrets: async () => secrets },
     setupEgress: async () => egress,
   });
@@ -79,6 +81,33 @@ it("[C1] another person, repository, branch, system, command, file or variable i
   harness.repos.write(REPO, ".slipway.yml", "setup: [npm ci, make all]");
   harness.repos.write(REPO, "README.md", "Other words.");
   expect(await has()).toBe(true);
+});
+
+it("[C4] a disk is made of what was kept, and given to workspaces of the same key and size", async () => {
+  const path = async (of = task, sizeMb = 64) =>
+    (await service().findDisk(of, { environment: "image sha256:1", sizeMb }))?.path ?? null;
+  expect(await service().hasDisks(task)).toBe(false);
+  const made: string[] = [];
+  makeDisk = async ({ environment, sizeMb }, { disk }) => {
+    made.push(`${environment} ${sizeMb}`);
+    writeFileSync(disk, "disk");
+  };
+  // No disks here.
+  await save();
+  place = { ...place, sizeMb: 64 };
+  // Used by unpacking, which a disk would be faster than.
+  expect((await service().open(task, never))?.isOnDisk).toBeUndefined();
+  await expect.poll(() => path()).not.toBeNull();
+  expect(made).toEqual(["image sha256:1 64"]);
+  expect(await service().hasDisks(task)).toBe(true);
+  expect([await path({ ...task, userId: "user_bob" }), await path(task, 65)]).toEqual([null, null]);
+  expect(await path({ ...task, state: "running" })).toBeNull();
+
+  const found = await service().findDisk(task, { environment: "image sha256:1", sizeMb: 64 });
+  place = { ...place, digest: found?.digest ?? null };
+  expect(await service().open(task, never)).toMatchObject({ isOnDisk: true, bytes: 0 });
+  place = { ...place, digest: "0".repeat(64) };
+  expect((await service().open(task, never))?.isOnDisk).toBeUndefined();
 });
 
 it("[C2] nothing is given or kept once the agent has begun", async () => {

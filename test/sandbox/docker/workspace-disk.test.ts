@@ -3,7 +3,7 @@
  * crash of the coordinator at any point.
  */
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { extract } from "tar-stream";
@@ -130,6 +130,50 @@ describeWithDocker("workspaces", () => {
       expect(sizes[0]).toBeLessThanOrEqual(128);
       expect(sizes[1]).toBeGreaterThan(230);
       expect(sizes[1]).toBeLessThanOrEqual(256);
+    });
+
+    it("[C4] a workspace begins as a copy of what an archive holds: a task that spoils it changes no other", async () => {
+      const name = `probe-kept-${process.pid}`;
+      const inBase = (file: string): string => join(rig.socketBase, file);
+      const [made, archive, disk] = [inBase("made"), inBase("setup.tar"), inBase("setup.img")];
+      mkdirSync(join(made, "workspace/deps/locked"), { recursive: true });
+      mkdirSync(join(made, "home/agent/mod"), { recursive: true });
+      writeFileSync(join(made, "workspace/deps/a"), "kept\n");
+      writeFileSync(join(made, "home/agent/mod/tool"), "tool\n");
+      for (const folder of ["workspace/deps/locked", "home/agent/mod"]) chmodSync(join(made, folder), 0o555);
+      execFileSync("tar", ["-c", "-f", archive, "-C", made, "workspace/deps", "home/agent/mod"]);
+      const first = testSpec(`true`);
+      await runs(first);
+      const place = await sandbox.setupPlace?.(first.name, never);
+      expect(place).toMatchObject({ digest: null, sizeMb: 64 });
+      const where = { environment: place?.environment ?? "", sizeMb: 64 };
+      await sandbox.makeSetupDisk?.(where, { archive, disk }, never);
+      // One that cannot be unpacked leaves nothing either.
+      writeFileSync(archive, "no archive");
+      const broken = sandbox.makeSetupDisk?.(where, { archive, disk: `${disk}2` }, never);
+      await expect(broken).rejects.toThrow(/it ended with 2/);
+      expect(existsSync(`${disk}2`)).toBe(false);
+
+      const asked: unknown[] = [];
+      const findSetupDisk: SandboxSpec["findSetupDisk"] = async (of) => {
+        asked.push(of);
+        return { digest: name, path: disk };
+      };
+      const look = `cd "$SLIPWAY_WORKSPACE"/.slipway-setup; cat workspace/deps/a; tar -t -f home.tar; ls; stat -c %u workspace/deps/a
+        echo poison > workspace/deps/a; chmod u+w workspace/deps/locked; rm home.tar`;
+      for (const spec of [testSpec(look), testSpec(look)].map((each) => ({ ...each, findSetupDisk }))) {
+        const { tail } = await runs(spec);
+        const lines = tail.trim().split("\n").slice(-6);
+        expect(lines).toEqual(["kept", "home/agent/mod/", "home/agent/mod/tool", "home.tar", "workspace", "10001"]);
+        expect(await sandbox.setupPlace?.(spec.name, never)).toMatchObject({ digest: name, sizeMb: 64 });
+      }
+      expect(asked).toEqual([where, where]);
+      // An image that disappears costs time, not the task.
+      rmSync(disk);
+      const empty = await runs({ ...testSpec('ls -A "$SLIPWAY_WORKSPACE" | wc -l'), findSetupDisk });
+      expect(empty.tail.trim()).toMatch(/0$/);
+      await tick();
+      expect(await left()).toEqual(NOTHING);
     });
 
     it("[D3] volume, image and device are removed with the container", async () => {

@@ -7,7 +7,7 @@ import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
-import { describeWithDocker } from "../../support/docker/engine.ts";
+import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -104,12 +104,28 @@ function caches(kind: "docker" | "process"): void {
   }
 
   const run = async (repo: string): Promise<Seen> => await settle(await submit(repo));
-  const archives = (): string[] =>
+  const files = (ending: string): string[] =>
     existsSync(join(data, "setup-cache"))
       ? (readdirSync(join(data, "setup-cache"), { recursive: true }) as string[]).filter((name) =>
-          name.endsWith(".tar"),
+          name.endsWith(ending),
         )
       : [];
+  const archives = (): string[] => files(".tar");
+
+  /** Counts containers of this server whose workspace begins as a copy. */
+  function copiesSeen(): { stop(): Promise<number> } {
+    const docker = dockerClient();
+    const filters = JSON.stringify({ label: [`slipway.instance=${deriveInstanceId(data)}`], event: ["create"] });
+    const since = Date.now() / 1_000;
+    return {
+      async stop() {
+        const created = await docker.getEvents({ filters, since, until: Date.now() / 1_000 + 1 });
+        let text = "";
+        for await (const chunk of created) text += String(chunk);
+        return text.match(/"slipway\.setup":"[0-9a-f]{64}"/g)?.length ?? 0;
+      },
+    };
+  }
 
   it("[C1] [C2] the second task gets what the first setup made, not what the first agent made of it", async () => {
     const { url } = upstream.createRepo("app", FILES);
@@ -136,6 +152,24 @@ function caches(kind: "docker" | "process"): void {
     expect(archives()).toHaveLength(2);
   });
 
+  it.runIf(kind === "docker")(
+    "[C4] later workspaces begin as copies of a disk: what one agent makes of it, no other sees",
+    async ({ skip }) => {
+      await needsLoops(skip);
+      const { url } = upstream.createRepo("disks", FILES);
+      const before = files(".img").length;
+      const first = await run(url);
+      expect(first.detail).toBe("kept for later tasks");
+      await eventually(async () => (files(".img").length > before ? true : null), "a disk is made");
+      const copies = copiesSeen();
+      for (const second of [await run(url), await run(url)]) {
+        expect(second.ran).toEqual(["cat source.txt > deps/generated"]);
+        expect(second.detail).toMatch(/^from the cache of 20.*not run: mkdir -p deps/);
+        expect(second.outputs).toEqual(first.outputs);
+      }
+      expect(await copies.stop()).toBe(2);
+    },
+  );
   if (kind === "docker") return;
 
   it("[C3] an archive that a kill cut off is not used, and the task goes on without", async () => {

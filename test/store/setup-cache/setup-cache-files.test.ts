@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -93,6 +102,34 @@ it("[C3] a content that breaks off, and a save that is aborted, leave nothing", 
   await expect(caches.save(KEY, endless(), options, stop.signal)).rejects.toThrow();
   expect(files()).toEqual([]);
   expect((await save(KEY, pieces("whole"))).saved).toBe(true);
+});
+
+it("[C4] a disk image is made once of an archive, whole or not at all, and goes with it", async () => {
+  const key = { ...KEY, repo: "1".repeat(16), sizeMb: 64 };
+  const make = async ({ archive, disk }: { archive: string; disk: string }): Promise<void> =>
+    writeFileSync(disk, `disk of ${readFileSync(archive, "utf8")}`);
+  await caches.saveDisk(key, make);
+  expect([await caches.disk(key), await caches.hasDisks(key)]).toEqual([null, false]);
+  await save(KEY, pieces("archive"));
+  const breaks = async ({ disk }: { disk: string }): Promise<void> => {
+    writeFileSync(disk, "half");
+    throw new Error("cut");
+  };
+  await expect(caches.saveDisk(key, breaks)).rejects.toThrow("cut");
+  expect(files()).toHaveLength(1);
+  await caches.saveDisk(key, make);
+  await caches.saveDisk(key, breaks);
+  const path = await caches.disk(key);
+  expect(readFileSync(path ?? "", "utf8")).toBe("disk of archive");
+  expect(await caches.hasDisks(key)).toBe(true);
+  expect(await caches.hasDisks({ ...key, repo: "2".repeat(16) })).toBe(false);
+  expect(await caches.hasDisks({ ...key, userId: "user_b" })).toBe(false);
+  expect(await caches.disk({ ...key, sizeMb: 65 })).toBeNull();
+  expect(await caches.collect("dry-run")).toEqual([]);
+  rmSync(join(dir, KEY.userId, `${KEY.digest}.tar`));
+  expect(await caches.disk(key)).toBeNull();
+  expect(await caches.collect("remove")).toHaveLength(1);
+  expect(files()).toEqual([]);
 });
 
 it("[C3] archives are bounded in bytes, one and all, and in age; what crashes left is collected", async () => {

@@ -9,6 +9,7 @@
  * - push.before, push.after: around the push, before its event.
  * - pull_request.after: after the pull request was opened, before its event.
  * - setup_cache.written: an archive is whole and has no name yet.
+ * - setup_disk.written: a disk image of an archive is whole and has no name yet.
  * - disk.made, disk.attached (before the container starts), sandbox.removed, disk.volume.removed
  *   (after it): a container's disk.
  * - merge.packed, merge.moved, merge.proved, merge.half: the merge of a repository's packs.

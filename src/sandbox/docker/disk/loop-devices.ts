@@ -93,12 +93,21 @@ export class LoopDevices {
   /**
    * Creates the image unless it exists, and attaches it to `devicePath`. Idempotent. Rejects when
    * no loop device is free.
+   * @param from an image of this size to begin with; where it cannot be copied, the disk is empty.
    */
-  async attach(name: string, sizeMb: number): Promise<void> {
-    if (!existsSync(this.#imagePath(name))) await this.#createImage(name, sizeMb);
+  async attach(name: string, sizeMb: number, from: string | null = null): Promise<void> {
+    if (!existsSync(this.#imagePath(name))) await this.#createImage(name, sizeMb, from);
     this.#crashpoint("disk.made");
     await this.reattach(name);
     this.#crashpoint("disk.attached");
+  }
+
+  /** Makes the image a file at `path` too, which stays. It must not be written to any more. */
+  async keep(name: string, path: string): Promise<void> {
+    await link(this.#imagePath(name), path).catch((error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+      return copySparse(this.#imagePath(name), path);
+    });
   }
 
   /** Attaches an existing image to `devicePath` (again). @returns false when none exists. */
@@ -179,19 +188,37 @@ export class LoopDevices {
   }
 
   /** L1 */
-  async #createImage(name: string, sizeMb: number): Promise<void> {
+  async #createImage(name: string, sizeMb: number, from: string | null = null): Promise<void> {
     mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
     const draft = this.#draftPath(name);
     try {
       await writeFile(draft, "", { flag: "wx", mode: 0o600 });
-      await truncate(draft, sizeMb * MIB);
-      await formatImage(draft);
+      const isCopy = from !== null && (await tryCopy(from, draft));
+      if (!isCopy) {
+        await truncate(draft, 0);
+        await truncate(draft, sizeMb * MIB);
+        await formatImage(draft);
+      }
       await link(draft, this.#imagePath(name));
     } catch (error) {
       if (!existsSync(this.#imagePath(name))) throw error;
     } finally {
       rmSync(draft, { force: true });
     }
+  }
+}
+
+/** Holes stay holes, and nothing is copied where the file system shares blocks. */
+async function copySparse(from: string, to: string): Promise<void> {
+  await runTool("cp", "--sparse=auto", "--reflink=auto", from, to);
+}
+
+async function tryCopy(from: string, to: string): Promise<boolean> {
+  try {
+    await copySparse(from, to);
+    return true;
+  } catch {
+    return false;
   }
 }
 

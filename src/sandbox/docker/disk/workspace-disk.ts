@@ -117,9 +117,23 @@ export class WorkspaceDisks {
     return { kind, sizeMb, device: this.#deps.toHost(this.#loops.devicePath(spec.name)) };
   }
 
-  /** Creates what must exist before the container starts. Idempotent. */
-  async make(spec: SandboxSpec): Promise<void> {
-    if ((await this.bound()).kind === "loop") await this.#loops.attach(spec.name, this.#getSizeMb(spec));
+  /**
+   * Creates what must exist before the container starts. Idempotent.
+   * @param from the image that a `loop` workspace begins as a copy of; absent = it begins empty.
+   */
+  async make(spec: SandboxSpec, from: string | null = null): Promise<void> {
+    if ((await this.bound()).kind === "loop") await this.#loops.attach(spec.name, this.#getSizeMb(spec), from);
+  }
+
+  /** See LoopDevices.keep. */
+  async keep(name: string, path: string): Promise<void> {
+    await this.#loops.keep(name, path);
+  }
+
+  /** What a `loop` workspace was created with, MiB; null for others. */
+  sizeOf(info: Docker.ContainerInspectInfo): number | null {
+    const { kind, sizeMb } = readSettings(info);
+    return kind === "loop" ? sizeMb : null;
   }
 
   /**
@@ -292,4 +306,4 @@ const toEntries = (name: string, bytes: number | undefined): [string, number][] 
   bytes === undefined ? [] : [[name, bytes]];
 
 const describeWatch = (reason: string): string =>
-  `the kernel does not enforce the size of workspaces (${reason.slice(0, 80)}): a worker above its limit is killed some seconds later`;
+  `the kernel does not enforce the size of workspaces (${reason.slice(0, 80)}): a worker above its limit is killed some seconds later, and a kept setup is unpacked instead of copied as a disk`;

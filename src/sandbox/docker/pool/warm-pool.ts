@@ -219,7 +219,12 @@ export class WarmPool {
     const unknown = [`${WORKER_ENV.token}=`, `${WORKER_ENV.attempt}=`];
     const Env = (body.Env ?? []).filter((variable) => !unknown.some((prefix) => variable.startsWith(prefix)));
     Env.push(`${WORKER_ENV.assignment}=${SOCKET_TARGET}/${ASSIGNMENT}`);
-    const Labels = { [LABELS.instance]: instance, [LABELS.pool]: this.#settingsDigest, [LABELS.socketDir]: "" };
+    const Labels = {
+      [LABELS.instance]: instance,
+      [LABELS.pool]: this.#settingsDigest,
+      [LABELS.socketDir]: "",
+      [LABELS.setup]: "",
+    };
     try {
       await engine.call((docker, stop) => docker.createContainer({ ...body, Env, Labels, abortSignal: stop }), signal);
       crashpoint("pool.created");

@@ -11,14 +11,14 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import Docker from "dockerode";
-import { createContainerSpec, WORKER_UID } from "../../src/sandbox/docker/container-spec.ts";
-import { seccompProfile } from "../../src/sandbox/docker/hardening/seccomp.ts";
-import { dockerOptions } from "../../src/sandbox/docker/engine.ts";
-import { openSqliteReader } from "../../src/store/sqlite/store.ts";
-import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
-import { startServer, startUpstream, type Server } from "../server.ts";
-import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
-import { percentile } from "../support.ts";
+import { createContainerSpec, WORKER_UID } from "../../../src/sandbox/docker/container-spec.ts";
+import { seccompProfile } from "../../../src/sandbox/docker/hardening/seccomp.ts";
+import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
+import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
+import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
+import { startServer, startUpstream, type Server } from "../../server.ts";
+import { packageRoot } from "../../../src/core/lib/runtime/package-root.ts";
+import { percentile } from "../../support.ts";
 
 /** Milliseconds, each the median of all rounds. */
 export interface Provision {
