@@ -1,6 +1,8 @@
 # Two images, for the classic builder and BuildKit.
 #   worker       runs a task's agent. Contains dist/worker.mjs (`npm run build`). Slipway builds this image itself.
 #   coordinator  the server, compiled from the sources during the build.
+# The base is named by its tag, so that a build has Debian's and Node's latest fixes and works where the image was made locally
+# (scripts/engine.sh). By digest: --build-arg BASE=node:24-bookworm-slim@sha256:... Slipway's own build of the worker takes the tag.
 ARG BASE=node:24-bookworm-slim
 
 # ---------------------------------------------------------------- worker
@@ -36,26 +38,36 @@ ENTRYPOINT ["node", "/worker/worker.mjs"]
 
 # ---------------------------------------------------------------- coordinator, compiled
 FROM ${BASE} AS build
-RUN apt-get update && apt-get install -y --no-install-recommends python3 make g++ && rm -rf /var/lib/apt/lists/*
-# Native modules without a prebuilt binary are compiled against the headers of this Node.
-ENV npm_config_nodedir=/usr/local
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci
+# No compiler: a native module without a binary for this platform is optional and left out (decision 027).
+RUN npm ci --no-audit --no-fund
 COPY . .
-RUN npm run build && npm prune --omit=dev
+RUN npm run build
+# The software bill of materials of all that runs, then node_modules without what is bundled in dist/.
+RUN node scripts/sbom.mjs sbom.cdx.json && node scripts/runtime-packages.mjs
 
 # ---------------------------------------------------------------- coordinator
 FROM ${BASE} AS coordinator
+# The base's package managers and headers are of no use to a server that is compiled.
 RUN if ! { command -v git && command -v tini && command -v ssh-keygen && [ -e /etc/ssl/certs/ca-certificates.crt ]; } >/dev/null; then \
-      apt-get update && apt-get install -y --no-install-recommends git ca-certificates tini openssh-client && rm -rf /var/lib/apt/lists/*; \
-    fi
+      apt-get update && apt-get install -y --no-install-recommends git ca-certificates tini openssh-client && rm -rf /var/lib/apt/lists/* /var/cache/apt/*; \
+    fi \
+ && rm -rf /usr/local/lib/node_modules /usr/local/include /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn* /opt/yarn*
+# Group 10001 is that of the workers: their sockets are given to it. The engine's socket needs its group too, at run time
+# (`--group-add`, docs/operate.md), or a proxy (docs/deploy).
+RUN groupadd --gid 10001 agent \
+ && useradd --uid 10000 --user-group --groups agent --home-dir /data --no-create-home --shell /usr/sbin/nologin slipway \
+ && install -d -o slipway -g slipway -m 0700 /data
 WORKDIR /app
-COPY --from=build /app/package.json /app/Dockerfile ./
+COPY --from=build /app/package.json /app/Dockerfile /app/LICENSE /app/sbom.cdx.json ./
 COPY --from=build /app/scripts/git-server.mjs ./scripts/
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/migrations ./migrations
-COPY --from=build /app/dist ./dist
+# Without the modules for importers, the benches and the SDK.
+COPY --from=build /app/dist/*.mjs ./dist/
+COPY --from=build /app/dist/chunks ./dist/chunks
+COPY --from=build /app/dist/web ./dist/web
 # The data folder needs the same path inside and on the host (-v /data:/data), because the engine mounts parts of it into workers
 # (docs/operate.md).
 ENV NODE_ENV=production \
@@ -64,6 +76,7 @@ ENV NODE_ENV=production \
     SLIPWAY_HOST=0.0.0.0
 # For `docker exec`.
 RUN printf '#!/bin/sh\nexec node /app/dist/slipway.mjs "$@"\n' > /usr/local/bin/slipway && chmod 755 /usr/local/bin/slipway
+USER slipway
 VOLUME /data
 EXPOSE 7080
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
@@ -71,3 +84,13 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
 # tini reaps git processes that outlive their parents, and forwards SIGTERM.
 ENTRYPOINT ["tini", "--", "node", "/app/dist/slipway.mjs"]
 CMD ["serve"]
+# Last, because they differ in each build: --build-arg VERSION=... --build-arg REVISION=$(git rev-parse HEAD)
+ARG BASE
+ARG VERSION=
+ARG REVISION=
+LABEL org.opencontainers.image.title="Slipway" \
+      org.opencontainers.image.description="A self-hosted coordinator for background coding agents" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

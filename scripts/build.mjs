@@ -21,6 +21,9 @@ function newest(path) {
   return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
 }
 
+/** Native modules, and modules that read files beside themselves: they stay in node_modules. */
+export const EXTERNAL = ["better-sqlite3", "better-sqlite3-napi", "@node-rs/argon2", "dockerode"];
+
 /** zod contains messages in fifty languages; the worker starts faster without them. */
 const withoutLocales = {
   name: "without-locales",
@@ -142,13 +145,13 @@ export async function build() {
     ...common,
     entryPoints: {
       slipway: from("src", "cli", "main.ts"),
+      "engine-proxy": from("src", "sandbox", "docker", "proxy", "main.ts"),
       "secrets-thread": from("src", "git", "branch", "guard", "secrets-thread.ts"),
       "writer-thread": from("src", "store", "sqlite", "writer", "writer-thread.ts"),
     },
     splitting: true,
     chunkNames: "chunks/[hash]",
-    // Native modules, and modules that read files beside themselves.
-    external: ["better-sqlite3", "better-sqlite3-napi", "@node-rs/argon2", "dockerode"],
+    external: EXTERNAL,
   });
   await buildSdk(root);
   await buildWebApp(from("dist", "web"));

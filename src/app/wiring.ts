@@ -47,7 +47,7 @@ import { ProcessFallback } from "../sandbox/process-fallback.ts";
 import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
 import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import type { Config } from "./config.ts";
-import { deriveInstanceId } from "./data-folder/data-folder.ts";
+import { deriveInstanceId } from "../core/lib/runtime/instance-id.ts";
 import { openFileStores } from "./data-folder/file-stores.ts";
 import { describeShortage, readDiskSpace, type Disk } from "./disk-space.ts";
 import { getFetchFloorMb, toGitLimits, toWorkspaceRules } from "./settings/bound-settings.ts";

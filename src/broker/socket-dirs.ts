@@ -19,20 +19,23 @@ export interface SocketLocation {
 
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
 const isRoot = (): boolean => process.getuid?.() === 0;
+const isMember = (gid: number): boolean => process.getgroups?.().includes(gid) === true;
 
 export class SocketDirs {
   readonly #fallback: string;
   readonly #dir: string;
   readonly #uid: number | null;
+  readonly #gid: number | null;
 
   /**
-   * @param uid the user that may connect when this process is root. Otherwise, and for null, only
-   * the user of this process may.
+   * @param uid the user that may connect when this process is root, and the group that may when
+   * this process is a member of it. Otherwise, and for null, only the user of this process may.
    */
   constructor(dir: string, instance: string, uid: number | null) {
     this.#dir = dir;
     this.#fallback = join(tmpdir(), `slipway-${digest(`${instance}\0${dir}`)}`);
     this.#uid = uid !== null && isRoot() ? uid : null;
+    this.#gid = uid !== null && !isRoot() && isMember(uid) ? uid : null;
   }
 
   /** The directory that contains the directories of this installation's attempts. */
@@ -63,7 +66,7 @@ export class SocketDirs {
     const base = dir.startsWith(this.#fallback) ? this.#fallback : this.#dir;
     mkdirSync(base, { recursive: true, mode: 0o700 });
     this.#assertOwned(base);
-    if (base === this.#fallback) chmodSync(base, this.#uid === null ? 0o700 : 0o711);
+    if (base === this.#fallback) chmodSync(base, this.#uid === null && this.#gid === null ? 0o700 : 0o711);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     this.#assertOwned(dir);
     chmodSync(dir, 0o700);
@@ -72,7 +75,8 @@ export class SocketDirs {
 
   /** Grants access to the socket. Call it after listening. */
   permit({ dir, path }: SocketLocation): void {
-    chmodSync(path, 0o600);
+    if (this.#gid !== null) chownSync(path, -1, this.#gid);
+    chmodSync(path, this.#gid === null ? 0o600 : 0o660);
     if (this.#uid !== null) chownSync(path, this.#uid, -1);
     chmodSync(dir, 0o711);
   }

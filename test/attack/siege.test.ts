@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import { disksDir, removeRemains } from "../support/docker/cleanup.ts";
 import { residentMb, watchPulse } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";

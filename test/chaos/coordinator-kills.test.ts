@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
-import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { isSettledState, type Task } from "../../src/core/task.ts";

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { runDoctor } from "../../src/app/checker/doctor.ts";
 import { readConfig } from "../../src/app/config.ts";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
-import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";

@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import Database from "../../src/store/sqlite/driver.ts";
 import { expect, it } from "vitest";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
-import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";

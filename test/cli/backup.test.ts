@@ -6,7 +6,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { pack as openPack } from "tar-stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { restoreBackup } from "../../src/app/data-folder/restore.ts";
-import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";

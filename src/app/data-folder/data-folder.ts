@@ -1,8 +1,8 @@
 /** The data folder of an installation: creating it, and what is derived from its path. */
-import { createHash } from "node:crypto";
-import { accessSync, constants, mkdirSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { DATABASE_FILE } from "./backup-format.ts";
 import { readIfExists, replaceFile } from "../../core/lib/runtime/replace-file.ts";
 
 /**
@@ -15,12 +15,31 @@ export function openDataFolder(dir: string): boolean {
   try {
     const created = createFolder(dir);
     accessSync(dir, constants.R_OK | constants.W_OK | constants.X_OK);
+    const database = join(dir, DATABASE_FILE);
+    if (existsSync(database)) accessSync(database, constants.R_OK | constants.W_OK);
     return created;
   } catch (error) {
     throw new SlipwayError(
       "config_invalid",
-      `SLIPWAY_DATA_DIR must be a folder that this user can create and write to, not "${dir}" (${errorMessage(error)}).`,
+      `SLIPWAY_DATA_DIR must be a folder that this user can create and write to, not "${dir}" (${errorMessage(error)}).${adviseOwner(dir)}`,
     );
+  }
+}
+
+/** What to do when the folder is another user's, such as that of a server that ran as root. */
+function adviseOwner(dir: string): string {
+  const [uid, gid] = [process.getuid?.(), process.getgid?.()];
+  const owner = [dir, join(dir, DATABASE_FILE)].map(readOwner).find((one) => one !== null && one !== uid);
+  if (uid === undefined || owner === undefined) return "";
+  return ` It belongs to user ${owner}, and the server runs as user ${uid}: chown -R ${uid}:${gid} ${dir}`;
+}
+
+/** Null for what is not there or cannot be seen. */
+function readOwner(path: string): number | null {
+  try {
+    return statSync(path).uid;
+  } catch {
+    return null;
   }
 }
 
@@ -34,11 +53,6 @@ function createFolder(dir: string): boolean {
   if (parent !== dir) createFolder(parent);
   mkdirSync(dir, { mode: 0o700 });
   return true;
-}
-
-/** Distinguishes installations on one machine; constant across restarts. */
-export function deriveInstanceId(dir: string): string {
-  return createHash("sha256").update(dir).digest("hex").slice(0, 12);
 }
 
 /** Lets the command line on this machine find the server (src/cli/connect.ts). */

@@ -11,10 +11,9 @@ import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../c
 import { LABELS, SOCKET_TARGET } from "./container-spec.ts";
 import type { WorkspaceDisks } from "./disk/workspace-disk.ts";
 import { hasStatus, toEngineError, type Engine } from "./engine.ts";
-import { DERIVED, DERIVED_REPOSITORY } from "./image/derived-image.ts";
-import { PREPARE_LABEL } from "./image/image-probe.ts";
+import { DERIVED, DERIVED_REPOSITORY, PREPARE_LABEL, WORKER_REPOSITORY } from "./image/names.ts";
 import type { DefaultImage } from "./image/default-image.ts";
-import { inspectImage, WORKER_REPOSITORY } from "./image/worker-image.ts";
+import { inspectImage } from "./image/worker-image.ts";
 
 /** Volumes and networks of an attempt: the sandbox's name, perhaps with a suffix. */
 const ATTEMPT_NAME = /^(slipway-(?!pool-).+-a\d+)(?:-[a-z]+)?$/;

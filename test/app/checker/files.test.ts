@@ -14,7 +14,7 @@ import {
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";

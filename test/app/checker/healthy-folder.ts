@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { readConfig } from "../../../src/app/config.ts";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { startFakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";

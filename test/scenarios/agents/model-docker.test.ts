@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import { sandboxName } from "../../../src/core/task.ts";

@@ -9,7 +9,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel, type ServedRequest } from "../../../src/broker/model/fake/server.ts";
 import { sandboxName } from "../../../src/core/task.ts";

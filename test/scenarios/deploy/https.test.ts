@@ -9,10 +9,10 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { WebSocket } from "ws";
 import { parse } from "yaml";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { openHttpsClient, ORIGIN, type HttpsClient } from "./https-client.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 const DEPLOY = join(ROOT, "docs/deploy");
@@ -21,12 +21,6 @@ const PASSWORD = "a long enough word 17";
 const hasProgram = (name: string): boolean => spawnSync("which", [name]).status === 0;
 const isMissing = !hasProgram("caddy") || !hasProgram("pebble");
 if (isMissing && process.env["SLIPWAY_REQUIRE_ENGINES"] === "1") throw new Error("caddy and pebble are not installed");
-
-interface Answer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly text: string;
-}
 
 async function freePort(): Promise<number> {
   const server = createServer();
@@ -87,27 +81,12 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
     });
   }
 
-  const target = { host: "127.0.0.1", servername: "slipway.test" };
-
-  function call(method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const sent = body === undefined ? undefined : JSON.stringify(body);
-      const type =
-        sent === undefined ? {} : { "content-type": "application/json", "content-length": String(sent.length) };
-      const options = { ...target, port: ports.https, ca, method, path, agent: false };
-      const outgoing = request({ ...options, headers: { host: "slipway.test", ...type, ...headers } }, (answer) => {
-        let text = "";
-        answer.setEncoding("utf8").on("data", (piece: string) => (text += piece));
-        answer.on("end", () => resolve({ status: answer.statusCode ?? 0, headers: answer.headers, text }));
-      });
-      outgoing.on("error", reject).end(sent);
-    });
-  }
+  const call: HttpsClient["call"] = (...given) => openHttpsClient(ports.https, ca).call(...given);
 
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), "slipway-https-"));
     ports = { https: await freePort(), http: await freePort(), acme: await freePort(), management: await freePort() };
-    origin = "https://slipway.test";
+    origin = ORIGIN;
     upstream = await startGitServer();
     server = await startServer({
       dataDir: join(dir, "data"),
@@ -164,19 +143,7 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
     const made = await call("POST", "/v1/tasks", { repo, prompt: "Hello", agent: "scripted", script }, auth);
     expect(made.status, made.text).toBe(201);
     const { id } = JSON.parse(made.text) as WireTask;
-    const { ticket } = JSON.parse((await call("POST", "/v1/tickets", {}, auth)).text) as { ticket: string };
-    const options = { ca, servername: "slipway.test", headers: { host: "slipway.test", origin } };
-    const socket = new WebSocket(
-      `wss://127.0.0.1:${ports.https}/v1/stream`,
-      ["slipway.v1", `ticket.${ticket}`],
-      options,
-    );
-    const frames: string[] = [];
-    socket.on("message", (data: Buffer) => frames.push(String(data)));
-    await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
-    socket.send(JSON.stringify({ type: "subscribe", topic: `task:${id}`, after: 0 }));
-    await eventually(async () => (frames.some((frame) => frame.includes('"to":"done"')) ? true : null), "it is done");
-    socket.close();
+    await openHttpsClient(ports.https, ca).untilDone(id, auth);
     const task = JSON.parse((await call("GET", `/v1/tasks/${id}`, undefined, auth)).text) as WireTask;
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
   }, 120_000);
@@ -201,13 +168,16 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
 });
 
 describe("the files of docs/deploy", () => {
-  it("the compose file mounts the data folder at the same path inside and outside, and publishes Caddy alone", () => {
+  it("the compose file mounts the data folder at the same path inside and outside, publishes Caddy alone, and gives the engine's socket to the proxy alone", () => {
     const file = parse(readFileSync(join(DEPLOY, "compose.yaml"), "utf8")) as {
       services: Record<string, { environment: Record<string, string>; volumes: string[]; ports?: string[] }>;
     };
-    const { slipway, caddy } = file.services;
-    expect(slipway?.volumes).toContain(`${slipway?.environment["SLIPWAY_DATA_DIR"]}:/srv/slipway`);
-    expect(slipway?.ports).toBeUndefined();
-    expect(caddy?.ports).toEqual(["80:80", "443:443"]);
+    const { slipway } = file.services;
+    const data = slipway?.environment["SLIPWAY_DATA_DIR"];
+    expect(slipway?.volumes).toContain(`${data}:${data}`);
+    const having = (has: (service: { volumes: string[]; ports?: string[] }) => boolean): string[] =>
+      Object.keys(file.services).filter((name) => has(file.services[name] ?? { volumes: [] }));
+    expect(having(({ ports }) => ports !== undefined)).toEqual(["caddy"]);
+    expect(having(({ volumes }) => volumes.some((volume) => volume.includes("docker.sock")))).toEqual(["engine-proxy"]);
   });
 });

@@ -10,7 +10,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker } from "../../support/docker/engine.ts";

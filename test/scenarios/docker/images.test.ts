@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
 import { sandboxName } from "../../../src/core/task.ts";

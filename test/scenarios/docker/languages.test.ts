@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { BASE_IMAGE, dockerAvailable } from "../../support/docker/engine.ts";

@@ -8,7 +8,7 @@ import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
-import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import type { StoreReader } from "../../../src/store/sqlite/store.ts";

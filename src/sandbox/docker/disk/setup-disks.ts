@@ -12,7 +12,7 @@ import type { ContainerInfo } from "../containers.ts";
 import { createContainerSpec, LABELS, WORKSPACE } from "../container-spec.ts";
 import type { Engine } from "../engine.ts";
 import { overrideImageSettings } from "../image/image-overrides.ts";
-import { PREPARE_LABEL } from "../image/image-probe.ts";
+import { PREPARE_LABEL } from "../image/names.ts";
 import { inspectImage } from "../image/worker-image.ts";
 import { readLogTail } from "../transport/stream-demux.ts";
 import type { WorkspaceDisks } from "./workspace-disk.ts";

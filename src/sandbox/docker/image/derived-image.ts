@@ -12,14 +12,11 @@ import { createSingleFlight } from "../../../core/lib/concurrency/single-flight.
 import { WORKER_DIR } from "../container-spec.ts";
 import { EngineError, hasStatus, toTaskFailure, type Engine } from "../engine.ts";
 import { listImageVolumes } from "./image-overrides.ts";
+import { DERIVED, DERIVED_REPOSITORY } from "./names.ts";
 import { probeImage } from "./image-probe.ts";
 import { createPullReporter, followProgress, pullFailure, SILENCE_MS } from "./progress.ts";
 import { inspectImage, type WorkerImage } from "./worker-image.ts";
 import { addWorkerLayer } from "./worker-layer.ts";
-
-export const DERIVED_REPOSITORY = "slipway-derived";
-/** Labels of a derived image: name and id of its base, and the tag of its worker image. */
-export const DERIVED = { from: "slipway.from", base: "slipway.base", worker: "slipway.worker" } as const;
 
 /** Part of the tag. Change it when the content of the added layer changes. */
 const LAYOUT = "1";

@@ -9,11 +9,10 @@ import { TaskFailure } from "../../../core/failure.ts";
 import { isDiskFullMessage } from "../../../core/lib/disk/disk-full.ts";
 import { createContainerSpec } from "../container-spec.ts";
 import { createVolumeReplacements, listImageVolumes, NODE_FILE, overrideImageSettings } from "./image-overrides.ts";
+import { PREPARE_LABEL } from "./names.ts";
 import { EngineError, hasStatus, type Engine } from "../engine.ts";
 import { readLogTail } from "../transport/stream-demux.ts";
 
-/** Label of containers that prepare an image, with the installation as its value. */
-export const PREPARE_LABEL = "slipway.prepare";
 const PROBE_MS = 60_000;
 const MARK = "slipway-probe ";
 

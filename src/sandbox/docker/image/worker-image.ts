@@ -11,6 +11,7 @@ import { TaskFailure } from "../../../core/failure.ts";
 import { createSingleFlight } from "../../../core/lib/concurrency/single-flight.ts";
 import { hasStatus, type Engine } from "../engine.ts";
 import { createArchive } from "./archive.ts";
+import { WORKER_REPOSITORY } from "./names.ts";
 import { createProgressReporter, followProgress, SILENCE_MS } from "./progress.ts";
 
 export interface WorkerSource {
@@ -18,8 +19,6 @@ export interface WorkerSource {
   /** dist/worker.mjs; tests use a stand-in. */
   readonly workerFile: string;
 }
-
-export const WORKER_REPOSITORY = "slipway-worker";
 
 /** @returns null when the engine has no such image. */
 export async function inspectImage(

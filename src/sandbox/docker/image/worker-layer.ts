@@ -8,7 +8,7 @@ import { WORKER_DIR, WORKER_UID } from "../container-spec.ts";
 import { hasStatus, type Engine } from "../engine.ts";
 import { createArchive, readFirstFile, type ArchiveEntry } from "./archive.ts";
 import { createVolumeReplacements, listImageVolumes } from "./image-overrides.ts";
-import { PREPARE_LABEL } from "./image-probe.ts";
+import { NEVER_STARTED, PREPARE_LABEL } from "./names.ts";
 import { SILENCE_MS } from "./progress.ts";
 
 const WORKER_IMAGE_NODE = "/usr/local/bin/node";
@@ -65,7 +65,7 @@ async function createStopped(
 ): Promise<Docker.Container> {
   const body = {
     Image: image.Id,
-    Entrypoint: ["/never-started"],
+    Entrypoint: [NEVER_STARTED],
     Labels: { [PREPARE_LABEL]: instance },
     HostConfig: { NetworkMode: "none", Mounts: createVolumeReplacements(listImageVolumes(image), []) },
   };

@@ -136,13 +136,15 @@ function ignoreMissing(step: () => void): void {
 
 /**
  * Written last, complete, and readable by the worker only: it starts when the file appears. Without
- * root the file cannot be given to the worker's user and is readable by all; the folder above is
- * closed to other users of this machine.
+ * root the file is given to the worker's group, or, when this process is no member of that, is
+ * readable by all; the folder above is closed to other users of this machine.
  */
 function writeAssignment(dir: string, assignment: Assignment): void {
   const draft = join(dir, `.${randomBytes(6).toString("hex")}`);
   const isRoot = process.getuid?.() === 0;
-  writeFileSync(draft, JSON.stringify(assignment), { mode: isRoot ? 0o400 : 0o444 });
+  const isMember = process.getgroups?.().includes(WORKER_UID) === true;
+  writeFileSync(draft, JSON.stringify(assignment), { mode: isRoot ? 0o400 : isMember ? 0o440 : 0o444 });
   if (isRoot) chownSync(draft, WORKER_UID, WORKER_UID);
+  else if (isMember) chownSync(draft, -1, WORKER_UID);
   renameSync(draft, join(dir, ASSIGNMENT));
 }
