@@ -33,6 +33,7 @@ import type { Disposers } from "../core/lib/disposers.ts";
 import type { DescriptorPlan } from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
+import type { AuditLog } from "../core/ports/audit.ts";
 import type { Forge } from "../core/ports/repositories.ts";
 import type { Bus, Ids, Log } from "../core/ports/runtime.ts";
 import type { Heartbeat } from "../coordinator/working-time.ts";
@@ -74,6 +75,7 @@ export interface CoordinatorParts {
   readonly crashpoint: Crashpoint;
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly audit: AuditLog;
   readonly ledger: UsageLedger;
   readonly ring: KeyRing;
   readonly vault: Vault;
@@ -104,6 +106,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     rateLimitedUntil: (model) => rate.until(model),
     store,
     ledger,
+    audit: parts.audit,
     bus,
     sandbox,
     repos,
@@ -114,8 +117,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     clock: systemClock,
     heartbeat,
     ids,
-    shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
-    readSpace: () => readDiskSpace(sandbox),
+    ...openSpace(parts),
     emailOf: async (userId) => (await parts.accounts.user(userId))?.email ?? null,
     variablesFor: (userId, repo) => parts.variables.open(userId, repo),
     authFor: openCredentials(parts),
@@ -144,6 +146,13 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
       }),
     settings: readCoordinatorSettings(config),
   });
+}
+
+function openSpace({ dir, sandbox, config }: CoordinatorParts): Pick<CoordinatorDeps, "shortage" | "readSpace"> {
+  return {
+    shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
+    readSpace: () => readDiskSpace(sandbox),
+  };
 }
 
 /** A credential that is shown to its host is used; others are not recorded. */

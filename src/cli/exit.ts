@@ -95,7 +95,9 @@ function problemText(problem: SlipwayProblem): string {
   const hint =
     problem.status === 401 && problem.code !== "invalid_credentials"
       ? ["  Run `slipway login`, or set SLIPWAY_TOKEN to a personal access token."]
-      : [];
+      : problem.code === "fresh_login_required"
+        ? ["  Run `slipway login` (by a code, also without a password), then this again within ten minutes."]
+        : [];
   const isLoggedOut = problem.code === "unauthenticated" && problem.detail.includes("Authorization:");
   const detail = isLoggedOut ? "You are not logged in." : stripControls(problem.detail);
   return [`${detail} (${stripControls(problem.code)})`, ...fields, ...hint].join("\n");

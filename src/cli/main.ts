@@ -28,6 +28,7 @@ import { usageCommand } from "./commands/people/usage.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
 import { completionCommand } from "./shell/completion.ts";
+import { accountCommands, passkeyCommands } from "./commands/people/own-account.ts";
 import { contextCommands } from "./shell/context-commands.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 
@@ -62,6 +63,8 @@ function programFor(io: Io): Command {
     contextCommands,
     sessionCommands,
     exportCommand,
+    passkeyCommands,
+    accountCommands,
     credentialCommands,
     tokenCommands,
     variableCommands,

@@ -40,7 +40,7 @@ import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
-type FileDeps = Pick<TaskServiceDeps, "attachments"> & Pick<WorkerServiceDeps, "setupCaches">;
+type FileDeps = Pick<TaskServiceDeps, "attachments" | "audit"> & Pick<WorkerServiceDeps, "setupCaches">;
 type SpaceDeps = Pick<WorkspaceAdmissionDeps, "readSpace">;
 export interface CoordinatorDeps extends FileDeps, VariablesDeps, SpaceDeps {
   readonly store: Store;

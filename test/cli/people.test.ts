@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { startServer, type RealServer } from "../support/process/server.ts";
+import Database from "../../src/store/sqlite/driver.ts";
 import { killAll, makeHome, run, type Ended } from "./command.ts";
 
 const PASSWORD = "seven green lanterns";
@@ -33,6 +34,16 @@ const admin = (...args: string[]): Promise<Ended> => run(home, [...args, "--data
 /** As a person elsewhere. */
 const person = (env: Record<string, string>, ...args: string[]): Promise<Ended> =>
   run(home, [...args, "--url", server.url], { env });
+
+/** The server's own file, for what needs a browser or ten minutes. */
+function withDatabase<T>(work: (db: InstanceType<typeof Database>) => T): T {
+  const db = new Database(join(dir, "data", "slipway.db"));
+  try {
+    return work(db);
+  } finally {
+    db.close();
+  }
+}
 
 it("[H7] an invitation, a log-in, sessions, a new password, a role, and the end of it", async () => {
   const invited = await admin("users", "invite", "--role", "operator", "--email", "ann@example.com", "--json");
@@ -113,4 +124,37 @@ it("[N6] a topic and a webhook are added, listed, tried and removed", async () =
   expect((await admin("notifications", "remove", id)).code).not.toBe(0);
   expect((await admin("notifications", "webhook", "https://10.0.0.1/x")).err).toContain("must name a public host");
   expect((await admin("notifications", "ntfy", "https://ntfy.sh/x", "--for", "everything")).code).toBe(2);
+});
+
+it("[H4] passkeys are listed and removed, and an account is deleted by its person, after a fresh log-in", async () => {
+  const email = "pat@example.com";
+  await server.call("POST", "/v1/users", { email, password: PASSWORD, role: "user" });
+  const login = (): Promise<Ended> => person({ SLIPWAY_PASSWORD: PASSWORD }, "login", "--email", email);
+  await login();
+  const [first, second] = ["1", "2"].map((digit) => `pky_${digit.repeat(26)}`) as [string, string];
+  const { userId } = withDatabase((db) => {
+    const user = db.prepare<[string], { userId: string }>("SELECT id AS userId FROM users WHERE email = ?").get(email);
+    const row = `INSERT INTO passkeys VALUES (?, '${user?.userId}', ?, 'k', 0, '', 'example.com', 'Phone', 1, NULL)`;
+    for (const id of [first, second]) db.prepare(row).run(id, `credential ${id}`);
+    return user ?? { userId: "" };
+  });
+  expect((await person({}, "passkeys", "list")).out).toMatch(/ +Phone \(for another address/);
+  expect((await person({}, "passkeys", "remove", "Phone")).err).toContain("Several passkeys are called");
+  expect((await person({}, "passkeys", "remove", "Tablet")).err).toContain("There is no passkey");
+  expect(await person({}, "passkeys", "remove", first)).toMatchObject({ out: "Removed.\n", err: "" });
+  const age = () =>
+    withDatabase((db) => db.prepare("UPDATE sessions SET created_at = 1 WHERE user_id = ?").run(userId));
+  age();
+  for (const command of [
+    ["passkeys", "remove", second],
+    ["account", "delete", "--yes"],
+  ]) {
+    const refused = await person({}, ...command);
+    expect([refused.code, refused.err]).toEqual([2, expect.stringMatching(/fresh_login_required.*\n.*slipway login/)]);
+  }
+  await login();
+  expect((await person({}, "account", "delete")).err).toContain("Add --yes: this is no terminal.");
+  expect((await person({}, "account", "delete", "--yes")).out).toContain("Deleted.");
+  expect((await person({}, "passkeys", "list")).err).toContain("You are not logged in.");
+  expect((await admin("users", "list")).out).not.toContain(email);
 });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Browser, CDPSession, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
+import Database from "../../src/store/sqlite/driver.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
 
 const PASSWORD = "seven green lanterns";
@@ -160,6 +161,23 @@ describeWithBrowser("passkeys", () => {
     await logOut(device);
     await server.call("POST", `/v1/users/${device.userId}/disable`, { tasks: "keep" });
     await enter(device, refused(device));
+  });
+
+  it("[R9] a person deletes their account with a passkey as the fresh log-in", async () => {
+    const device = await withPasskey("leaves@example.com");
+    const { page, errors } = device;
+    const db = new Database(join(dir, "data", "slipway.db"));
+    db.prepare("UPDATE sessions SET created_at = created_at - 3600000").run();
+    db.close();
+    await page.reload();
+    await page.getByRole("button", { name: "Delete account" }).click();
+    const sheet = page.getByRole("dialog", { name: "Delete your account?" });
+    await sheet.getByLabel("Type leaves@example.com to confirm").fill("leaves@example.com");
+    await device.touch(() => sheet.getByRole("button", { name: "Use a passkey" }).click());
+    await sheet.getByLabel("Your password").waitFor({ state: "detached" });
+    await sheet.getByRole("button", { name: "Delete my account" }).click();
+    await page.getByRole("status").filter({ hasText: "Your account is deleted." }).waitFor();
+    expect(errors).toEqual([]);
   });
 
   it("[H17] another address of the server offers none, another origin gets no log-in, and an answer counts once", async () => {

@@ -10,13 +10,13 @@ import { quiet } from "../../support/coordinator/harness.ts";
 const DAY = 24 * 3_600_000;
 
 it("[R8] a task is deleted the configured number of days after its end, and kept until then", async () => {
-  const { store } = openMemoryStore();
+  const { store, audit } = openMemoryStore();
   const task = await move(store, await create(store), claim, ready, fail("refused"));
   const end = task.snapshot.context.settledAt ?? 0;
   const removed: string[] = [];
   let now = end + 6 * DAY;
   const files = { remove: async (id: string) => void removed.push(id) };
-  const parts = { store, repos: files, artifacts: files, bus: memoryBus(), log: quiet, crashpoint: noCrash };
+  const parts = { store, audit, repos: files, artifacts: files, bus: memoryBus(), log: quiet, crashpoint: noCrash };
   const deletions = new TaskDeletions({ ...parts, clock: { ...systemClock, now: () => now }, tasksExpireDays: 7 });
   const { signal } = new AbortController();
   await deletions.resume(signal);
@@ -27,4 +27,7 @@ it("[R8] a task is deleted the configured number of days after its end, and kept
   expect(await store.deletedTask(task.id)).toMatchObject({ deletedBy: null, purgedAt: now });
   expect(removed).toEqual([task.id, task.id]);
   expect(await store.task(task.id)).toBeNull();
+  expect(await audit.rows({ limit: 10 })).toMatchObject([
+    { at: now, actor: null, via: "server", action: "expireTask", target: task.id, outcome: "ok", detail: { days: 7 } },
+  ]);
 });

@@ -12,6 +12,7 @@ import type { Artifacts } from "../../../core/ports/artifacts.ts";
 import type { Identity } from "../../../core/ports/accounts.ts";
 import type { Attachments } from "../../../core/ports/attachments.ts";
 import type { Repositories } from "../../../core/ports/repositories.ts";
+import type { AuditLog } from "../../../core/ports/audit.ts";
 import type { Bus, Clock, Log } from "../../../core/ports/runtime.ts";
 import type { DeletedTask, Store } from "../../../core/ports/store.ts";
 import { errorMessage, SlipwayError } from "../../../core/error.ts";
@@ -34,6 +35,8 @@ export interface DeletionDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Gets a row for each task that the policy deletes; absent = none. */
+  readonly audit?: Pick<AuditLog, "append">;
   /** Days after which settled tasks are deleted; null or absent = none are. */
   readonly tasksExpireDays?: number | null;
 }
@@ -133,9 +136,9 @@ export class TaskDeletions {
     let ended = 0;
     try {
       await this.#releaseAttachments(rows);
-      for (const { id } of rows) {
+      for (const row of rows) {
         if (signal?.aborted === true) return ended;
-        await this.#purgeOne(id);
+        await this.#purgeOne(row);
         ended += 1;
       }
     } catch (error) {
@@ -144,11 +147,23 @@ export class TaskDeletions {
     return ended;
   }
 
-  async #purgeOne(id: string): Promise<void> {
-    const { store, repos, artifacts, clock, crashpoint } = this.#deps;
+  async #purgeOne({ id, deletedBy }: DeletedTask): Promise<void> {
+    const { store, repos, artifacts, audit, clock, crashpoint, tasksExpireDays: days = null } = this.#deps;
     await repos.remove(id);
     await artifacts.remove(id);
     crashpoint("deletion.files");
+    // A crash before the end of the deletion repeats the row rather than losing it.
+    if (deletedBy === null) {
+      const who = { actor: null, via: "server", address: "" } as const;
+      await audit?.append({
+        at: clock.now(),
+        ...who,
+        action: "expireTask",
+        target: id,
+        outcome: "ok",
+        detail: { days },
+      });
+    }
     // Each part is a write of its own: the writes of others come in between.
     while (!(await store.purgeDeletion(id, clock.now()))) crashpoint("deletion.part");
   }

@@ -10,8 +10,8 @@ import { Sheet } from "../../../components/sheet.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { unsubscribe } from "../../../lib/device/push.ts";
 import { serverNow } from "../../../lib/server-time.ts";
-import { leaveDeleted, logIn } from "../../../lib/session.ts";
-import { useProviders } from "../../log-in/login-problems.ts";
+import { leaveDeleted, logIn, session } from "../../../lib/session.ts";
+import { useHasPasskeys, useProviders } from "../../log-in/login-problems.ts";
 import { CancelTick, isConfirmed, WhatGoes } from "./deletion-parts.tsx";
 
 /** The server takes a log-in of the last ten minutes; three of them are for reading, ms. */
@@ -85,6 +85,13 @@ function DeleteForm({ user, onClose }: DeleteAccountProps) {
       if (thrown.code === "task_open") void queries.invalidateQueries({ queryKey: ["counts", "me"] });
     });
   };
+  /** The new session is fresh, if it is this person's: the passkey may be another's. */
+  const enterAgain = async (): Promise<void> => {
+    const now = session.get();
+    if (now.kind !== "active" || now.user.id !== user.id) return await navigate({ to: "/", replace: true });
+    await queries.invalidateQueries({ queryKey: ["sessions"] });
+    setRefused(false);
+  };
   const isComplete = isConfirmed(typed, user.email) && (isFresh || password !== "") && (open === 0 || mayCancel);
   return (
     <form
@@ -94,7 +101,7 @@ function DeleteForm({ user, onClose }: DeleteAccountProps) {
       }}
     >
       <CancelTick open={open} isOwn isChecked={mayCancel} onChange={setMayCancel} />
-      {wasFresh !== null && !isFresh && <WhoItIs password={password} onChange={setPassword} />}
+      {wasFresh !== null && !isFresh && <WhoItIs password={password} onChange={setPassword} onEnter={enterAgain} />}
       <TextField label={`Type ${user.email} to confirm`} value={typed} onChange={setTyped} />
       {problem !== null && (
         <p className="hint bad" role="alert">
@@ -113,23 +120,47 @@ function DeleteForm({ user, onClose }: DeleteAccountProps) {
   );
 }
 
-/** A log-in of the last minutes: with the password here, or with a provider and back. */
-function WhoItIs({ password, onChange }: { password: string; onChange: (password: string) => void }) {
+interface WhoItIsProps {
+  readonly password: string;
+  readonly onChange: (password: string) => void;
+  readonly onEnter: () => Promise<void>;
+}
+
+/** A log-in of the last minutes: with the password or a passkey here, or a provider and back. */
+function WhoItIs({ password, onChange, onEnter }: WhoItIsProps) {
   const providers = useProviders();
+  const hasPasskeys = useHasPasskeys();
+  const [problem, setProblem] = useState<string | null>(null);
+  const enter = async (): Promise<void> => {
+    setProblem(null);
+    const { enterWithPasskey, passkeyProblem } = await import("../../../lib/device/passkeys.ts");
+    await enterWithPasskey().then(onEnter, (thrown: unknown) => setProblem(passkeyProblem(thrown)));
+  };
   return (
     <>
       <TextField label="Your password" type="password" value={password} onChange={onChange} />
-      {providers.length > 0 && (
-        <>
-          <p className="hint">Without a password: log in once more with a provider, then come back here.</p>
-          {providers.map(({ id, name, startUrl }) => (
-            <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent("/you")}`}>
-              <Icon name="key" />
-              Log in with {name}
-            </a>
-          ))}
-        </>
+      {(hasPasskeys || providers.length > 0) && (
+        <p className="hint">
+          Without a password: log in once more here with a passkey, or with a provider and come back.
+        </p>
       )}
+      {hasPasskeys && (
+        <button className="btn line wide" type="button" onClick={() => void enter()}>
+          <Icon name="key" />
+          Use a passkey
+        </button>
+      )}
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+      {providers.map(({ id, name, startUrl }) => (
+        <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent("/you")}`}>
+          <Icon name="key" />
+          Log in with {name}
+        </a>
+      ))}
     </>
   );
 }
