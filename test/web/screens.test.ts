@@ -194,7 +194,11 @@ describeWithBrowser("screens of the web app", () => {
       .getByRole("button", { name: /^Manage / })
       .first()
       .click();
-    await page.getByRole("dialog").getByRole("region", { name: "What they use" }).getByText("Stored").waitFor();
+    await page
+      .getByRole("dialog")
+      .getByRole("region", { name: "What they use" })
+      .getByText("Stored", { exact: true })
+      .waitFor();
     expect(errors).toEqual([]);
   });
 

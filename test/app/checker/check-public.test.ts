@@ -1,7 +1,7 @@
 /** `doctor --public` through a real TLS proxy, with one mistake of its operator at a time. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { request, type IncomingMessage } from "node:http";
+import { createServer as createPlainServer, request, type IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -139,12 +139,30 @@ it.each<[Mistakes, RegExp]>([
   expect((await broken(mistakes)).filter((line) => words.test(line))).toHaveLength(1);
 });
 
+it("[S12] an engine that listens without TLS at the same name is found", async () => {
+  const engine = createPlainServer((_incoming, outgoing) => void outgoing.end("OK"));
+  await new Promise<void>((listening) => engine.listen(0, "127.0.0.1", listening));
+  const { port } = engine.address() as AddressInfo;
+  const look = async (enginePort: number) => {
+    const checks = await checkPublic({ url: server.url, config: readConfig({}), account: null, enginePort });
+    return checks.find(({ rule }) => rule === "engine port");
+  };
+  expect(await look(port)).toMatchObject({ ok: false, detail: expect.stringContaining("root there") as string });
+  engine.closeAllConnections();
+  await new Promise((closed) => engine.close(closed));
+  expect(await look(port)).toMatchObject({ ok: true });
+});
+
 it("[S12] plain http, a name that is not Slipway's, and settings that do not fit are named", async () => {
   const config = readConfig({
     SLIPWAY_PUBLIC_URL: "https://other.example.org",
     SLIPWAY_SECRET_KEY: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     SLIPWAY_ADMIN_EMAIL: EMAIL,
     SLIPWAY_ADMIN_PASSWORD: "password123",
+    SLIPWAY_OIDC_COMPANY_ISSUER: "https://id.example.org",
+    SLIPWAY_OIDC_COMPANY_CLIENT_ID: "slipway",
+    SLIPWAY_OIDC_COMPANY_CLIENT_SECRET: "secret",
+    SLIPWAY_OIDC_COMPANY_ALLOW: "@example.org,@gmail.com",
   });
   const checks = await checkPublic({ url: server.url, config, account: null });
   const lines = checks.filter(({ ok }) => !ok).map(({ rule, detail }) => `${rule}: ${detail}`);
@@ -154,6 +172,7 @@ it("[S12] plain http, a name that is not Slipway's, and settings that do not fit
       expect.stringMatching(/^settings: SLIPWAY_PUBLIC_URL is https:\/\/other\.example\.org/),
       expect.stringMatching(/^secrets: SLIPWAY_ADMIN_PASSWORD /),
       expect.stringMatching(/^secrets: SLIPWAY_SECRET_KEY /),
+      expect.stringMatching(/^registration: everybody with an address at gmail\.com gets an account through company/),
     ]),
   );
   expect(lines.join()).not.toMatch(/password123|aaaaaaaa/);

@@ -14,12 +14,14 @@ export interface PublicCheckOptions {
   readonly url: string;
   readonly config: Pick<
     Config,
-    "admin" | "allowedOrigins" | "host" | "port" | "publicUrl" | "secretKey" | "trustProxy"
+    "admin" | "allowedOrigins" | "port" | "providers" | "publicUrl" | "secretKey" | "trustProxy"
   >;
   /** Logs in with it, to see cookies and what the server believes about addresses. */
   readonly account: { readonly email: string; readonly password: string } | null;
   /** A certificate authority that is trusted besides those of the system. */
   readonly ca?: string;
+  /** Where an engine without TLS would listen; by default its usual port. */
+  readonly enginePort?: number;
 }
 
 interface PublicCheck {
@@ -41,6 +43,14 @@ const HEADERS = ["x-content-type-options", "x-frame-options", "content-security-
 const OPEN = new Set(["/healthz", "/readyz", "/v1/auth/providers", "/openapi.json"]);
 const STRANGER = "https://stranger.example";
 const KEY_BYTES = 4;
+const ENGINE_PORT = 2_375;
+/** Everybody gets an address there. */
+const MAIL_DOMAINS = [
+  ..."gmail.com googlemail.com outlook.com hotmail.com live.com yahoo.com icloud.com proton.me protonmail.com".split(
+    " ",
+  ),
+  ..."gmx.de gmx.net web.de mail.ru yandex.ru qq.com 163.com aol.com".split(" "),
+];
 
 export async function checkPublic(options: PublicCheckOptions): Promise<PublicCheck[]> {
   const url = options.url.replace(/\/+$/, "");
@@ -59,6 +69,7 @@ export async function checkPublic(options: PublicCheckOptions): Promise<PublicCh
     () => Promise.resolve([good("reachable", `${url} is Slipway`), ...checkTransport(url, first)]),
     () => checkPlain(url, options),
     () => checkBesides(url, options),
+    () => checkEnginePort(url, options),
     () => checkClosed(fetchFrom),
     () => checkOrigins(fetchFrom),
     () => checkStream(url, options),
@@ -111,6 +122,23 @@ async function checkBesides(url: string, { config, ca }: PublicCheckOptions): Pr
   return answer === null
     ? [good("port", `${besides} is closed to this machine`)]
     : [bad("port", `${besides} can be reached beside the proxy: set SLIPWAY_HOST=127.0.0.1, or close the port`)];
+}
+
+/** An engine that listens without TLS gives its machine to whoever reaches it. */
+async function checkEnginePort(
+  url: string,
+  { ca, enginePort = ENGINE_PORT }: PublicCheckOptions,
+): Promise<PublicCheck[]> {
+  const engine = `${new URL(url).hostname}:${enginePort}`;
+  const answer = await ask(`http://${engine}/_ping`, {}, ca).catch(() => null);
+  return answer?.status === 200 && answer.text.trim() === "OK"
+    ? [
+        bad(
+          "engine port",
+          `${engine} is a Docker engine that is open to this machine: whoever reaches it is root there. Close the port, and use DOCKER_HOST=ssh://`,
+        ),
+      ]
+    : [good("engine port", `no engine at ${engine} is open to this machine`)];
 }
 
 /** Every GET of the API without a log-in. */
@@ -229,9 +257,9 @@ function checkAddress(url: string, address: string): PublicCheck {
 /** What is set on this machine, when the server is here. */
 function checkSettings(
   url: string,
-  { admin, secretKey, publicUrl, trustProxy, allowedOrigins }: PublicCheckOptions["config"],
+  { admin, secretKey, publicUrl, trustProxy, allowedOrigins, providers }: PublicCheckOptions["config"],
 ): PublicCheck[] {
-  const found: PublicCheck[] = [];
+  const found: PublicCheck[] = findOpenRegistrations(providers);
   const { origin, protocol } = new URL(url);
   if (publicUrl !== null && publicUrl !== origin)
     found.push(bad("settings", `SLIPWAY_PUBLIC_URL is ${publicUrl}, people come to ${origin}`));
@@ -246,4 +274,18 @@ function checkSettings(
   if (secretKey !== null && new Set(secretKey).size < KEY_BYTES)
     found.push(bad("secrets", "SLIPWAY_SECRET_KEY would be guessed: make one with openssl rand -hex 32"));
   return found;
+}
+
+/** Providers through which people get an account whom nobody has chosen. */
+function findOpenRegistrations(providers: PublicCheckOptions["config"]["providers"]): PublicCheck[] {
+  const stranger = { subject: "slipway-doctor", name: "slipway-doctor", userNames: [], organisations: [] };
+  return providers.flatMap((provider) => {
+    const id = provider.kind === "github" ? "github" : provider.id;
+    const open = MAIL_DOMAINS.filter((domain) =>
+      provider.allow.allows({ ...stranger, email: `slipway-doctor@${domain}` }),
+    );
+    if (open.length === 0) return [];
+    const detail = `everybody with an address at ${open.join(", ")} gets an account through ${id}: list single addresses in its ALLOW variable`;
+    return [bad("registration", detail)];
+  });
 }

@@ -33,10 +33,7 @@ export function checkHost(
   const options = (facts.SecurityOptions ?? []).map((option) => option.split(",")[0]?.replace("name=", "") ?? "");
   const version = facts.ServerVersion ?? "";
   return [
-    full(
-      "engine",
-      `Docker ${version || "of an unknown version"}, ${facts.OperatingSystem ?? "?"}, kernel ${facts.KernelVersion ?? "?"}`,
-    ),
+    checkEngine(facts),
     checkRuntime(runcVersion),
     checkSeccomp(version, options),
     options.includes("apparmor") || options.includes("selinux")
@@ -61,6 +58,41 @@ export function checkHost(
           'ends all workers, and their tasks are retried; "live-restore": true in the engine\'s daemon.json keeps them running',
         ),
   ];
+}
+
+type Version = readonly [major: number, minor: number, patch: number];
+
+/** Published holes of the engine that concern people who let others choose images and commands. */
+const ENGINE_HOLES: readonly { readonly before: Version; readonly text: string }[] = [
+  {
+    before: [25, 0, 2],
+    text: "building from a hostile image can reach the host (CVE-2024-23651, CVE-2024-23652, CVE-2024-23653; before 24.0.9 also CVE-2024-24557)",
+  },
+  {
+    before: [29, 5, 1],
+    text: "`docker cp` with a hostile container can write to the host or run a program there (CVE-2026-41567, CVE-2026-41568, CVE-2026-42306): Slipway copies only into containers that do not run, and nothing compressed; do not copy by hand",
+  },
+];
+/** Smaller numbers are of engines that are not Docker, such as Podman. */
+const LEAST_DOCKER = 17;
+
+const isBefore = (version: Version, other: Version): boolean => {
+  const at = version.findIndex((part, i) => part !== other[i]);
+  return at >= 0 && (version[at] ?? 0) < (other[at] ?? 0);
+};
+
+function checkEngine(facts: EngineFacts): HardeningCheck {
+  const name = facts.ServerVersion || "of an unknown version";
+  const summary = `Docker ${name}, ${facts.OperatingSystem ?? "?"}, kernel ${facts.KernelVersion ?? "?"}`;
+  const [, major, minor, patch] = /^(\d+)\.(\d+)\.(\d+)/.exec(name) ?? [];
+  const version: Version = [Number(major), Number(minor), Number(patch)];
+  if (major === undefined || version[0] < LEAST_DOCKER) return full("engine", summary);
+  const holes = ENGINE_HOLES.filter(({ before }) => isBefore(version, before)).map(({ text }) => text);
+  if (holes.length === 0) return full("engine", summary);
+  return degraded(
+    "engine",
+    `${summary}: ${holes.join("; ")}. Update to Docker 29.5.1 or newer, unless your distribution has corrected this one`,
+  );
 }
 
 /**
