@@ -9,7 +9,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { SlipwayClient } from "../../src/client/client.ts";
+import { SlipwayProblem } from "../../src/client/problem.ts";
 import { isBudgetQuestion } from "../../src/core/budget.ts";
+import { GUARD_OPTIONS, isGuardQuestion } from "../../src/core/values/push-guard.ts";
 import type { SubmitRequest } from "../../src/core/protocol/rest.ts";
 import type { Upstream } from "../../src/cli/demo/sample-project.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
@@ -18,6 +20,7 @@ import type { Case } from "./cases.ts";
 const run = promisify(execFile);
 const CHECK_MS = 60_000;
 const EVENTS_PER_PAGE = 500;
+const [, LEAVE_OUT] = GUARD_OPTIONS;
 
 export const AGENTS = ["gold", "null", "real"] as const;
 export type Agent = (typeof AGENTS)[number];
@@ -173,10 +176,7 @@ export async function trial(place: Place, one: Case, { agent, trial: nth }: Atte
   const asked = { agent: "anthropic", ...given, ...budget, maxAttempts: 1 };
   const { id } = await client.submit({ repo: repo.url, prompt: one.task + mark, ...asked });
   for await (const event of client.watch(id, { signal })) {
-    if (event.type !== "question") continue;
-    // Nobody watches. A budget that is used up stays so.
-    const text = isBudgetQuestion(event.data.id) ? "stop" : "Nobody answers here: decide yourself.";
-    await client.answer(id, { questionId: event.data.id, text }).catch(() => undefined);
+    if (event.type === "question") await answerFor(client, id, event.data);
   }
   const ms = performance.now() - begun;
   const task = await client.task(id);
@@ -190,6 +190,27 @@ export async function trial(place: Place, one: Case, { agent, trial: nth }: Atte
   const tokens = inputTokens + outputTokens + cacheReadTokens + cacheWriteTokens;
   const why = task.failure?.code ?? task.outcome ?? task.state;
   return { ...about, solved, why, turns, tokens, usd, ms, trajectory };
+}
+
+/** Nobody watches: a question that has no answer ends the task, instead of waiting for a month. */
+async function answerFor(
+  client: SlipwayClient,
+  taskId: string,
+  { id: questionId, options }: { readonly id: string; readonly options: readonly string[] | null },
+): Promise<void> {
+  try {
+    await client.answer(taskId, { questionId, text: chooseAnswer(questionId, options ?? []) });
+  } catch (error) {
+    if (error instanceof SlipwayProblem && error.code === "already_answered") return;
+    await client.cancel(taskId);
+  }
+}
+
+/** A budget that is used up stays so, and what the guard holds back is no part of a solution. */
+function chooseAnswer(questionId: string, options: readonly string[]): string {
+  if (isBudgetQuestion(questionId)) return "stop";
+  if (!isGuardQuestion(questionId)) return "Nobody answers here: decide yourself.";
+  return options.find((option) => option === LEAVE_OUT) ?? "stop";
 }
 
 /** Writes all events of the task, one JSON text per line, and its diff beside them. */

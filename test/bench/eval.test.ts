@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { CASES } from "../../bench/eval/cases.ts";
+import { CASES, type Case } from "../../bench/eval/cases.ts";
 import { evaluate, formatTable } from "../../bench/eval/main.ts";
 import { prove, verifyHere, lay, withFolder } from "../../bench/eval/trial.ts";
 
@@ -82,3 +82,37 @@ it(
     expect(table).toContain("gold: 2 of 2 solved; null: 0 of 2 solved; 1 of 2 cases at least once, 1 each time");
   },
 );
+
+describe("a trial that asks somebody ends, although nobody watches", () => {
+  async function ask(gold: Case["gold"], usd?: number) {
+    const out = mkdtempSync(join(tmpdir(), "sw-eval-out-"));
+    const plan = {
+      agents: ["gold"],
+      sandbox: "process",
+      real: null,
+      signal: never,
+      progress: () => undefined,
+    } as const;
+    const cases = [{ ...(CASES.find(({ name }) => name === "range-end") ?? CASES[0]!), gold }];
+    const report = await evaluate({ ...plan, cases, out, settings: usd === undefined ? {} : { usd } });
+    const patch = readFileSync(join(out, "range-end-gold-1.patch"), "utf8");
+    rmSync(out, { recursive: true });
+    return { outcome: report.outcomes[0], patch };
+  }
+  const gold = CASES.find(({ name }) => name === "range-end")?.gold ?? [];
+
+  it("what holds the push back is left out", { timeout: 60_000 }, async () => {
+    // As Python does by itself.
+    const cached = { tools: [{ name: "write", input: { path: "__pycache__/range.pyc", content: "x" } }] };
+    const { outcome, patch } = await ask([cached, ...gold]);
+    expect(outcome).toMatchObject({ solved: true, why: "pushed" });
+    expect(patch).toContain("range.mjs");
+  });
+
+  it("a budget that is used up stays so", { timeout: 60_000 }, async () => {
+    const { outcome } = await ask(gold, 0.005);
+    expect(outcome).toMatchObject({ solved: false, why: "budget_exceeded" });
+    // Exceeded by less than one request.
+    expect(outcome?.turns).toBe(1);
+  });
+});
