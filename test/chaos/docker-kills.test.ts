@@ -13,6 +13,7 @@ import { SEED } from "../support/random.ts";
 
 const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? 10);
 const SLOTS = 4;
+const MAX_KILLS = 6 * TASKS;
 const LIMIT_MS = 60_000 + TASKS * 10_000;
 /** Every n-th kill includes the engine, alternately by SIGKILL and by a restart. */
 const ENGINE_EVERY = 5;
@@ -80,7 +81,8 @@ async function underKills(installation: Installation, engine: PrivateEngine | nu
 
   async function killAll(engine: PrivateEngine | null): Promise<void> {
     let startMs = 0;
-    while (!quiet) {
+    // Bounded, so that tasks end on a machine that is too busy to do anything between two kills.
+    while (!quiet && kills < MAX_KILLS) {
       // A slow start extends the delay; otherwise every coordinator would be killed before it does
       // anything.
       await delay(200 + random() * 1_300 + startMs);

@@ -22,11 +22,17 @@ import { eventually } from "../../support/process/server.ts";
 import { sampled } from "../../support/random.ts";
 
 const SLOTS = 4;
-const POLICY: Partial<Policy> = { backoffMs: 6_000, backoffCapMs: 6_000, graceMs: 2_500, cancelMs: 4_000, parkMs: 300 };
+const POLICY: Partial<Policy> = {
+  backoffMs: 10_000,
+  backoffCapMs: 10_000,
+  graceMs: 2_500,
+  cancelMs: 4_000,
+  parkMs: 300,
+};
 /** Keeps a task in provisioning while the other tasks reach their states. */
-const SETUP_S = 12;
+const SETUP_S = 20;
 /** Remaining backoff that suffices to bring the last tasks into their states, ms. */
-const LEAD_MS = 1_500;
+const LEAD_MS = 4_000;
 /** SLIPWAY_HANG_MS=40000 makes the hang longer than the timeout of one call (30 s). */
 const HANG_MS = Number(process.env["SLIPWAY_HANG_MS"] ?? 12_000);
 
@@ -89,11 +95,11 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
     const pushing = await submit([FILE, FINISH], { ...inRepo("blocked"), ...options });
     await waitForState(pushing, "pushing");
     const cancelling = await submit([FILE, IGNORES_SIGNALS]);
-    const running = await submit([FILE, { bash: "echo up" }, { wait: 15_000 }, FINISH], options);
+    const running = await submit([FILE, { bash: "echo up" }, { wait: 25_000 }, FINISH], options);
     await Promise.all([says(cancelling, "trap"), says(running, "up")]);
     const provisioning = await submit([FILE, FINISH], { ...inRepo("slow"), ...options });
     await waitForState(provisioning, "provisioning");
-    const failing = { maxAttempts: 4 };
+    const failing = { maxAttempts: 3 };
     const retrying = [await submit([{ exit: 7 }], failing), await submit([{ exit: 7 }], failing)];
     await eventually(async () => {
       const tasks = await Promise.all(retrying.map((id) => server().task(id)));

@@ -44,8 +44,11 @@ export interface DiskBound {
   readonly description: string;
 }
 
-/** Longest wait until a volume is released after its container was removed, ms. */
-const BUSY_MS = 5_000;
+/**
+ * Longest wait until a volume is released after its container was removed, ms. A busy engine needs
+ * seconds where the removal came while the container was being created.
+ */
+const BUSY_MS = 20_000;
 const MIB = 1_024 * 1_024;
 /** Highest assumed write rate of a worker, per ms. */
 const WRITE_RATE = { bytes: 0.5 * MIB, files: 50 } as const;
