@@ -33,7 +33,7 @@ const MAX_APP_MB = 50;
 /** What the image adds to its base, git included where that has none: bound, MB. */
 const MAX_ADDED_MB = 160;
 /** Most memory of the server with one task and five who watch it: bound, MiB. */
-const MAX_SERVER_MB = 300;
+const MAX_SERVER_MB = 256;
 /** In the image's folder and in its dist/, beside the modules and their chunks. */
 const FILES = new Set(
   (
