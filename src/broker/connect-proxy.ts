@@ -8,6 +8,7 @@
  *    connection is made; otherwise the connection goes to an address that was checked.
  * X3 A tunnel ends with the policy that allowed it, where that one ends: those of the setup do not
  *    reach the agent.
+ *    A change of a list ends the tunnels that it does not allow.
  * X4 Any unexpected failure refuses the connection.
  */
 import { lookup } from "node:dns/promises";
@@ -154,6 +155,14 @@ interface Target {
   readonly port: number;
   /** `host:port`. */
   readonly endpoint: string;
+  /** Changes of lists before the policy was read. */
+  readonly changes: number;
+}
+
+interface OpenTunnel {
+  readonly call: ConnectCall;
+  readonly endpoint: string;
+  readonly stop: AbortController;
 }
 
 export function createConnectProxy(options: ConnectProxyOptions): ServeConnect {
@@ -165,9 +174,16 @@ class ConnectProxy {
   readonly #options: ConnectProxyOptions;
   /** Open tunnels per attempt. */
   readonly #tunnels = new Map<string, number>();
+  readonly #relays = new Set<OpenTunnel>();
+  /** Number of changes of lists. */
+  #changes = 0;
 
   constructor(options: ConnectProxyOptions) {
     this.#options = options;
+    options.api.onChange(() => {
+      this.#changes += 1;
+      for (const tunnel of this.#relays) void this.#judge(tunnel);
+    });
   }
 
   async serve(call: ConnectCall): Promise<void> {
@@ -198,9 +214,10 @@ class ConnectProxy {
     }
     const { host, port } = parsed;
     const endpoint = `${host}:${port}`;
+    const changes = this.#changes;
     const policy = await api.policy(taskId, attempt);
     const reason = explainRefusal(policy, endpoint);
-    if (reason === null) return { host, port, endpoint, ends: policy.ends ?? null };
+    if (reason === null) return { host, port, endpoint, ends: policy.ends ?? null, changes };
     api.reportRefusal(taskId, attempt, endpoint, reason);
     throw new ConnectRefusal(403, "egress_refused", reason);
   }
@@ -208,7 +225,9 @@ class ConnectProxy {
   /** Resolves once the tunnel is open; its relay runs on. @throws ConnectRefusal */
   async #open(call: ConnectCall, target: Target): Promise<void> {
     const { taskId, attempt, socket, head } = call;
-    const signal = target.ends === null ? call.signal : AbortSignal.any([call.signal, target.ends]);
+    const tunnel = { call, endpoint: target.endpoint, stop: new AbortController() };
+    const ends = target.ends === null ? [] : [target.ends];
+    const signal = AbortSignal.any([call.signal, tunnel.stop.signal, ...ends]);
     const release = this.#acquireTunnel(`${taskId}.${attempt}`);
     try {
       const address = await this.#resolve(call, target);
@@ -219,11 +238,29 @@ class ConnectProxy {
       this.#options.log.debug({ task: taskId, attempt, place: target.endpoint }, "egress");
       socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
       if (head.length > 0) upstream.write(head);
-      void relay(socket, upstream, signal).finally(release);
+      this.#relays.add(tunnel);
+      void relay(socket, upstream, signal).finally(() => {
+        this.#relays.delete(tunnel);
+        release();
+      });
+      if (target.changes !== this.#changes) void this.#judge(tunnel);
     } catch (error) {
       release();
       throw error;
     }
+  }
+
+  /** Ends the tunnel unless the policy of this moment allows it. Never rejects. */
+  async #judge({ call: { taskId, attempt }, endpoint, stop }: OpenTunnel): Promise<void> {
+    const { api } = this.#options;
+    try {
+      const reason = explainRefusal(await api.policy(taskId, attempt), endpoint);
+      if (reason === null) return;
+      api.reportRefusal(taskId, attempt, endpoint, `${reason} Its open connections were ended.`);
+    } catch (error) {
+      this.#options.log.info({ task: taskId, error: errorMessage(error) }, "a connection without a policy was ended");
+    }
+    stop.abort();
   }
 
   #acquireTunnel(key: string): () => void {

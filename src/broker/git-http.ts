@@ -92,10 +92,12 @@ function refuseLfs(response: ServerResponse): void {
 }
 
 /**
- * Resource limits of git for one request: one thread and 2 GiB of address space, because a few
- * hundred bytes of deltas can expand to a file of any size. Files above 32 MiB are streamed.
+ * Resource limits of git for one request: one thread, 2 GiB of address space, because a few hundred
+ * bytes of deltas can expand to a file of any size, and ten minutes of processor time, because the
+ * deltas of a small pack can take any time to apply. Files above 32 MiB are streamed.
  */
-const LIMITED_SHELL = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
+const LIMITED_SHELL =
+  'ulimit -v 2097152 2>/dev/null; ulimit -St 600 2>/dev/null; ulimit -Ht 605 2>/dev/null; exec git "$@"';
 const RESOURCE_SETTINGS = [
   "pack.threads=1",
   "core.bigFileThreshold=32m",

@@ -103,7 +103,7 @@ export const GIT_LIMITS: Readonly<Record<GitKind, GitLimits>> = {
  * the soft limit of seconds git gets SIGXCPU, at the hard one SIGKILL, which says nothing.
  */
 const LIMITED =
-  'ulimit -v $(($1 * 1024)) 2>/dev/null; ulimit -Ht $(($2 + 5)) 2>/dev/null; ulimit -St "$2" 2>/dev/null; ulimit -f $(($3 * 2048)) 2>/dev/null; ' +
+  'ulimit -v $(($1 * 1024)) 2>/dev/null; ulimit -St "$2" 2>/dev/null; ulimit -Ht $(($2 + 5)) 2>/dev/null; ulimit -f $(($3 * 2048)) 2>/dev/null; ' +
   'shift 3; exec git "$@"';
 
 /** Signals by which the system ends a process above a limit. */

@@ -24,6 +24,8 @@ const closers: (() => unknown)[] = [];
 let dir: string;
 let refusals: string[];
 let policy: () => EgressPolicy;
+/** Says that an operator changed a list. */
+let listChanged: () => void;
 let names: Record<string, string[]>;
 let trusted: string[];
 let broker: Broker;
@@ -32,6 +34,7 @@ let endpoint: BrokerEndpoint;
 const workerApi: EgressApi = {
   policy: async () => policy(),
   reportRefusal: (_task, _attempt, place, why) => void refusals.push(`${place} ${why}`),
+  onChange: (listener) => void (listChanged = listener),
 };
 
 beforeEach(async () => {
@@ -186,6 +189,32 @@ it("[S5] a tunnel ends with the policy that allowed it, while the listener goes 
   await closed;
   policy = () => ({ egress: "none", hosts: new Set() });
   expect(await raw(CONNECT(place))).toMatch(/^HTTP\/1\.1 403 /);
+});
+
+it("[S5] a host that is taken off the list loses its open tunnels, and the others keep theirs", async () => {
+  const server = createTcpServer((socket) => void socket.on("error", () => socket.destroy()).pipe(socket));
+  const port = await listening(server);
+  const tunnels = ["stays.example", "goes.example"].map((name) => {
+    names[name] = ["127.0.0.1"];
+    trusted.push(`${name}:${port}`);
+    const tunnel = {
+      socket: connect(socketPath(), () => tunnel.socket.write(CONNECT(`${name}:${port}`))),
+      text: "",
+      isClosed: false,
+    };
+    closers.push(() => tunnel.socket.destroy());
+    tunnel.socket.setEncoding("utf8").on("data", (piece: string) => (tunnel.text += piece));
+    tunnel.socket.on("error", () => undefined).on("close", () => (tunnel.isClosed = true));
+    return tunnel;
+  });
+  const [stays, goes] = tunnels as [(typeof tunnels)[number], (typeof tunnels)[number]];
+  await expect.poll(() => tunnels.map(({ text }) => text.slice(9, 12))).toEqual(["200", "200"]);
+  policy = () => ({ egress: "allowlist", hosts: new Set([`stays.example:${port}`]) });
+  listChanged();
+  await expect.poll(() => goes.isClosed).toBe(true);
+  stays.socket.write("still there");
+  await expect.poll(() => stays.text).toMatch(/still there$/);
+  expect(refusals.join()).toContain(`goes.example:${port}`);
 });
 
 describe("[S5] what no policy allows", () => {

@@ -211,6 +211,25 @@ describe("a real git", () => {
   });
 });
 
+it.runIf(process.platform === "linux")(
+  "[S6] git that serves a worker has bounds of memory and processor time, its helpers too",
+  async () => {
+    const work = await clone();
+    const bounds = join(dir, "bounds");
+    // Git runs this in the process of the push, as it does index-pack.
+    git(
+      repo,
+      "config",
+      "core.alternateRefsCommand",
+      `grep -E "cpu time|address space" /proc/self/limits > ${bounds}; :`,
+    );
+    writeFileSync(join(repo, "objects", "info", "alternates"), `${join(dir, "work", ".git", "objects")}\n`);
+    commit(work, "b.txt", "two\n");
+    expect(await talk(work, "push", "-q", "origin", `HEAD:${WORK_REF}`)).toMatchObject({ ok: true });
+    expect(readFileSync(bounds, "utf8")).toMatch(/cpu time +600 +605 +seconds\s+Max address space +2147483648 /);
+  },
+);
+
 describe("[S6] anything else", () => {
   it.each([
     ["GET", "/info/refs"],

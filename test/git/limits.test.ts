@@ -193,10 +193,11 @@ it("[S6] every kind of call has limits, and git's helpers inherit them", async (
   mkdirSync(join(dir, "x"));
   const git = openGit(dir);
   const show = (kind: NonNullable<GitCall["kind"]>) =>
-    git({ cwd: dir, kind, args: ["-c", "alias.limits=!ulimit -v; ulimit -t; ulimit -f", "limits"] });
+    git({ cwd: dir, kind, args: ["-c", "alias.limits=!ulimit -v; ulimit -St; ulimit -Ht; ulimit -f", "limits"] });
   for (const kind of ["local", "remote", "transfer", "diff"] as const) {
     const { memoryMb, cpuS, fileMb } = GIT_LIMITS[kind];
-    expect((await show(kind)).text.trim().split("\n")).toEqual([memoryMb * 1_024, cpuS, fileMb * 2_048].map(String));
+    const limits = [memoryMb * 1_024, cpuS, cpuS + 5, fileMb * 2_048];
+    expect((await show(kind)).text.trim().split("\n")).toEqual(limits.map(String));
   }
 });
 

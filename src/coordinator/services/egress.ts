@@ -3,7 +3,7 @@
  * connections.
  *
  * O1 Policy and lists are read for each connection: a change applies to the next connection, also
- *    for tasks that were submitted before it.
+ *    for tasks that were submitted before it, and ends open ones that it does not allow.
  *    The setup of a repository has a policy of its own until the coordinator has recorded that it
  *    is over; its connections are cut then.
  * O2 A refusal is one notice per endpoint and attempt; after `NOTICES` of them one last notice
@@ -99,6 +99,7 @@ class EgressLists implements EgressService {
   readonly #reported = new Map<string, Set<string>>();
   /** By task, while it is prepared. */
   readonly #setups = new Map<string, Setup>();
+  readonly #listeners: (() => void)[] = [];
 
   constructor(deps: EgressDeps) {
     this.#deps = deps;
@@ -117,7 +118,15 @@ class EgressLists implements EgressService {
   }
 
   change(repo: string | null, change: EgressChange): Promise<EgressList> {
-    return this.#mutex.run("change", () => this.#applyChange(repo, change));
+    return this.#mutex.run("change", async () => {
+      const list = await this.#applyChange(repo, change);
+      for (const listener of this.#listeners) listener();
+      return list;
+    });
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
   }
 
   async policy(taskId: string, attempt: number): Promise<EgressPolicy> {

@@ -143,6 +143,8 @@ export interface EgressApi {
    * throws.
    */
   reportRefusal(taskId: string, attempt: number, endpoint: string, reason: string): void;
+  /** @param listener called after each change of a list. */
+  onChange(listener: () => void): void;
 }
 
 /** Removes the secrets of a task from what its agent sends to the model. */

@@ -40,11 +40,15 @@ describe("[S5] the lists", () => {
     await harness.until(task.id, "provisioning");
     const hosts = async (): Promise<ReadonlySet<string>> => (await egress.policy(task.id, 1)).hosts;
     expect([...(await hosts())].toSorted()).toEqual(DEFAULT_HOSTS.toSorted());
+    // Whoever holds open connections hears of each change once it is stored.
+    const heard: Promise<boolean>[] = [];
+    egress.onChange(() => void heard.push(hosts().then((now) => now.has("one.example:443"))));
     await egress.change(null, { allow: ["One.example:443"], remove: ["pypi.org:443"] });
     await egress.change(`${REPO}/`, { allow: ["two.example:443"] });
     await egress.change("https://git.example.com/team/other", { allow: ["three.example:443"] });
     expect((await hosts()).has("one.example:443") && (await hosts()).has("two.example:443")).toBe(true);
     expect((await hosts()).has("pypi.org:443") || (await hosts()).has("three.example:443")).toBe(false);
+    expect(await Promise.all(heard)).toEqual([true, true, true]);
     expect(await egress.change(null, { reset: true })).toEqual({
       repo: null,
       hosts: DEFAULT_HOSTS.toSorted(),
