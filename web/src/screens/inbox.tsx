@@ -1,6 +1,7 @@
 /** The tasks, grouped by whose move it is. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import { useQuery } from "@tanstack/react-query";
 import type { Me } from "../../../src/client/types.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { Bar } from "../components/bar.tsx";
@@ -14,18 +15,23 @@ import { onRowKeys } from "../lib/keys.ts";
 import { useNow } from "../lib/server-time.ts";
 import { usePerson } from "../lib/session.ts";
 import { isOwn } from "../lib/tasks/ownership.ts";
-import { filterTasks, type TaskFilter } from "../lib/tasks/task-filter.ts";
+import { client } from "../lib/client.ts";
+import { useServerSearch, type ServerSearch } from "../lib/tasks/server-search.ts";
+import { filterTasks, withoutText, type TaskFilter } from "../lib/tasks/task-filter.ts";
 import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
 
 const REPOS_SHOWN = 12;
+const COUNT_MS = 30_000;
 
 export function Inbox() {
   const list = useTaskList();
   const filter = useSearch({ from: "/private/" });
   const person = usePerson();
   const now = useNow(list.tasks.length > 0);
-  const shown = filterTasks(list.tasks, filter, person, now);
+  const search = useServerSearch(filter, list);
+  const found = filterTasks(search.tasks, withoutText(filter), person, now);
+  const shown = merge(filterTasks(list.tasks, filter, person, now), found);
   useEffect(() => onRowKeys("#main .row-link"), []);
   const needs = shown.filter((task) => getGroup(task, now, person) === "needs").length;
   useEffect(() => {
@@ -36,16 +42,41 @@ export function Inbox() {
       <Bar />
       <main className="page" id="main">
         <InboxHead list={list} q={filter.q ?? ""} />
-        <FilterChips tasks={list.tasks} filter={filter} person={person} now={now} />
+        <FilterChips list={list} filter={filter} person={person} now={now} />
         <div className="stack">
           <OfflineBanner list={list} />
           <OutboxCard taskId={null} />
         </div>
         {list.isLoaded && list.tasks.length === 0 && <EmptyInbox />}
-        {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && <NoMatch />}
+        {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && !search.isSearching && <NoMatch />}
         <TaskGroups tasks={shown} now={now} />
+        <More search={search} />
       </main>
     </div>
+  );
+}
+
+/** Newest first; a task that both have stands once. */
+function merge(some: readonly WireTask[], others: readonly WireTask[]): readonly WireTask[] {
+  if (others.length === 0) return some;
+  const byId = new Map([...others, ...some].map((task) => [task.id, task]));
+  return [...byId.values()].toSorted((a, b) => (a.id < b.id ? 1 : -1));
+}
+
+function More({ search }: { search: ServerSearch }) {
+  return (
+    <>
+      <p className="note" role="status">
+        {search.isSearching && "Looking for more tasks …"}
+        {search.hasFailed && "The server did not answer: these are the tasks that this device knows."}
+      </p>
+      {search.more !== null && (
+        <button className="more-row" type="button" onClick={search.more}>
+          Older tasks
+          <Icon name="chev-d" small />
+        </button>
+      )}
+    </>
   );
 }
 
@@ -92,30 +123,54 @@ function InboxHead({ list, q }: { list: TaskListView; q: string }) {
   );
 }
 
-function FilterChips({ tasks, filter, person, now }: FilterChipsProps) {
+/** Of all tasks, where the app does not know all: [all, needs me, mine]. */
+function useCounts(isNeeded: boolean): readonly number[] {
+  const { data } = useQuery({
+    queryKey: ["counts"],
+    queryFn: ({ signal }) => Promise.all([client.counts({}, { signal }), client.counts({ owner: "me" }, { signal })]),
+    enabled: isNeeded,
+    refetchInterval: COUNT_MS,
+  });
+  if (!isNeeded || data === undefined) return [0, 0, 0];
+  const [all, mine] = data.map((counts) => Object.values(counts).reduce((sum, count) => sum + count, 0));
+  return [all ?? 0, data[1].needs, mine ?? 0];
+}
+
+function FilterChips({ list, filter, person, now }: FilterChipsProps) {
   const navigate = useNavigate({ from: "/" });
+  const { tasks, next } = list;
+  const [ofAll = 0, ofNeeds = 0, ofMine = 0] = useCounts(next !== null);
   const counts = new Map<string, number>();
   for (const task of tasks) counts.set(formatRepo(task.repo), (counts.get(formatRepo(task.repo)) ?? 0) + 1);
-  const needs = tasks.filter((task) => getGroup(task, now, person) === "needs").length;
-  const own = tasks.filter((task) => isOwn(task, person)).length;
-  const isShared = own < tasks.length;
-  if (counts.size < 2 && !isShared && filter.needs !== true) return null;
   const { repo, needs: isNeeds, mine: isMine } = filter;
+  // It may be in older tasks only.
+  if (repo !== undefined && !counts.has(repo)) counts.set(repo, 0);
+  const needs = Math.max(ofNeeds, tasks.filter((task) => getGroup(task, now, person) === "needs").length);
+  const all = Math.max(ofAll, tasks.length);
+  const own = Math.max(ofMine, tasks.filter((task) => isOwn(task, person)).length);
+  const isShared = own < all;
+  if (counts.size < 2 && !isShared && isNeeds !== true) return null;
   const pick = (change: TaskFilter) => () =>
     void navigate({ search: { ...(filter.q === undefined ? {} : { q: filter.q }), ...change }, replace: true });
   const isAll = repo === undefined && isNeeds !== true && isMine !== true;
   return (
     <div className="chips" role="group" aria-label="Filter">
-      <Chip name="All" count={tasks.length} isOn={isAll} onPick={pick({})} />
+      <Chip name="All" count={all} isOn={isAll} onPick={pick({})} />
       {(needs > 0 || isNeeds === true) && (
         <Chip name="Needs you" count={needs} isOn={isNeeds === true} onPick={pick({ needs: true })} />
       )}
       {isShared && <Chip name="Mine" count={own} isOn={isMine === true} onPick={pick({ mine: true })} />}
       {[...counts]
         .toSorted((a, b) => b[1] - a[1])
-        .slice(0, REPOS_SHOWN)
+        .filter(([name], i) => i < REPOS_SHOWN || name === repo)
         .map(([name, count]) => (
-          <Chip key={name} name={name} count={count} isOn={repo === name} onPick={pick({ repo: name })} />
+          <Chip
+            key={name}
+            name={name}
+            count={next === null ? count : null}
+            isOn={repo === name}
+            onPick={pick({ repo: name })}
+          />
         ))}
     </div>
   );
@@ -123,7 +178,8 @@ function FilterChips({ tasks, filter, person, now }: FilterChipsProps) {
 
 interface ChipProps {
   readonly name: string;
-  readonly count: number;
+  /** Null = the app does not know all of them. */
+  readonly count: number | null;
   readonly isOn: boolean;
   readonly onPick: () => void;
 }
@@ -131,13 +187,13 @@ interface ChipProps {
 function Chip({ name, count, isOn, onPick }: ChipProps) {
   return (
     <button className="chip" type="button" aria-pressed={isOn} onClick={onPick}>
-      {name} <span className="n">{count}</span>
+      {name} {count !== null && <span className="n">{count}</span>}
     </button>
   );
 }
 
 interface FilterChipsProps {
-  readonly tasks: readonly WireTask[];
+  readonly list: TaskListView;
   readonly filter: TaskFilter;
   readonly person: Me | null;
   readonly now: number;

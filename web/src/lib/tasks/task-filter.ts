@@ -27,6 +27,11 @@ export function readFilter(search: Readonly<Record<string, unknown>>): TaskFilte
 
 const words = (q: string): string[] => q.toLowerCase().split(/\s+/).filter(Boolean);
 
+/** All but the text: the server searches prompts too, which are not in a row. */
+export function withoutText({ q: _, ...filter }: TaskFilter): TaskFilter {
+  return filter;
+}
+
 /** Every word is somewhere in what the row says. */
 export function matches(task: WireTask, q: string): boolean {
   const { title, repo, branch, state, failure } = task;

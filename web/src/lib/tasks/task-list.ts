@@ -18,6 +18,8 @@ export interface TaskListView {
   /** Since when the connection is lost; null = it is not. */
   readonly lostAt: number | null;
   readonly problem: string | null;
+  /** The cursor of the tasks that are older than those of the list; null = there are none. */
+  readonly next: string | null;
   readonly changedAt: number;
 }
 
@@ -28,6 +30,7 @@ const EMPTY: TaskListView = {
   connection: "connecting",
   lostAt: null,
   problem: null,
+  next: null,
   changedAt: 0,
 };
 const byId = new Map<string, WireTask>();
@@ -86,7 +89,7 @@ export function getTask(id: string): WireTask | undefined {
 async function watch(signal: AbortSignal): Promise<void> {
   const page = await impatientClient.tasks({ limit: 200 }, { signal });
   for (const task of page.items) putTask(task);
-  publish({ isLoaded: true, problem: null });
+  publish({ isLoaded: true, problem: null, next: page.next });
   const onConnection = ({ kind }: ConnectionState): void => {
     publish({ connection: kind });
     if (kind !== "lost" && outbox.get().some(({ state }) => state === "waiting")) void flushOutbox();
