@@ -26,16 +26,21 @@ export class SocketDirs {
   readonly #dir: string;
   readonly #uid: number | null;
   readonly #gid: number | null;
+  /** Of the socket. */
+  readonly #mode: number;
 
   /**
    * @param uid the user that may connect when this process is root, and the group that may when
-   * this process is a member of it. Otherwise, and for null, only the user of this process may.
+   * this process is a member of it. When it is neither, whoever reaches the socket may: a container
+   * that mounts its folder, because the folder above is closed to other users of this machine. Null
+   * = only the user of this process.
    */
   constructor(dir: string, instance: string, uid: number | null) {
     this.#dir = dir;
     this.#fallback = join(tmpdir(), `slipway-${digest(`${instance}\0${dir}`)}`);
     this.#uid = uid !== null && isRoot() ? uid : null;
     this.#gid = uid !== null && !isRoot() && isMember(uid) ? uid : null;
+    this.#mode = uid === null || isRoot() ? 0o600 : this.#gid === null ? 0o666 : 0o660;
   }
 
   /** The directory that contains the directories of this installation's attempts. */
@@ -66,7 +71,8 @@ export class SocketDirs {
     const base = dir.startsWith(this.#fallback) ? this.#fallback : this.#dir;
     mkdirSync(base, { recursive: true, mode: 0o700 });
     this.#assertOwned(base);
-    if (base === this.#fallback) chmodSync(base, this.#uid === null && this.#gid === null ? 0o700 : 0o711);
+    if (this.#mode === 0o666) chmodSync(base, 0o700);
+    else if (base === this.#fallback) chmodSync(base, this.#uid === null && this.#gid === null ? 0o700 : 0o711);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     this.#assertOwned(dir);
     chmodSync(dir, 0o700);
@@ -76,7 +82,7 @@ export class SocketDirs {
   /** Grants access to the socket. Call it after listening. */
   permit({ dir, path }: SocketLocation): void {
     if (this.#gid !== null) chownSync(path, -1, this.#gid);
-    chmodSync(path, this.#gid === null ? 0o600 : 0o660);
+    chmodSync(path, this.#mode);
     if (this.#uid !== null) chownSync(path, this.#uid, -1);
     chmodSync(dir, 0o711);
   }
