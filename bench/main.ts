@@ -5,8 +5,9 @@
 import { agentFigures, type AgentFigures } from "./suites/agent.ts";
 import { boot, type Boot } from "./suites/boot.ts";
 import { browserFigures, whyNoBrowser, type BrowserFigures } from "./suites/browser.ts";
-import { fanout, type FanoutResult } from "./suites/fanout.ts";
-import { hubRates, type HubRates } from "./suites/hub.ts";
+import { fanout, type FanoutResult } from "./suites/live/fanout.ts";
+import { hubRates, type HubRates } from "./suites/live/hub.ts";
+import { load, type Load } from "./suites/live/load.ts";
 import { lists, type Lists } from "./suites/lists.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
 import { provision, whyNoDocker, type Provision } from "./suites/docker/provision.ts";
@@ -26,9 +27,9 @@ interface Row {
 
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
- * hub, `-- lists` lists of many tasks, `-- browser` the web app. Apart, because they take long:
- * `-- setup`, what `npm ci` of 500 packages costs the first task and later ones, `-- restart`, what
- * a start costs after much has happened, and `-- soak` (suites/soak.ts).
+ * hub, `-- load` a server with many people, `-- lists` lists of many tasks, `-- browser` the web
+ * app. Apart, because they take long: `-- restart`, what a start costs after much has happened, and
+ * `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
@@ -42,6 +43,7 @@ const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`
 async function measure() {
   if (only === "agent") return agentRows(await agentFigures());
   if (only === "hub") return hubRows(await hubFigures());
+  if (only === "load") return loadRows(await load());
   if (only === "lists") return listRows(await lists());
   if (only === "restart") return restartRows(await restart());
   if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
@@ -61,6 +63,8 @@ async function measure() {
   const fanned = await fanout({ sockets: 2_000 });
   say("events through the hub");
   const caughtUp = await hubFigures();
+  say("2,000 sockets and 200 requests/s");
+  const loaded = await load();
   say("SIGKILL of the coordinator to the next event");
   const recovered = await recovery();
   say("lists of 10,000 tasks");
@@ -72,6 +76,7 @@ async function measure() {
   return [
     ...rows({ started, recorded, lived, waited, fanned, recovered }),
     ...hubRows(caughtUp),
+    ...loadRows(loaded),
     ...listRows(listed),
     ...agentRows(turned),
     ...browserRows(browsed),
@@ -89,6 +94,23 @@ function hubRows(rates: readonly HubRates[]): Row[] {
     ratio: `${(ours / floor).toFixed(2)}x`,
     aim: ">= 1x",
   }));
+}
+
+function loadRows({ sockets, perSecond, seconds, reads, logins, refreshes, errors, lag }: Load): Row[] {
+  const under = `${n(sockets)} sockets and ${perSecond} requests/s for ${seconds} s`;
+  const row = (what: string, ours: string, aim: string): Row => ({ what, ours, floor: "-", ratio: "-", aim });
+  const spread = ({ p50, p99 }: Load["reads"]): string => `${ms(p50)} / ${ms(p99)}`;
+  return [
+    row(`${under}: reads p50 / p99 (${n(reads.count)})`, spread(reads), "-"),
+    row(`the same: refreshes p50 / p99 (${n(refreshes.count)})`, spread(refreshes), "-"),
+    row(`the same: log-ins p50 / p99 (${n(logins.count)})`, spread(logins), "-"),
+    row("the same: errors, and sockets that closed", n(errors), "0"),
+    row(
+      "the same: lag of the event loop p50 / p99 / most",
+      `${ms(lag.p50)} / ${ms(lag.p99)} / ${ms(lag.max)}`,
+      "< 20 ms p99",
+    ),
+  ];
 }
 
 function listRows({ tasks, waitingMs, search }: Lists): Row[] {

@@ -5,7 +5,14 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
-import { answerCommand, cancelCommand, deleteCommand, messageCommand, retryCommand } from "./commands/control.ts";
+import {
+  answerCommand,
+  cancelCommand,
+  deleteCommand,
+  keepCommand,
+  messageCommand,
+  retryCommand,
+} from "./commands/control.ts";
 import { agentsCommand } from "./commands/agents.ts";
 import { demoCommand } from "./demo/demo.ts";
 import { backupCommand, restoreCommand } from "./commands/backup.ts";
@@ -56,6 +63,7 @@ function programFor(io: Io): Command {
     artifactsCommand,
     cancelCommand,
     deleteCommand,
+    keepCommand,
     retryCommand,
     answerCommand,
     messageCommand,

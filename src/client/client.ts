@@ -100,26 +100,14 @@ export class SlipwayClient {
   // -------------------------------------------------------------- who
 
   async login(email: string, password: string, options: KeyedCallOptions = {}): Promise<LoginAnswer> {
-    const body = { email, password };
-    return this.#enter({
-      method: "POST",
-      path: "/v1/auth/login",
-      body,
-      authenticated: false,
-      ...keyed(options),
-    });
+    const call = { method: "POST", path: "/v1/auth/login", authenticated: false } as const;
+    return this.#enter({ ...call, body: { email, password }, ...keyed(options) });
   }
 
   /** Makes the first admin with the one-time token of the printed link, and logs in as it. */
   async setUp(token: string, email: string, password: string, options: KeyedCallOptions = {}): Promise<LoginAnswer> {
-    const body = { token, email, password };
-    return this.#enter({
-      method: "POST",
-      path: "/v1/setup",
-      body,
-      authenticated: false,
-      ...keyed(options),
-    });
+    const call = { method: "POST", path: "/v1/setup", authenticated: false } as const;
+    return this.#enter({ ...call, body: { token, email, password }, ...keyed(options) });
   }
 
   /** Whether it was approved; when done, this client is logged in. */
@@ -230,6 +218,15 @@ export class SlipwayClient {
   /** Removes a settled task with all that it has. */
   deleteTask(id: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#delete(task(id), options);
+  }
+
+  /** Whether the task stays when others of its age are deleted. */
+  isTaskKept(id: string, options: CallOptions = {}): Promise<{ keep: boolean }> {
+    return this.#get(`${task(id)}/keep`, {}, options);
+  }
+
+  keepTask(id: string, keep: boolean, options: KeyedCallOptions = {}): Promise<{ keep: boolean }> {
+    return this.#json({ method: "POST", path: `${task(id)}/keep`, body: { keep }, ...keyed(options) });
   }
 
   /** A new task of the same thread. */

@@ -53,6 +53,20 @@ export function deleteCommand(program: Command, io: Io): void {
     });
 }
 
+export function keepCommand(program: Command, io: Io): void {
+  jsonOption(client(program.command("keep")))
+    .description("Keep a task when the server deletes others of its age (SLIPWAY_TASKS_EXPIRE_DAYS)")
+    .argument("<id>", "the task")
+    .option("--off", "no longer keep it")
+    .action(async (given: string, options: ReadOptions & { readonly off?: true }) => {
+      const server = openClient(io, options);
+      const id = await findTaskId(server, given);
+      const { keep } = await server.keepTask(id, !options.off);
+      if (options.json) return printJson(io, { id, keep });
+      print(io, `${id}  ${keep ? "kept" : "expires as others do"}`);
+    });
+}
+
 interface RetryOptions extends ReadOptions, LimitOptions {
   readonly from?: RetryFrom;
   readonly prompt?: string;

@@ -194,9 +194,12 @@ export interface Deletions {
   deletedTask(taskId: string): Promise<DeletedTask | null>;
   /** Deletions that have begun and not ended, the oldest tasks first. */
   openDeletions(limit: number): Promise<DeletedTask[]>;
+  /** @param at when it was wished, epoch ms; null = no more. An unknown task is ignored. */
+  setKept(taskId: string, at: number | null): Promise<void>;
+  isKept(taskId: string): Promise<boolean>;
   /**
-   * Tasks that settled before `before` (epoch ms), and of whose thread none is open; those that
-   * settled first come first.
+   * Tasks that settled before `before` (epoch ms), are not kept, and of whose thread none is open;
+   * those that settled first come first.
    */
   tasksToExpire(before: number, limit: number): Promise<string[]>;
   /** Deletions of one owner (null = of all) with a rev above `afterRev`, in their order. */

@@ -68,6 +68,7 @@ export const newTokenSchema = z.strictObject({
   /** All when left out. */
   scopes: z.array(scopeSchema).min(1).max(3).optional(),
 });
+export const keepSchema = z.strictObject({ keep: z.boolean() });
 export const submitSchema = z.strictObject({
   repo: z.string().min(1).describe("The https address of the repository, without credentials."),
   prompt: nonEmptyText(PROMPT_LIMIT).describe("What the agent is to do."),

@@ -12,6 +12,7 @@ import {
   countsQuerySchema,
   countsSchema,
   historyQuerySchema,
+  keepSchema,
   messageSchema,
   pageSchema,
   retrySchema,
@@ -190,6 +191,31 @@ export const taskRoutes = [
     async handle({ deps, identity, params }) {
       await deps.tasks.deletions.delete(identity, params["id"] ?? "");
       return { status: 204 };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/keep",
+    access: "user",
+    operation: "isTaskKept",
+    summary: "Whether the task stays when others of its age are deleted",
+    answers: { 200: json(keepSchema) },
+    problems: ["not_found"],
+    async handle({ deps, identity, params }) {
+      return { status: 200, body: { keep: await deps.tasks.deletions.keep(identity, params["id"] ?? "") } };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/tasks/:id/keep",
+    access: "user",
+    operation: "keepTask",
+    summary: "Keep the task when others of its age are deleted, or no longer",
+    body: keepSchema,
+    answers: { 200: json(keepSchema) },
+    problems: ["not_found"],
+    async handle({ deps, identity, params, body }) {
+      return { status: 200, body: { keep: await deps.tasks.deletions.keep(identity, params["id"] ?? "", body.keep) } };
     },
   }),
   route({

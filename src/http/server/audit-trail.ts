@@ -95,6 +95,7 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   answerQuestion: others(),
   cancelTask: others(),
   deleteTask: others(),
+  keepTask: others("keep"),
   retryTask: others(),
   sendMessage: others("mode"),
   withdrawMessage: others("mid"),

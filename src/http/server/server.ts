@@ -33,7 +33,7 @@ const LIMITS: ServerLimits = {
   uploadMs: 10 * 60_000,
   keepAliveMs: 75_000,
   checkMs: 2_000,
-  connections: 2_000,
+  connections: 2_500,
   perAddress: 256,
   stallMs: 30_000,
 };

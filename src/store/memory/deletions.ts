@@ -22,10 +22,17 @@ export function memoryDeletions(
     [...deleted.values()].filter((row) => userId === null || row.userId === userId);
   const isOpen = (threadId: string): boolean =>
     [...entries.values()].some(({ task }) => task.threadId === threadId && !isSettledState(task.state));
+  const kept = new Set<string>();
   const methods: Deletions = {
+    async setKept(taskId, at) {
+      if (at === null) kept.delete(taskId);
+      else if (entries.has(taskId)) kept.add(taskId);
+    },
+    isKept: async (taskId) => kept.has(taskId),
     async tasksToExpire(before, limit) {
       const endOf = ({ task }: Entry): number => task.snapshot.context.settledAt ?? Infinity;
-      const old = [...entries.values()].filter((entry) => endOf(entry) < before && !isOpen(entry.task.threadId));
+      const isOver = (entry: Entry): boolean => endOf(entry) < before && !isOpen(entry.task.threadId);
+      const old = [...entries.values()].filter((entry) => isOver(entry) && !kept.has(entry.task.id));
       const inOrder = old.toSorted((a, b) => endOf(a) - endOf(b) || (a.task.id < b.task.id ? -1 : 1));
       return inOrder.slice(0, limit).map(({ task }) => task.id);
     },
@@ -38,6 +45,7 @@ export function memoryDeletions(
       const what = { id, userId, threadId, state, createdAt, settledAt };
       deleted.set(id, { ...what, rev: nextRev(), deletedAt: at, deletedBy: by, purgedAt: null });
       forget(id);
+      kept.delete(id);
       return true;
     },
     async purgeDeletion(taskId, at) {

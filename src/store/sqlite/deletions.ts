@@ -48,14 +48,16 @@ export function deletionReads(db: Connection) {
     .prepare<[number, number], string>(
       `SELECT t.id FROM tasks AS t INDEXED BY tasks_ended
        WHERE t.settled_at IS NOT NULL AND t.settled_at < ? AND t.state IN ('done', 'failed', 'cancelled')
-         AND ${NOT_DELETED} AND NOT EXISTS (
+         AND ${NOT_DELETED} AND t.id NOT IN (SELECT task_id FROM kept_tasks) AND NOT EXISTS (
            SELECT 1 FROM tasks AS o INDEXED BY tasks_thread_open
            WHERE o.thread_id = t.thread_id AND o.state NOT IN ('done', 'failed', 'cancelled')
          )
        ORDER BY t.settled_at, t.id LIMIT ?`,
     )
     .pluck();
+  const kept = db.prepare<[string], number>("SELECT 1 FROM kept_tasks WHERE task_id = ?").pluck();
   return {
+    isKept: (taskId: string): boolean => kept.get(taskId) !== undefined,
     tasksToExpire: (before: number, limit: number): string[] => old.all(before, limit),
     deletedTask(taskId: string): DeletedTask | null {
       const row = one.get(taskId);
@@ -119,7 +121,13 @@ export function deletionWrites(db: Connection) {
     return from !== null;
   }
 
+  const keep = db.prepare(
+    "INSERT INTO kept_tasks (task_id, at) SELECT id, ? FROM tasks WHERE id = ? ON CONFLICT DO NOTHING",
+  );
+  const release = db.prepare("DELETE FROM kept_tasks WHERE task_id = ?");
   return {
+    setKept: (taskId: string, at: number | null): void =>
+      void (at === null ? release.run(taskId) : keep.run(at, taskId)),
     beginDeletion: ({ taskId, at, by }: DeletionRequest, rev: number): boolean =>
       insert.run(rev, at, by, taskId).changes === 1,
     purgeDeletion(taskId: string, at: number): boolean {

@@ -75,6 +75,7 @@ export type StoreReader = Omit<
   | "beginDeletion"
   | "purgeDeletion"
   | "purgePerson"
+  | "setKept"
   | "recordExit"
   | "setSetting"
 >;
@@ -177,6 +178,7 @@ function assemble(
     recordExit: (taskId, attempt, exitCode) => groupCommit.run("recordExit", taskId, attempt, exitCode),
     dropTranscript: (taskId) => groupCommit.run("dropTranscript", taskId),
     purgeDeletion: (taskId, at) => groupCommit.run("purgeDeletion", taskId, at),
+    setKept: (taskId, at) => groupCommit.run("setKept", taskId, at),
     purgePerson: (deletion) => groupCommit.run("purgePerson", deletion),
     async beginDeletion(request) {
       const hasBegun = await groupCommit.run("beginDeletion", request);
@@ -277,6 +279,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     records: async (taskId, after, bytes) => reads.records(taskId, after, bytes),
     lastRecord: async (taskId) => reads.lastRecord(taskId),
     setAside: async () => reads.setAside(),
+    isKept: async (taskId) => reads.isKept(taskId),
     tasksToExpire: async (before, limit) => reads.tasksToExpire(before, limit),
     deletedTask: async (taskId) => reads.deletedTask(taskId),
     openDeletions: async (limit) => reads.openDeletions(limit),

@@ -138,4 +138,26 @@ export function deletionsContract(
     expect(await store.tasksToExpire(end + 1, 9)).toEqual([]);
     expect((await store.task(open.id))?.state).toBe("queued");
   });
+
+  it("[M1] [R8] a kept task does not expire, until it is no longer kept", async () => {
+    const { store } = get();
+    const [first, second] = [await settled(), await settled()];
+    const end = (second.snapshot.context.settledAt ?? 0) + 1;
+    await store.setKept(first.id, T0);
+    await store.setKept(first.id, T0 + 1);
+    await store.setKept("task_none", T0);
+    expect(await Promise.all([first.id, second.id, "task_none"].map((id) => store.isKept(id)))).toEqual([
+      true,
+      false,
+      false,
+    ]);
+    expect(await store.tasksToExpire(end, 9)).toEqual([second.id]);
+    await store.setKept(first.id, null);
+    await store.setKept(second.id, T0);
+    expect(await store.tasksToExpire(end, 9)).toEqual([first.id]);
+    // Who asks for a deletion gets it.
+    expect(await begin(second.id)).toBe(true);
+    await sweep(second.id);
+    expect(await store.isKept(second.id)).toBe(false);
+  });
 }

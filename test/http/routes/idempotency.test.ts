@@ -220,6 +220,11 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
     const effects = async (): Promise<number> => Number((await call("GET", `/v1/tasks/${id}`)).status === 404);
     return { path: `/v1/tasks/${id}`, effects };
   },
+  "post /v1/tasks/{id}/keep": async () => {
+    const id = await done();
+    const effects = async (): Promise<number> => Number((await call("GET", `/v1/tasks/${id}/keep`)).body.keep);
+    return { path: `/v1/tasks/${id}/keep`, body: { keep: true }, other: { keep: false }, effects };
+  },
   "delete /v1/me": async () => ({ token: (await api.person("goes@example.com")).accessToken }),
   "delete /v1/users/{id}": async () => {
     const { userId } = await api.person("sent-away@example.com");

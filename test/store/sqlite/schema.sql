@@ -171,6 +171,11 @@ CREATE TABLE identities (
   UNIQUE (issuer, subject)
 ) STRICT;
 
+CREATE TABLE kept_tasks (
+  task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
+  at      INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE links (
   id         TEXT PRIMARY KEY,
   hash       TEXT NOT NULL UNIQUE,

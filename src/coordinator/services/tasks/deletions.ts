@@ -26,7 +26,15 @@ import { readPermitted } from "./permit.ts";
 export interface DeletionDeps {
   readonly store: Pick<
     Store,
-    "task" | "tasks" | "beginDeletion" | "purgeDeletion" | "deletedTask" | "openDeletions" | "tasksToExpire"
+    | "task"
+    | "tasks"
+    | "beginDeletion"
+    | "purgeDeletion"
+    | "deletedTask"
+    | "openDeletions"
+    | "tasksToExpire"
+    | "setKept"
+    | "isKept"
   >;
   readonly repos: Pick<Repositories, "remove">;
   readonly artifacts: Pick<Artifacts, "remove">;
@@ -68,6 +76,18 @@ export class TaskDeletions {
     if (gone !== null && (gone.userId === person.userId || mayWithOthers(person.role, "delete"))) return;
     const task = await readPermitted(store, person, taskId, "delete");
     if (!(await this.remove(task, person.userId))) await this.#explain(task);
+  }
+
+  /**
+   * Whether the policy of the installation leaves the task alone; `isWished` changes that. Its
+   * files go with those of other old tasks all the same.
+   * @throws SlipwayError `not_found`, `forbidden`.
+   */
+  async keep(person: Identity, taskId: string, isWished?: boolean): Promise<boolean> {
+    const { store, clock } = this.#deps;
+    await readPermitted(store, person, taskId, isWished === undefined ? "look" : "delete");
+    if (isWished !== undefined) await store.setKept(taskId, isWished ? clock.now() : null);
+    return await store.isKept(taskId);
   }
 
   /**

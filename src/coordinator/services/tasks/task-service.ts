@@ -18,7 +18,7 @@ export interface TaskService {
   readonly attachments: AttachmentService;
   /** Submit, retry and follow-ups throw QuotaExceeded when those of the owner are used up. */
   readonly quotas: Pick<PersonQuotas, "noteSearch" | "usage" | "change">;
-  readonly deletions: Pick<TaskDeletions, "delete">;
+  readonly deletions: Pick<TaskDeletions, "delete" | "keep">;
   /** Goes on with what is being deleted: tasks, and people with theirs. */
   resumeDeletions(signal: AbortSignal): Promise<void>;
   /** What a submission may ask for; the same for all users. */

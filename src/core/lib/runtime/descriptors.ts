@@ -17,7 +17,7 @@ export interface DescriptorPlan {
 }
 
 /** The most that is useful. */
-const HTTP_CONNECTIONS = 2_000;
+const HTTP_CONNECTIONS = 2_500;
 const WORKER_CONNECTIONS = 256;
 const TUNNELS = 128;
 /**

@@ -105,6 +105,7 @@ export function taskWrites(
       return hasBegun;
     },
     purgeDeletion: deletions.purgeDeletion,
+    setKept: deletions.setKept,
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
     ping: () => void ping.run(PING),
   };

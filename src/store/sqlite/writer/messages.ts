@@ -47,6 +47,7 @@ export interface TaskWrites {
   beginDeletion(request: DeletionRequest): boolean;
   /** @returns true when no row of the task is left. */
   purgeDeletion(taskId: string, at: number): boolean;
+  setKept(taskId: string, at: number | null): void;
   /** Flips a reserved setting, so that the whole write path is exercised. */
   ping(): void;
 }

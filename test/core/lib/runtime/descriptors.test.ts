@@ -21,7 +21,7 @@ it("[Y3] whatever the limit and the slots, connections and workers together stay
 });
 
 it("[Y3] a sufficient limit and an unknown one reduce nothing", () => {
-  const full = { slots: 4, httpConnections: 2_000, workerConnections: 256, tunnels: 128 };
+  const full = { slots: 4, httpConnections: 2_500, workerConnections: 256, tunnels: 128 };
   for (const limit of [sufficientDescriptors(4), Infinity, null]) {
     expect(planDescriptors(limit, 4)).toMatchObject(full);
     expect(describeReduction(planDescriptors(limit, 4), 4)).toBeNull();
@@ -30,7 +30,7 @@ it("[Y3] a sufficient limit and an unknown one reduce nothing", () => {
 
 it("[Y3] a low limit names what it reduces and how to raise it", () => {
   expect(describeReduction(planDescriptors(300, 10), 10)).toBe(
-    "at most 300 open files: 4 of 10 tasks at once, 68 connections, 22 per worker. To raise it: `ulimit -n 6096`, or LimitNOFILE=6096 in the systemd unit",
+    "at most 300 open files: 4 of 10 tasks at once, 68 connections, 22 per worker. To raise it: `ulimit -n 7596`, or LimitNOFILE=7596 in the systemd unit",
   );
 });
 

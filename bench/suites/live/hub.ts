@@ -2,15 +2,15 @@
  * Catching up: the hub sends a log to one subscriber whose socket takes everything. The floor reads
  * the same pages as objects, writes them as JSON again and encodes the frames, without a hub.
  */
-import { phaseOf, start, step } from "../../machines/fold.ts";
-import { memoryBus } from "../../src/app/memory-bus.ts";
-import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
-import type { TaskEvent } from "../../src/core/event.ts";
-import type { Store } from "../../src/core/ports/store.ts";
-import { toWireEvent, toWireTask } from "../../src/core/protocol/mapping.ts";
-import { DEFAULT_POLICY } from "../../src/core/task.ts";
-import { openHub } from "../../src/http/live/hub.ts";
-import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";
+import { phaseOf, start, step } from "../../../machines/fold.ts";
+import { memoryBus } from "../../../src/app/memory-bus.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
+import type { TaskEvent } from "../../../src/core/event.ts";
+import type { Store } from "../../../src/core/ports/store.ts";
+import { toWireEvent, toWireTask } from "../../../src/core/protocol/mapping.ts";
+import { DEFAULT_POLICY } from "../../../src/core/task.ts";
+import { openHub } from "../../../src/http/live/hub.ts";
+import { openBenchStore, percentile, quiet, SPEC } from "../../support.ts";
 
 export interface HubRates {
   /** Bytes of the text in one event. */

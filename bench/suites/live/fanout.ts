@@ -12,18 +12,18 @@ import { createServer, type Server } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer, type WebSocket } from "ws";
-import { phaseOf, start, step } from "../../machines/fold.ts";
-import { memoryBus } from "../../src/app/memory-bus.ts";
-import type { TaskEvent } from "../../src/core/event.ts";
-import { attachWebSocketServer } from "../../src/http/live/websocket-server.ts";
-import { openHub } from "../../src/http/live/hub.ts";
-import type { Store } from "../../src/core/ports/store.ts";
-import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
-import { DEFAULT_POLICY } from "../../src/core/task.ts";
-import { toWireTask } from "../../src/core/protocol/mapping.ts";
-import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";
-import type { Bus } from "../../src/core/ports/runtime.ts";
-import { PROTOCOL } from "../../src/core/protocol/stream-constants.ts";
+import { phaseOf, start, step } from "../../../machines/fold.ts";
+import { memoryBus } from "../../../src/app/memory-bus.ts";
+import type { TaskEvent } from "../../../src/core/event.ts";
+import { attachWebSocketServer } from "../../../src/http/live/websocket-server.ts";
+import { openHub } from "../../../src/http/live/hub.ts";
+import type { Store } from "../../../src/core/ports/store.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
+import { DEFAULT_POLICY } from "../../../src/core/task.ts";
+import { toWireTask } from "../../../src/core/protocol/mapping.ts";
+import { openBenchStore, percentile, quiet, SPEC } from "../../support.ts";
+import type { Bus } from "../../../src/core/ports/runtime.ts";
+import { PROTOCOL } from "../../../src/core/protocol/stream-constants.ts";
 
 /**
  * Milliseconds until half, and 99 %, of the sockets have the frame, in the middle one of all
