@@ -4,7 +4,7 @@
  */
 import type { Redaction } from "../src/core/lib/json/redaction.ts";
 import { randomUUID } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { WORKER_ENV } from "../src/core/protocol/worker.ts";
 import type { Agent } from "./agents/agent.ts";
@@ -75,7 +75,8 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const variables = new CommandVariables({ ...own, ...proxyEnv(proxy.port) }, access, token);
   const { env } = variables;
   const secrets = (): Redaction => variables.secrets;
-  const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock, secrets });
+  const isOrphaned = (): boolean => !existsSync(stateDir);
+  const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock, secrets, isOrphaned });
   const tools = createTools(root, join(stateDir, "jobs"), env, attachmentDir, secrets);
   const programs = { root, stateDir, env };
   try {

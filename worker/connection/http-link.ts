@@ -87,6 +87,8 @@ export interface HttpLinkOptions {
   readonly clock: Clock;
   /** Holds until the spec has arrived, which brings its own value. */
   readonly abandonMs?: number;
+  /** True when the installation was deleted around this worker. Asked when nobody answers. */
+  readonly isOrphaned?: () => boolean;
 }
 
 export class HttpLink implements CoordinatorLink {
@@ -103,6 +105,7 @@ export class HttpLink implements CoordinatorLink {
   readonly #deltas = new Map<string, string>();
   readonly #absence: Absence;
   readonly #secrets: () => Redaction;
+  readonly #isOrphaned: () => boolean;
   #abandonMs: number;
   /** On the monotonic clock. */
   #lastResponseAt: number;
@@ -117,6 +120,7 @@ export class HttpLink implements CoordinatorLink {
     this.#outbox = new Outbox(options.journal);
     this.#clock = options.clock;
     this.#secrets = options.secrets ?? ((): Redaction => NO_SECRETS);
+    this.#isOrphaned = options.isOrphaned ?? ((): boolean => false);
     this.#abandonMs = options.abandonMs ?? ABANDON_MS;
     this.#absence = new Absence(() => options.clock.monotonic());
     this.#lastResponseAt = options.clock.monotonic();
@@ -303,6 +307,8 @@ export class HttpLink implements CoordinatorLink {
       if (!request.signal.aborted) this.#absence.onFailure(startedAt);
       if (!request.signal.aborted && this.#clock.monotonic() - this.#lastResponseAt > this.#abandonMs)
         this.#over.abort(new Error("no coordinator came back"));
+      if (!request.signal.aborted && this.#isOrphaned())
+        this.#over.abort(new Error("nobody answers, and the worker's folder is gone"));
       throw thrown;
     });
     this.#absence.onAnswer(startedAt, isPoll);

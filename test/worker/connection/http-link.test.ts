@@ -1,7 +1,7 @@
 /**
  * The link over the real broker: order, duplicates, gaps, the fence, a coordinator that goes away.
  */
-import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
@@ -24,7 +24,7 @@ afterEach(async () => {
   await rig.close();
 });
 
-async function openLink(clock: Clock = systemClock): Promise<HttpLink> {
+async function openLink(clock: Clock = systemClock, isOrphaned = (): boolean => false): Promise<HttpLink> {
   const { socketDir, token } = await rig.broker.open(rig.workerApi.taskId, rig.workerApi.attempt);
   const { attempt } = rig.workerApi;
   const link = new HttpLink({
@@ -33,6 +33,7 @@ async function openLink(clock: Clock = systemClock): Promise<HttpLink> {
     attempt,
     journal: new Journal(rig.state, attempt),
     clock,
+    isOrphaned,
   });
   links.push(link);
   return link;
@@ -274,4 +275,17 @@ it("the link gives up on the coordinator after abandonMs without a response, and
   await expect(link.flush(AbortSignal.timeout(20_000))).rejects.toThrow("no coordinator came back");
   expect(Date.now() - begun).toBeGreaterThanOrEqual(1_000);
   expect(link.over.aborted).toBe(true);
+});
+
+it("[W3] a worker whose folder was deleted ends when nobody answers, and only then", async () => {
+  const link = await openLink(systemClock, () => !existsSync(rig.state));
+  await link.spec(never);
+  rmSync(rig.state, { recursive: true });
+  emitNumber(link, 1);
+  await link.flush(never);
+  expect(link.over.aborted).toBe(false);
+  await rig.broker.close();
+  emitNumber(link, 2);
+  await expect.poll(() => link.over.aborted).toBe(true);
+  expect(String(link.over.reason)).toContain("folder is gone");
 });
