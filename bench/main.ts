@@ -168,7 +168,7 @@ function agentRows({ turn, firstPiece, streams, admission }: AgentFigures): Row[
 function browserRows(found: BrowserFigures | string): Row[] {
   const row = (what: string, ours: string, aim: string): Row => ({ what, ours, floor: "-", ratio: "-", aim });
   if (typeof found === "string") return [row("the web app in a browser", `skipped: ${found}`, "-")];
-  const { screens, longLog, streaming, output, diff } = found;
+  const { screens, longLog, streaming, output, printing, diff } = found;
   return [
     ...screens.flatMap(({ screen, scripts, paintMs, usableMs, shift }) => [
       row(`${screen}: scripts on an empty cache, gzip`, `${(scripts / 1_000).toFixed(1)} kB`, "<= 150 kB"),
@@ -186,6 +186,11 @@ function browserRows(found: BrowserFigures | string): Row[] {
       "<= 50 ms / 0",
     ),
     row(`a tool output of ${n(output.bytes)} bytes shown / longest task`, pair(output), "-"),
+    row(
+      `longest task of the page while a command prints ${n(printing.bytes)} bytes`,
+      ms(printing.longestMs),
+      "<= 50 ms",
+    ),
     row(`a change of ${n(diff.files)} files opened / longest task`, pair(diff), "-"),
   ];
 }

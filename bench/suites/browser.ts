@@ -28,6 +28,8 @@ export interface BrowserFigures {
   readonly longLog: { readonly events: number; readonly ms: number };
   readonly streaming: { readonly events: number; readonly longestMs: number; readonly shift: number };
   readonly output: { readonly bytes: number; readonly ms: number; readonly longestMs: number };
+  /** A command that prints this much while it is watched. */
+  readonly printing: { readonly bytes: number; readonly longestMs: number };
   readonly diff: { readonly files: number; readonly ms: number; readonly longestMs: number };
 }
 
@@ -40,6 +42,8 @@ const ROUNDS = 3;
 const LOG_EVENTS = 20_000;
 /** The most that an event carries: workers shorten what is longer. */
 const OUTPUT_BYTES = 64 * 1_024;
+/** Of a command; the page gets what the worker keeps of it. */
+const PRINTED_BYTES = 5 * 2 ** 20;
 const DIFF_FILES = 3_000;
 const STEPS = 500;
 const LIMIT_MS = 180_000;
@@ -85,6 +89,7 @@ export async function browserFigures(): Promise<BrowserFigures> {
       longLog: { events: LOG_EVENTS, ms: await rig.openLog(longLog) },
       output: { bytes: OUTPUT_BYTES, ...(await rig.openOutput(longLog)) },
       diff: { files: DIFF_FILES, ...(await rig.openDiff(changed)) },
+      printing: { bytes: PRINTED_BYTES, longestMs: await rig.print() },
       streaming: await rig.stream(),
     };
   } finally {
@@ -259,6 +264,20 @@ class Rig {
     const longestMs = await page.evaluate<number>("bench.longest");
     await page.context().close();
     return { ms, longestMs };
+  }
+
+  /** The longest task of a page that watches a command print. */
+  async print(): Promise<number> {
+    const page = await this.#open();
+    const print = `sleep 3; yes 'src/app/main.ts: ok' | head -c ${PRINTED_BYTES}`;
+    const id = await this.submit([{ say: "Prints now." }, { bash: print }, { say: "Has printed." }]);
+    await page.goto(`${this.#server.url}/tasks/${id}`);
+    await page.getByText("Prints now.", { exact: true }).waitFor({ timeout: LIMIT_MS });
+    await page.evaluate("bench.longest = 0");
+    await page.getByLabel("Connection: complete").waitFor({ timeout: LIMIT_MS });
+    const longestMs = await page.evaluate<number>("bench.longest");
+    await page.context().close();
+    return longestMs;
   }
 
   /** A task that emits as fast as its agent can, watched from its first event to its last. */
