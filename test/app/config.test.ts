@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DEFAULT_GUARD } from "../../src/core/values/push-guard.ts";
 import { describe, expect, it } from "vitest";
 import { findUnknownVariables } from "../../src/app/settings/unknown-variables.ts";
-import { readSource, sourceFiles } from "../project/source-files.ts";
+import { readSource, ROOT, sourceFiles } from "../project/source-files.ts";
 import { readConfig } from "../../src/app/config.ts";
 import { SETTINGS } from "../../src/app/options.ts";
 import type { Setting } from "../../src/app/settings/defaults.ts";
@@ -365,13 +365,12 @@ describe("readConfig", () => {
   });
 
   it("knows every variable that the code and the documents name", () => {
+    const docs = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));
     const files = [
       ...sourceFiles(["src"]),
-      "docs/operate.md",
-      "docs/people.md",
-      "docs/backup.md",
-      "docs/cli.md",
+      ...docs.map((name) => `docs/${name}`),
       "docs/deploy/README.md",
+      "README.md",
     ];
     const named = files.flatMap((file) =>
       [...readSource(file).matchAll(/["'`[]SLIPWAY_[A-Z_]+(?=["'`\]])/g)].map(([name]) => name.slice(1)),

