@@ -11,6 +11,7 @@ import { load, type Load } from "./suites/live/load.ts";
 import { lists, type Lists } from "./suites/lists.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
 import { provision, whyNoDocker, type Provision } from "./suites/docker/provision.ts";
+import { outputFigures, type OutputFigures } from "./suites/docker/output.ts";
 import { setupFigures, type SetupFigures } from "./suites/docker/setup.ts";
 import { record, type Rates } from "./suites/record.ts";
 import { recovery, type Recovery } from "./suites/recovery.ts";
@@ -28,8 +29,9 @@ interface Row {
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
  * hub, `-- load` a server with many people, `-- lists` lists of many tasks, `-- browser` the web
- * app. Apart, because they take long: `-- restart`, what a start costs after much has happened, and
- * `-- soak` (suites/soak.ts).
+ * app. Apart, because they take long: `-- setup`, what `npm ci` of 500 packages costs the first task
+ * and later ones, `-- output`, how late live output is, `-- restart`, what a start costs after much
+ * has happened, and `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
@@ -49,6 +51,7 @@ async function measure() {
   if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
   const missing = await whyNoDocker();
   if (only === "setup") return setupRows(missing ?? (await setupFigures()));
+  if (only === "output") return outputRows(missing ?? (await outputFigures()));
   const provisioned = missing ?? (say("tasks in containers"), await provision());
   if (only === "docker") return toRows(provisioned);
   say("boot with 10,000 open tasks");
@@ -240,6 +243,21 @@ function toRows(found: Provision | string): Row[] {
       aim: "-",
     },
   ];
+}
+
+/** @param found the figures, or why there are none. */
+function outputRows(found: OutputFigures | string): Row[] {
+  const row = (ours: string, floor: string): Row => ({
+    what: "live output: printed in a container to a person's client, p50 / p99",
+    ours,
+    floor,
+    ratio: "-",
+    aim: "-",
+  });
+  if (typeof found === "string") return [row(`skipped: ${found}`, "-")];
+  const { printed, seen, p50, p99, pipeP99 } = found;
+  const lines = `${n(seen)} of ${n(printed)} lines`;
+  return [row(`${ms(p50)} / ${ms(p99)} (${lines})`, `${ms(pipeP99)} = over a pipe, p99`)];
 }
 
 /** @param found the figures, or why there are none. */
