@@ -37,7 +37,7 @@ describe("the engine's framing", () => {
 
 describe("hardening checks", () => {
   const facts = {
-    ServerVersion: "27.3.1",
+    ServerVersion: "29.6.0",
     CgroupVersion: "2",
     MemoryLimit: true,
     SwapLimit: true,
