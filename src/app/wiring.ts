@@ -57,8 +57,8 @@ import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
 /** Workers in containers run as this user, who must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
-/** A provider may ask for hours; the next request is made after this at the latest, ms. */
-const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
+/** Most that one Retry-After holds up everybody; then a request asks again, ms. */
+const LONGEST_RATE_LIMIT_MS = 60_000;
 /** "1" once an engine has answered for this data folder, "0" until then. */
 const ENGINE_SEEN = "sandbox.engine_seen";
 /** Listening does not wait longer for the engine, ms. */
