@@ -29,9 +29,9 @@ interface Row {
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
  * hub, `-- load` a server with many people, `-- lists` lists of many tasks, `-- browser` the web
- * app. Apart, because they take long: `-- setup`, what `npm ci` of 500 packages costs the first task
- * and later ones, `-- output`, how late live output is, `-- restart`, what a start costs after much
- * has happened, and `-- soak` (suites/soak.ts).
+ * app. Apart, because they take long: `-- setup`, what `npm ci` of 500 packages costs the first
+ * task and later ones, `-- output`, how late live output is, `-- restart`, what a start costs after
+ * much has happened, and `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
