@@ -135,7 +135,7 @@ async function checkEnginePort(
     ? [
         bad(
           "engine port",
-          `${engine} is a Docker engine that is open to this machine: whoever reaches it is root there. Close the port, and use DOCKER_HOST=ssh://`,
+          `${engine} is a Docker engine that is open to this machine: everybody who can connect to it is root there. Close the port, and use DOCKER_HOST=ssh://`,
         ),
       ]
     : [good("engine port", `no engine at ${engine} is open to this machine`)];
