@@ -3,8 +3,6 @@
  * coordinator.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { Agent as HttpAgent } from "node:http";
-import { Agent as HttpsAgent } from "node:https";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { findWeakness } from "../auth/password-rules.ts";
@@ -15,6 +13,7 @@ import type { Vault } from "../auth/vault.ts";
 import { createConnectProxy } from "../broker/connect-proxy.ts";
 import { serveGit } from "../broker/git-http.ts";
 import { createModelGateway, type ModelGatewayOptions, type ServeModel } from "../broker/model/gateway.ts";
+import { createProviderAgent } from "../broker/model/provider-request.ts";
 import { mergePrices, PRICES, priceTableSchema, type PriceTable } from "../broker/model/price-table.ts";
 import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model/rate-limit.ts";
 import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
@@ -218,7 +217,7 @@ function prepareModelGateway(
   const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
   const prices = readPrices(config);
   if (apiKey === null) return () => null;
-  const agent = new (baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent)({ keepAlive: true });
+  const agent = createProviderAgent(baseUrl);
   disposers.add(() => agent.destroy());
   const rules = { ...DEFAULT_RULES, models, betas: [...DEFAULT_RULES.betas, ...config.modelBetas] };
   return (asks) => createModelGateway({ ...asks, baseUrl, apiKey, rules, prices, rate, log, agent });

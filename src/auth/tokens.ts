@@ -9,7 +9,15 @@
  *    a retired key may have derived it.
  * B3 Forged tokens (wrong tag, wrong checksum) are refused before the store is queried.
  */
-import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
+import {
+  createHash,
+  createHmac,
+  createSecretKey,
+  hkdfSync,
+  randomBytes,
+  timingSafeEqual,
+  type KeyObject,
+} from "node:crypto";
 import { crc32 } from "node:zlib";
 import jwt from "jsonwebtoken";
 import { z } from "zod";
@@ -68,7 +76,8 @@ export function equalSecrets(a: string, b: string): boolean {
 /** What the two kinds of tokens of a session are signed with. */
 interface SessionKey {
   readonly id: string;
-  readonly access: Buffer;
+  /** As a key object: from bytes, every signature and every check would try to make one. */
+  readonly access: KeyObject;
   readonly refresh: Buffer;
   readonly retiredAt: number | null;
 }
@@ -167,10 +176,10 @@ export class TokenSigner {
 function deriveKeys(secret: Uint8Array): Pick<SessionKey, "access" | "refresh"> {
   if (secret.length < 32) throw new SlipwayError("config_invalid", "The server's secret must have at least 32 bytes.");
   const derive = (use: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `slipway ${use}`, 32));
-  return { access: derive("access token"), refresh: derive("refresh token") };
+  return { access: createSecretKey(derive("access token")), refresh: derive("refresh token") };
 }
 
-function verify(text: string, key: Buffer, now: number): AccessClaims | null {
+function verify(text: string, key: KeyObject, now: number): AccessClaims | null {
   try {
     const verified = jwt.verify(text, key, {
       algorithms: [ALGORITHM],

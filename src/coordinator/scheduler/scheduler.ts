@@ -224,15 +224,31 @@ class TaskScheduler implements Scheduler {
     const positions = await this.#deps.store.positions(tasks.map(({ id }) => id));
     const waits = new Map<string, Wait>();
     const promises = await this.#deps.admission.promises();
+    const areFull = new Map<string, Promise<boolean>>();
+    const isUserFull = (userId: string): Promise<boolean> => {
+      let isFull = areFull.get(userId);
+      if (isFull === undefined) areFull.set(userId, (isFull = this.#isUserFull(userId)));
+      return isFull;
+    };
     for (const task of tasks) {
       const position = positions.get(task.id);
-      if (position !== undefined) waits.set(task.id, { reason: await this.#waitReason(task, promises), position });
+      if (position === undefined) continue;
+      waits.set(task.id, { reason: await this.#waitReason(task, promises, isUserFull), position });
     }
     return waits;
   }
 
-  async #waitReason(task: Task, promises: Promises): Promise<WaitReason> {
-    const { store, getDeferral, userLimit } = this.#deps;
+  async #isUserFull(userId: string): Promise<boolean> {
+    const { store, userLimit } = this.#deps;
+    return userLimit !== null && (await store.slotsHeld(userId)) >= userLimit;
+  }
+
+  async #waitReason(
+    task: Task,
+    promises: Promises,
+    isUserFull: (userId: string) => Promise<boolean>,
+  ): Promise<WaitReason> {
+    const { store, getDeferral } = this.#deps;
     if (this.#isPaused) return "paused";
     if (this.#breaker.reason !== null) return "sandbox_unavailable";
     if (this.#disk.shortage !== null) return "disk_low";
@@ -240,9 +256,9 @@ class TaskScheduler implements Scheduler {
     if (deferral !== null) return deferral;
     // While all slots are taken, the end of one gives room as well.
     if (this.#slots.free > 0 && !promises.fits(task, false)) return "disk_low";
-    if ((await store.threadAhead(task.id)) !== null) return "thread_busy";
-    const isUserFull = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
-    return isUserFull ? "user_limit" : "concurrency";
+    // Nothing of a thread is older than the task that began it.
+    if (task.threadId !== task.id && (await store.threadAhead(task.id)) !== null) return "thread_busy";
+    return (await isUserFull(task.userId)) ? "user_limit" : "concurrency";
   }
 
   slotsUsed(): number {

@@ -13,6 +13,7 @@
  *    end of the feed sets it.
  */
 import { isAbort, errorMessage } from "../../core/error.ts";
+import type { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
 import type { Page } from "../../core/lib/pagination.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { ServerFrame } from "../../core/protocol/stream.ts";
@@ -46,6 +47,8 @@ export type SubscriberPosition =
   | { readonly state: "left" };
 
 export interface Subscriber {
+  /** The person: their subscribers take turns at reading pages of their own. */
+  readonly owner: string;
   readonly sink: FrameSink;
   /** Ends the whole connection, because its client does not read. */
   readonly tooSlow: () => void;
@@ -58,6 +61,7 @@ export interface Subscriber {
 export interface ChannelContext {
   readonly clock: Clock;
   readonly log: Pick<Log, "warn">;
+  readonly turns: LoopTurns;
   /** Aborted when the hub closes. */
   readonly signal: AbortSignal;
   /** A subscriber whose full socket drains nothing for this long is too slow. */
@@ -236,23 +240,28 @@ export class Channel {
   // ---------------------------------------------------------------- catching up
 
   async #catchUp(subscriber: Subscriber): Promise<void> {
-    const { clock, log, signal, gapMs } = this.#context;
+    const { clock, log, signal, turns, gapMs } = this.#context;
     while (!signal.aborted) {
       try {
         if (!(await this.#waitForDrain(subscriber))) return;
         const from = getCursor(subscriber);
-        if (from === null) return;
-        const { items, more } = await this.#feed(from, PAGE_ITEMS);
-        const cursor = getCursor(subscriber);
-        if (cursor === null || this.#advance(subscriber, cursor, items, !more)) return;
-        // A pause after each page lets other subscribers read: a long log takes many pages.
-        await clock.sleep(getCursor(subscriber) === from ? gapMs : 0, signal);
+        if (await turns.run(subscriber.owner, () => this.#readPage(subscriber))) return;
+        if (getCursor(subscriber) === from) await clock.sleep(gapMs, signal);
       } catch (error) {
         if (isAbort(error)) return;
         log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read");
         await clock.sleep(RETRY_MS, signal).catch(() => undefined);
       }
     }
+  }
+
+  /** Sends the subscriber's next page. @returns true when it is at the tail or has left. */
+  async #readPage(subscriber: Subscriber): Promise<boolean> {
+    const from = getCursor(subscriber);
+    if (from === null) return true;
+    const { items, more } = await this.#feed(from, PAGE_ITEMS);
+    const cursor = getCursor(subscriber);
+    return cursor === null || this.#advance(subscriber, cursor, items, !more);
   }
 
   /**

@@ -6,6 +6,7 @@
 import { setMaxListeners } from "node:events";
 import { coerceError, isAbort, errorMessage } from "../../core/error.ts";
 import type { EventRow } from "../../core/event.ts";
+import { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { Channel, type Feed, type FeedItem, type Subscriber, type FrameSink } from "./channel.ts";
 import type { Task } from "../../core/task.ts";
@@ -64,6 +65,8 @@ export interface Hub {
 export const SUBSCRIPTIONS_PER_CONNECTION = 200;
 /** Deletions that a list reports at once; a client that missed more reads the list again. */
 const DELETIONS = 1_000;
+/** Tasks per read of a list: a task takes far more time than an event of a log. */
+const LIST_PAGE_ITEMS = 100;
 /** Channels polled before the event loop gets a turn. */
 const POLL_BATCH = 50;
 
@@ -94,6 +97,7 @@ class ChannelHub implements Hub {
   readonly #deps: HubDeps;
   readonly #timing: HubTiming;
   readonly #channels = new Map<string, Channel>();
+  readonly #turns = new LoopTurns();
   readonly #stopped = new AbortController();
   readonly #unsubscribers: readonly (() => void)[];
   /** The newest deleted tasks: a page of a list that was being read may still have them. */
@@ -136,7 +140,8 @@ class ChannelHub implements Hub {
     const isDeleted = (id: string): boolean => this.#deleted.has(id);
     const resolve = (topic: string, after: number) =>
       resolveTopic({ ...this.#deps, isDeleted }, this.#timing, identity, topic, after);
-    return new Subscriptions(sink, resolve, (target, topic, subscriber) => this.#join(target, topic, subscriber));
+    const join: JoinChannel = (target, topic, subscriber) => this.#join(target, topic, subscriber);
+    return new Subscriptions(identity.userId, sink, resolve, join);
   }
 
   channels(): number {
@@ -160,7 +165,8 @@ class ChannelHub implements Hub {
   #openChannel({ key, feed, gapMs }: ChannelTarget, topic: string): Channel {
     const { clock, log } = this.#deps;
     const { signal } = this.#stopped;
-    const channel = new Channel(topic, feed, { clock, log, signal, stallMs: this.#timing.stallMs, gapMs });
+    const { stallMs } = this.#timing;
+    const channel = new Channel(topic, feed, { clock, log, turns: this.#turns, signal, stallMs, gapMs });
     this.#channels.set(key, channel);
     return channel;
   }
@@ -185,13 +191,15 @@ type JoinChannel = (target: ChannelTarget, topic: string, subscriber: Subscriber
 
 /** The topics of one connection. */
 class Subscriptions implements HubConnection {
+  readonly #owner: string;
   readonly #sink: FrameSink;
   readonly #resolve: ResolveTopic;
   readonly #join: JoinChannel;
   readonly #topics = new Map<string, { readonly subscriber: Subscriber; leave: () => void }>();
   #state: "open" | "closed" = "open";
 
-  constructor(sink: FrameSink, resolve: ResolveTopic, join: JoinChannel) {
+  constructor(owner: string, sink: FrameSink, resolve: ResolveTopic, join: JoinChannel) {
+    this.#owner = owner;
     this.#sink = sink;
     this.#resolve = resolve;
     this.#join = join;
@@ -203,6 +211,7 @@ class Subscriptions implements HubConnection {
       return this.#send({ type: "error", code: "too_many_subscriptions", topic });
     const cursor = after ?? 0;
     const subscriber: Subscriber = {
+      owner: this.#owner,
       sink: this.#sink,
       tooSlow: () => this.#closeTooSlow(),
       ended: () => {
@@ -304,7 +313,7 @@ function getListTarget({ store, views, isDeleted }: FeedDeps, timing: HubTiming,
     key: owner === null ? channelKey.all : channelKey.own(owner),
     gapMs: timing.listGapMs,
     async feed(after, limit) {
-      const { items, more } = await store.changes(owner, after, limit);
+      const { items, more } = await store.changes(owner, after, Math.min(limit, LIST_PAGE_ITEMS));
       const found = (await views(items)).map((view, i): FeedItem => {
         const json = JSON.stringify(view);
         return { cursor: items[i]?.rev ?? after, json, bytes: Buffer.byteLength(json) };

@@ -6,12 +6,13 @@
  *    stopped reading, and what waits for it takes memory and a descriptor.
  *    A connection with more than PIPELINED requests whose answers are not sent is cut as well.
  * C3 Large answers per person, from their making until they are sent: some are made and sent at
- *    once, some wait, more are answered 429.
+ *    once, some wait, more are answered 429. Each begins in a turn of the event loop of its own.
  */
 import type { Server, ServerResponse } from "node:http";
 import { isIPv6, type Socket } from "node:net";
 import PQueue from "p-queue";
 import { SlipwayError } from "../../core/error.ts";
+import { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
 import { rawProblem } from "../problem.ts";
 
 export interface ConnectionLimits {
@@ -92,6 +93,7 @@ const LARGE_WAITING = 16;
 /** C3. */
 export class LargeAnswers {
   readonly #queues = new Map<string, PQueue>();
+  readonly #turns = new LoopTurns();
 
   /**
    * Runs `answer` when the person has room, and keeps the room until the response is closed.
@@ -107,6 +109,7 @@ export class LargeAnswers {
     void queue
       .add(async () => {
         if (response.destroyed) return settle(Promise.resolve());
+        await this.#turns.next(userId);
         const running = answer();
         settle(running);
         await running.catch(() => undefined);

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterEach, expect, it } from "vitest";
 import type { Page } from "../../../src/core/lib/pagination.ts";
+import { LoopTurns } from "../../../src/core/lib/concurrency/loop-turns.ts";
 import { Channel, type FeedItem, type Subscriber } from "../../../src/http/live/channel.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { upTo } from "./stream-client.ts";
@@ -56,6 +57,7 @@ function createChannel(log: ReturnType<typeof heldLog>): Channel {
   const context = {
     clock: systemClock,
     log: { warn: () => undefined },
+    turns: new LoopTurns(),
     signal: stop.signal,
     stallMs: 60_000,
     gapMs: 1,
@@ -72,8 +74,12 @@ interface TestSubscriber extends Subscriber {
   late: number;
 }
 
+let people = 0;
+
+/** Each is another person's, so that the reads of several can be held at once. */
 function createSubscriber(cursor = 0): TestSubscriber {
   const one: TestSubscriber = {
+    owner: `user_${++people}`,
     position: { state: "catching_up", cursor },
     seen: [],
     frames: 0,

@@ -442,3 +442,19 @@ function heap(): number {
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
+
+it("[F7] fifty subscriptions to one list that arrive together read the list about once, not fifty times", async () => {
+  const server = await openServer();
+  for (let n = 0; n < 100; n++) await server.writer.create(ALICE.userId);
+  const client = await connectClient(server.url, alice);
+  for (let n = 0; n < 50; n++) client.subscribe("tasks", null);
+  await until("all are answered", () => client.frames.filter(({ type }) => type === "subscribed").length === 50);
+  const items = (): number => client.batches("tasks").reduce((sum, frame) => sum + frame.items.length, 0);
+  await until("the list", () => items() >= 100);
+  const last = await server.writer.create(ALICE.userId);
+  await until("the newest", () =>
+    client.batches("tasks").some((frame) => frame.items.some((item) => (item as unknown as WireTask).id === last.id)),
+  );
+  // The frames may arrive in several parts.
+  expect(items()).toBeLessThan(1_000);
+});

@@ -1,7 +1,8 @@
 /**
  * Keeps people within their quotas (rule S14), and says how much of them is used.
  *
- * Q1 Tasks of one person are admitted one after another: many at once do not pass together.
+ * Q1 Tasks of one person are admitted one after another: many at once do not pass together. Without
+ *    a limit on tasks they are admitted side by side, and their writes share transactions.
  * Q2 A request that is sent again is never refused: its task exists (rule R5).
  */
 import { QuotaExceeded } from "../../../core/error.ts";
@@ -59,10 +60,12 @@ export class PersonQuotas {
    * @throws QuotaExceeded without running it.
    */
   async admit<T>(userId: string, key: string | null, begin: () => Promise<T>): Promise<T> {
-    return await this.#mutex.run(userId, async () => {
+    const isLimited = await this.#limitsTasks(userId);
+    const assertAndBegin = async (): Promise<T> => {
       if (key === null || !(await this.#deps.store.hasIdempotencyKey(userId, key))) await this.#assertRoom(userId);
       return await begin();
-    });
+    };
+    return await (isLimited ? this.#mutex.run(userId, assertAndBegin) : assertAndBegin());
   }
 
   /** Counts one search. @throws QuotaExceeded */
@@ -98,6 +101,11 @@ export class PersonQuotas {
       const own = { ...(reset === true ? {} : await readOwnQuotas(store, userId)), ...change };
       await store.setSetting(quotaKey(userId), Object.keys(own).length === 0 ? null : JSON.stringify(own));
     });
+  }
+
+  async #limitsTasks(userId: string): Promise<boolean> {
+    const { tasksPerMinute, tasksPerDay, openTasks } = await readQuotas(this.#deps.store, this.#deps, userId);
+    return tasksPerMinute !== null || tasksPerDay !== null || openTasks !== null;
   }
 
   async #assertRoom(userId: string): Promise<void> {
