@@ -16,34 +16,24 @@ import { setupFigures, type SetupFigures } from "./suites/docker/setup.ts";
 import { record, type Rates } from "./suites/record.ts";
 import { recovery, type Recovery } from "./suites/recovery.ts";
 import { restart, RESTART_SIZE, type Restart } from "./suites/restart.ts";
+import { reviewFigures, type ReviewedCost, type ReviewFigures } from "./suites/review.ts";
 import { soak, SOAK } from "./suites/soak.ts";
-
-interface Row {
-  readonly what: string;
-  readonly ours: string;
-  readonly floor: string;
-  readonly ratio: string;
-  readonly aim: string;
-}
+import { ms, n, pct, table, usd, type Row } from "./table.ts";
 
 /**
- * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the
- * hub, `-- load` a server with many people, `-- lists` lists of many tasks, `-- browser` the web
- * app. Apart, because they take long: `-- setup`, what `npm ci` of 500 packages costs the first
- * task and later ones, `-- output`, how late live output is, `-- restart`, what a start costs after
- * much has happened, and `-- soak` (suites/soak.ts).
+ * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns and a reviewer,
+ * `-- hub` the hub, `-- load` a server with many people, `-- lists` lists of many tasks,
+ * `-- browser` the web app. Apart, because they take long: `-- setup`, what `npm ci` of 500
+ * packages costs the first task and later ones, `-- output`, how late live output is, `-- restart`,
+ * what a start costs after much has happened, and `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
-const n = (value: number): string => Math.round(value).toLocaleString("en");
-const ms = (value: number): string => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
-
-const pct = (ratio: number): string => `${Math.round(ratio * 100)} %`;
 const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`);
 
 /** One after the other: two at once would measure each other. */
 async function measure() {
-  if (only === "agent") return agentRows(await agentFigures());
+  if (only === "agent") return [...agentRows(await agentFigures()), ...reviewRows(await reviewFigures())];
   if (only === "hub") return hubRows(await hubFigures());
   if (only === "load") return loadRows(await load());
   if (only === "lists") return listRows(await lists());
@@ -74,6 +64,8 @@ async function measure() {
   const listed = await lists();
   say("turns of a model");
   const turned = await agentFigures();
+  say("tasks with a reviewer");
+  const reviewed = await reviewFigures();
   say("the web app in a browser");
   const browsed = whyNoBrowser() ?? (await browserFigures());
   return [
@@ -82,6 +74,7 @@ async function measure() {
     ...loadRows(loaded),
     ...listRows(listed),
     ...agentRows(turned),
+    ...reviewRows(reviewed),
     ...browserRows(browsed),
     ...toRows(provisioned),
   ];
@@ -167,6 +160,21 @@ function agentRows({ turn, firstPiece, streams, admission }: AgentFigures): Row[
   ];
 }
 
+function reviewRows({ rounds, lines, unreviewed, accepted, sentBack }: ReviewFigures): Row[] {
+  const row = (what: string, cost: ReviewedCost): Row => {
+    const { usd: spent, inputTokens, outputTokens, ms: turnMs } = cost.review;
+    const { addedMs: added } = cost;
+    return {
+      what: `reviewer's cost per task of ${n(cost.requests)} requests and ${n(lines)} lines, p50 of ${rounds}: ${what}`,
+      ours: `${usd(spent)}, ${n(inputTokens)} + ${n(outputTokens)} tokens, ${ms(turnMs)}`,
+      floor: `${usd(unreviewed.usd)}, ${ms(unreviewed.ms)} from delivery to push = without it`,
+      ratio: `${pct(spent / cost.usd)} of ${usd(cost.usd)}, ${added >= 0 ? "+" : ""}${added.toFixed(0)} ms`,
+      aim: "-",
+    };
+  };
+  return [row("accepted", accepted), row("sent back once", sentBack)];
+}
+
 /** @param found the figures, or why there are none. */
 function browserRows(found: BrowserFigures | string): Row[] {
   const row = (what: string, ours: string, aim: string): Row => ({ what, ours, floor: "-", ratio: "-", aim });
@@ -247,17 +255,15 @@ function toRows(found: Provision | string): Row[] {
 
 /** @param found the figures, or why there are none. */
 function outputRows(found: OutputFigures | string): Row[] {
-  const row = (ours: string, floor: string): Row => ({
-    what: "live output: printed in a container to a person's client, p50 / p99",
-    ours,
-    floor,
-    ratio: "-",
-    aim: "-",
-  });
-  if (typeof found === "string") return [row(`skipped: ${found}`, "-")];
-  const { printed, seen, p50, p99, pipeP99 } = found;
+  const row = (what: string, ours: string, floor = "-"): Row => ({ what, ours, floor, ratio: "-", aim: "-" });
+  const what = "live output: printed in a container to a person's client, p50 / p99";
+  if (typeof found === "string") return [row(what, `skipped: ${found}`)];
+  const { printed, seen, p50, p99, rare, pipeP99 } = found;
   const lines = `${n(seen)} of ${n(printed)} lines`;
-  return [row(`${ms(p50)} / ${ms(p99)} (${lines})`, `${ms(pipeP99)} = over a pipe, p99`)];
+  return [
+    row(`${what}, 50 lines per second`, `${ms(p50)} / ${ms(p99)} (${lines})`, `${ms(pipeP99)} = over a pipe, p99`),
+    row(`${what}, each line after a silence`, `${ms(rare.p50)} / ${ms(rare.p99)}`),
+  ];
 }
 
 /** @param found the figures, or why there are none. */
@@ -358,14 +364,6 @@ function rows({ started, recorded, lived, waited, fanned, recovered }: Figures):
       aim: "-",
     },
   ];
-}
-
-function table(all: readonly Row[]): string {
-  const head: Row = { what: "what", ours: "Slipway", floor: "floor", ratio: "ratio", aim: "aim" };
-  const keys = ["what", "ours", "floor", "ratio", "aim"] as const;
-  const widths = keys.map((key) => Math.max(...[head, ...all].map((row) => row[key].length)));
-  const line = (row: Row): string => `| ${keys.map((key, i) => row[key].padEnd(widths[i] ?? 0)).join(" | ")} |`;
-  return [line(head), `|${widths.map((w) => "-".repeat(w + 2)).join("|")}|`, ...all.map(line)].join("\n");
 }
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`);

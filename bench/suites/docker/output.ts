@@ -1,6 +1,7 @@
 /**
- * Live output: a command in a container prints the time, line by line; a person's client on the
- * stream says when each line is there. Beside it the same program, read over a pipe.
+ * Live output: a command in a container prints the time, line by line, first without a pause, then
+ * each line after a silence; a person's client on the stream says when each line is there. Beside
+ * it the same program, read over a pipe.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -18,18 +19,23 @@ export interface OutputFigures {
   /** From print to the client, ms. */
   readonly p50: number;
   readonly p99: number;
+  /** The same of lines after a silence. */
+  readonly rare: { readonly p50: number; readonly p99: number };
   /** From print to the end of a pipe, ms. */
   readonly pipeP99: number;
 }
 
 const LINES = 1_000;
 const PAUSE_MS = 20;
-const PROGRAM = `let n = 0; const timer = setInterval(() => { console.log("at " + Date.now()); if (++n === ${LINES}) clearInterval(timer); }, ${PAUSE_MS})`;
+const RARE_LINES = 60;
+const SILENCE_MS = 730;
+const PROGRAM = `let n = 0; (function print() { const often = n++ < ${LINES}; console.log((often ? "at " : "rare ") + Date.now()); if (n < ${LINES + RARE_LINES}) setTimeout(print, often ? ${PAUSE_MS} : ${SILENCE_MS}); })()`;
 const LIMIT_MS = 180_000;
 
 /** Collects how old each line is when it comes. */
 class Ages {
-  readonly all: number[] = [];
+  readonly often: number[] = [];
+  readonly rare: number[] = [];
   #rest = "";
 
   add(text: string): void {
@@ -37,15 +43,13 @@ class Ages {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop() ?? "";
     for (const line of lines) {
-      const printed = /^at (\d{13})$/.exec(line)?.[1];
-      if (printed !== undefined) this.all.push(now - Number(printed));
+      const [, word, printed] = /^(at|rare) (\d{13})$/.exec(line) ?? [];
+      if (printed !== undefined) (word === "at" ? this.often : this.rare).push(now - Number(printed));
     }
   }
-
-  sorted(): number[] {
-    return this.all.toSorted((a, b) => a - b);
-  }
 }
+
+const spread = (ages: readonly number[]) => ({ p50: percentile(ages, 50), p99: percentile(ages, 99) });
 
 export async function outputFigures(): Promise<OutputFigures> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-bench-output-"));
@@ -65,12 +69,11 @@ export async function outputFigures(): Promise<OutputFigures> {
     let isOver = false;
     for await (const event of client.watch(id, options)) isOver ||= event.type === "tool.finished";
     if (!isOver) throw new Error("the command did not run");
-    const sorted = ages.sorted();
     return {
       printed: LINES,
-      seen: sorted.length,
-      p50: percentile(sorted, 50),
-      p99: percentile(sorted, 99),
+      seen: ages.often.length,
+      ...spread(ages.often),
+      rare: spread(ages.rare),
       pipeP99: await overPipe(),
     };
   } finally {
@@ -84,5 +87,5 @@ async function overPipe(): Promise<number> {
   const child = spawn(process.execPath, ["-e", PROGRAM], { stdio: ["ignore", "pipe", "inherit"] });
   const ages = new Ages();
   for await (const chunk of child.stdout as AsyncIterable<Buffer>) ages.add(chunk.toString());
-  return percentile(ages.sorted(), 99);
+  return percentile(ages.often, 99);
 }
