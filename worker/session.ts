@@ -11,7 +11,7 @@ import type { AgentContext, CheckpointMode, ReceivedMessage, Transcript } from "
 import { Checkpointer } from "./checkpointer.ts";
 import type { CoordinatorLink } from "./connection/link.ts";
 import type { Deadline } from "./lib/deadline.ts";
-import { SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
+import { OutputSign, SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
 import { stripHidden } from "./lib/hidden-characters.ts";
 import { describeFindings, type Finding } from "../src/core/values/push-guard.ts";
 import { sanitize } from "./lib/text.ts";
@@ -196,9 +196,14 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, clock.now() - startedAt) });
     };
     try {
-      const onOutput = (lines: string): void => link.delta(id, this.#withoutToken(stripHidden(lines).text));
+      const sign = new OutputSign();
+      const onOutput = (lines: string, bytes: number): void => {
+        const shown = this.#withoutToken(stripHidden(lines).text);
+        sign.note(shown, bytes);
+        link.delta(id, shown);
+      };
       const watch = { interrupt: interrupt.signal, onOutput };
-      const ran = await this.alive(name, () => tools.run(name, input, this.signal, watch));
+      const ran = await this.alive(name, () => tools.run(name, input, this.signal, watch), sign.describe);
       const output = this.#withoutToken(ran.output);
       const result = this.#withDirectoryInstructions(name, input, { ...ran, output });
       finish(result);
@@ -339,9 +344,9 @@ export class Session implements AgentContext {
     return [result];
   }
 
-  alive<T>(what: string, work: () => Promise<T>): Promise<T> {
+  alive<T>(what: string, work: () => Promise<T>, progress?: () => string): Promise<T> {
     const { link, clock } = this.#parts;
-    return withSignsOfLife({ link, clock, everyMs: this.spec.signMs ?? SIGN_MS }, what, work);
+    return withSignsOfLife({ link, clock, everyMs: this.spec.signMs ?? SIGN_MS }, what, work, progress);
   }
 
   async budgetQuestion(): Promise<"continue" | "stop"> {

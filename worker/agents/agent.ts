@@ -143,8 +143,9 @@ export interface AgentContext {
   /**
    * Emits signs of life while the work runs: for work that has a limit of its own, or the
    * attempt's.
+   * @param progress what each of them adds; empty = nothing.
    */
-  alive<T>(what: string, work: () => Promise<T>): Promise<T>;
+  alive<T>(what: string, work: () => Promise<T>, progress?: () => string): Promise<T>;
   /** For the script step `hang`: stops every heartbeat; rejects when the agent must stop. */
   hang(): Promise<never>;
 }

@@ -21,8 +21,11 @@ export class ToolError extends Error {
 export interface CallWatch {
   /** Aborted when a person interrupts: the call ends as by its time limit, with a result. */
   readonly interrupt?: AbortSignal;
-  /** Gets whole lines of a command's output while it runs; some may be left out. */
-  readonly onOutput?: (lines: string) => void;
+  /**
+   * Gets whole lines of a command's output while it runs, of which some may be left out, and how
+   * many bytes it has printed.
+   */
+  readonly onOutput?: (lines: string, bytes: number) => void;
 }
 
 export interface ToolRunner {

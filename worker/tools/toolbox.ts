@@ -102,8 +102,8 @@ export function createTools(
           throw new ToolError(`There is no tool "${name}". The tools are: ${[...tools.keys()].join(", ")}.`);
         checkInputNames(name, input);
         const { onOutput } = watch;
-        const shown =
-          onOutput === undefined ? {} : { onOutput: (lines: string) => onOutput(secrets().redactTorn(lines)) };
+        const show = (lines: string, bytes: number): void => onOutput?.(secrets().redactTorn(lines), bytes);
+        const shown = onOutput === undefined ? {} : { onOutput: show };
         const result = await tool(input, ends, { ...watch, ...shown });
         return { ...result, output: secrets().redact(withoutHidden(result.output)) };
       } catch (thrown) {

@@ -2,7 +2,7 @@ import type { CoordinatorLink } from "../connection/link.ts";
 import type { ToolRunner } from "../tools/tool.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
-import { SIGN_MS, withSignsOfLife } from "../lib/signs-of-life.ts";
+import { OutputSign, SIGN_MS, withSignsOfLife } from "../lib/signs-of-life.ts";
 
 export interface Verified {
   readonly command: string;
@@ -27,12 +27,14 @@ export async function verify(
 ): Promise<readonly Verified[]> {
   const { link, tools, clock } = parts;
   const results: Verified[] = [];
-  const watch = interrupt === undefined ? {} : { interrupt };
   for (const command of commands) {
     if (interrupt?.aborted) break;
     const begun = clock.now();
+    const sign = new OutputSign();
+    const onOutput = (lines: string, bytes: number): void => sign.note(lines, bytes);
+    const watch = interrupt === undefined ? { onOutput } : { interrupt, onOutput };
     const run = () => tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, signal, watch);
-    const { exitCode, output: tail } = await withSignsOfLife({ link, clock, everyMs }, "A check", run);
+    const { exitCode, output: tail } = await withSignsOfLife({ link, clock, everyMs }, "A check", run, sign.describe);
     link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail });
     results.push({ command, exitCode, tail });
   }

@@ -1,42 +1,72 @@
 /**
- * A command and a check that are silent for longer than the limit of silence: a real server and
- * worker.
+ * A command, a check and an answer of the model that take longer than the limit of silence: a real
+ * server and worker.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { startFakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer } from "../../support/git-server.ts";
 import { eventually, startServer } from "../../support/process/server.ts";
+
+const KEY = "sk-silent";
+
+/** @returns how the task ended, and the texts of its signs of life. */
+async function run(order: object, modelUrl: string | null = null) {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-silent-"));
+  const upstream = await startGitServer();
+  const model = modelUrl === null ? {} : { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: modelUrl };
+  const server = await startServer({
+    dataDir: join(dir, "data"),
+    policy: { silenceMs: 3_000 },
+    env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, ...model },
+  });
+  try {
+    const repo = upstream.createRepo("app", { "README.md": "# App\n" }).url;
+    const submitted = await server.call("POST", "/v1/tasks", { repo, prompt: "Be slow.", ...order });
+    const { id } = submitted.body as WireTask;
+    const { state, attempt } = await eventually(async () => {
+      const now = await server.task(id);
+      return now.settledAt === null ? null : now;
+    }, "the end");
+    const signs = (await server.events(id)).flatMap(({ data }) =>
+      data["code"] === "working" ? [String(data["text"])] : [],
+    );
+    return { end: [state, attempt], signs };
+  } finally {
+    await server.kill("SIGTERM");
+    await upstream.close();
+    rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
 
 it(
   "[T5] a command and a check that print nothing for longer than the silence limit end well at the first attempt",
   { timeout: 120_000 },
   async () => {
-    const dir = mkdtempSync(join(tmpdir(), "slipway-silent-"));
-    const upstream = await startGitServer();
-    const server = await startServer({
-      dataDir: join(dir, "data"),
-      policy: { silenceMs: 3_000 },
-      env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host },
-    });
+    const script = [{ bash: "echo begun; sleep 7; echo a > a.txt" }, { finish: { title: "T", summary: "" } }];
+    const { end, signs } = await run({ script, verify: ["sleep 7"] });
+    expect(end).toEqual(["done", 1]);
+    expect(signs.filter((text) => /^bash .*: 6 bytes of output, the last line: begun$/.test(text))).not.toEqual([]);
+    expect(signs.filter((text) => /^A check has been running for \d+ s\.$/.test(text))).not.toEqual([]);
+  },
+);
+
+it(
+  "[T5] [A8] an answer of the model that takes longer than the silence limit ends well at the first attempt",
+  { timeout: 120_000 },
+  async () => {
+    const finish = { name: "finish", input: { summary: "Nothing was to do." } };
+    const turns = [{ pings: 70, delayMs: 100, say: "I thought for long.", tools: [finish] }];
+    const fake = await startFakeModel({ scenarios: { default: { turns } }, apiKey: KEY });
     try {
-      const repo = upstream.createRepo("app", { "README.md": "# App\n" }).url;
-      const script = [{ bash: "sleep 7; echo a > a.txt" }, { finish: { title: "T", summary: "" } }];
-      const order = { repo, prompt: "Be slow.", script, verify: ["sleep 7"] };
-      const { id } = (await server.call("POST", "/v1/tasks", order)).body as WireTask;
-      const task = await eventually(async () => {
-        const now = await server.task(id);
-        return now.settledAt === null ? null : now;
-      }, "the end");
-      expect([task.state, task.attempt]).toEqual(["done", 1]);
-      const signs = (await server.events(id)).filter(({ data }) => data["code"] === "working");
-      expect(signs.length).toBeGreaterThanOrEqual(2);
+      const { end, signs } = await run({}, fake.url);
+      expect(end).toEqual(["done", 1]);
+      expect(signs.filter((text) => /^The model's answer has been running for \d+ s/.test(text))).not.toEqual([]);
     } finally {
-      await server.kill("SIGTERM");
-      await upstream.close();
-      rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+      await fake.close();
     }
   },
 );

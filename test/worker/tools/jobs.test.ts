@@ -35,7 +35,7 @@ it("a job runs in the background; each status call returns the new output", asyn
   await run("bash", { command: "touch go" });
   const end = await run("job", { action: "wait", id, timeoutMs: 20_000 });
   expect(end).toMatchObject({ exitCode: 3, truncated: false });
-  expect(end.output).toMatch(/ended with exit code 3, after .* s\.\ntwo\n$/);
+  expect(end.output).toMatch(/ended with exit code 3, after .*s\.\ntwo\n$/);
 });
 
 it("waiting has a limit, and ends when the agent is stopped", async () => {

@@ -33,7 +33,7 @@ export async function requestReview(parts: LoopParts): Promise<Verified | null> 
   const changes = await context.changes(CHANGE_LIMIT);
   if (changes === "") return null;
   const begun = parts.settings.now();
-  const answer = await context.alive("The review", () => ask(parts, model, changes));
+  const answer = await ask(parts, model, changes);
   if (answer === null) return null;
   const verdict = VERDICT.exec(answer.text);
   if (verdict === null) {
@@ -67,7 +67,7 @@ async function ask({ context, log, client, settings }: LoopParts, model: string,
   const caller = new ModelCaller(context, { ...settings, patienceMs: Math.min(settings.patienceMs, PATIENCE_MS) });
   const open = (signal: AbortSignal) => client.stream(params, "plain", signal);
   try {
-    return readOutcome(await caller.attempt(open, { isInterruptible: true, isShown: false }));
+    return readOutcome(await caller.attempt(open, { what: "The review", isInterruptible: true, isShown: false }));
   } catch (thrown) {
     if (!(thrown instanceof AgentFailure)) throw thrown;
     return { text: "", problem: thrown.message };

@@ -40,8 +40,8 @@ export interface CommandOptions {
   readonly timeoutMs: number | null;
   readonly signal: AbortSignal;
   readonly interrupt?: AbortSignal;
-  /** Gets whole lines while the command runs. */
-  readonly onOutput?: (lines: string) => void;
+  /** Gets whole lines while the command runs, and how many bytes it has printed. */
+  readonly onOutput?: (lines: string, bytes: number) => void;
 }
 
 /**

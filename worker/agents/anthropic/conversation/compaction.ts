@@ -92,7 +92,7 @@ async function requestProviderSummary(
     marks: "read",
     show: createShowPicture(context, log.conversation),
   });
-  const outcome = await caller.attempt((signal) => client.compact(params, SUM_UP, signal));
+  const outcome = await caller.attempt((signal) => client.compact(params, SUM_UP, signal), { what: "The summary" });
   if (outcome.kind === "budget") return "budget";
   if (outcome.kind !== "answer") return null;
   const block = outcome.answer.content.find(({ type }) => type === "compaction");
@@ -115,7 +115,7 @@ async function requestSummaryTurn(
       show: createShowPicture(context, log.conversation),
     });
     const betas = needsBeta(asked) ? "compact" : "plain";
-    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal));
+    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), { what: "The summary" });
     if (outcome.kind === "fatal" && !outcome.isInvalid) throw new AgentFailure(outcome.code, outcome.why);
     if (outcome.kind === "budget") return "budget";
     return outcome.kind === "answer" ? outcome.answer : "unusable";

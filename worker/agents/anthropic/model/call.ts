@@ -5,6 +5,7 @@
  *    discarded.
  * M2 Every wait is bounded: a silent stream by `idleMs`, failing tries by `patienceMs`.
  * M3 Thinking and text are emitted as deltas while they arrive.
+ * M4 A call that takes long shows signs of life: deltas are none, because they may be lost.
  */
 import { formatSeconds } from "../../../../src/core/lib/figures.ts";
 import { z } from "zod";
@@ -40,6 +41,8 @@ export type Outcome =
   | Extract<Fault, { kind: "fatal" }>;
 
 export interface CallOptions {
+  /** For signs of life; by default an answer of the model. */
+  readonly what?: string;
   /** A person's interruption ends the answer; by default it does not. */
   readonly isInterruptible?: boolean;
   /** The answer is emitted while it arrives; by default it is. */
@@ -59,6 +62,8 @@ const deltaSchema = z.looseObject({ type: z.string(), text: z.string().optional(
 export class ModelCaller {
   readonly #context: AgentContext;
   readonly #settings: LoopSettings;
+  /** Of the try that runs. */
+  #characters = 0;
 
   constructor(context: AgentContext, settings: LoopSettings) {
     this.#context = context;
@@ -70,6 +75,13 @@ export class ModelCaller {
    * for a retry; the signal's reason when aborted.
    */
   async attempt(open: (signal: AbortSignal) => ModelStream, options: CallOptions = {}): Promise<Outcome> {
+    const progress = (): string =>
+      this.#characters === 0 ? "" : `${this.#characters.toLocaleString("en")} characters so far.`;
+    const what = options.what ?? "The model's answer";
+    return await this.#context.alive(what, () => this.#attempt(open, options), progress);
+  }
+
+  async #attempt(open: (signal: AbortSignal) => ModelStream, options: CallOptions): Promise<Outcome> {
     const { now, patienceMs } = this.#settings;
     let firstFailure: number | null = null;
     let garbled = 0;
@@ -120,12 +132,13 @@ export class ModelCaller {
       timer = setTimeout(() => idle.abort(), this.#settings.idleMs);
     };
     const messageId = this.#context.newId("msg");
+    this.#characters = 0;
     try {
       restartTimer();
       const stream = open(AbortSignal.any(stops));
       stream.onBytes(restartTimer);
       stream.on("streamEvent", (event) => {
-        if (isShown && event.type === "content_block_delta") this.#emitDelta(messageId, event.delta);
+        if (event.type === "content_block_delta") this.#noteDelta(event.delta, isShown ? messageId : null);
       });
       const answer = answerSchema.safeParse(await stream.finalMessage());
       if (!answer.success) return { kind: "garbled", why: "The model's answer could not be read." };
@@ -144,9 +157,11 @@ export class ModelCaller {
     }
   }
 
-  #emitDelta(messageId: string, delta: unknown): void {
+  /** @param messageId null = it is not shown. */
+  #noteDelta(delta: unknown, messageId: string | null): void {
     const { data } = deltaSchema.safeParse(delta);
     const text = data?.text ?? data?.thinking ?? "";
-    if (text !== "") this.#context.delta(messageId, text);
+    this.#characters += text.length;
+    if (text !== "" && messageId !== null) this.#context.delta(messageId, text);
   }
 }
