@@ -42,8 +42,6 @@ const KEPT = /^[0-9a-f]{64}\.(?:tar|[0-9a-f]{16}\.\d+\.img)$/;
 const DRAFT = /^\.new-[0-9a-f]+$/;
 /** Most that a disk image takes, of its archive and what the file system needs. */
 const DISK_FACTOR = 2;
-/** Longer than any save takes, ms. */
-const STALE_DRAFT_MS = 3_600_000;
 const PIECE_BYTES = 256 * 1_024;
 /** The disk is looked at again after so many bytes. */
 const LOOK_BYTES = 64 * 2 ** 20;
@@ -59,6 +57,8 @@ class SetupCacheFiles implements SetupCaches {
   readonly #options: SetupCacheFilesOptions;
   /** Names that are being saved. */
   readonly #saving = new Set<string>();
+  /** Of this process, which is the only one that saves; others are what a crash left. */
+  readonly #drafts = new Set<string>();
 
   constructor(options: SetupCacheFilesOptions) {
     this.#options = options;
@@ -132,7 +132,7 @@ class SetupCacheFiles implements SetupCaches {
   }
 
   async collect(mode: "dry-run" | "remove"): Promise<Garbage[]> {
-    const { dir, now, maxBytes } = this.#options;
+    const { dir, maxBytes } = this.#options;
     const entries = await this.#list();
     const names = new Set(entries.map(({ name }) => name));
     const old = entries.filter(({ name, savedAt }) => this.#isOld(savedAt) || !names.has(toArchiveName(name)));
@@ -140,7 +140,7 @@ class SetupCacheFiles implements SetupCaches {
       entries.filter((entry) => !old.includes(entry)),
       maxBytes,
     );
-    const drafts = (await this.#listFiles(DRAFT)).filter(({ savedAt }) => now() - savedAt > STALE_DRAFT_MS);
+    const drafts = (await this.#listFiles(DRAFT)).filter(({ name }) => !this.#drafts.has(name));
     const found: Garbage[] = [];
     for (const { name, bytes } of [...old, ...surplus, ...drafts])
       found.push(
@@ -160,7 +160,8 @@ class SetupCacheFiles implements SetupCaches {
     if (source === null || (await stat(path).catch(() => null)) !== null) return;
     const { bavail, bsize } = await statfs(dir);
     if (bavail * bsize < floorBytes + DISK_FACTOR * source.size) return;
-    const draft = join(dir, key.userId, `.new-${randomBytes(6).toString("hex")}`);
+    const draftName = this.#nameDraft(key.userId);
+    const draft = join(dir, draftName);
     try {
       await make({ archive, disk: draft });
       const file = await open(draft, "r+");
@@ -174,6 +175,7 @@ class SetupCacheFiles implements SetupCaches {
       await rename(draft, path);
     } finally {
       await rm(draft, { force: true });
+      this.#drafts.delete(draftName);
     }
     for (const entry of findSurplus(await this.#list(), maxBytes)) await rm(join(dir, entry.name), { force: true });
   }
@@ -188,9 +190,10 @@ class SetupCacheFiles implements SetupCaches {
     const path = join(dir, name);
     const exists = await stat(path).catch(() => null);
     if (exists !== null && !this.#isOld(exists.mtimeMs)) throw new Unfit("it is there already");
-    const folder = join(dir, name.split("/")[0] ?? "");
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    const draft = join(folder, `.new-${randomBytes(6).toString("hex")}`);
+    const person = name.split("/")[0] ?? "";
+    await mkdir(join(dir, person), { recursive: true, mode: 0o700 });
+    const draftName = this.#nameDraft(person);
+    const draft = join(dir, draftName);
     try {
       const file = createWriteStream(draft, { mode: 0o600, flags: "wx", flush: true });
       const closed = new Promise<void>((resolve) => file.once("close", resolve));
@@ -208,8 +211,15 @@ class SetupCacheFiles implements SetupCaches {
       await rename(draft, path);
     } finally {
       await rm(draft, { force: true });
+      this.#drafts.delete(draftName);
     }
     for (const entry of findSurplus(await this.#list(), maxBytes)) await rm(join(dir, entry.name), { force: true });
+  }
+
+  #nameDraft(person: string): string {
+    const name = `${person}/.new-${randomBytes(6).toString("hex")}`;
+    this.#drafts.add(name);
+    return name;
   }
 
   /** Ends a content that is too large, or that the disk has too little room for. */
