@@ -1,6 +1,13 @@
 /** Commands that change a task: cancel, retry, answer, message. */
 import { Option, type Command } from "commander";
-import { PULL_REQUEST_MODES, RETRY_FROM, type PullRequestMode, type RetryFrom } from "../../core/task.ts";
+import {
+  EFFORTS,
+  PULL_REQUEST_MODES,
+  RETRY_FROM,
+  type Effort,
+  type PullRequestMode,
+  type RetryFrom,
+} from "../../core/task.ts";
 import { isBudgetQuestion } from "../../core/budget.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
@@ -67,7 +74,19 @@ export function keepCommand(program: Command, io: Io): void {
     });
 }
 
-interface RetryOptions extends ReadOptions, LimitOptions {
+interface ModelOptions {
+  readonly model?: string;
+  readonly effort?: Effort;
+}
+
+/** Of a later task of a thread, which is else as the one before. */
+const addModelOptions = (command: Command): Command =>
+  command
+    .option("--model <name>", "another model for the new task")
+    .addOption(new Option("--effort <level>", "how hard the model thinks in the new task").choices([...EFFORTS]));
+
+interface RetryOptions extends ReadOptions, LimitOptions, ModelOptions {
+  readonly agent?: string;
   readonly from?: RetryFrom;
   readonly prompt?: string;
   readonly updateBase?: true;
@@ -76,13 +95,14 @@ interface RetryOptions extends ReadOptions, LimitOptions {
 }
 
 export function retryCommand(program: Command, io: Io): void {
-  addLimitOptions(jsonOption(client(program.command("retry"))))
+  addModelOptions(addLimitOptions(jsonOption(client(program.command("retry")))))
     .description("Create a new task of the thread from one that ended; limits that are not given stay the same")
     .argument("<id>", "the task that ended")
     .addOption(
       new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]),
     )
     .option("--prompt <text>", "replaces the prompt")
+    .option("--agent <name>", "another agent; it sees the work, and not the conversation")
     .option("--update-base", "merge the newest base into the branch first; conflicts are the agent's work")
     .addOption(
       new Option("--pull-request <mode>", "with --from push: open one for work that is pushed").choices([
@@ -93,8 +113,8 @@ export function retryCommand(program: Command, io: Io): void {
     .action(async (given: string, options: RetryOptions) => {
       const server = openClient(io, options);
       const id = await findTaskId(server, given);
-      const { from, prompt, updateBase, pullRequest } = options;
-      const changes = withoutUndefined({ from, prompt, updateBase, pullRequest });
+      const { from, prompt, agent, model, effort, updateBase, pullRequest } = options;
+      const changes = withoutUndefined({ from, prompt, agent, model, effort, updateBase, pullRequest });
       const task = await server.retry(id, { ...changes, ...readLimitOptions(options) });
       if (!options.watch) return show(io, options, task);
       print(io, options.json ? JSON.stringify(task) : `${task.id}  ${task.state}`);
@@ -133,7 +153,7 @@ function chooseAnswer(text: string, choices: readonly string[]): string {
   throw new CliExit(EXIT.usage, [`The question has no option ${text}:`, ...listed].join("\n"));
 }
 
-interface MessageOptions extends ReadOptions {
+interface MessageOptions extends ReadOptions, ModelOptions {
   readonly attach?: readonly string[];
   readonly followUp?: true;
   readonly updateBase?: true;
@@ -141,7 +161,7 @@ interface MessageOptions extends ReadOptions {
 }
 
 export function messageCommand(program: Command, io: Io): void {
-  jsonOption(client(program.command("message")))
+  addModelOptions(jsonOption(client(program.command("message"))))
     .description("Send a message to the agent of a task; on an ended task it starts a follow-up")
     .argument("<id>", "the task")
     .argument("<text>", "the message; - reads it from standard input")
@@ -160,6 +180,7 @@ export function messageCommand(program: Command, io: Io): void {
         mode: options.followUp ? "follow_up" : "steer",
         ...(options.updateBase ? { updateBase: true } : {}),
         ...(options.interrupt ? { interrupt: true } : {}),
+        ...withoutUndefined({ model: options.model, effort: options.effort }),
       });
       if (options.json) return printJson(io, answer.kind === "queued" ? answer.message : answer.task);
       if (answer.kind === "queued") return print(io, `${answer.message.id}  ${answer.message.status}`);

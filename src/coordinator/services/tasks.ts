@@ -11,7 +11,7 @@ import type { Proposal, TaskEvent } from "../../core/event.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
-import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
+import { describeCapabilities, createTaskSpec, resolveOtherAgent, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type { Capabilities } from "../../core/protocol/config.ts";
 import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../core/protocol/repositories.ts";
@@ -153,7 +153,9 @@ class OwnedTaskService implements TaskService {
     key: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }> {
     const { taskLog, store, ids } = this.#deps;
-    await this.#permit(person, taskId, "direct");
+    const { state } = await this.#permit(person, taskId, "direct");
+    if ((request.model ?? request.effort) !== undefined && !isSettledState(state))
+      throw new SlipwayError("task_open", "Only a follow-up task can have another model or effort.");
     const given = await this.attachments.give(person, request.attachments ?? [], taskId);
     // The id is derived from the key, so that a repeated request finds its own message.
     const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
@@ -176,7 +178,8 @@ class OwnedTaskService implements TaskService {
     if (event !== undefined) return { message: toMessageRow(event) };
     // Not accepted: the task is settled.
     const idempotency = key === null ? null : { key, fingerprint: digest(["message", taskId, request]) };
-    const plan = await planFollowUp(store, task, { ...request, attachments: given });
+    const model = resolveOtherAgent(this.#deps, task.spec, request);
+    const plan = await planFollowUp(store, task, { ...request, model, attachments: given });
     return { task: await this.#createChild(person, task, plan, idempotency) };
   }
 

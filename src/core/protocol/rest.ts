@@ -69,15 +69,19 @@ export const newTokenSchema = z.strictObject({
   scopes: z.array(scopeSchema).min(1).max(3).optional(),
 });
 export const keepSchema = z.strictObject({ keep: z.boolean() });
+const agentName = z.string().min(1).max(50).optional().describe("See GET /v1/config.");
+const modelFields = {
+  model: z.string().min(1).max(100).optional(),
+  effort: z.enum(EFFORTS).optional(),
+};
 export const submitSchema = z.strictObject({
   repo: z.string().min(1).describe("The https address of the repository, without credentials."),
   prompt: nonEmptyText(PROMPT_LIMIT).describe("What the agent is to do."),
   base: z.string().optional().describe("The branch to start from; absent = the default branch."),
   branch: z.string().optional().describe("The branch that receives the work; absent = a new one with a made-up name."),
   title: singleLine(200).optional().describe("Absent = the first words of the prompt."),
-  agent: z.string().min(1).max(50).optional().describe("See GET /v1/config."),
-  model: z.string().min(1).max(100).optional(),
-  effort: z.enum(EFFORTS).optional(),
+  agent: agentName,
+  ...modelFields,
   script: z.array(scriptStepSchema).max(500).optional().describe("The steps of the scripted agent, for tests."),
   budget: budgetSchema.optional().describe("What the task may use; when it is used up, the task asks."),
   limits: limitsSchema.optional().describe("What the sandbox may use."),
@@ -106,10 +110,12 @@ export const submitSchema = z.strictObject({
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
 
-/** Absent `budget` and `limits` fields keep the values of the original submission. */
+/** Absent fields keep the values of the task; another agent begins with the server's model. */
 export const retrySchema = z.strictObject({
   from: z.enum(RETRY_FROM).optional(),
   prompt: nonEmptyText(PROMPT_LIMIT).optional(),
+  agent: agentName,
+  ...modelFields,
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
   /** Merge the newest base into the branch before the work begins. */
@@ -131,6 +137,8 @@ export const messageSchema = z
     interrupt: z.boolean().optional(),
     /** Of a follow-up task: merge the newest base into the branch before the work begins. */
     updateBase: z.boolean().optional(),
+    /** Of a follow-up task; refused while the task runs. By default as before. */
+    ...modelFields,
     attachments: attachmentIdsSchema.optional().describe("Ids of uploads: POST /v1/attachments."),
   })
   .refine(({ mode, interrupt }) => interrupt !== true || mode !== "follow_up", {

@@ -235,6 +235,8 @@ export const taskRoutes = [
       "forge_unavailable",
       "invalid_branch",
       "quota_exceeded",
+      "agent_unavailable",
+      "model_unavailable",
     ],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const task = await deps.tasks.retry(identity, params["id"] ?? "", body, idempotencyKey);
@@ -252,7 +254,7 @@ export const messageRoutes = [
     summary: "Send the agent a message; on a settled task this creates a follow-up task",
     body: messageSchema,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
-    problems: ["quota_exceeded", "not_found", "expired"],
+    problems: ["quota_exceeded", "not_found", "expired", "task_open", "agent_unavailable", "model_unavailable"],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const result = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
       if ("message" in result) return { status: 202, body: toWireMessage(result.message) };

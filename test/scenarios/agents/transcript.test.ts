@@ -1,24 +1,30 @@
 /** Which transcript a new task inherits. */
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { checkpointRef } from "../../../src/core/ports/repositories.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { ALICE, openHarness, type Harness } from "../../support/coordinator/harness.ts";
 
 let harness: Harness;
 beforeEach(async () => {
-  harness = await openHarness();
+  harness = await openHarness({ settings: { agents: ["scripted", "program"] } });
 });
 afterEach(async () => {
   await harness.close();
 });
 
 /** A failed task whose agent wrote two records. */
-async function parent(): Promise<Task> {
+async function parent(checkpoint?: { readonly cursor: string }): Promise<Task> {
   const { id } = await harness.submit();
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   for (const n of [1, 2])
     await harness.coordinator.workerApi.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
+  if (checkpoint !== undefined) {
+    const sha = await harness.repos.commit(id, checkpointRef(1), "work");
+    const size = { files: 1, additions: 1, deletions: 0 };
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["checkpoint", { sha, ...checkpoint, ...size }]);
+  }
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
     "failed",
     { code: "refused", message: "No.", evidence: null },
@@ -40,6 +46,17 @@ it("[X2] a retry from the checkpoint and a follow-up inherit the transcript, a r
     [0, '{"n":1}'],
     [0, '{"n":2}'],
   ]);
+});
+
+it("[X2] another agent gets the saved work, and neither the transcript nor the place that the first one was at", async () => {
+  const { id } = await parent({ cursor: "step 7" });
+  const { tasks } = harness.coordinator;
+  const same = await tasks.retry(ALICE, id, { from: "checkpoint" });
+  const other = await tasks.retry(ALICE, id, { from: "checkpoint", agent: "program" });
+  const saved = ({ snapshot }: Task) => snapshot.context.checkpoint;
+  expect([saved(same)?.cursor, saved(other)?.cursor]).toEqual(["step 7", null]);
+  expect(saved(other)?.sha).toBe(saved(same)?.sha);
+  expect(await Promise.all([same.id, other.id].map((one) => harness.store.lastRecord(one)))).toEqual([2, 0]);
 });
 
 it("[X2] a stale worker may not write, and the next one reads the whole transcript", async () => {

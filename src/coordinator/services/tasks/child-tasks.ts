@@ -7,10 +7,25 @@ import type { EventData } from "../../../core/event.ts";
 import type { NewTask, Store } from "../../../core/ports/store.ts";
 import type { Attachment } from "../../../core/values/attachment.ts";
 import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.ts";
-import { isSettledState, type Checkpoint, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
+import {
+  isSettledState,
+  MODEL_AGENTS,
+  type Checkpoint,
+  type Policy,
+  type Task,
+  type TaskSpec,
+} from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";
 import { readEarlier, withFiles } from "./attachments.ts";
-import { checkLimits, deriveTitle, resolvePullRequest, resolveReview, type ServerOptions } from "./task-spec.ts";
+import {
+  checkLimits,
+  deriveTitle,
+  resolveOtherAgent,
+  resolvePullRequest,
+  resolveReview,
+  type AgentOptions,
+  type ServerOptions,
+} from "./task-spec.ts";
 
 export interface ChildPlan {
   readonly spec: TaskSpec;
@@ -19,8 +34,11 @@ export interface ChildPlan {
 
 type TaskReader = Pick<Store, "tasks" | "eventsOfOthers">;
 
-/** A message whose attachments are known. */
-export type FollowUpRequest = Omit<MessageRequest, "attachments"> & { readonly attachments?: readonly Attachment[] };
+/** A message whose attachments are known, and the model that it asks for. */
+export type FollowUpRequest = Pick<MessageRequest, "text" | "updateBase"> & {
+  readonly attachments?: readonly Attachment[];
+  readonly model?: ReturnType<typeof resolveOtherAgent>;
+};
 
 /**
  * The data of `task.submitted`: all that the chart needs, so that folding the log reads nothing
@@ -61,20 +79,21 @@ export function toChild(
     parentId: parent.id,
     spec,
     data: { ...toSubmittedData(spec, policy, by), ...data },
-    // The conversation is inherited with the work, also by a retry of the push alone.
-    inherits: spec.from === "start" ? null : parent.id,
+    // The conversation is inherited with the work, also by a retry of the push alone. Another agent
+    // could not read it.
+    inherits: spec.from === "start" || spec.agent !== parent.spec.agent ? null : parent.id,
   } satisfies Partial<NewTask> & { readonly data: EventData };
 }
 
 /**
  * @throws SlipwayError `task_open`, `nothing_to_push`, `limits_unavailable`, `forge_unavailable`,
- * `invalid_branch`, `expired`.
+ * `invalid_branch`, `expired`, `agent_unavailable`, `model_unavailable`.
  */
 export async function planRetry(
   store: TaskReader,
   parent: Task,
   request: RetryRequest,
-  options: Pick<ServerOptions, "maxLimits" | "forges" | "review">,
+  options: Pick<ServerOptions, "maxLimits" | "forges" | "review"> & AgentOptions,
 ): Promise<ChildPlan> {
   if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
   assertSpec(parent);
@@ -102,15 +121,17 @@ export async function planRetry(
   };
   const changed = { prompt, budget, limits, pullRequest, from, expectSha, ...branchOptions };
   const earlier = await readEarlier(store, parent);
-  const asBefore = withReview(parent.spec, request.review, options);
+  const withAgent = { ...parent.spec, ...resolveOtherAgent(options, parent.spec, request) };
+  const asBefore = withReview(withAgent, request.review, options);
   const spec = withFiles({ ...asBefore, ...changed }, parent.spec.attachments ?? [], earlier);
-  return { spec, data: inheritedData(parent, from) };
+  const data = inheritedData(parent, from);
+  return { spec, data: spec.agent === parent.spec.agent ? data : withoutCursor(data) };
 }
 
-/** @param wanted absent = as before. */
+/** @param wanted absent = as before, where the agent's work can be reviewed. */
 function withReview(spec: TaskSpec, wanted: boolean | undefined, options: Pick<ServerOptions, "review">): TaskSpec {
-  if (wanted === undefined) return spec;
   const { reviewModel: _, ...unreviewed } = spec;
+  if (wanted === undefined) return (MODEL_AGENTS as readonly string[]).includes(spec.agent) ? spec : unreviewed;
   return { ...unreviewed, ...resolveReview(options, spec.agent, wanted) };
 }
 
@@ -119,6 +140,7 @@ export async function planFollowUp(store: TaskReader, parent: Task, request: Fol
   assertSpec(parent);
   const spec: TaskSpec = {
     ...withFiles(parent.spec, request.attachments ?? [], await readEarlier(store, parent)),
+    ...request.model,
     prompt: request.text,
     title: deriveTitle(request.text),
     script: null,
@@ -145,6 +167,12 @@ function inheritedData(parent: Task, from: TaskSpec["from"]): EventData {
     case "checkpoint":
       return { base, baseSha, checkpoint };
   }
+}
+
+/** The place in its work that an agent named is of no use to another. */
+function withoutCursor({ checkpoint, ...data }: EventData): EventData {
+  if (checkpoint === undefined) return data;
+  return { ...data, checkpoint: checkpoint === null ? null : { ...(checkpoint as Checkpoint), cursor: null } };
 }
 
 /**

@@ -118,7 +118,28 @@ function findPrices({ models, prices = {} }: ServerOptions): Capabilities["price
   return Object.fromEntries(bands);
 }
 
-function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
+export type AgentOptions = Pick<ServerOptions, "agents" | "model" | "models" | "knownModels">;
+type AgentRequest = Pick<SubmitRequest, "agent" | "model" | "effort">;
+type AgentChoice = Pick<TaskSpec, "agent" | "model" | "effort">;
+
+/**
+ * The agent of a later task of a thread, and its model: what is not asked for stays. Another agent
+ * begins with the installation's model. @throws SlipwayError agent_unavailable, model_unavailable.
+ */
+export function resolveOtherAgent(
+  options: AgentOptions,
+  before: TaskSpec,
+  request: AgentRequest,
+): Partial<AgentChoice & Pick<TaskSpec, "script">> {
+  if (request.agent === undefined && request.model === undefined && request.effort === undefined) return {};
+  const agent = request.agent ?? before.agent;
+  const model = request.model ?? (agent === before.agent ? before.model : null);
+  const effort = request.effort ?? before.effort;
+  const asked = { agent, ...(model === null ? {} : { model }), ...(effort === null ? {} : { effort }) };
+  return { ...resolveAgent(options, asked), script: agent === before.agent ? before.script : null };
+}
+
+function resolveAgent(options: AgentOptions, request: AgentRequest & Pick<SubmitRequest, "script">): AgentChoice {
   const { agents, models } = options;
   const agent = request.agent ?? agents[0] ?? "scripted";
   const needsKey = (MODEL_AGENTS as readonly string[]).includes(agent);
@@ -141,7 +162,7 @@ function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<Task
 }
 
 /** The model by its name or alias. @throws SlipwayError model_unavailable. */
-function resolveModel({ models, knownModels: known }: ServerOptions, wanted: string): string {
+function resolveModel({ models, knownModels: known }: AgentOptions, wanted: string): string {
   const model = resolveAlias(known ?? [], models, wanted) ?? wanted;
   const isKnown = known === undefined || findModel(known, model) !== null;
   if (matchesPattern(models, model) && isKnown) return model;
