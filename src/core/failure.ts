@@ -261,6 +261,21 @@ export function makeFailure(
   };
 }
 
+/**
+ * Advice in place of the catalogue's, which logs fold to for ever: its text cannot be changed there
+ * without every stored task differing from its fold (rule T1).
+ */
+const BETTER_ADVICE: Readonly<Partial<Record<FailureCode, string>>> = {
+  push_rejected:
+    "The work is safe: see the diff. If the branch has moved, retry from `checkpoint`, which goes on on top of what others pushed. If it is protected, lift that and retry from `push`, or submit the task for another branch.",
+};
+
+/** The failure as people read it. */
+export function withBetterAdvice(failure: Failure): Failure {
+  const advice = BETTER_ADVICE[failure.code];
+  return advice === undefined ? failure : { ...failure, advice };
+}
+
 /** Thrown by adapters that can classify a failure; effects convert it into a `failed` event. */
 export class TaskFailure extends Error {
   readonly code: FailureCode;

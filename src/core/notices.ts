@@ -22,6 +22,7 @@ export const SERVER_NOTICES = [
   "image_unused",
   "message_withdrawn",
   "messages_undelivered",
+  "push_unfinished",
   "resumed",
   "salvage_failed",
   "salvaged",

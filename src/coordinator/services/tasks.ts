@@ -8,6 +8,7 @@ import { isGuardQuestion } from "../../core/values/push-guard.ts";
 import type { TaskCreation, TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
+import { serverNotice } from "../../core/notices.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
@@ -131,9 +132,8 @@ class OwnedTaskService implements TaskService {
   async cancel(person: Identity, taskId: string, force: boolean, key: string | null = null): Promise<Task> {
     await this.#permit(person, taskId, "stop");
     const request = requestOf(person, "cancel", key);
-    const { task, events } = await this.#deps.taskLog.record(taskId, () => [
-      { type: "task.state", data: { reason: "cancel", force, by: person.userId, ...request } },
-    ]);
+    const cancel = { type: "task.state", data: { reason: "cancel", force, by: person.userId, ...request } } as const;
+    const { task, events } = await this.#deps.taskLog.record(taskId, (current) => [...tellOfPush(current), cancel]);
     if (events.length === 0 && isSettledState(task.state) && !(await this.#isRecorded(taskId, request)))
       throw new SlipwayError("task_settled", `It ended as ${task.state}.`);
     return task;
@@ -292,6 +292,19 @@ class OwnedTaskService implements TaskService {
     if (baseSha === null || head === null) throw new SlipwayError("not_found", "There is no saved work yet.");
     return { base: baseSha, head };
   }
+}
+
+/**
+ * A push that is cut off may have reached the branch all the same, and nothing is recorded of a
+ * task after its end.
+ */
+function tellOfPush({ state, snapshot, spec }: Task): Proposal[] {
+  const { question, resume } = snapshot.context;
+  const isPushing = state === "pushing" && question === null;
+  const isBetween = state === "retrying" && resume === "pushing";
+  if (!isPushing && !isBetween) return [];
+  const text = `The push to \`${spec.branch}\` had begun, so its commit may be there. A retry or a follow-up goes on from it.`;
+  return [serverNotice("warning", "push_unfinished", text)];
 }
 
 /** Part of the event of a request that came with a key. */

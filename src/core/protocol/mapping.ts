@@ -1,6 +1,7 @@
 /** Maps stored tasks and events to their wire form. */
 import { remainingBudget } from "../budget.ts";
 import type { EventData, EventRow, EventType, TaskEvent } from "../event.ts";
+import { withBetterAdvice } from "../failure.ts";
 import type { Task, TaskSpec, Wait } from "../task.ts";
 import type { WireEvent } from "./events.ts";
 import type { WireTask } from "./rest.ts";
@@ -119,7 +120,7 @@ export function toWireTask(
       endedAt: isoOrNull(s.endedAt),
       detail: s.detail,
     })),
-    failure: c.failure,
+    failure: c.failure && withBetterAdvice(c.failure),
     question: c.question && {
       id: c.question.id,
       question: c.question.question,

@@ -89,6 +89,8 @@ it(
     await server.call("POST", `/v1/tasks/${id}/answer`, { questionId: question.id, text: "yes" });
     const failed = await settled(id);
     expect([failed.state, failed.failure?.code]).toEqual(["failed", "push_rejected"]);
+    // From the push it would be rejected again.
+    expect(failed.failure?.advice).toContain("If the branch has moved, retry from `checkpoint`");
     const again = await settled((await post(`/v1/tasks/${id}/retry`, { from: "push" })).id);
     expect([again.state, again.failure?.code]).toEqual(["failed", "push_rejected"]);
     expect(tip(branch)).toBe(foreign);
