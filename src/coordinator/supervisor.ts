@@ -200,10 +200,11 @@ class EffectSupervisor implements Supervisor {
 
   /** @param listed the task as the list of this boot has it. */
   async #adopt(listed: Task, sandboxes: ReadonlySet<string> | null): Promise<void> {
-    const { scheduler, taskLog } = this.#deps;
+    const { scheduler, taskLog, crashpoint } = this.#deps;
     if (this.#adopted.has(listed.id)) return;
     const task = await this.#readNewest(listed);
     if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
+    crashpoint("adopt");
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
     const isAlive = sandboxes?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.

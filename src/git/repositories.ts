@@ -103,7 +103,10 @@ export function openRepositories({
   return {
     async prepare({ taskId, userId, repo, auth, base, parentTaskId, getAllowance }, signal, progress) {
       const fetched = await mirrors.fetch({ userId, repo, auth, base, getAllowance }, signal, progress);
-      return await tasks.make(taskId, fetched, parentTaskId, signal);
+      crashpoint("mirror.fetched");
+      const made = await tasks.make(taskId, fetched, parentTaskId, signal);
+      crashpoint("repository.made");
+      return made;
     },
     probe: (request, signal) => prober.probe(request, signal),
     hasMirror: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),

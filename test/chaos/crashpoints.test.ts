@@ -125,6 +125,9 @@ const POINTS = [
   "sandbox.created:1",
   "sandbox.spawned:1",
   "sandbox.after:1",
+  "mirror.fetched:1",
+  "repository.made:1",
+  "sandbox.ended:1",
   "push.before:1",
   "push.after:1",
 ];
@@ -147,6 +150,35 @@ describe("[D2] killed around a failure, a restart ends in the same failure", () 
       await lawful(task);
     });
   }
+});
+
+it(
+  "[D2] [D7] killed while it stops the worker of a cancelled task, a restart ends in cancelled",
+  { timeout: 90_000 },
+  async () => {
+    const doomed = await startServer(options("sandbox.stopping:1"));
+    const id = (await submit(doomed, [{ hang: true }])) ?? "";
+    await eventually(async () => ((await doomed.task(id)).state === "running" ? true : null), "it runs");
+    // What is not answered is sent again to the next coordinator.
+    const cancel = (on: RealServer) => on.call("POST", `/v1/tasks/${id}/cancel`, {}, KEY).catch(() => null);
+    await cancel(doomed);
+    expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
+    server = await startServer(options());
+    await cancel(server);
+    const task = await settledOn(server, id);
+    expect(task).toMatchObject({ state: "cancelled", failure: null });
+    await lawful(task);
+  },
+);
+
+it("[D2] [W6] killed after it kept unsaved work, a restart keeps it once", { timeout: 90_000 }, async () => {
+  const script = [{ bash: "echo one > one.txt" }, { exit: 7 }];
+  const task = await crashAndRecover("salvage.kept:1", script);
+  expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
+  const events = (await server?.events(task.id)) ?? [];
+  const kept = events.filter(({ data }) => "code" in data && data.code === "salvaged").map(({ attempt }) => attempt);
+  expect(kept).toEqual([1, 2]);
+  await lawful(task);
 });
 
 describe("killed before it serves", () => {
@@ -178,6 +210,22 @@ describe("killed before it serves", () => {
       await lawful(task);
     },
   );
+
+  it("[D2] in the boot, with one of two tasks adopted: both go on", { timeout: 90_000 }, async () => {
+    const first = await startServer(options());
+    const script = [{ bash: "echo one > one.txt" }, { wait: 4_000 }, { finish: { title: "One", summary: "" } }];
+    const ids: string[] = [];
+    for (const branch of ["work/a", "work/b"]) {
+      const body = { repo: repo.url, prompt: "Do it.", script, branch };
+      ids.push(((await first.call("POST", "/v1/tasks", body)).body as WireTask).id);
+    }
+    for (const id of ids)
+      await eventually(async () => ((await first.task(id)).state === "running" ? true : null), "it runs");
+    await first.kill();
+    expect(await launch(options("adopt:2")).exited).toBe("SIGKILL");
+    server = await startServer(options());
+    for (const id of ids) expect(await settledOn(server, id)).toMatchObject({ state: "done", attempt: 1 });
+  });
 
   it(
     "[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it",

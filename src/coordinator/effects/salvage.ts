@@ -16,6 +16,7 @@ import { readLog } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
 import { isAbort, errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
+import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { sandboxName } from "../../core/task.ts";
@@ -33,6 +34,7 @@ export interface SalvageDeps {
   readonly artifacts: Artifacts;
   readonly clock: Clock;
   readonly log: Log;
+  readonly crashpoint: Crashpoint;
   /** Longest time for one salvage, ms. */
   readonly salvageMs: number;
 }
@@ -74,7 +76,7 @@ class Salvager {
   }
 
   async salvage(...[taskId, attempt, state, signal]: Parameters<Salvage>): Promise<void> {
-    const { sandbox, clock, log, salvageMs } = this.#deps;
+    const { sandbox, clock, log, salvageMs, crashpoint } = this.#deps;
     const work = attempt === 0 ? "saved" : await this.#readWorkState(taskId, attempt);
     if (work === "saved") return;
     const timedOut = new AbortController();
@@ -85,6 +87,7 @@ class Salvager {
         return await this.#keepIfNeeded(taskId, attempt, work, stop);
       };
       const artifact = await withTimeout(salvageMs, keep(), clock);
+      crashpoint("salvage.kept");
       if (artifact !== null) await this.#recordKept(taskId, attempt, artifact);
     } catch (error) {
       if (isAbort(error) || signal.aborted) throw error;

@@ -233,6 +233,7 @@ class ProcessSandbox implements Sandbox {
     const current = await readState(dir);
     if (current.state === "running") {
       sendSignal(-current.supervisor.pid, "SIGTERM");
+      this.#crashpoint("sandbox.stopping");
       if (!(await waitForEnd(dir, graceMs, signal))) await kill(dir, current.supervisor);
     }
     await killFollowers(0, await readMarks(dir));
@@ -244,6 +245,7 @@ class ProcessSandbox implements Sandbox {
     const current = await readState(dir);
     if (current.state === "running") await kill(dir, current.supervisor);
     await killFollowers(0, await readMarks(dir));
+    this.#crashpoint("sandbox.ended");
     await removeProcessDir(this.#root, name);
   }
 

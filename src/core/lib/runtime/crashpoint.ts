@@ -6,6 +6,10 @@
  * - follow.before, follow.after: around the commit of a task that settles with a follow-up task.
  * - effect.before, effect.after: around an effect.
  * - sandbox.before, sandbox.after: around `ensure`.
+ * - sandbox.stopping, sandbox.ended: of a process sandbox, after the signal that asks the worker to
+ *   end, and before the folder is removed.
+ * - salvage.kept: an artifact is kept, before its notice.
+ * - mirror.fetched, repository.made: between the steps that prepare a task's repository.
  * - push.before, push.after: around the push, before its event.
  * - pull_request.after: after the pull request was opened, before its event.
  * - setup_cache.written: an archive is whole and has no name yet.
@@ -19,6 +23,7 @@
  *   batch; keys.written, keys.wrapped: in one of the secret key.
  * - person.begun, person.files, person.part: an account is gone, the files of the person are, some
  *   rows are.
+ * - adopt: before the k-th open task of a boot is adopted.
  * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;
