@@ -1,9 +1,14 @@
-/** 20,000 events of one worker through seven SIGKILLs of the real coordinator. */
+/**
+ * 20,000 events of one worker through seven SIGKILLs of the real coordinator. The worker talks on
+ * while nobody listens, and a subscriber follows.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
+import { WebSocket } from "ws";
+import { SlipwayClient } from "../../src/client/client.ts";
 import { readLog } from "../../src/coordinator/read-lists.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
@@ -16,6 +21,7 @@ import { eventually, ROOT, startServer } from "../support/process/server.ts";
 
 const EVENTS = 20_000;
 const KILLS = 7;
+const STEP = Math.floor(EVENTS / (KILLS + 1));
 
 /**
  * The environment of the worker process that Slipway started: where its broker listens, and its
@@ -45,8 +51,10 @@ it.runIf(process.platform === "linux")(
     const data = join(dir, "data");
     const upstream = await startGitServer();
     const repo = upstream.createRepo("app");
-    const options = { dataDir: data, env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error" } };
-    let server = await startServer(options);
+    const settings = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error" };
+    let server = await startServer({ dataDir: data, env: settings });
+    // The subscriber finds the next coordinator at the address of the first.
+    const options = { dataDir: data, env: { ...settings, SLIPWAY_PORT: new URL(server.url).port } };
     try {
       const { body } = await server.call("POST", "/v1/tasks", {
         repo: repo.url,
@@ -68,16 +76,36 @@ it.runIf(process.platform === "linux")(
       });
       const forever = new AbortController().signal;
       await link.spec(forever);
+      const client = new SlipwayClient({ baseUrl: server.url, token: server.token, WebSocket });
+      const followed: number[] = [];
+      const following = (async () => {
+        for await (const { seq } of client.watch(id)) followed.push(seq);
+      })();
+      following.catch(() => undefined);
       let kills = 0;
-      for (let n = 1; n <= EVENTS; n += 1) {
-        link.emit("message", { id: `m${n}`, role: "assistant", content: [{ type: "text", text: `number ${n}` }] });
-        if (n % 50 === 0) await delay(1);
-        if (kills < KILLS && n % Math.floor(EVENTS / (KILLS + 1)) === 0) {
-          kills += 1;
+      let emitted = 0;
+      /** So that every kill falls into the talk. */
+      let limit = 1.5 * STEP;
+      async function killAll(): Promise<void> {
+        for (; kills < KILLS; kills += 1) {
+          await eventually(() => Promise.resolve(emitted >= (kills + 1) * STEP ? true : null), "it talks on");
           await server.kill("SIGKILL");
+          const heard = emitted;
+          limit = heard + STEP / 2;
+          await eventually(() => Promise.resolve(emitted > heard ? true : null), "it talks while nobody listens");
           server = await startServer(options);
+          limit = Math.max(limit, (kills + 2.5) * STEP);
         }
       }
+      async function talk(): Promise<void> {
+        for (let n = 1; n <= EVENTS; n += 1) {
+          link.emit("message", { id: `m${n}`, role: "assistant", content: [{ type: "text", text: `number ${n}` }] });
+          emitted = n;
+          if (n % 50 === 0) await delay(1);
+          while (n >= limit && n < EVENTS) await delay(5);
+        }
+      }
+      await Promise.all([killAll(), talk()]);
       // Bounded, so that a broken dedupe fails this assertion and the server is ended.
       await link.flush(AbortSignal.timeout(60_000));
       await link.close();
@@ -95,6 +123,8 @@ it.runIf(process.platform === "linux")(
       expect((await server.task(id)).attempt).toBe(1);
       await server.call("POST", `/v1/ops/tasks/${id}/kill`);
       await eventually(async () => ((await server.task(id)).state === "cancelled" ? true : null), "it is cancelled");
+      await following;
+      expect(followed).toEqual(Array.from({ length: (await server.task(id)).seq }, (_, i) => i + 1));
     } finally {
       await server.kill("SIGTERM");
       await upstream.close();

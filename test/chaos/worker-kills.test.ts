@@ -20,7 +20,7 @@ import { startGitServer } from "../support/git-server.ts";
 import { createRandom, SEED, sized } from "../support/random.ts";
 import { eventually, ROOT, startServer } from "../support/process/server.ts";
 
-const KILLS = Number(process.env["SLIPWAY_CHAOS_KILLS"] ?? sized(5, 30));
+const KILLS = Number(process.env["SLIPWAY_CHAOS_WORKER_KILLS"] ?? process.env["SLIPWAY_CHAOS_KILLS"] ?? sized(5, 30));
 /** A task has ten attempts; the last one is left alone. */
 const PER_TASK = 9;
 /** One more than needed: a task may be done before all of its deaths are due. */

@@ -12,7 +12,7 @@ export interface ServerClock {
 export function createServerClock(dir: string): ServerClock {
   const file = join(dir, "clock-offset");
   const set = (offsetMs: number): void => {
-    writeFileSync(`${file}.new`, String(offsetMs));
+    writeFileSync(`${file}.new`, String(Math.round(offsetMs)));
     renameSync(`${file}.new`, file);
   };
   set(0);

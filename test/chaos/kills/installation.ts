@@ -1,0 +1,222 @@
+/**
+ * An installation with the process sandbox whose coordinator is killed and started again, what is
+ * seen of it from outside, and requests that are sent until they are answered.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { expect } from "vitest";
+import { runDoctor } from "../../../src/app/checker/doctor.ts";
+import { readConfig } from "../../../src/app/config.ts";
+import { checkInvariants, type InvariantReport } from "../../../src/coordinator/invariants.ts";
+import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
+import type { Policy } from "../../../src/core/task.ts";
+import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
+import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
+import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { createServerClock } from "../../support/process/clock.ts";
+import { eventually, launch, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { listProcesses, WORKER } from "./processes.ts";
+
+export const SLOTS = 4;
+export const REPO = "app";
+const POLL_MS = 150;
+const WATCH_MS = 250;
+/** Clocks of work that are short for the downtimes, and long for a busy machine. */
+export const POLICY = {
+  backoffMs: 100,
+  backoffCapMs: 1_000,
+  graceMs: 1_000,
+  cancelMs: 5_000,
+  silenceMs: 60_000,
+  pushMs: 60_000,
+  wallMs: 300_000,
+} satisfies Partial<Policy>;
+
+export interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+export interface Killed {
+  readonly data: string;
+  readonly upstream: GitServer;
+  readonly repo: { readonly url: string };
+  /**
+   * Moves the wall clock of the coordinator; a time that is below zero becomes one above it where
+   * the clock may not be set back.
+   */
+  moveClock(ms: number): void;
+  /** The coordinator that runs, or ran last. */
+  server(): RealServer;
+  /** How long the last start took until it listened, ms. */
+  startMs(): number;
+  /** Starts a coordinator that is killed after `ms`, whatever it has come to. */
+  startFor(ms: number): Promise<void>;
+  start(): Promise<void>;
+  kill(signal?: NodeJS.Signals): Promise<void>;
+  /** Sends the request until a coordinator answers it. @throws when `giveUp` was called. */
+  call(method: string, path: string, body?: unknown, key?: string): Promise<Answer>;
+  /** No coordinator will be started any more. */
+  giveUp(): void;
+  /** Ends what watches, and expects that nothing is left behind and every rule held. */
+  expectInvariants(): Promise<Omit<InvariantReport, "violations"> & { readonly most: Readonly<Seen> }>;
+  close(): Promise<void>;
+}
+
+/** The most that was seen at once. */
+interface Seen {
+  sandboxes: number;
+  perTask: number;
+  workers: number;
+  perBox: number;
+}
+
+/**
+ * @param mayGoBack its clock may be set back: times of different tasks can then not be compared, so
+ * logs do not show how many slots were held at once.
+ */
+export async function openKilled(mayGoBack: boolean): Promise<Killed> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-kills-"));
+  const data = join(dir, "data");
+  const upstream = await startGitServer();
+  const clock = createServerClock(dir);
+  const options = {
+    dataDir: data,
+    policy: POLICY,
+    env: {
+      SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+      SLIPWAY_MAX_CONCURRENT: String(SLOTS),
+      SLIPWAY_LOG_LEVEL: "error",
+      SLIPWAY_USER_TASKS_PER_MINUTE: "0",
+      SLIPWAY_USER_TASKS_PER_DAY: "0",
+      ...clock.env,
+    },
+  };
+  const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: deriveInstanceId(data) });
+  const most: Seen = { sandboxes: 0, perTask: 0, workers: 0, perBox: 0 };
+  let isWatching = true;
+  let isGivenUp = false;
+  let startMs = 0;
+  let offsetMs = 0;
+  let current: RealServer;
+
+  async function start(): Promise<void> {
+    const begun = performance.now();
+    current = await startServer(options);
+    startMs = performance.now() - begun;
+  }
+
+  /** An attempt that fails as `internal` is tried again, so the ends of tasks do not show it. */
+  function expectSound(errors: string): void {
+    expect(errors.split("\n").filter((line) => line.includes("a defect of Slipway"))).toEqual([]);
+  }
+
+  async function kill(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    const ended = current.process.exitCode ?? current.process.signalCode;
+    expect(ended, `the coordinator ended by itself: ${current.stderr().slice(-2_000)}`).toBeNull();
+    await current.kill(signal);
+    expectSound(current.stderr());
+  }
+
+  /** The clock of the coordinator was set, that of the doctor was not. */
+  const isJudged = (rule: string): boolean => rule !== "clock" && (rule !== "D4" || !mayGoBack);
+
+  async function watchEngine(): Promise<void> {
+    for (; isWatching; await delay(WATCH_MS)) {
+      const running = (await sandbox.list()).filter(({ state }) => state === "running");
+      const perTask = countBy(running, ({ taskId }) => taskId);
+      const perBox = countBy(
+        listProcesses(data).filter(({ isWorker }) => isWorker),
+        ({ box }) => box,
+      );
+      most.sandboxes = Math.max(most.sandboxes, running.length);
+      most.perTask = Math.max(most.perTask, ...perTask);
+      most.perBox = Math.max(most.perBox, ...perBox);
+      most.workers = Math.max(
+        most.workers,
+        perBox.reduce((sum, count) => sum + count, 0),
+      );
+    }
+  }
+
+  await start();
+  const watching = watchEngine();
+  // What it threw is thrown where it is awaited.
+  watching.catch(() => undefined);
+  return {
+    data,
+    upstream,
+    repo: upstream.createRepo(REPO),
+    moveClock(ms) {
+      offsetMs += mayGoBack ? ms : Math.abs(ms);
+      clock.set(offsetMs);
+    },
+    server: () => current,
+    startMs: () => startMs,
+    start,
+    kill,
+    async startFor(ms) {
+      const doomed = launch(options);
+      await delay(ms);
+      await doomed.kill("SIGKILL");
+      expectSound(doomed.stderr());
+    },
+    async call(method, path, body, key) {
+      const headers = key === undefined ? {} : { "idempotency-key": key };
+      for (;;) {
+        const answer = await current.call(method, path, body, headers).catch(() => null);
+        if (answer !== null && answer.status < 500) return answer;
+        if (isGivenUp) throw new Error(`${method} ${path} was not answered`);
+        await delay(POLL_MS);
+      }
+    },
+    giveUp() {
+      isGivenUp = true;
+    },
+    async expectInvariants() {
+      const isEmpty = async (): Promise<true | null> => ((await sandbox.list()).length === 0 ? true : null);
+      await eventually(isEmpty, "[D3] no sandbox is left", 30_000);
+      isWatching = false;
+      await watching;
+      await kill("SIGTERM");
+      const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
+      try {
+        const { violations, ...report } = await checkInvariants({ store, sandbox, maxConcurrent: SLOTS });
+        expect(violations.filter(({ rule }) => isJudged(rule))).toEqual([]);
+        const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process" }, {});
+        const broken = (await runDoctor({ config })).filter(({ ok }) => !ok);
+        expect(broken.filter(({ rule }) => isJudged(rule))).toEqual([]);
+        return { ...report, most };
+      } finally {
+        await store.close();
+      }
+    },
+    async close() {
+      isWatching = false;
+      current.process.kill("SIGCONT");
+      await current.kill("SIGKILL");
+      for (const { pid } of listProcesses(data)) killProcess(pid);
+      await watching.catch(() => undefined);
+      await sandbox.close();
+      await upstream.close();
+      rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+function countBy<T>(items: readonly T[], keyOf: (item: T) => string): number[] {
+  const counts = new Map<string, number>();
+  for (const item of items) counts.set(keyOf(item), (counts.get(keyOf(item)) ?? 0) + 1);
+  return [...counts.values()];
+}
+
+/** @returns false when it has ended already. */
+export function killProcess(pid: number): boolean {
+  try {
+    return process.kill(pid, "SIGKILL");
+  } catch {
+    return false;
+  }
+}
