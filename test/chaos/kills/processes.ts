@@ -5,7 +5,7 @@ import { ROOT } from "../../support/process/server.ts";
 
 export const WORKER = join(ROOT, "dist/worker.mjs");
 
-export interface BoxProcess {
+export interface SandboxProcess {
   readonly pid: number;
   /** The folder of its sandbox. */
   readonly box: string;
@@ -14,7 +14,7 @@ export interface BoxProcess {
 }
 
 /** None on other systems. */
-export function listProcesses(data: string): BoxProcess[] {
+export function listProcesses(data: string): SandboxProcess[] {
   if (process.platform !== "linux") return [];
   const found = new Map<string, { box: string; parent: string; runsWorker: boolean }>();
   for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
