@@ -44,7 +44,7 @@ const chart = setup({
     resumesPushing: ({ context }) => context.resume === "pushing",
     changed: ({ event }) => event.type === "finished" && event.changed,
     wantsPullRequest: ({ context }) => context.wantsPullRequest,
-    // A worker that is still heard while its work is pushed asks nothing any more.
+    // A question of a worker whose work is being pushed has no effect.
     asksItself: ({ context, event }) =>
       event.type === "question" && event.workerSeq === null && !event.parks && context.question === null,
     answersOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id,
@@ -54,7 +54,7 @@ const chart = setup({
     parksAtOnce: ({ context, event }) =>
       event.type === "question" && event.parks && (event.workerSeq !== null || isTimeUp(context, event.at)),
     waitsInPlace: ({ event }) => event.type === "question" && !event.parks,
-    // Nothing that the worker could still do counts: its time is used up.
+    // The working time is used up, so later results of the worker do not count.
     deniesTime: ({ context, event }) =>
       event.type === "answer" &&
       event.questionId === context.question?.id &&

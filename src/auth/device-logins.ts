@@ -25,7 +25,7 @@ const SLOWER_MS = 5_000;
 const PER_ADDRESS = 20;
 const MOST = 5_000;
 const OFFER_MS = 5 * 60_000;
-/** Consonants that are read alike by nobody, 34 bits in eight of them (RFC 8628, 6.1). */
+/** Consonants that cannot be mistaken for others; eight hold 34 bits (RFC 8628, 6.1). */
 const LETTERS = "BCDFGHJKLMNPQRSTVWXZ";
 const LENGTH = 8;
 

@@ -48,7 +48,7 @@ export class PushClient {
     return this.#transport.json({ method: "POST", path: `${device(id)}/test`, signal });
   }
 
-  /** Which task a page of the caller shows to them; null = none. Say it again every 20 s. */
+  /** Reports the task that a page of the caller shows; null = none. Repeat it every 20 s. */
   async look(page: string, taskId: string | null): Promise<void> {
     const body = { page, taskId };
     await this.#transport.send({ method: "POST", path: "/v1/push/presence", body, retries: 0 });

@@ -173,7 +173,7 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
-  // Without a user a kept answer could reach anybody, unless the body is the whole credential.
+  // Without a user, a stored answer could reach anyone; not if the body is the whole credential.
   const replay: Replay = row.access === "none" ? "handler" : "store";
   const scope = scopeOf(row.access, row.method);
   const flags = { isLarge: false, isUpload: false, isForm: false };

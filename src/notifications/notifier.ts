@@ -48,11 +48,11 @@ const SAVE_EVERY = 1_000;
 const BATCH = 20;
 /** Commits within this time share a pass. */
 const GATHER_MS = 100;
-/** A lost hint, or an earlier failure, is made up for after this at the latest. */
+/** Longest delay after a lost hint or a failure. */
 const TICK_MS = 5_000;
 const UNSHOWN_MS = 30_000;
 const BACKOFF_MS = [1_000, 5_000, 15_000, 60_000, 300_000] as const;
-/** Later nobody wants to know. */
+/** A later notification would be stale. */
 const EXPIRY_MS = 24 * 60 * 60_000;
 
 export function openNotifier(deps: NotifierDeps): Notifier {

@@ -26,11 +26,11 @@ export interface PushSender {
 
 export interface PushSenderOptions {
   readonly keys: VapidKeys;
-  /** Whom a push service asks about messages: `https:` or `mailto:`. */
+  /** The contact for operators of push services: `https:` or `mailto:`. */
   readonly contact: string;
   /** `host[:port]` that may be at private addresses and use plain http. */
   readonly trustedHosts: readonly string[];
-  /** Where people open the app; null = nobody knows. */
+  /** The address at which people open the app; null = not configured. */
   readonly publicUrl: string | null;
   /** Opens what a device is reached with. */
   readonly open: (device: PushDevice) => Reach;
@@ -39,7 +39,7 @@ export interface PushSenderOptions {
 }
 
 const TIMEOUT_MS = 15_000;
-/** A day: later nobody wants to know. */
+/** One day: a later message would be stale. */
 const TTL_SECONDS = 24 * 60 * 60;
 
 export function openPushSender(options: PushSenderOptions): PushSender {

@@ -78,7 +78,7 @@ const problemSchema = z.object({ detail: z.string() });
 const gapSchema = z.object({ ack: z.int().min(0) });
 
 export interface HttpLinkOptions {
-  /** Secrets that are known; asked when something is emitted, because commands get them later. */
+  /** Returns the known secrets; called at each emit, because commands get them later. */
   readonly secrets?: () => Redaction;
   readonly socketPath: string;
   readonly token: string;
@@ -87,7 +87,7 @@ export interface HttpLinkOptions {
   readonly clock: Clock;
   /** Holds until the spec has arrived, which brings its own value. */
   readonly abandonMs?: number;
-  /** True when the installation was deleted around this worker. Asked when nobody answers. */
+  /** True when the installation was deleted while this worker runs. Called when requests fail. */
   readonly isOrphaned?: () => boolean;
 }
 
@@ -161,7 +161,7 @@ export class HttpLink implements CoordinatorLink {
 
   delta(messageId: string, text: string): void {
     if (!this.#deltas.has(messageId) && this.#deltas.size >= DELTA_MESSAGES) return;
-    // Those who send a secret in several pieces remove it themselves.
+    // A caller that sends text in pieces removes secrets that are split over them itself.
     this.#deltas.set(
       messageId,
       truncate(this.#secrets().redact((this.#deltas.get(messageId) ?? "") + text), DELTA_LIMIT),

@@ -11,7 +11,7 @@ export interface Verified {
   readonly tail: string;
 }
 
-/** As long as a command of the agent may run: an hour of tests is an hour of tests. */
+/** The limit of a command of the agent: test suites may take an hour. */
 const VERIFY_MS = 60 * 60_000;
 
 /**

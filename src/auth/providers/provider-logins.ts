@@ -157,7 +157,7 @@ export class ProviderLogins {
     if (known === null) return this.#signUp(provider, person);
     const user = await accounts.user(known.userId);
     if (user === null || user.disabledAt !== null) throw new LoginRefused("disabled", "the account is disabled");
-    // Somebody who has left the organisation does not come back in.
+    // A person who has left the organisation is refused, although an identity exists.
     if (!provider.allow.isEmpty && !provider.allow.allows(person))
       throw new LoginRefused("not_allowed", `${person.name} is not on the allow-list`);
     await accounts.touchIdentity(known.id, clock.now());

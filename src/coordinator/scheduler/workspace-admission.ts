@@ -107,7 +107,7 @@ export class WorkspaceAdmission {
     await taskLog.record(largest.id, () => [{ attempt, ...failure }]);
   }
 
-  /** An engine that does not answer leaves what was seen last. */
+  /** While the engine does not answer, the last sizes are used. */
   async #look(): Promise<DiskSpace | null> {
     const { readSpace, clock, engineMs } = this.#deps;
     if (readSpace === undefined) return null;

@@ -9,7 +9,7 @@ export type AuditValue = string | number | boolean | null;
 
 export interface AuditEntry {
   readonly at: number;
-  /** The id of a person; null = nobody that is known. */
+  /** The id of a person; null = unknown. */
   readonly actor: string | null;
   readonly via: AuditVia;
   /** The network address; empty = this machine. */

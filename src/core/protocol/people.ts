@@ -183,7 +183,7 @@ export const acceptLinkSchema = z.strictObject({
 export const auditRowSchema = z.strictObject({
   n: z.int(),
   at: time,
-  /** The id of the person; null = nobody that is known. */
+  /** The id of the person; null = unknown. */
   actor: z.string().nullable(),
   via: z.enum(["session", "token", "local", "none", "server"]),
   address: z.string(),

@@ -61,7 +61,7 @@ export class UpstreamBranch {
 
   /** True when this task, or one that it continues, has begun a push of the commit. */
   async isOfLineage(tip: string): Promise<boolean> {
-    // An unknown object: nobody here has pushed it.
+    // An unknown object was never pushed from here.
     if ((await this.resolve(tip)) === null) return false;
     const { text } = await this.local(["for-each-ref", "--format=%(refname)", "--points-at", tip, "refs/slipway/"]);
     return text.split("\n").some((name) => /^refs\/slipway\/(?:parent\/)*pushed\//.test(name));

@@ -167,7 +167,7 @@ export class AuditTrail {
 
   async #isOfInterest({ row, caller, params, body }: AuditedCall): Promise<boolean> {
     if (AUDITED[row.operation]?.when !== "others") return true;
-    // Money is spent by who raises a budget, also the own one.
+    // A raised budget spends money, so it leaves a row for the caller's own task too.
     const { questionId } = z.object({ questionId: z.string() }).safeParse(body).data ?? {};
     if (questionId !== undefined && isBudgetQuestion(questionId)) return true;
     const task = await this.#deps.store.task(params["id"] ?? "");
@@ -181,11 +181,11 @@ export class AuditTrail {
 
   /** A full disk must not turn a refusal into another one. */
   async #refuse({ entry }: Act, outcome: string): Promise<void> {
-    // Nothing was tried, and a flood of it would push out what was.
+    // A rate-limited call had no effect, and a flood of such rows would push out the others.
     if (outcome === "rate_limited") return;
     const uncounted = entry.actor === null ? this.#count(entry.at) : 0;
     if (uncounted === null) return;
-    // What was not valid may be anything, also a password in the wrong field.
+    // An invalid body may hold anything, even a password in the wrong field.
     const said = outcome.startsWith("invalid_") ? {} : entry.detail;
     const detail = uncounted === 0 ? said : { ...said, uncounted };
     await this.#deps.audit
@@ -193,7 +193,7 @@ export class AuditTrail {
       .catch((error: unknown) => this.#deps.log.warn({ err: error }, "a refusal is not in the audit log"));
   }
 
-  /** How many refusals have no row of their own before this one; null = nor has this one. */
+  /** The number of refusals without a row before this one; null = this one gets no row either. */
   #count(at: number): number | null {
     const { since, count } = this.#refusals;
     if (at - since >= MINUTE_MS || at < since) {

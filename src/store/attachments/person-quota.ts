@@ -6,7 +6,7 @@
 import { SlipwayError } from "../../core/error.ts";
 import type { StoredAttachment } from "../../core/ports/attachments.ts";
 
-/** What a file counts at least, bytes. */
+/** The least that a file counts, bytes. */
 const BLOCK_BYTES = 32 * 1024;
 /** Uploads of one person at once. */
 const AT_ONCE = 4;

@@ -241,7 +241,7 @@ export class Bucket {
     this.#client.destroy();
   }
 
-  /** Whatever is the matter: the next clean-up finds what is left. */
+  /** After any failure the next clean-up removes what is left. */
   async #abandon(Key: string, UploadId: string): Promise<void> {
     const { bucket: Bucket } = this.#address;
     await this.#client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId })).catch(() => undefined);

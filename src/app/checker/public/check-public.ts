@@ -36,7 +36,7 @@ const bad = (rule: string, detail: string): PublicCheck => ({ rule, ok: false, d
 const CERTIFICATE_DAYS = 10;
 /** Half a year: what lists of such sites ask for. */
 const HSTS_SECONDS = 15_552_000;
-/** Belongs to documentation (RFC 5737): no client has it. */
+/** An address for documentation (RFC 5737), which no client has. */
 const FORGED = "203.0.113.77";
 const HEADERS = ["x-content-type-options", "x-frame-options", "content-security-policy", "referrer-policy"];
 /** Open on purpose. */
@@ -44,7 +44,7 @@ const OPEN = new Set(["/healthz", "/readyz", "/v1/auth/providers", "/openapi.jso
 const STRANGER = "https://stranger.example";
 const KEY_BYTES = 4;
 const ENGINE_PORT = 2_375;
-/** Everybody gets an address there. */
+/** Domains at which anyone gets an e-mail address. */
 const MAIL_DOMAINS = [
   ..."gmail.com googlemail.com outlook.com hotmail.com live.com yahoo.com icloud.com proton.me protonmail.com".split(
     " ",
@@ -276,7 +276,7 @@ function checkSettings(
   return found;
 }
 
-/** Providers through which people get an account whom nobody has chosen. */
+/** Providers that give an account to people whom the operator has not chosen. */
 function findOpenRegistrations(providers: PublicCheckOptions["config"]["providers"]): PublicCheck[] {
   const stranger = { subject: "slipway-doctor", name: "slipway-doctor", userNames: [], organisations: [] };
   return providers.flatMap((provider) => {

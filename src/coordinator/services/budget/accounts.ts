@@ -77,7 +77,7 @@ export class BudgetAccounts {
     return { scope: "thread", name: "The thread's budget", account, usd: await threads.limit(task), requests: null };
   }
 
-  /** What ended requests of the thread cost, US dollars. Keeps no account that nobody charges. */
+  /** The cost of the thread's ended requests, US dollars. Creates no account. */
   async threadSpentUsd(threadId: string): Promise<number> {
     const known = await this.#accounts.get(`thread ${threadId}`);
     return (known?.spent ?? (await this.#deps.threads.spent(threadId))).usd;

@@ -63,7 +63,7 @@ interface Use {
   readonly limit: number;
 }
 
-/** Days warn nobody: their budgets are not the task's. */
+/** Daily budgets give no warning: they are not the task's. */
 function toUses({ scope, account: { spent }, usd, requests }: Limit): Use[] {
   if (scope === "day") return [];
   const dollars = scope === "thread" ? "threadUsd" : "usd";

@@ -18,9 +18,9 @@ const INSTALLS = [
   /^cargo fetch$/,
   /^mix deps\.get$/,
 ];
-/** Stands beside it without making anything that goes out of date. */
+/** Commands beside an installation whose results do not go out of date. */
 const PREPARES = [/^cd [\w./-]+$/, /^python3? -m venv [\w./-]+$/, /^corepack enable$/];
-/** What a shell makes more of than words. */
+/** Characters that a shell interprets. */
 const SHELL = /[;|<>`$(){}\n*?~!#\\]|(?<!&)&(?!&)/;
 const OPTION = / --?[\w-]+(?:=[\w./:@-]+)?/g;
 

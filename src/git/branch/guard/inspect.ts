@@ -25,7 +25,7 @@ interface Blob {
   readonly size: number;
 }
 
-/** Names and ids of a change: above it, nobody looks at the change any more. */
+/** Bytes of the names and ids of a change; a larger change is not inspected. */
 const LIST_BYTES = 32 * 2 ** 20;
 /** Files are read and searched in batches of this size, bytes; links have no more. */
 const BATCH_BYTES = 2 ** 20;

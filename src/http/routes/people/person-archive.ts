@@ -42,7 +42,7 @@ export async function* archivePerson(deps: ApiDeps, user: User): AsyncGenerator<
   const stop = new AbortController();
   const pack = openPack();
   const gzip = createGzip();
-  // Who leaves destroys both after nobody listens any more; a failure reaches the loop below.
+  // When the reader leaves, both streams are destroyed with an error that has no other listener.
   for (const stream of [pack, gzip]) stream.on("error", () => undefined);
   const piped = pipeline(pack, gzip, { signal: stop.signal }).catch(
     (error: unknown) => void gzip.destroy(error as Error),

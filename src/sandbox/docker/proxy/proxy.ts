@@ -165,7 +165,7 @@ export function createEngineProxy({ engine, report, ...installation }: EnginePro
 
   const server = createServer({ maxHeaderSize: MAX_HEADERS, requestTimeout: 0 }, (request, response) => {
     pass(request, response).catch((error: unknown) => {
-      // To Slipway an engine that does not answer looks as if it was asked directly.
+      // Resets the connection, so that Slipway sees an engine that does not answer.
       if (!(error instanceof Refusal)) return void response.destroy();
       request.resume();
       const isOwn = error.status === 403;

@@ -135,7 +135,7 @@ export function queueReads(db: Connection, aside: SetAsideTasks) {
       const size = Math.min(PAGE, 16 + 4 * limit);
       const head = page.all(aside.ids, aside.ids, size);
       const firsts = shareSlots(head, limit, held, userLimit);
-      // Nobody behind the page holds less than nothing.
+      // An owner behind the page holds at least zero slots, so it cannot go before these.
       const isExact = firsts.length === limit && hasOnlyFirsts(head, firsts, held);
       return isExact || head.length < size ? firsts : shareAmongOwners(limit, held, userLimit);
     },
