@@ -132,7 +132,7 @@ export interface Latencies {
   readonly p99: number;
 }
 
-/** From the call of submit to the worker's first words in the database, one task at a time, ms. */
+/** From the call of submit until the worker's first event is stored, one task at a time, ms. */
 export async function submitToStart(count = 300): Promise<Latencies> {
   const bench = await openBenchCoordinator(4);
   await bench.coordinator.boot();
@@ -141,8 +141,7 @@ export async function submitToStart(count = 300): Promise<Latencies> {
     const begun = performance.now();
     await new Promise<void>((resolve) => {
       const off = bench.coordinator.taskLog.onCommit((task) => {
-        // The worker's first words and its last arrive in one batch here, so "running" is passed
-        // over.
+        // The worker's first and last event arrive in one batch, so "running" is not seen.
         if (task.state === "pushing") waits.push(performance.now() - begun);
         if (task.state !== "done") return;
         off();

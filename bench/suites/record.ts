@@ -14,8 +14,8 @@ export interface Rates {
 }
 
 /**
- * @param tasks how many record at once: that many rows share a transaction in the floor. @param
- * rounds enough that a thread which has just begun is warm.
+ * @param tasks tasks that record at once; a transaction of the floor has as many rows.
+ * @param rounds enough to warm up a new thread.
  */
 export async function record(tasks = 100, rounds = 240): Promise<Rates> {
   const ours: number[] = [];

@@ -21,7 +21,7 @@ export interface Recovery {
 }
 
 const ROUNDS = 5;
-/** Longest wait for a word of the worker, ms. */
+/** Longest wait for an event of the worker, ms. */
 const LIMIT_MS = 20_000;
 
 export async function recovery(): Promise<Recovery> {

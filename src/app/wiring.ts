@@ -56,7 +56,7 @@ import { systemClock } from "../core/lib/runtime/system-clock.ts";
 
 /** Workers in containers run as this user, who must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
-/** Most that one Retry-After holds up everybody; then a request asks again, ms. */
+/** Longest pause of all tasks after one Retry-After; then one request is sent as a probe, ms. */
 const LONGEST_RATE_LIMIT_MS = 60_000;
 /** "1" once an engine has answered for this data folder, "0" until then. */
 const ENGINE_SEEN = "sandbox.engine_seen";

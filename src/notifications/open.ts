@@ -33,7 +33,7 @@ export interface DeviceSealer {
   open(device: Pick<PushDevice, "id" | "userId">, sealed: string): string;
 }
 
-/** Without a public https address there is nothing better that a push service could ask. */
+/** The contact for push services where no public https address is configured. */
 const CONTACT = "mailto:operator@slipway.example";
 
 export interface OpenNotifications {

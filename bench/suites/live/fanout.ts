@@ -1,10 +1,10 @@
 /**
- * Fan-out: one event to many sockets. Ours: the bus announces, the hub reads the store and feeds
- * the live door. The floor: a bare ws loop that sends one prepared frame of the same size. Both
- * serve the same number of clients from this process, rounds alternate within one run, and the
- * clients live in a process of their own. A round's time runs from the announcement (floor: the
- * first send) until a client has the frame; the clock is the machine's monotonic one, which both
- * processes share.
+ * Fan-out: one event to many sockets. Ours: the bus delivers a hint, the hub reads the store and
+ * sends through the WebSocket server. The floor: a bare ws loop that sends one prepared frame of
+ * the same size. Both serve the same number of clients from this process, rounds alternate within
+ * one run, and the clients live in a process of their own. A round's time runs from the
+ * announcement (floor: the first send) until a client has the frame; the clock is the machine's
+ * monotonic one, which both processes share.
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -45,8 +45,8 @@ export interface FanoutResult {
 
 const WARM_UP = 5;
 /**
- * More than the least time between two frames of a room: what is measured is the first event after
- * a rest.
+ * More than the least time between two frames of a channel: the first event after a pause is
+ * measured.
  */
 const REST_MS = 40;
 const TEXT = "x".repeat(200);

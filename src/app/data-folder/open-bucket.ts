@@ -49,7 +49,7 @@ export async function openBucket(place: string, s3: S3Settings): Promise<Bucket>
     throw new SlipwayError("config_invalid", `${place} is no address of a bucket. Write s3://bucket/prefix.`);
   const { endpoint, region, pathStyle, sessionToken } = s3;
   const keys = loadBucketKeys(s3);
-  // Where an old Node.js is supported is for Slipway to say.
+  // Slipway itself decides which versions of Node.js it supports; the SDK does not warn.
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
   const { Bucket } = await import("../../store/bucket/bucket.ts");
   return new Bucket({ address, endpoint, region, pathStyle, sessionToken, ...keys });

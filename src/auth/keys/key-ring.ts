@@ -36,7 +36,7 @@ import {
   type Vault,
 } from "../vault.ts";
 
-/** Without what is wrapped. */
+/** Unwrapped. */
 export interface DataKey extends Omit<StoredKey, "wrapped"> {
   readonly bytes: Buffer;
 }

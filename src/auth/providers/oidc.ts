@@ -90,7 +90,7 @@ async function identify(
   });
   const claims = tokens.claims();
   if (claims === undefined) throw new LoginRefused("not_proved", "the provider sent no ID token");
-  // A token that is also for others was maybe not asked for by this server.
+  // `azp` names the client that requested the token.
   if (claims.azp !== undefined && claims.azp !== clientId)
     throw new LoginRefused("not_proved", "the ID token was made for another client");
   const wantsMore = claims["email"] === undefined && config.serverMetadata().userinfo_endpoint !== undefined;

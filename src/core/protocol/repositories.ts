@@ -153,7 +153,7 @@ export interface Variable {
 export const VARIABLES = 50;
 export const VARIABLE_BYTES = 16 * 1_024;
 export const VARIABLES_BYTES = 64 * 1_024;
-/** A shorter text stands in too many places to be redacted. */
+/** Redaction of a shorter text would match unrelated text. */
 export const SECRET_LENGTH = 8;
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,99}$/;

@@ -21,7 +21,7 @@ const KEY_MS = 10_000;
 const OUTPUT_BYTES = 64 * 1_024;
 /** Of a longer history the newest; each takes three processes. */
 const COMMITS = 200;
-/** Others sign with chance, or ask a person to touch a device. */
+/** Signatures of other keys are randomized, or need a person to touch a device. */
 const KINDS = /^(?:ssh-ed25519|ssh-rsa) /;
 
 const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env["PATH"], LC_ALL: "C", SSH_ASKPASS_REQUIRE: "never" });

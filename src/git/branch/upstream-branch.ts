@@ -1,6 +1,6 @@
 /**
- * One branch upstream, beside the commits of a task repository: where it points at, what it
- * contains, and who moved it there.
+ * Compares one upstream branch with the commits of a task repository: its tip, what the tip
+ * contains, and who pushed it.
  */
 import { resolvePin } from "../host-pinning.ts";
 import { GitError } from "../../core/lib/git-error.ts";

@@ -118,7 +118,7 @@ async function pollGrant(call: TokenCall, clientId: string): Promise<RouteReply>
     const client = { ...readClientInfo(call), device: clientId };
     const polled = await deps.devices.poll(deviceCode, client, clientId);
     if (polled.state === "done") return toTokens(polled.grant);
-    // An answer that nothing happened yet is no act.
+    // A poll without a result leaves no row in the audit log.
     if (act !== undefined) act.isWritten = true;
     const description = `Ask again in ${polled.interval} s.`;
     const error = polled.isTooSoon ? "slow_down" : "authorization_pending";

@@ -40,7 +40,7 @@ describe("[S5] the lists", () => {
     await harness.until(task.id, "provisioning");
     const hosts = async (): Promise<ReadonlySet<string>> => (await egress.policy(task.id, 1)).hosts;
     expect([...(await hosts())].toSorted()).toEqual(DEFAULT_HOSTS.toSorted());
-    // Whoever holds open connections hears of each change once it is stored.
+    // The proxy is notified of each change after it is stored.
     const heard: Promise<boolean>[] = [];
     egress.onChange(() => void heard.push(hosts().then((now) => now.has("one.example:443"))));
     await egress.change(null, { allow: ["One.example:443"], remove: ["pypi.org:443"] });

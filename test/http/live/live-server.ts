@@ -1,5 +1,5 @@
 /**
- * A real store, bus, hub and HTTP server with the live door, and tasks whose logs grow on demand.
+ * A real store, bus, hub and WebSocket server, and tasks whose logs grow on demand.
  */
 import { createServer, type Server } from "node:http";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -152,7 +152,7 @@ export interface LiveServer {
   readonly revoked: Set<string>;
   /** What was logged, newest last. */
   readonly logLines: { readonly level: string; readonly fields: Record<string, unknown>; readonly text: string }[];
-  /** Ends hub and door and opens new ones on the same port, as a restart does. */
+  /** Closes hub and server and opens new ones on the same port, as a restart does. */
   restart(): Promise<void>;
   close(): Promise<void>;
 }

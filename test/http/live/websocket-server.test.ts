@@ -248,7 +248,7 @@ it("[S6] a thousand half-open upgrades time out while other clients are served (
       socket.write(
         "GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
       );
-      // Half of them stop inside the headers, half become strangers that never speak.
+      // Half of them stop inside the headers; the others open a socket and send nothing.
       if (n % 2 === 0) socket.write(`Sec-WebSocket-Key: ${Buffer.alloc(16).toString("base64")}\r\n\r\n`);
       return socket;
     }),

@@ -72,7 +72,7 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "question":
       return void (await send(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
     case "time_reported":
-      // Early, the worker's word alone asks nobody.
+      // Before its time is used up, a worker's report alone opens no question.
       for (let minutes = 0; minutes < 32; minutes += 8) {
         await clock.jump(8 * 60_000);
         await send(["tool.started", { id: `t${minutes}`, name: "bash", input: {} }]);

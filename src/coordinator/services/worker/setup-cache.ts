@@ -163,7 +163,7 @@ export class SetupCacheService {
       environment: place.environment,
       egress: await setupEgress(task),
       commands,
-      // The value of a secret names a thing, and does not change it.
+      // Secrets count by name only: a new token gives access to the same packages.
       variables: given.map(({ name: variable, value, secret }) => [variable, secret ? null : value]),
       files: files.filter(({ path }) => decides(path)).map(({ path, id }) => [path, id]),
     };

@@ -7,7 +7,7 @@
 /** Never longer than what it replaces. */
 const MARK = "[secret]";
 const SHORT_MARK = "***";
-/** A shorter form stands in too many places. */
+/** A shorter form would match unrelated text. */
 const SHORTEST = 8;
 /** Lines of a longer value, such as a key: a program may indent them. */
 const SHORTEST_LINE = 16;
@@ -64,7 +64,7 @@ const toBase64 = (text: string): string => Buffer.from(text).toString("base64");
 /** As the worker writes them where it has left something out, with the line ends around them. */
 const CUT_NOTE = /(\n?\[\.\.\.(?: [^\n]*)?\]\n?|\.\.\. \(\d+ characters[^\n]*\n?)/;
 
-/** Which ends of a text are no real ends. */
+/** The ends at which a text was cut off. */
 interface Torn {
   readonly start: boolean;
   readonly end: boolean;
@@ -72,7 +72,7 @@ interface Torn {
 
 const NONE: ReadonlySet<string> = new Set();
 
-/** What removes secrets, without saying which. */
+/** Removes secrets without revealing them. */
 export type Redaction = Pick<Redactor, "blank" | "longest" | "redact" | "redactTorn" | "redactValue" | "stream">;
 
 export class Redactor {

@@ -56,7 +56,7 @@ export const deviceRoutes = [
     async handle(call) {
       const polled = await call.deps.devices.poll(call.body.deviceCode, readClientInfo(call));
       if (polled.state === "pending") {
-        // An answer that nothing happened yet is no act.
+        // A poll without a result leaves no row in the audit log.
         if (call.act !== undefined) call.act.isWritten = true;
         return { status: 200, body: { state: polled.state, interval: polled.interval } };
       }
