@@ -29,7 +29,8 @@ const LINES = 1_000;
 const PAUSE_MS = 20;
 const RARE_LINES = 60;
 const SILENCE_MS = 730;
-const PROGRAM = `let n = 0; (function print() { const often = n++ < ${LINES}; console.log((often ? "at " : "rare ") + Date.now()); if (n < ${LINES + RARE_LINES}) setTimeout(print, often ? ${PAUSE_MS} : ${SILENCE_MS}); })()`;
+const createProgram = (rare: number): string =>
+  `let n = 0; (function print() { const often = n++ < ${LINES}; console.log((often ? "at " : "rare ") + Date.now()); if (n < ${LINES + rare}) setTimeout(print, often ? ${PAUSE_MS} : ${SILENCE_MS}); })()`;
 const LIMIT_MS = 180_000;
 
 /** Collects how old each line is when it comes. */
@@ -62,7 +63,10 @@ export async function outputFigures(): Promise<OutputFigures> {
   });
   const client = new SlipwayClient({ baseUrl: server.url, token: server.token, WebSocket: createSocketFactory() });
   try {
-    const script = [{ bash: `node -e '${PROGRAM}'` }, { finish: { title: "Printed", summary: "It printed." } }];
+    const script = [
+      { bash: `node -e '${createProgram(RARE_LINES)}'` },
+      { finish: { title: "Printed", summary: "It printed." } },
+    ];
     const { id } = await client.submit({ repo: `${upstream.url}/app.git`, prompt: "Print.", script });
     const ages = new Ages();
     const options = { signal: AbortSignal.timeout(LIMIT_MS), onDelta: ({ text }: { text: string }) => ages.add(text) };
@@ -84,7 +88,7 @@ export async function outputFigures(): Promise<OutputFigures> {
 }
 
 async function overPipe(): Promise<number> {
-  const child = spawn(process.execPath, ["-e", PROGRAM], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["-e", createProgram(0)], { stdio: ["ignore", "pipe", "inherit"] });
   const ages = new Ages();
   for await (const chunk of child.stdout as AsyncIterable<Buffer>) ages.add(chunk.toString());
   return percentile(ages.often, 99);

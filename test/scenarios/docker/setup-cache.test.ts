@@ -6,7 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
+import { PREPARE_LABEL } from "../../../src/sandbox/docker/image/names.ts";
+import { disksDir, findRemains, removeRemains } from "../../support/docker/cleanup.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
@@ -111,6 +112,7 @@ function caches(kind: "docker" | "process"): void {
         )
       : [];
   const archives = (): string[] => files(".tar");
+  const drafts = (): string[] => files("").filter((name) => name.includes("/.new-"));
 
   /** Counts containers of this server whose workspace begins as a copy. */
   function copiesSeen(): { stop(): Promise<number> } {
@@ -168,6 +170,53 @@ function caches(kind: "docker" | "process"): void {
         expect(second.outputs).toEqual(first.outputs);
       }
       expect(await copies.stop()).toBe(2);
+    },
+  );
+
+  /** Resolves when the engine and the disks hold nothing but the pool's container. */
+  async function nothingLeft(): Promise<void> {
+    const instance = deriveInstanceId(data);
+    const filters = { label: [`${PREPARE_LABEL}=${instance}`] };
+    await eventually(async () => {
+      const preparing = await dockerClient().listContainers({ all: true, filters });
+      const { containers, volumes, files: images, devices } = await findRemains(instance, disksDir(data));
+      const pooled = containers.filter((name) => name.startsWith("slipway-pool-")).length;
+      const counts = [preparing.length, containers.length - pooled, volumes.length - pooled, devices.length - pooled];
+      return counts.every((count) => count === 0) && images.every((name) => name.startsWith("slipway-pool-"))
+        ? true
+        : null;
+    }, "nothing is left but the pool");
+  }
+
+  it.runIf(kind === "docker")(
+    "[C4] [D2] killed when a disk is whole and has no name yet, a restart ends in done; nothing of it is used or left",
+    { timeout: 180_000 },
+    async ({ skip }) => {
+      await needsLoops(skip);
+      const { url } = upstream.createRepo("killed-disk", FILES);
+      const before = files(".img");
+      await server.kill("SIGTERM");
+      await start("setup_disk.written");
+      const id = await submit(url);
+      expect(await server.exited).toBe("SIGKILL");
+      expect([files(".img"), drafts().length]).toEqual([before, 1]);
+
+      await start();
+      const first = await settle(id);
+      expect([first.task.attempt, first.ran.length]).toEqual([1, 2]);
+      const copies = copiesSeen();
+      const second = await run(url);
+      expect(await copies.stop()).toBe(0);
+      expect(second.ran).toEqual(["cat source.txt > deps/generated"]);
+      await eventually(async () => (files(".img").length > before.length ? true : null), "the disk is made again");
+      const later = copiesSeen();
+      const third = await run(url);
+      expect(await later.stop()).toBe(1);
+      for (const { outputs } of [second, third]) expect(outputs).toEqual(first.outputs);
+
+      expect((await server.call("POST", "/v1/ops/gc", {})).status).toBe(200);
+      expect(drafts()).toEqual([]);
+      await nothingLeft();
     },
   );
   if (kind === "docker") return;
