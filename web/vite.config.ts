@@ -1,16 +1,87 @@
 /** The build of the web app. The server serves `dist/web`; nothing in it comes from elsewhere. */
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vite";
+import { defineConfig, type HtmlTagDescriptor, type IndexHtmlTransformContext, type Plugin } from "vite";
+
+type Bundle = NonNullable<IndexHtmlTransformContext["bundle"]>;
+
+/** The modules that a screen begins with, by address; boot.ts asks for them by it. */
+const SCREENS: Readonly<Record<string, readonly string[]>> = {
+  "/": ["inbox"],
+  "/new": ["new-task"],
+  "/tasks": ["task-screen", "conversation-view"],
+  "/tasks/changes": ["task-screen", "changes-view"],
+  "/console": ["console"],
+  "/you": ["you"],
+};
+
+/** The file of the chunk, and those of all that it imports at once. */
+function collectFiles(bundle: Bundle, file: string, into: Set<string>): Set<string> {
+  const chunk = bundle[file];
+  if (chunk?.type !== "chunk" || into.has(file)) return into;
+  into.add(file);
+  for (const imported of chunk.imports) collectFiles(bundle, imported, into);
+  return into;
+}
+
+/**
+ * boot.ts runs as soon as it is here: it does not wait for the other scripts, and the screen's are
+ * listed for it.
+ */
+const bootFirst: Plugin = {
+  name: "slipway-boot-first",
+  transformIndexHtml: {
+    order: "post",
+    handler(_html, { bundle }): HtmlTagDescriptor[] {
+      if (bundle === undefined) return [];
+      const chunks = Object.values(bundle).filter((file) => file.type === "chunk");
+      const find = (name: string): string => {
+        const found = chunks.find((chunk) => chunk.name === name);
+        if (found === undefined) throw new Error(`the build has no chunk ${name}`);
+        return found.fileName;
+      };
+      const entry = chunks.find(({ isEntry }) => isEntry)?.fileName ?? "";
+      const atOnce = collectFiles(bundle, entry, new Set());
+      const listed = Object.entries(SCREENS).map(([address, names]) => {
+        const files = new Set<string>();
+        for (const name of names) collectFiles(bundle, find(name), files);
+        return [address, [...files].filter((file) => !atOnce.has(file))];
+      });
+      return [
+        {
+          tag: "meta",
+          attrs: { name: "slipway-screens", content: JSON.stringify(Object.fromEntries(listed)) },
+          injectTo: "head",
+        },
+        {
+          tag: "script",
+          injectTo: "head-prepend",
+          attrs: { type: "module", async: true, fetchpriority: "high", crossorigin: true, src: `/${find("boot")}` },
+        },
+      ];
+    },
+  },
+};
 
 export default defineConfig({
   root: import.meta.dirname,
-  plugins: [react()],
+  plugins: [react(), bootFirst],
   build: {
     outDir: "../dist/web",
     emptyOutDir: true,
     target: "es2022",
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          groups: [
+            { name: "boot", test: /\/web\/src\/(?:boot|lib\/device\/lock)\.ts$/, priority: 2 },
+            // What every screen needs: each file is a round trip where the network is slow.
+            { name: "frame", test: /\/node_modules\/(?:react|react-dom|scheduler|@tanstack)\//, priority: 1 },
+          ],
+        },
+      },
+    },
   },
   // `npx vite` beside a running `npm start`.
   server: { proxy: { "/v1": { target: "http://127.0.0.1:7080", ws: true } } },

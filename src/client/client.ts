@@ -45,6 +45,7 @@ import type {
   NewCredential,
   NewUser,
   Page,
+  TaskPage,
   PersonalToken,
   PullRequestView,
   Session,
@@ -196,7 +197,7 @@ export class SlipwayClient {
     return this.#get(task(id), {}, options);
   }
 
-  tasks(query: TaskListQuery = {}, options: CallOptions = {}): Promise<Page<WireTask>> {
+  tasks(query: TaskListQuery = {}, options: CallOptions = {}): Promise<TaskPage> {
     const { state, ...rest } = query;
     return this.#get("/v1/tasks", { ...rest, state: state?.join(",") }, options);
   }

@@ -27,6 +27,7 @@ export type {
   NewCredential,
   NewUser,
   Page,
+  TaskPage,
   PersonalToken,
   PullRequestView,
   Session,

@@ -97,6 +97,14 @@ export interface Page<T> {
   readonly next: string | null;
 }
 
+export interface TaskPage extends Page<WireTask> {
+  /**
+   * The `after` of a `watchTasks` that yields what changes from this answer on; null without items,
+   * absent from servers that do not say it.
+   */
+  readonly watchAfter?: number | null;
+}
+
 export interface ListQuery {
   readonly limit?: number;
   readonly cursor?: string;

@@ -96,4 +96,28 @@ describeWithBrowser("an inbox of many tasks", () => {
       .toBe(wanted);
     expect(errors).toEqual([]);
   });
+
+  it("[P11] what is open is listed, however old; the stream sends what changes after the list was read, not all tasks again", async () => {
+    const { page, errors } = await rig.open({ viewport: NARROW });
+    await rig.logIn(page);
+    const sent: string[] = [];
+    page.on("websocket", (socket) =>
+      socket.on("framereceived", ({ payload }) => {
+        const { type, topic, items } = JSON.parse(String(payload)) as {
+          type: string;
+          topic?: string;
+          items?: { title: string }[];
+        };
+        if (type === "events" && topic === "tasks:all") sent.push(...(items ?? []).map(({ title }) => title));
+      }),
+    );
+    await page.goto(rig.server().url);
+    await rows(page).filter({ hasText: "Asks about the quay" }).waitFor();
+    await page.getByLabel("Connection: in sync").waitFor();
+    await rig.submit("Arrives on the tide", [{ finish: { title: "t", summary: "s" } }]);
+    await rows(page).filter({ hasText: "Arrives on the tide" }).waitFor();
+    expect(sent).toContain("Arrives on the tide");
+    expect(sent.length).toBeLessThan(10);
+    expect(errors).toEqual([]);
+  });
 });

@@ -3,13 +3,14 @@
  * the push service double decrypted them. (Chromium takes pushes from its own service only, so the
  * subscription is the double's and the delivery is the browser's own test command.)
  */
-import type { CDPSession, Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
+import { findMisfits } from "../support/browser/misfits.ts";
 import { startPostReceiver, type PostReceiver } from "../support/browser/post-receiver.ts";
 import { startPushService, type PushMessage, type PushService } from "../support/browser/push-service.ts";
-import { openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
+import { findRegistration, openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
 
 const ASK = [
   { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },
@@ -71,6 +72,8 @@ describeWithBrowser("notifications", () => {
     await deliver(messagesOf("phone")[0]!);
     await page.getByText(/shown after/).waitFor();
     expect(await page.getByText("1 of 1").count()).toBe(1);
+    await page.setViewportSize({ width: 320, height: 700 });
+    expect(await findMisfits(page)).toEqual([]);
     expect(push.invalid).toEqual([]);
     await page.getByRole("button", { name: "Turn off here" }).click();
     await page.getByRole("button", { name: "Turn on notifications" }).waitFor();
@@ -158,13 +161,3 @@ describeWithBrowser("notifications", () => {
     expect((body as { devices: unknown[] }).devices.length).toBeGreaterThan(0);
   });
 });
-
-function findRegistration(session: CDPSession): Promise<string> {
-  return new Promise((resolve, reject) => {
-    session.on("ServiceWorker.workerRegistrationUpdated", ({ registrations }) => {
-      const [first] = registrations;
-      if (first !== undefined) resolve(first.registrationId);
-    });
-    session.send("ServiceWorker.enable").catch(reject);
-  });
-}

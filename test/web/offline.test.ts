@@ -13,7 +13,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { serveWebApp } from "../../src/http/web-app.ts";
 import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
-import { openWebRig, taskState, untilControlled, type WebRig } from "../support/browser/rig.ts";
+import { findRegistration, openWebRig, taskState, untilControlled, type WebRig } from "../support/browser/rig.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const PUBLIC = join(ROOT, "web/public");
@@ -109,6 +109,35 @@ describeWithBrowser("the app without a server", () => {
     const { body } = await rig.call("GET", "/v1/tasks?limit=200");
     const made = (body as { items: WireTask[] }).items.filter((task) => task.prompt === "write later.txt=1");
     expect(made).toHaveLength(1);
+  });
+
+  it("[P8] what waits is sent by the service worker when no page of the app is open, once", async () => {
+    const id = await rig.submit("Is heard without a page", ASK);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.getByRole("link", { name: /Is heard without a page/ }).click();
+    await page.getByText("I looked at the voucher.").waitFor();
+    await untilControlled(page);
+    const session = await page.context().newCDPSession(page);
+    const registrationId = await findRegistration(session);
+    const origin = rig.server().url;
+    await rig.server().kill();
+    await page.getByLabel("Message").fill("Then add a line to the changelog");
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByRole("listitem", { name: /waiting, Message/ }).waitFor();
+    await page.goto("about:blank");
+    await rig.restart();
+    const said = async (): Promise<number> =>
+      (await rig.server().events(id)).filter(({ type, data }) => type === "message" && data["role"] === "user").length;
+    expect(await said()).toBe(0);
+    const sync = { origin, registrationId, tag: "slipway-outbox", lastChance: false };
+    await session.send("ServiceWorker.dispatchSyncEvent", sync);
+    await expect.poll(said).toBe(1);
+    await page.goto(`${origin}/tasks/${id}`);
+    await page.getByRole("listitem", { name: /sent, Message/ }).waitFor();
+    expect(await page.getByRole("listitem", { name: /waiting/ }).count()).toBe(0);
+    expect(await said()).toBe(1);
   });
 
   it("[P8] what the server rejects later is shown as failed, and its text can be taken back", async () => {

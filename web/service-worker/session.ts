@@ -1,5 +1,5 @@
 /**
- * Calls as the person, from a notification. The session is the cookie; the access token that it
+ * Calls as the person, without a page. The session is the cookie; the access token that it
  * gives is used once. The lock is that of the pages (web/src/lib/session.ts), so that no refresh
  * token is sent twice.
  */
@@ -10,11 +10,11 @@ const JSON_HEADERS = { "content-type": "application/json", accept: "application/
 /** @returns the status; 0 = the server cannot be reached, 401 = the person must log in. */
 export async function callAsPerson(path: string, body: object | null, key: string): Promise<number> {
   try {
-    const token = await navigator.locks.request(LOCK, refresh);
-    if (token === null) return 401;
+    const session = await openSession();
+    if (session === null) return 401;
     const response = await fetch(path, {
       method: "POST",
-      headers: { ...JSON_HEADERS, authorization: `Bearer ${token}`, "idempotency-key": key },
+      headers: { ...JSON_HEADERS, authorization: `Bearer ${session.token}`, "idempotency-key": key },
       ...(body === null ? {} : { body: JSON.stringify(body) }),
     });
     return response.status;
@@ -23,9 +23,18 @@ export async function callAsPerson(path: string, body: object | null, key: strin
   }
 }
 
-async function refresh(): Promise<string | null> {
+export interface WorkerSession {
+  readonly token: string;
+  readonly userId: string;
+}
+
+/** @returns null when the person must log in. Rejects when the server cannot be reached. */
+export const openSession = (): Promise<WorkerSession | null> => navigator.locks.request(LOCK, refresh);
+
+async function refresh(): Promise<WorkerSession | null> {
   const response = await fetch("/v1/session/refresh", { method: "POST", headers: JSON_HEADERS, body: "{}" });
+  if (response.status >= 500 || response.status === 429) throw new Error(`the server answered ${response.status}`);
   if (!response.ok) return null;
-  const { accessToken } = (await response.json()) as { accessToken?: unknown };
-  return typeof accessToken === "string" ? accessToken : null;
+  const { accessToken, user } = (await response.json()) as { accessToken: string; user: { id: string } };
+  return { token: accessToken, userId: user.id };
 }

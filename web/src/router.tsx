@@ -109,9 +109,11 @@ const newTaskRoute = createRoute({
   component: lazyRouteComponent(() => import("./screens/new-task.tsx"), "NewTask"),
 });
 const loadTask = () => import("./screens/task/task-screen.tsx");
+const loadChanges = () => import("./screens/task/changes/changes-view.tsx");
 const loadConversation = () => import("./screens/task/conversation-view.tsx");
 // The router loads a screen when the session is known; these need no such wait.
-if (location.pathname.startsWith("/tasks/")) void Promise.allSettled([loadTask(), loadConversation()]);
+if (/^\/tasks\/[^/]+\/?$/.test(location.pathname)) void Promise.allSettled([loadTask(), loadConversation()]);
+else if (/^\/tasks\/[^/]+\/changes/.test(location.pathname)) void Promise.allSettled([loadTask(), loadChanges()]);
 else if (location.pathname === "/") void Promise.allSettled([loadInbox()]);
 
 const taskRoute = createRoute({
@@ -127,7 +129,7 @@ const conversationRoute = createRoute({
 const changesRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/changes",
-  component: lazyRouteComponent(() => import("./screens/task/changes/changes-view.tsx"), "ChangesView"),
+  component: lazyRouteComponent(loadChanges, "ChangesView"),
 });
 const threadRoute = createRoute({
   getParentRoute: () => taskRoute,

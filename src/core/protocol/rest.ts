@@ -354,6 +354,14 @@ export function pageSchema<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), next: z.string().nullable() });
 }
 
+export const taskPageSchema = pageSchema(taskSchema).extend({
+  watchAfter: z
+    .int()
+    .nullable()
+    .optional()
+    .describe("The `after` of a `tasks` subscription that sends what changes from this answer on; null = no items."),
+});
+
 // ---------------------------------------------------------------- egress, garbage
 
 /**

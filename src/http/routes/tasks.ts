@@ -17,6 +17,7 @@ import {
   pageSchema,
   retrySchema,
   submitSchema,
+  taskPageSchema,
   taskQuerySchema,
   taskSchema,
   type WireTask,
@@ -71,7 +72,8 @@ async function listTasks(deps: ApiDeps, identity: Identity, query: z.infer<typeo
     ...(q === undefined ? {} : { text: q }),
     ...(cursor === undefined ? {} : { before: cursor }),
   });
-  return { items: await toTaskViews(deps, found.items), next: nextCursor(found, (task) => task.id) };
+  const watchAfter = found.items.length === 0 ? null : Math.max(...found.items.map(({ rev }) => rev));
+  return { items: await toTaskViews(deps, found.items), next: nextCursor(found, (task) => task.id), watchAfter };
 }
 
 /** @returns whose tasks a caller asks for; null = those of all. */
@@ -137,7 +139,7 @@ export const taskRoutes = [
     isLarge: true,
     summary: "Tasks, newest first",
     query: taskQuerySchema,
-    answers: { 200: json(pageSchema(taskSchema)) },
+    answers: { 200: json(taskPageSchema) },
     problems: ["quota_exceeded"],
     async handle({ deps, identity, query }) {
       return { status: 200, body: await listTasks(deps, identity, query) };

@@ -197,6 +197,10 @@ describe("lists", () => {
       cursor = page.body.next;
     }
     expect(seen).toEqual([...ids].reverse());
+    const { watchAfter } = (await get("/v1/tasks", cleo)).body;
+    const revs = await Promise.all(ids.map(async (id) => (await api.store.task(id))?.rev ?? 0));
+    expect(watchAfter).toBe(Math.max(...revs));
+    expect((await get("/v1/tasks?state=done", cleo)).body.watchAfter).toBeNull();
     const only = async (query: string) =>
       (await get(`/v1/tasks?${query}`, cleo)).body.items.map((task: { id: string }) => task.id);
     expect(await only("q=nUMBER%203")).toEqual([ids[3]]);

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, CDPSession, Page } from "playwright-core";
 import { expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../git-server.ts";
@@ -118,4 +118,15 @@ export const taskState = (page: Page) => page.getByRole("status", { name: "Task 
 export async function untilControlled(page: Page): Promise<void> {
   const state = (): Promise<unknown> => page.evaluate("navigator.serviceWorker.controller?.state");
   await expect.poll(state).toBe("activated");
+}
+
+/** The id of the service worker's registration, for commands of the browser. */
+export function findRegistration(session: CDPSession): Promise<string> {
+  return new Promise((resolve, reject) => {
+    session.on("ServiceWorker.workerRegistrationUpdated", ({ registrations }) => {
+      const [first] = registrations;
+      if (first !== undefined) resolve(first.registrationId);
+    });
+    session.send("ServiceWorker.enable").catch(reject);
+  });
 }

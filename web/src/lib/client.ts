@@ -4,6 +4,8 @@ import { SlipwayClient } from "../../../src/client/client.ts";
 import type { ClientOptions } from "../../../src/client/options.ts";
 import { SlipwayProblem } from "../../../src/client/problem.ts";
 import type { ServerConfig } from "../../../src/core/protocol/config.ts";
+import { dropEarly, takeEarly } from "../boot.ts";
+import { formatProblem } from "./format.ts";
 import { observeServerTime } from "./server-time.ts";
 import { session, tokens } from "./session.ts";
 
@@ -11,9 +13,10 @@ const options: ClientOptions = {
   baseUrl: location.origin,
   tokens,
   fetch: async (input, init) => {
-    const sentAt = Date.now();
-    const response = await fetch(input, init);
-    observeServerTime(response.headers.get("date"), sentAt, Date.now());
+    const early = init.method === "GET" ? await takeEarly(input.slice(location.origin.length)) : null;
+    const sentAt = early?.sentAt ?? Date.now();
+    const response = early?.response ?? (await fetch(input, init));
+    observeServerTime(response.headers.get("date"), sentAt, early?.receivedAt ?? Date.now());
     return response;
   },
 };
@@ -28,7 +31,9 @@ export const queryClient = new QueryClient({
 
 // What one person read is not shown to the next one on this device.
 session.subscribe(() => {
-  if (session.get().kind === "none") queryClient.clear();
+  if (session.get().kind !== "none") return;
+  queryClient.clear();
+  dropEarly();
 });
 
 /** For `useQuery`: what this server offers. */
@@ -43,9 +48,6 @@ export const readConfig = (): Promise<ServerConfig> => queryClient.fetchQuery(co
 
 /** The text of an error for people. */
 export function problemText(thrown: unknown): string {
-  if (thrown instanceof SlipwayProblem) {
-    const fields = thrown.errors.map(({ path, message }) => `${path} ${message}`);
-    return [thrown.detail, ...fields].join(" ");
-  }
+  if (thrown instanceof SlipwayProblem) return formatProblem(thrown);
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

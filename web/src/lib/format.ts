@@ -1,4 +1,5 @@
 /** Numbers, times and names as people read them. */
+import type { SlipwayProblem } from "../../../src/client/problem.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -84,4 +85,9 @@ const rules = new Intl.PluralRules("en", { type: "ordinal" });
 
 export function formatOrdinal(position: number): string {
   return `${position}${ORDINALS[rules.select(position)] ?? "th"}`;
+}
+
+/** A problem of the server, with the fields that it is about. */
+export function formatProblem({ detail, errors }: SlipwayProblem): string {
+  return [detail, ...errors.map(({ path, message }) => `${path} ${message}`)].join(" ");
 }

@@ -10,6 +10,7 @@
 import { readProblem, SlipwayProblem } from "../../../src/client/problem.ts";
 import type { TokenProvider } from "../../../src/client/transport.ts";
 import type { Me } from "../../../src/client/types.ts";
+import { JSON_HEADERS, REFRESH_PATH, SESSION_HINT, SESSION_LOCK, takeEarly, TIMEOUT_MS } from "../boot.ts";
 import { forgetDrafts } from "./drafts.ts";
 import { closeKept, forgetKept, openKept } from "./device/kept.ts";
 import { withLock } from "./device/lock.ts";
@@ -27,10 +28,6 @@ export interface Grant {
   readonly user: Me;
 }
 
-const LOCK = "slipway-session";
-/** The person, while the browser may have the cookie, which scripts cannot see. */
-const HINT = "slipway.session";
-const TIMEOUT_MS = 30_000;
 /** A start that knows the person shows what is kept after so long without an answer, ms. */
 const PATIENCE_MS = 400;
 let accessToken: string | null = null;
@@ -53,12 +50,16 @@ export function usePerson(): Me | null {
 export async function post<T = Grant>(path: string, body: unknown): Promise<T> {
   const response = await fetch(path, {
     method: "POST",
-    headers: { "content-type": "application/json", accept: "application/json" },
+    headers: JSON_HEADERS,
     body: JSON.stringify(body),
     signal: AbortSignal.timeout(TIMEOUT_MS),
   }).catch((cause: unknown) => {
     throw new SlipwayProblem("unreachable", 0, "The server cannot be reached.", { cause });
   });
+  return readAnswer(response);
+}
+
+async function readAnswer<T>(response: Response): Promise<T> {
   const text = await response.text();
   if (!response.ok) throw readProblem(response.status, text, (name) => response.headers.get(name));
   return JSON.parse(text) as T;
@@ -88,8 +89,8 @@ function end(endedAt: number | null, isDeleted = false): null {
 
 function setHint(user: Me | null): void {
   try {
-    if (user === null) localStorage.removeItem(HINT);
-    else localStorage.setItem(HINT, JSON.stringify(user));
+    if (user === null) localStorage.removeItem(SESSION_HINT);
+    else localStorage.setItem(SESSION_HINT, JSON.stringify(user));
   } catch {
     // Without storage each start asks the server.
   }
@@ -104,7 +105,7 @@ function hasHint(): boolean {
     return true;
   }
   try {
-    return localStorage.getItem(HINT) !== null;
+    return localStorage.getItem(SESSION_HINT) !== null;
   } catch {
     return true;
   }
@@ -112,7 +113,7 @@ function hasHint(): boolean {
 
 function readPerson(): Me | null {
   try {
-    const hint = JSON.parse(localStorage.getItem(HINT) ?? "null") as Partial<Me> | number | null;
+    const hint = JSON.parse(localStorage.getItem(SESSION_HINT) ?? "null") as Partial<Me> | number | null;
     return typeof hint === "object" && typeof hint?.id === "string" ? (hint as Me) : null;
   } catch {
     return null;
@@ -121,10 +122,11 @@ function readPerson(): Me | null {
 
 /** Resolves to a token other than the refused one, or null when the person must log in. */
 async function refresh(refused: string | null): Promise<string | null> {
-  return withLock(LOCK, async () => {
+  return withLock(SESSION_LOCK, async () => {
     if (accessToken !== null && accessToken !== refused) return accessToken;
     try {
-      return adopt(await post("/v1/session/refresh", {}));
+      const early = await takeEarly(REFRESH_PATH);
+      return adopt(await (early === null ? post(REFRESH_PATH, {}) : readAnswer<Grant>(early.response)));
     } catch (thrown) {
       const wasActive = session.get().kind === "active";
       if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) throw thrown;

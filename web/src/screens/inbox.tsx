@@ -149,7 +149,7 @@ function FilterChips({ list, filter, person, now }: FilterChipsProps) {
   const all = Math.max(ofAll, tasks.length);
   const own = Math.max(ofMine, tasks.filter((task) => isOwn(task, person)).length);
   const isShared = own < all;
-  if (counts.size < 2 && !isShared && isNeeds !== true) return null;
+  if (counts.size < 2 && !isShared && isNeeds !== true && next === null) return null;
   const pick = (change: TaskFilter) => () =>
     void navigate({ search: { ...(filter.q === undefined ? {} : { q: filter.q }), ...change }, replace: true });
   const isAll = repo === undefined && isNeeds !== true && isMine !== true;

@@ -6,19 +6,15 @@
  * O2 Items are sent in the order in which they were made, by one tab at a time.
  * O3 What the server rejects is shown as failed and stays until the person drops it.
  */
-import { SlipwayProblem } from "../../../../src/client/problem.ts";
-import type { MessageAnswer } from "../../../../src/client/types.ts";
-import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { impatientClient, problemText } from "../client.ts";
+import { impatientClient } from "../client.ts";
 import { session } from "../session.ts";
 import { createStore } from "../store.ts";
+import { deliverItem, OUTBOX, type Ended, type Receipt } from "./delivery.ts";
 import { dropOutboxItem, keepOutboxItem, readOutbox } from "./kept.ts";
 import { withLock } from "./lock.ts";
 import type { OutboxItem, OutboxWork } from "./outbox-item.ts";
 
-export type Receipt = { readonly kind: "task"; readonly task: WireTask } | MessageAnswer;
 export type Dispatched = { readonly kind: "sent"; readonly receipt: Receipt } | { readonly kind: "waiting" };
-type Ended = { readonly receipt: Receipt } | { readonly problem: SlipwayProblem };
 
 /** A person does not wait longer for an answer before the item counts as kept. */
 const PATIENCE_MS = 6_000;
@@ -28,7 +24,7 @@ const RETRY_MS = [1_000, 2_000, 5_000, 10_000, 15_000] as const;
 export const outbox = createStore<readonly OutboxItem[]>([]);
 /** How items of this tab ended, for their callers. */
 const ended = new Map<string, Ended>();
-const tabs = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("slipway-outbox");
+const tabs = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(OUTBOX);
 let failures = 0;
 let timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -46,11 +42,24 @@ export async function dispatch(work: OutboxWork, id: string): Promise<Dispatched
   await put({ id, at: Date.now(), work, state: "waiting", endedAt: null, problem: null, taskId });
   await Promise.race([flushOutbox(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
   const end = ended.get(id);
-  if (end === undefined) return { kind: "waiting" };
+  if (end === undefined) {
+    void askForSync();
+    return { kind: "waiting" };
+  }
   ended.delete(id);
   await dropItem(id);
   if ("problem" in end) throw end.problem;
   return { kind: "sent", receipt: end.receipt };
+}
+
+interface WithSync extends ServiceWorkerRegistration {
+  readonly sync?: { register(tag: string): Promise<void> };
+}
+
+/** Where the browser offers it, the service worker sends when no page is open. */
+async function askForSync(): Promise<void> {
+  const registration: WithSync | undefined = await navigator.serviceWorker?.getRegistration();
+  await registration?.sync?.register(OUTBOX).catch(() => undefined);
 }
 
 /** Begins with what an earlier page of the person left. */
@@ -69,7 +78,7 @@ export async function dropItem(id: string): Promise<void> {
 /** Sends everything that waits, in order; ends at the first item that finds no server. */
 export async function flushOutbox(): Promise<void> {
   clearTimeout(timer);
-  const isDone = await withLock("slipway-outbox", async () => {
+  const isDone = await withLock(OUTBOX, async () => {
     const kept = await readOutbox();
     if (kept !== null) outbox.set(kept);
     for (const item of outbox.get()) {
@@ -88,38 +97,11 @@ const isOld = (item: OutboxItem): boolean => item.endedAt !== null && Date.now()
 /** @returns false when the server could not be asked. */
 async function deliver(item: OutboxItem): Promise<boolean> {
   if (session.get().kind !== "active") return false;
-  try {
-    const receipt = await send(item);
-    ended.set(item.id, { receipt });
-    const taskId = receipt.kind === "queued" ? item.taskId : receipt.task.id;
-    await put({ ...item, state: "sent", endedAt: Date.now(), taskId });
-  } catch (thrown) {
-    if (!(thrown instanceof SlipwayProblem) || isWorthWaiting(thrown)) return false;
-    ended.set(item.id, { problem: thrown });
-    const isLate = item.work.kind === "answer" && thrown.status === 409;
-    const problem = isLate ? "Somebody answered first; this answer was not applied." : problemText(thrown);
-    await put({ ...item, state: "failed", endedAt: Date.now(), problem });
-  }
+  const delivered = await deliverItem(impatientClient, item);
+  if (delivered === null) return false;
+  ended.set(item.id, delivered.end);
+  await put(delivered.item);
   return true;
-}
-
-async function send({ work, id }: OutboxItem): Promise<Receipt> {
-  const options = { idempotencyKey: id };
-  switch (work.kind) {
-    case "submit":
-      return { kind: "task", task: await impatientClient.submit(work.body, options) };
-    case "message":
-      return impatientClient.message(work.taskId, work.body, options);
-    case "answer":
-      return { kind: "task", task: await impatientClient.answer(work.taskId, work.body, options) };
-    default:
-      return work satisfies never;
-  }
-}
-
-/** No answer, a server that is overloaded or restarts, or a session that must begin again. */
-function isWorthWaiting({ status }: SlipwayProblem): boolean {
-  return status === 0 || status === 401 || status === 429 || status >= 500;
 }
 
 async function put(item: OutboxItem): Promise<void> {

@@ -1,10 +1,12 @@
 /**
  * The person's tasks, newest form of each, live. Begins with what this device keeps, then the
- * newest 200 of the list; later changes come over the stream.
+ * newest 200 of the list and all that are open; what changes later comes over the stream.
  */
 import { useSyncExternalStore } from "react";
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { ConnectionState } from "../../../../src/client/watch.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { LIST_LENGTH } from "../../boot.ts";
 import { client, impatientClient, problemText } from "../client.ts";
 import { dropTasks, keepTasks, readTasks } from "../device/kept.ts";
 import { flushOutbox, openOutbox, outbox } from "../device/outbox.ts";
@@ -24,6 +26,8 @@ export interface TaskListView {
 }
 
 const KEEP_AFTER_MS = 400;
+const PUBLISH_MS = 50;
+const OPEN: readonly WireTask["state"][] = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"];
 const EMPTY: TaskListView = {
   tasks: [],
   isLoaded: false,
@@ -46,12 +50,16 @@ function publish(change: Partial<TaskListView> = {}): void {
   view = { ...view, ...change, lostAt: connection === "lost" ? (view.lostAt ?? serverNow()) : null };
   if (isScheduled) return;
   isScheduled = true;
-  setTimeout(() => {
-    isScheduled = false;
-    const tasks = [...byId.values()].toSorted((a, b) => (a.id < b.id ? 1 : -1));
-    view = { ...view, tasks, changedAt: serverNow() };
-    for (const listener of listeners) listener();
-  }, 50);
+  const isFirst = view.changedAt === 0;
+  setTimeout(
+    () => {
+      isScheduled = false;
+      const tasks = [...byId.values()].toSorted((a, b) => (a.id < b.id ? 1 : -1));
+      view = { ...view, tasks, changedAt: serverNow() };
+      for (const listener of listeners) listener();
+    },
+    isFirst ? 0 : PUBLISH_MS,
+  );
 }
 
 /** A newer form replaces an older one. */
@@ -86,17 +94,23 @@ export function getTask(id: string): WireTask | undefined {
   return byId.get(id);
 }
 
-async function watch(signal: AbortSignal): Promise<void> {
-  const page = await impatientClient.tasks({ limit: 200 }, { signal });
+/** @param isWhole the stream sends all tasks, not only what changes after the list was read. */
+async function watch(signal: AbortSignal, isWhole: boolean): Promise<void> {
+  const page = await impatientClient.tasks({ limit: LIST_LENGTH }, { signal });
   for (const task of page.items) putTask(task);
   publish({ isLoaded: true, problem: null, next: page.next });
+  if (page.next !== null) {
+    const open = await impatientClient.tasks({ limit: LIST_LENGTH, state: OPEN }, { signal });
+    for (const task of open.items) putTask(task);
+  }
   const onConnection = ({ kind }: ConnectionState): void => {
     publish({ connection: kind });
     if (kind !== "lost" && outbox.get().some(({ state }) => state === "waiting")) void flushOutbox();
   };
   // An operator's list has the tasks of all people.
   const all = getPerson()?.role !== "user";
-  const changes = client.watchTasks({ signal, onConnection, onDeleted: forgetTasks, all });
+  const after = isWhole ? null : (page.watchAfter ?? null);
+  const changes = client.watchTasks({ signal, onConnection, onDeleted: forgetTasks, all, after });
   for await (const task of changes) putTask(task);
 }
 
@@ -123,11 +137,14 @@ function follow(): void {
   const current = new AbortController();
   stop = current;
   void (async () => {
+    let isWhole = false;
     while (!current.signal.aborted) {
       try {
-        await watch(current.signal);
+        await watch(current.signal, isWhole);
       } catch (thrown) {
         if (current.signal.aborted) return;
+        // More was deleted since than the server tells.
+        isWhole = thrown instanceof SlipwayProblem && thrown.code === "invalid_cursor";
         publish({ problem: problemText(thrown), connection: "lost" });
         await new Promise((resolve) => setTimeout(resolve, 3_000));
       }

@@ -1,20 +1,21 @@
 /** The end of a task: what came out, or what went wrong and what to do. */
 import { Link } from "@tanstack/react-router";
 import { lazy, Suspense } from "react";
-import { Icon } from "../../components/icon.tsx";
-import { Markdown } from "../../components/text/markdown.tsx";
-import { formatBytes, formatUsd } from "../../lib/format.ts";
-import { client } from "../../lib/client.ts";
-import { usePerson } from "../../lib/session.ts";
-import { mayDirect } from "../../lib/tasks/ownership.ts";
+import { Icon } from "../../../components/icon.tsx";
+import { Markdown } from "../../../components/text/markdown.tsx";
+import { formatBytes, formatUsd } from "../../../lib/format.ts";
+import { client } from "../../../lib/client.ts";
+import { usePerson } from "../../../lib/session.ts";
+import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { useQuery } from "@tanstack/react-query";
-import { RetryButton } from "./retry/retry-button.tsx";
-import { StopCard } from "./stop-card.tsx";
-import { ThreadCost } from "./thread/thread-cost.tsx";
-import { useTaskView } from "./task-screen.tsx";
+import { RetryButton } from "../retry/retry-button.tsx";
+import { StopCard } from "../stop-card.tsx";
+import { ThreadCost } from "../thread/thread-cost.tsx";
+import { useTaskView } from "../task-screen.tsx";
 
-// Both show what a forge answers, later than the rest in any case.
+// These show what is asked for when the task is opened, later than the rest in any case.
 const PullRequestFact = lazy(async () => ({ default: (await import("./pull-request.tsx")).PullRequestFact }));
+const ExpiryFact = lazy(async () => ({ default: (await import("./expiry.tsx")).ExpiryFact }));
 const OpenPullRequestButton = lazy(async () => ({
   default: (await import("./pull-request.tsx")).OpenPullRequestButton,
 }));
@@ -101,10 +102,6 @@ function Failure() {
 
 function ResultFacts() {
   const { task } = useTaskView();
-  const artifacts = useQuery({
-    queryKey: ["artifacts", task.id],
-    queryFn: ({ signal }) => client.artifacts(task.id, {}, { signal }),
-  });
   const isPushed = task.outcome === "pushed";
   return (
     <section className="card" aria-label="Result">
@@ -141,19 +138,32 @@ function ResultFacts() {
         <dt>Cost</dt>
         <dd>{formatUsd(task.usage.usd)}</dd>
         <ThreadCost task={task} />
-        {artifacts.data !== undefined && artifacts.data.items.length > 0 && (
-          <>
-            <dt>Saved</dt>
-            <dd>
-              {artifacts.data.items.map((artifact) => (
-                <span key={artifact.name}>
-                  {artifact.name}, {formatBytes(artifact.bytes)}{" "}
-                </span>
-              ))}
-            </dd>
-          </>
-        )}
+        <Saved taskId={task.id} />
+        <Suspense fallback={null}>
+          <ExpiryFact />
+        </Suspense>
       </dl>
     </section>
+  );
+}
+
+function Saved({ taskId }: { taskId: string }) {
+  const artifacts = useQuery({
+    queryKey: ["artifacts", taskId],
+    queryFn: ({ signal }) => client.artifacts(taskId, {}, { signal }),
+  });
+  const items = artifacts.data?.items ?? [];
+  if (items.length === 0) return null;
+  return (
+    <>
+      <dt>Saved</dt>
+      <dd>
+        {items.map((artifact) => (
+          <span key={artifact.name}>
+            {artifact.name}, {formatBytes(artifact.bytes)}{" "}
+          </span>
+        ))}
+      </dd>
+    </>
   );
 }

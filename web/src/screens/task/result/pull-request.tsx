@@ -2,11 +2,11 @@
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
-import type { PullRequestView } from "../../../../src/client/types.ts";
-import { hasForge } from "../../components/forms/pull-request-choice.tsx";
-import { client, configQuery, problemText } from "../../lib/client.ts";
-import { putTask } from "../../lib/tasks/task-list.ts";
-import { useTaskView } from "./task-screen.tsx";
+import type { PullRequestView } from "../../../../../src/client/types.ts";
+import { hasForge } from "../../../components/forms/pull-request-choice.tsx";
+import { client, configQuery, problemText } from "../../../lib/client.ts";
+import { putTask } from "../../../lib/tasks/task-list.ts";
+import { useTaskView } from "../task-screen.tsx";
 
 const REFRESH_MS = 60_000;
 const ENDED = new Set(["merged", "closed"]);

@@ -1,0 +1,50 @@
+/** The delivery of an item of the outbox: by a page, or by the service worker when none is open. */
+import type { SlipwayClient } from "../../../../src/client/client.ts";
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
+import type { MessageAnswer } from "../../../../src/client/types.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { formatProblem } from "../format.ts";
+import type { OutboxItem } from "./outbox-item.ts";
+
+/** The lock under which one sends at a time, the channel that says what changed, and the sync. */
+export const OUTBOX = "slipway-outbox";
+
+export type Receipt = { readonly kind: "task"; readonly task: WireTask } | MessageAnswer;
+export type Ended = { readonly receipt: Receipt } | { readonly problem: SlipwayProblem };
+type Sender = Pick<SlipwayClient, "submit" | "message" | "answer">;
+
+/** @returns the item as it ended; null when the server could not be asked. */
+export async function deliverItem(
+  client: Sender,
+  item: OutboxItem,
+): Promise<{ readonly item: OutboxItem; readonly end: Ended } | null> {
+  try {
+    const receipt = await send(client, item);
+    const taskId = receipt.kind === "queued" ? item.taskId : receipt.task.id;
+    return { item: { ...item, state: "sent", endedAt: Date.now(), taskId }, end: { receipt } };
+  } catch (thrown) {
+    if (!(thrown instanceof SlipwayProblem) || isWorthWaiting(thrown)) return null;
+    const isLate = item.work.kind === "answer" && thrown.status === 409;
+    const problem = isLate ? "Somebody answered first; this answer was not applied." : formatProblem(thrown);
+    return { item: { ...item, state: "failed", endedAt: Date.now(), problem }, end: { problem: thrown } };
+  }
+}
+
+async function send(client: Sender, { work, id }: OutboxItem): Promise<Receipt> {
+  const options = { idempotencyKey: id };
+  switch (work.kind) {
+    case "submit":
+      return { kind: "task", task: await client.submit(work.body, options) };
+    case "message":
+      return client.message(work.taskId, work.body, options);
+    case "answer":
+      return { kind: "task", task: await client.answer(work.taskId, work.body, options) };
+    default:
+      return work satisfies never;
+  }
+}
+
+/** No answer, a server that is overloaded or restarts, or a session that must begin again. */
+function isWorthWaiting({ status }: SlipwayProblem): boolean {
+  return status === 0 || status === 401 || status === 429 || status >= 500;
+}

@@ -1,0 +1,59 @@
+/** When the task is deleted for its age, and the way to keep it. */
+import { useState } from "react";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { client, configQuery, problemText } from "../../../lib/client.ts";
+import { usePerson } from "../../../lib/session.ts";
+import { mayDirect } from "../../../lib/tasks/ownership.ts";
+import { useTaskView } from "../task-screen.tsx";
+
+const DAY_MS = 24 * 60 * 60_000;
+
+/** Nothing where tasks do not expire. */
+export function ExpiryFact() {
+  const { task } = useTaskView();
+  const person = usePerson();
+  const queries = useQueryClient();
+  const config = useQuery(configQuery);
+  const days = config.data?.tasksExpireDays ?? null;
+  const queryKey = ["kept", task.id];
+  const kept = useQuery({
+    queryKey,
+    queryFn: ({ signal }) => client.isTaskKept(task.id, { signal }),
+    enabled: days !== null,
+  });
+  const [problem, setProblem] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  if (days === null || kept.data === undefined || task.settledAt === null) return null;
+  const { keep } = kept.data;
+  const end = new Date(Date.parse(task.settledAt) + days * DAY_MS);
+
+  const turn = async (): Promise<void> => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      queries.setQueryData(queryKey, await client.keepTask(task.id, !keep));
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+    }
+    setBusy(false);
+  };
+
+  return (
+    <>
+      <dt>Stays</dt>
+      <dd>
+        {keep ? "until somebody deletes it" : `until ${end.toLocaleDateString("en", { dateStyle: "medium" })}`}{" "}
+        {mayDirect(task, person) && (
+          <button className="btn line" type="button" disabled={isBusy} onClick={() => void turn()}>
+            {keep ? "Let it expire" : "Keep it"}
+          </button>
+        )}
+        {problem !== null && (
+          <span className="hint bad" role="alert">
+            {problem}
+          </span>
+        )}
+      </dd>
+    </>
+  );
+}
