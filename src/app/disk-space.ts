@@ -1,6 +1,10 @@
 /** How much room the disks have that tasks write to. */
+import { statfsSync } from "node:fs";
 import { stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { PushSpace } from "../broker/push-space.ts";
 import type { DiskSpace } from "../coordinator/scheduler/workspace-admission.ts";
+import type { Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
 /** MiB that this process may still use on the disk of a folder. */
@@ -17,10 +21,29 @@ export async function readDiskSpace(sandbox: Pick<Sandbox, "workspaces">): Promi
   return { freeMb: await readFreeMb(use.dir), usedMb };
 }
 
+/** Room for what workers push, on the disk of the data folder. */
+export function openPushSpace(dir: string, floorMb: number, log: Pick<Log, "warn">): PushSpace {
+  return new PushSpace({
+    readFree: () => {
+      const { bavail, bsize } = statfsSync(dir);
+      return bavail * bsize;
+    },
+    floorBytes: floorMb * 2 ** 20,
+    report: (repository) => log.warn({ repository, floorMb }, "the disk has too little room for a push of a worker"),
+  });
+}
+
 export interface Disk {
   /** Text for operators. */
   readonly label: string;
   readonly path: string;
+}
+
+/** The disks that tasks write to. */
+export async function getDisks(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
+  const path = await sandbox.storage();
+  const engine = path === null ? [] : [{ label: "the sandbox engine", path }];
+  return [{ label: "the data folder", path: dir }, { label: "the workspaces", path: join(dir, "disks") }, ...engine];
 }
 
 /**

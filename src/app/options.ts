@@ -131,6 +131,12 @@ export const SETTINGS = {
     argument: "0|1",
     help: "1 = tasks may ask for egress open (0)",
   },
+  egressMb: {
+    env: "SLIPWAY_EGRESS_MB",
+    flag: "egress-mb",
+    argument: "megabytes",
+    help: "what one task may send and receive through the egress proxy, 0 = no limit (10240)",
+  },
   setupEgress: {
     env: "SLIPWAY_SETUP_EGRESS",
     flag: "setup-egress",

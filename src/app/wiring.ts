@@ -49,7 +49,7 @@ import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import type { Config } from "./config.ts";
 import { deriveInstanceId } from "../core/lib/runtime/instance-id.ts";
 import { openFileStores } from "./data-folder/file-stores.ts";
-import { describeShortage, readDiskSpace, type Disk } from "./disk-space.ts";
+import { describeShortage, getDisks, openPushSpace, readDiskSpace } from "./disk-space.ts";
 import { getFetchFloorMb, toGitLimits, toWorkspaceRules } from "./settings/bound-settings.ts";
 import { findGitAuth } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
@@ -88,10 +88,9 @@ export interface CoordinatorParts {
 
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   const { config, descriptors, dir, log, store, ledger, ring, sandbox, bus, crashpoint, heartbeat, ids } = parts;
-  const { trustedRepoHosts: trustedHosts } = config;
   const repos = openRepositories({
     dir: join(dir, "git"),
-    trustedHosts,
+    trustedHosts: config.trustedRepoHosts,
     limits: toGitLimits(config),
     guard: config.guard,
     floorMb: getFetchFloorMb(config),
@@ -99,6 +98,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     signingKeyFile: config.signingKeyFile ?? undefined,
   });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
+  const pushSpace = openPushSpace(dir, getFetchFloorMb(config), log);
   parts.disposers.add(() => repos.close());
   const serveModel = prepareModelGateway(parts, rate);
   return createCoordinator({
@@ -125,7 +125,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
         dir: join(dir, "run"),
         workerApi: worker,
         log,
-        serveGit,
+        serveGit: (call) => serveGit({ ...call, space: pushSpace }),
         serveTunnel: createConnectProxy({
           api: egress,
           trustedHosts: config.trustedEgressHosts,
@@ -182,6 +182,7 @@ function readCoordinatorSettings(config: Config) {
     programs: config.programs,
     egress: config.egress,
     setupEgress: config.setupEgress,
+    egressMb: config.egressMb,
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
     ...(config.gitAuthor === null ? {} : { gitAuthor: config.gitAuthor }),
@@ -351,13 +352,6 @@ export async function describeSandbox(sandbox: Sandbox): Promise<string> {
   } catch (error) {
     return `${errorMessage(error)} Tasks wait until it does.`;
   }
-}
-
-/** The disks that tasks write to. */
-export async function getDisks(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
-  const path = await sandbox.storage();
-  const engine = path === null ? [] : [{ label: "the sandbox engine", path }];
-  return [{ label: "the data folder", path: dir }, { label: "the workspaces", path: join(dir, "disks") }, ...engine];
 }
 
 /** The most that a task may ask for. */

@@ -10,6 +10,8 @@
  *    reach the agent.
  *    A change of a list ends the tunnels that it does not allow.
  * X4 Any unexpected failure refuses the connection.
+ * X5 Bytes are counted before they are passed on, in both directions. What is above the budget of
+ *    the task ends the tunnel, and others of the task with their next bytes.
  */
 import { lookup } from "node:dns/promises";
 import type { IncomingMessage } from "node:http";
@@ -124,12 +126,20 @@ function dial(address: string, port: number, signal: AbortSignal): Promise<Socke
 /**
  * Relays in both directions until both have ended, one fails, the tunnel is idle for 5 minutes, or
  * the listener closes. The directions end independently, so data in flight still arrives.
+ * @param count called with the size of each piece before it passes.
  */
-async function relay(client: Duplex, upstream: Socket, signal: AbortSignal): Promise<void> {
+async function relay(
+  client: Duplex,
+  upstream: Socket,
+  signal: AbortSignal,
+  count: (bytes: number) => void,
+): Promise<void> {
   const close = (): void => {
     client.destroy();
     upstream.destroy();
   };
+  // Added before those of the pipelines, so called first.
+  for (const side of [client, upstream]) side.on("data", (piece: Buffer) => count(piece.length));
   signal.addEventListener("abort", close, { once: true });
   upstream.setTimeout(IDLE_MS, close);
   if (signal.aborted) close();
@@ -217,7 +227,11 @@ class ConnectProxy {
     const changes = this.#changes;
     const policy = await api.policy(taskId, attempt);
     const reason = explainRefusal(policy, endpoint);
-    if (reason === null) return { host, port, endpoint, ends: policy.ends ?? null, changes };
+    if (reason === null) {
+      const spent = api.spend(taskId, attempt, 0);
+      if (spent !== null) throw new ConnectRefusal(403, "egress_used_up", spent);
+      return { host, port, endpoint, ends: policy.ends ?? null, changes };
+    }
     api.reportRefusal(taskId, attempt, endpoint, reason);
     throw new ConnectRefusal(403, "egress_refused", reason);
   }
@@ -237,9 +251,14 @@ class ConnectProxy {
       });
       this.#options.log.debug({ task: taskId, attempt, place: target.endpoint }, "egress");
       socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
-      if (head.length > 0) upstream.write(head);
+      const count = (bytes: number): boolean => {
+        const fits = this.#options.api.spend(taskId, attempt, bytes) === null;
+        if (!fits) tunnel.stop.abort();
+        return fits;
+      };
+      if (head.length > 0 && count(head.length)) upstream.write(head);
       this.#relays.add(tunnel);
-      void relay(socket, upstream, signal).finally(() => {
+      void relay(socket, upstream, signal, count).finally(() => {
         this.#relays.delete(tunnel);
         release();
       });

@@ -4,14 +4,17 @@
  * worker creates its checkout (decision 025). The listener has authenticated the caller. Ref
  * updates are checked here, before git reads a byte of a push.
  */
-import { readdir, stat } from "node:fs/promises";
+import { once } from "node:events";
+import { readdir, rm, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { ProcessStartError, signalGroup, startProcess, type Child } from "../core/lib/runtime/process-group.ts";
 import { checkRefUpdates, formatRejection, type RefCommand } from "./receive-pack.ts";
-import { REPOSITORY_INCOMPLETE } from "../core/protocol/worker.ts";
+import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
+import { PUSH_LATER, REPOSITORY_INCOMPLETE } from "../core/protocol/worker.ts";
+import type { PushSpace } from "./push-space.ts";
 import { checkpointRef, WORK_REF } from "../core/ports/repositories.ts";
 
 export interface GitRequest {
@@ -31,8 +34,12 @@ export interface GitRequest {
    * the task ends.
    */
   readonly repoLimit?: number;
+  /** Of all tasks together; absent = the space on the disk is not looked at. */
+  readonly space?: PushSpace;
 }
 
+/** By repository: each push sees what the earlier ones left of the task's limit. */
+const pushes = new KeyedMutex();
 const PREFIX = "/git/repo.git/";
 const PACK_LIMIT = 512 * 2 ** 20;
 const REPO_LIMIT = 2 * 2 ** 30;
@@ -113,7 +120,8 @@ type GitChild = Child<"pipe", "pipe", "ignore">;
  */
 function startGit({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]): Promise<GitChild> {
   const protocol = request.headers["git-protocol"];
-  const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`, ...RESOURCE_SETTINGS];
+  const receive = [`receive.maxInputSize=${packLimit}`, "receive.unpackLimit=1"];
+  const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", ...receive, ...RESOURCE_SETTINGS];
   const settings = fixed.flatMap((setting) => ["-c", setting]);
   return startProcess("/bin/sh", ["-c", LIMITED_SHELL, "git", ...settings, ...args], {
     cwd: repoPath,
@@ -210,7 +218,7 @@ async function serveUploadPack(call: GitRequest): Promise<void> {
 }
 
 async function serveReceivePack(call: GitRequest): Promise<void> {
-  const { request, response, attempt, packLimit = PACK_LIMIT, repoLimit = REPO_LIMIT } = call;
+  const { request, response, attempt } = call;
   if (request.headers["content-encoding"] !== undefined)
     return refuse(response, 415, "Send the push without Content-Encoding.");
   const { bytes, check } = await readRefUpdates(request, new Set([WORK_REF, checkpointRef(attempt)]));
@@ -222,17 +230,53 @@ async function serveReceivePack(call: GitRequest): Promise<void> {
     case "refused":
       return await rejectPush(call, check.commands, check.reason);
     case "allowed": {
-      const remaining = repoLimit - (await measurePacks(call.repoPath));
-      if (remaining <= 0)
-        return await rejectPush(call, check.commands, `this task has pushed ${repoLimit} bytes, which is the limit`);
-      const child = await startService({ ...call, packLimit: Math.min(packLimit, remaining) }, "git-receive-pack");
-      const done = sendOutput(child, call, RECEIVE_PACK_RESULT);
-      child.stdin.write(bytes);
-      // Git reports a pack above its limit itself; beyond this limit the connection is cut.
-      pipeBody(child, request, packLimit + PUSH_OVERHEAD);
-      return await done;
+      const { commands } = check;
+      return await pushes.run(call.repoPath, () => receivePack(call, commands, bytes), call.signal);
     }
   }
+}
+
+/** @param head what has been read of the body. */
+async function receivePack(call: GitRequest, commands: readonly RefCommand[], head: Buffer): Promise<void> {
+  const { request, response, repoPath, space, packLimit = PACK_LIMIT, repoLimit = REPO_LIMIT } = call;
+  const remaining = repoLimit - (await measurePacks(repoPath));
+  if (remaining <= 0)
+    return await rejectPush(call, commands, `this task has pushed ${repoLimit} bytes, which is the limit`);
+  const held = space?.open(repoPath, readLength(request));
+  try {
+    if (held?.take(head.length) === false) return await rejectPush(call, commands, PUSH_LATER);
+    const child = await startService({ ...call, packLimit: Math.min(packLimit, remaining) }, "git-receive-pack");
+    const done = sendOutput(child, call, RECEIVE_PACK_RESULT);
+    child.stdin.write(head);
+    const refusePack = (): void => {
+      child.stdout.unpipe(response).resume();
+      killGroup(child);
+      const ended = [once(child, "close"), once(request, "end")];
+      void Promise.all(ended)
+        .then(() => removeIncoming(repoPath))
+        .then(() => response.end(formatRejection(commands, PUSH_LATER)))
+        .catch(() => response.destroy());
+    };
+    // Git reports a pack above its limit itself; beyond this limit the connection is cut.
+    pipeBody(child, request, packLimit + PUSH_OVERHEAD, held && { take: (size) => held.take(size), refusePack });
+    await done;
+  } finally {
+    await removeIncoming(repoPath);
+    held?.release();
+  }
+}
+
+/** What pushes that were ended have left. No push to the repository may be under way. */
+async function removeIncoming(repoPath: string): Promise<void> {
+  const folder = join(repoPath, "objects");
+  for (const name of await readdir(folder).catch(() => []))
+    if (/^(?:tmp_objdir-)?incoming-/.test(name)) await rm(join(folder, name), { recursive: true, force: true });
+}
+
+/** Null = the body comes in chunks. */
+function readLength({ headers }: IncomingMessage): number | null {
+  const length = headers["content-length"];
+  return length === undefined ? null : Number(length);
 }
 
 /** Reads the pack before answering: git would report a broken pipe instead of the reason. */
@@ -289,11 +333,17 @@ async function drain(request: IncomingMessage, limit: number): Promise<void> {
   }
 }
 
+interface PackSpace {
+  take(bytes: number): boolean;
+  /** Called once, when `take` has returned false; the rest of the body is discarded. */
+  refusePack(): void;
+}
+
 /**
  * Pipes the body into git with backpressure. Once git stops reading, for example because it refused
  * the pack, the rest is discarded, so that the sender reads the answer.
  */
-function pipeBody(child: GitChild, body: Readable, limit: number): void {
+function pipeBody(child: GitChild, body: Readable, limit: number, space?: PackSpace): void {
   let bytes = 0;
   let accepting = true;
   const onStdinClosed = (): void => {
@@ -309,6 +359,9 @@ function pipeBody(child: GitChild, body: Readable, limit: number): void {
     if (bytes > limit) {
       killGroup(child);
       body.destroy();
+    } else if (accepting && space?.take(chunk.length) === false) {
+      onStdinClosed();
+      space.refusePack();
     } else if (accepting && !child.stdin.write(chunk)) body.pause();
   });
   if (body.readableEnded) child.stdin.end();

@@ -16,6 +16,7 @@ export const SERVER_NOTICES = [
   "config_unknown_key",
   "egress_phase",
   "egress_refused",
+  "egress_used_up",
   "egress_wish",
   "event_ignored",
   "guard_told",

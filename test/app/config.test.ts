@@ -95,6 +95,7 @@ describe("readConfig", () => {
       userAttachmentsMb: 1_000,
       setupCacheMb: 10_240,
       setupCacheDays: 14,
+      egressMb: 10_240,
       transport: "auto",
       userLimit: null,
       agent: "scripted",
@@ -250,6 +251,7 @@ describe("readConfig", () => {
       SLIPWAY_USER_ATTACHMENTS_MB: "200",
       SLIPWAY_SETUP_CACHE_MB: "0",
       SLIPWAY_SETUP_CACHE_DAYS: "3",
+      SLIPWAY_EGRESS_MB: "0",
     };
     expect(readConfig(env)).toEqual({
       host: "0.0.0.0",
@@ -274,6 +276,7 @@ describe("readConfig", () => {
       userAttachmentsMb: 200,
       setupCacheMb: 0,
       setupCacheDays: 3,
+      egressMb: null,
       transport: "tunnel",
       userLimit: 2,
       agent: "anthropic",

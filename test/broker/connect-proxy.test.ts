@@ -34,6 +34,7 @@ let endpoint: BrokerEndpoint;
 const workerApi: EgressApi = {
   policy: async () => policy(),
   reportRefusal: (_task, _attempt, place, why) => void refusals.push(`${place} ${why}`),
+  spend: () => null,
   onChange: (listener) => void (listChanged = listener),
 };
 

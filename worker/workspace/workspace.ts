@@ -1,5 +1,5 @@
 /** The interface between the harness and the agent's checkout. */
-import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { PUSH_LATER, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 
 /** A saved state of the work. Counted against the commit that the attempt started from. */
 export interface SavedWork {
@@ -62,11 +62,14 @@ export class Unreachable extends Error {
   readonly output: string;
   /** The connection broke: nothing was refused. */
   readonly lost: boolean;
+  /** Refused for now: the server has no room. */
+  readonly later: boolean;
 
   constructor(what: string, cause: unknown, output: string) {
     super(what, { cause });
     this.name = "Unreachable";
     this.output = output;
+    this.later = output.includes(PUSH_LATER);
     this.lost = LOST.test(output) && !REFUSED.test(output);
   }
 }

@@ -25,6 +25,8 @@ export interface BoundSettings {
   /** All setup caches together, MiB; 0 = there are none. */
   readonly setupCacheMb: number;
   readonly setupCacheDays: number;
+  /** What one task may move through the egress proxy, MiB; null = no limit. */
+  readonly egressMb: number | null;
 }
 
 const MEGABYTES = "a whole number of megabytes";
@@ -35,6 +37,7 @@ const ATTACHMENT_MB = 25;
 const USER_ATTACHMENTS_MB = 1_000;
 const SETUP_CACHE_MB = 10_240;
 const SETUP_CACHE_DAYS = 14;
+const EGRESS_MB = 10_240;
 /** What fetches leave free in any case, MiB: more than twice the store's reserve. */
 const LEAST_FREE_MB = 48;
 
@@ -53,6 +56,7 @@ export function readBounds(read: Read): BoundSettings {
     userAttachmentsMb: read("userAttachmentsMb", whole(1, 1_048_576), MEGABYTES) ?? USER_ATTACHMENTS_MB,
     setupCacheMb: read("setupCacheMb", whole(0, 1_048_576), MEGABYTES) ?? SETUP_CACHE_MB,
     setupCacheDays: read("setupCacheDays", whole(1, 365), "a number of days from 1 to 365") ?? SETUP_CACHE_DAYS,
+    egressMb: (read("egressMb", whole(0, 1_048_576), MEGABYTES) ?? EGRESS_MB) || null,
     quotas: readQuotaDefaults(read),
   };
 }

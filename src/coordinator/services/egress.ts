@@ -7,7 +7,7 @@
  *    The setup of a repository has a policy of its own until the coordinator has recorded that it
  *    is over; its connections are cut then.
  * O2 A refusal is one notice per endpoint and attempt; after `NOTICES` of them one last notice
- *    replaces the rest.
+ *    replaces the rest. That the bytes of the task are used up is one more.
  */
 import { z } from "zod";
 import { holdsSlot } from "../../../machines/fold.ts";
@@ -23,7 +23,7 @@ import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { parseRepositoryUrl } from "../../core/values/repository-url.ts";
-import { sandboxName, type Egress, type Task } from "../../core/task.ts";
+import { OPEN_STATES, sandboxName, type Egress, type Task } from "../../core/task.ts";
 import type { Repositories } from "../../core/ports/repositories.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 import type { RepositoryConfig } from "./repository-config.ts";
@@ -31,6 +31,7 @@ import { readRepositorySettings } from "./repository-settings.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import type { EgressApi } from "../../core/ports/broker.ts";
 import { serverNotice, type ServerNoticeCode } from "../../core/notices.ts";
+import { EgressBytes } from "./budget/egress-bytes.ts";
 import { assertCurrentAttempt } from "./current-attempt.ts";
 import type { AttemptVariables } from "./worker/variables.ts";
 
@@ -39,9 +40,11 @@ export interface EgressSettings {
   readonly egress: readonly [Egress, ...Egress[]];
   /** What the setup may reach, unless the task may reach more; absent = the lists. */
   readonly setupEgress?: Egress;
+  /** What one task may move in all of its attempts, MiB; null or absent = no limit. */
+  readonly egressMb?: number | null;
 }
 
-export interface EgressDeps extends Pick<EgressSettings, "setupEgress"> {
+export interface EgressDeps extends Pick<EgressSettings, "setupEgress" | "egressMb"> {
   readonly taskLog: TaskLog;
   readonly repos: Pick<Repositories, "file">;
   readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
@@ -100,12 +103,15 @@ class EgressLists implements EgressService {
   /** By task, while it is prepared. */
   readonly #setups = new Map<string, Setup>();
   readonly #listeners: (() => void)[] = [];
+  readonly #bytes: EgressBytes;
 
   constructor(deps: EgressDeps) {
     this.#deps = deps;
+    this.#bytes = new EgressBytes(deps);
     deps.taskLog.onCommit((task) => {
       if (task.state !== "provisioning") this.#endSetup(task);
       if (!holdsSlot(task.snapshot)) this.#reported.delete(task.id);
+      if (!OPEN_STATES.some((state) => state === task.state)) this.#bytes.forget(task.id);
     });
   }
 
@@ -132,8 +138,10 @@ class EgressLists implements EgressService {
   async policy(taskId: string, attempt: number): Promise<EgressPolicy> {
     // Before the task is read: a setup that ends while it is read ends this policy.
     const setup = this.#openSetup(taskId);
+    await this.#bytes.open(taskId);
     const task = await this.#deps.store.task(taskId);
     if (task?.state !== "provisioning") this.#setups.delete(taskId);
+    if (!OPEN_STATES.some((state) => state === task?.state)) this.#bytes.forget(taskId);
     assertCurrentAttempt(task, attempt);
     const own = restrictToOffered(task.spec.egress, this.#deps.egress);
     const egress = task.state === "provisioning" ? await this.#readSetupEgress(setup, task) : null;
@@ -168,6 +176,22 @@ class EgressLists implements EgressService {
         ? "More endpoints were refused; they are not listed one by one."
         : `The sandbox may not reach ${endpoint}. ${why}`;
     this.#recordNotice(taskId, text);
+  }
+
+  spend(taskId: string, attempt: number, bytes: number): string | null {
+    const spending = this.#bytes.spend(taskId, bytes);
+    if (spending === "fits") return null;
+    if (spending === "over") return "The task is over.";
+    const megabytes = (this.#deps.egressMb ?? 0).toLocaleString("en");
+    const text =
+      `The task has moved ${megabytes} MB through the egress proxy, which is all that one task may. ` +
+      "Continue in a follow-up task, or ask an operator to raise SLIPWAY_EGRESS_MB.";
+    const reported = this.#reported.get(taskId) ?? new Set<string>();
+    this.#reported.set(taskId, reported);
+    const key = `${attempt} bytes`;
+    if (!reported.has(key)) this.#recordNotice(taskId, text, { level: "warning", code: "egress_used_up" });
+    reported.add(key);
+    return text;
   }
 
   /** A list that cannot be read permits nothing: an operator sets it again. */

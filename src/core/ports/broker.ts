@@ -143,6 +143,13 @@ export interface EgressApi {
    * throws.
    */
   reportRefusal(taskId: string, attempt: number, endpoint: string, reason: string): void;
+  /**
+   * Counts bytes that are about to pass, in either direction; 0 asks whether any may. To be called
+   * once `policy` has resolved. The first refusal of an attempt is a notice for the owner. Never
+   * throws.
+   * @returns why neither these bytes nor any later ones may pass; null = they may.
+   */
+  spend(taskId: string, attempt: number, bytes: number): string | null;
   /** @param listener called after each change of a list. */
   onChange(listener: () => void): void;
 }

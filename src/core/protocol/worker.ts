@@ -37,6 +37,9 @@ export const LIVENESS_MS = 90_000;
 /** A worker that cannot reach the coordinator for this long exits, ms. */
 export const ABANDON_MS = 24 * 3_600_000;
 
+/** Why a push is refused that the worker sends again later, as git prints it. */
+export const PUSH_LATER = "the server's disk has too little room for this push";
+
 /** Maximum number of messages in `WorkerSpec.delivered`. */
 export const DELIVERED = 50;
 

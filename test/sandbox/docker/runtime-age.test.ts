@@ -2,14 +2,17 @@
 import { expect, it } from "vitest";
 import { checkHost } from "../../../src/sandbox/docker/hardening/host-checks.ts";
 
-const stateOf = (runc: string | null): string | undefined =>
-  checkHost({}, "socket", runc).find(({ name }) => name === "container runtime")?.state;
+const runtimeOf = (runc: string | null) =>
+  checkHost({}, "socket", runc).find(({ name }) => name === "container runtime");
 
 it("a runc with published ways out of a container is named, and one with their fixes is not", () => {
   const old = ["1.0.3", "1.1.5+ds1", "1.1.15", "1.2.7", "1.3.2", "1.4.0-rc.2"];
-  const fixed = ["1.2.8", "1.2.10", "1.3.3", "1.4.0-rc.3", "1.4.0", "2.0.0"];
-  expect(old.filter((version) => stateOf(version) !== "degraded")).toEqual([]);
-  expect([...fixed, null, "crun"].filter((version) => stateOf(version) !== "full")).toEqual([]);
+  const narrow = ["1.2.8", "1.2.10", "1.3.3", "1.3.5", "1.4.0-rc.3", "1.4.0", "1.4.2", "1.5.0-rc.2"];
+  const fixed = ["1.3.6", "1.4.3", "1.5.0-rc.3", "1.5.0", "1.10.0", "2.0.0"];
+  expect(old.filter((version) => !runtimeOf(version)?.detail.includes("known ways out"))).toEqual([]);
+  expect(narrow.filter((version) => !runtimeOf(version)?.detail.includes("narrow way (CVE-2026-41579"))).toEqual([]);
+  expect([...old, ...narrow].filter((version) => runtimeOf(version)?.state !== "degraded")).toEqual([]);
+  expect([...fixed, null, "crun"].filter((version) => runtimeOf(version)?.state !== "full")).toEqual([]);
 });
 
 const engineOf = (version: string) =>

@@ -100,6 +100,11 @@ function checkEngine(facts: EngineFacts): HardeningCheck {
  * CVE-2025-52881; before, CVE-2024-21626. Distributions correct older ones and keep the number.
  */
 const SAFE_RUNC: Readonly<Record<string, number>> = { "1.2": 8, "1.3": 3 };
+/**
+ * The first of each series without CVE-2026-41579 (low severity): the `/dev` of a hostile image
+ * leads some writes of runc out of the container. Of 1.2 no such release is known.
+ */
+const WHOLE_RUNC: Readonly<Record<string, number>> = { "1.2": Infinity, "1.3": 6, "1.4": 3 };
 
 function checkRuntime(version: string | null): HardeningCheck {
   const parts = /^(\d+)\.(\d+)\.(\d+)/
@@ -110,7 +115,14 @@ function checkRuntime(version: string | null): HardeningCheck {
   const [major = 0, minor = 0, patch = 0] = parts;
   const least = SAFE_RUNC[`${major}.${minor}`] ?? (major > 1 || minor > 3 ? 0 : Infinity);
   const isEarlyCandidate = /^1\.4\.0-rc\.[12]\b/.test(version);
-  if (patch >= least && !isEarlyCandidate) return full("container runtime", `runc ${version}`);
+  if (patch >= least && !isEarlyCandidate) {
+    const isWhole = patch >= (WHOLE_RUNC[`${major}.${minor}`] ?? 0) && !/^1\.5\.0-rc\.[12]\b/.test(version);
+    if (isWhole) return full("container runtime", `runc ${version}`);
+    return degraded(
+      "container runtime",
+      `runc ${version} lets a hostile image write to the host in a narrow way (CVE-2026-41579, low severity): update to 1.3.6, 1.4.3 or newer, unless your distribution has corrected this one, and allow only images that you trust (SLIPWAY_IMAGES)`,
+    );
+  }
   return degraded(
     "container runtime",
     `runc ${version} has known ways out of a container (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881; before 1.1.12 also CVE-2024-21626): update to 1.2.8, 1.3.3 or newer, unless your distribution has corrected this one`,
