@@ -115,6 +115,8 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
+  /** Beyond loopback without https. */
+  readonly insecureLan: boolean;
   /**
    * Wraps the keys that seal git credentials and sign sessions; null = the server keeps one in its
    * data folder. The vault judges its form. At most one of the two is set.
@@ -307,6 +309,13 @@ function readSecretKey(read: Read): Pick<Config, "secretKey" | "secretKeyFile"> 
   return { secretKey, secretKeyFile };
 }
 
+function readAddress(read: Read): Pick<Config, "publicUrl" | "insecureLan"> {
+  return {
+    publicUrl: read("publicUrl", origin, "an http or https address without a path"),
+    insecureLan: read("insecureLan", z.enum(["0", "1"]), "0 or 1") === "1",
+  };
+}
+
 const HOSTS = "a comma-separated list of host or host:port";
 
 /**
@@ -364,7 +373,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     images: read("images", list(imageRule), IMAGES) ?? [],
     providers: readProviderSettings(env, git),
     admin: readAdmin(read),
-    publicUrl: read("publicUrl", origin, "an http or https address without a path"),
+    ...readAddress(read),
     ...readSecretKey(read),
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),

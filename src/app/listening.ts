@@ -16,18 +16,30 @@ export function isLoopback(host: string): boolean {
   return name === "localhost" || name === "::1" || /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/.test(name);
 }
 
+type Listening = Pick<Config, "host" | "admin" | "publicUrl" | "insecureLan">;
+
 /**
  * Rule S8: beyond loopback the server listens only when an admin exists or is configured, so that
- * no stranger can become the first admin.
+ * no stranger can become the first admin; and only where people come by https or from this machine
+ * (as with a container whose port is published there), or the operator trusts the network.
  * @param hasAdmin whether the store knows an admin already.
  * @throws SlipwayError `config_invalid` when it must not listen.
  */
-export function assertMayListen(config: Pick<Config, "host" | "admin">, hasAdmin: boolean): void {
-  if (isLoopback(config.host) || config.admin !== null || hasAdmin) return;
-  throw new SlipwayError(
-    "config_invalid",
-    `Listening on ${config.host} would let others reach a server that has no admin yet: set SLIPWAY_ADMIN_EMAIL and SLIPWAY_ADMIN_PASSWORD, or make the first admin on 127.0.0.1.`,
-  );
+export function assertMayListen(config: Listening, hasAdmin: boolean, log: Pick<Log, "warn">): void {
+  const { host, admin, publicUrl, insecureLan } = config;
+  if (isLoopback(host)) return;
+  if (admin === null && !hasAdmin)
+    throw new SlipwayError(
+      "config_invalid",
+      `Listening on ${host} would let others reach a server that has no admin yet: set SLIPWAY_ADMIN_EMAIL and SLIPWAY_ADMIN_PASSWORD, or make the first admin on 127.0.0.1.`,
+    );
+  if (publicUrl !== null && (publicUrl.startsWith("https:") || isLoopback(new URL(publicUrl).hostname))) return;
+  if (!insecureLan)
+    throw new SlipwayError(
+      "config_invalid",
+      `Listening on ${host} without https would send passwords and tasks in clear. Put https in front and set SLIPWAY_PUBLIC_URL=https://..., or say --insecure-lan 1 (SLIPWAY_INSECURE_LAN=1) in a network that you trust. For a container whose port only this machine reaches: SLIPWAY_PUBLIC_URL=http://localhost:7080.`,
+    );
+  log.warn({ host }, "people reach this server without https: passwords, sessions and tasks can be read on the way");
 }
 
 /** @throws SlipwayError config_invalid when the address cannot be listened on. */

@@ -235,6 +235,12 @@ export const SETTINGS = {
     argument: "url",
     help: "address under which people reach the server",
   },
+  insecureLan: {
+    env: "SLIPWAY_INSECURE_LAN",
+    flag: "insecure-lan",
+    argument: "0|1",
+    help: "1 = people may reach the server without https in a network that is trusted (0)",
+  },
   secretKey: {
     env: "SLIPWAY_SECRET_KEY",
     flag: "secret-key",

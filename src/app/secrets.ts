@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { wrapperIdOf } from "../auth/keys/key-ring.ts";
+import type { GitGrants } from "../auth/providers/git-grants.ts";
 import {
   credentialContext,
   deriveSecret,
@@ -170,6 +171,7 @@ export function loadOperatorToken(dir: string): string {
 }
 
 interface GitAuthDeps {
+  readonly grants: Pick<GitGrants, "toToken">;
   readonly accounts: Pick<Accounts, "credentialFor" | "touchCredential">;
   readonly vault: Vault;
   readonly log: Log;
@@ -179,26 +181,30 @@ interface GitAuthDeps {
 /**
  * The user's credential for a git host; null when there is none.
  * @param use recorded as the last use, once a minute at most; absent = it is not used.
- * @throws TaskFailure `repo_auth` when it cannot be opened: the secret key is another one, or the
- * row was modified.
+ * @throws TaskFailure `repo_auth` when it cannot be opened (the secret key is another one, or the
+ * row was modified), and as GitGrants.toToken.
  */
 export async function findGitAuth(
-  { accounts, vault, log, clock }: GitAuthDeps,
+  { accounts, grants, vault, log, clock }: GitAuthDeps,
   userId: string,
   host: string,
   use?: CredentialUse,
 ): Promise<GitAuth | null> {
   const found = await accounts.credentialFor(userId, host);
   if (found === null) return null;
-  const username = found.username ?? TOKEN_USER;
+  const opened = openSealed(found, { vault, log });
+  const auth = { username: found.username ?? TOKEN_USER, token: await grants.toToken(found, opened) };
+  if (use !== undefined && isNews(found, use, clock.now()))
+    // A use that is not recorded stops no task.
+    await accounts.touchCredential(userId, found.id, clock.now(), use).catch((error: unknown) => {
+      log.warn({ user: userId, host, error: errorMessage(error) }, "the use of a git credential was not recorded");
+    });
+  return auth;
+}
+
+function openSealed({ userId, host, sealed }: Credential, { vault, log }: Pick<GitAuthDeps, "vault" | "log">): string {
   try {
-    const auth = { username, token: vault.open(found.sealed, credentialContext(userId, host)) };
-    if (use !== undefined && isNews(found, use, clock.now()))
-      // A use that is not recorded stops no task.
-      await accounts.touchCredential(userId, found.id, clock.now(), use).catch((error: unknown) => {
-        log.warn({ user: userId, host, error: errorMessage(error) }, "the use of a git credential was not recorded");
-      });
-    return auth;
+    return vault.open(sealed, credentialContext(userId, host));
   } catch (cause) {
     log.error({ user: userId, host, error: errorMessage(cause) }, "a saved git credential cannot be opened");
     const detail = `The saved credential for ${host} cannot be opened with this server's key. Save it again.`;

@@ -13,7 +13,7 @@ import { DeviceLogins } from "../auth/device-logins.ts";
 import { Passkeys } from "../auth/passkeys/passkeys.ts";
 import { People } from "../auth/people.ts";
 import { ProviderLogins } from "../auth/providers/provider-logins.ts";
-import { openProvider } from "../auth/providers/open-provider.ts";
+import { openGitGrants } from "../auth/providers/git-grants.ts";
 import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { keepAuditShort } from "./data-folder/audit-retention.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
@@ -155,7 +155,8 @@ async function start(context: StartContext): Promise<RunningServer> {
   const bus = memoryBus(log);
   disposers.add(() => bus.close());
   const variables = new Variables({ ...storage, clock: systemClock, log, trustedHosts: config.trustedRepoHosts });
-  const open = { ...storage, variables, sandbox, bus, disposers, heartbeat, ids };
+  const grants = await openGitGrants(config.providers, { ...storage, clock: systemClock, ids, log });
+  const open = { ...storage, variables, grants, sandbox, bus, disposers, heartbeat, ids };
   const parts = { config, descriptors, dir, log, crashpoint, ...open };
   const coordinator = await openCoordinator(parts);
   disposers.add(() => coordinator.close());
@@ -207,7 +208,7 @@ async function openStorage(
   disposers.add(() => opened.store.close());
   disposers.add(keepAuditShort({ audit: opened.audit, clock: systemClock, log, days: config.auditDays }));
   const [first, last] = [opened.migrated.at(0), opened.migrated.at(-1)];
-  if (first !== undefined) log.info({}, `database: applied migrations ${first} to ${last}`);
+  if (first !== undefined) log.info({ before: opened.copy }, `database: applied migrations ${first} to ${last}`);
   onStep("database");
   const { keys } = opened;
   const master = openSecretKey(config, dir, await readKeyFacts(keys), created);
@@ -223,7 +224,7 @@ async function openStorage(
 }
 
 async function openAccounts(
-  { config, secrets }: StartContext,
+  { config, secrets, log }: StartContext,
   { store, accounts, ring }: Storage,
   dir: string,
   setupToken: string,
@@ -240,21 +241,20 @@ async function openAccounts(
   });
   await createFirstAdmin(config, sessions);
   await rememberSlots(store, config.maxConcurrent);
-  assertMayListen(config, !(await sessions.needsSetup()));
+  assertMayListen(config, !(await sessions.needsSetup()), log);
   return sessions;
 }
 
 /** The services of people: their own accounts, and log-ins with providers. */
-async function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, baseUrl: () => string) {
-  const { config, accounts, sessions, vault, ids, log } = parts;
-  const opening = config.providers.map(async (settings) => openProvider(settings, () => systemClock.now()));
-  const providers = await Promise.all(opening);
+function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, baseUrl: () => string) {
+  const { accounts, sessions, vault, grants, ids, log } = parts;
+  const { providers } = grants;
   const passkeys = new Passkeys({ accounts, sessions, vault, ids, log, clock: systemClock, baseUrl });
   return {
     passkeys,
     devices: new DeviceLogins({ accounts, sessions, clock: systemClock }),
-    people: new People({ accounts, sessions, passkeys, clock: systemClock, ids, log }),
-    logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
+    people: new People({ accounts, sessions, passkeys, grants, clock: systemClock, ids, log }),
+    logins: new ProviderLogins({ providers, grants, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
   };
 }
 type HttpParts = CoordinatorParts & Pick<SqliteStore, "audit" | "notifications">;
@@ -274,7 +274,7 @@ async function openHttp(
   let url = "";
   const baseUrl = (): string => config.publicUrl ?? url;
   const deps = {
-    ...(await openLogins({ ...parts, sessions }, baseUrl)),
+    ...openLogins({ ...parts, sessions }, baseUrl),
     tasks: coordinator.tasks,
     operations: coordinator.operations,
     budget: coordinator.budget,

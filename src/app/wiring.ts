@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { findWeakness } from "../auth/password-rules.ts";
+import type { GitGrants } from "../auth/providers/git-grants.ts";
 import type { Sessions } from "../auth/sessions.ts";
 import type { Variables } from "../auth/variables.ts";
 import type { KeyRing } from "../auth/keys/key-ring.ts";
@@ -79,6 +80,7 @@ export interface CoordinatorParts {
   readonly ring: KeyRing;
   readonly vault: Vault;
   readonly variables: Variables;
+  readonly grants: GitGrants;
   readonly sandbox: Sandbox;
   readonly bus: Bus;
   readonly disposers: Disposers;

@@ -17,6 +17,7 @@ import { SlipwayError } from "../core/error.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 import { assertGoodPassword } from "./password-rules.ts";
 import type { Passkeys } from "./passkeys/passkeys.ts";
+import type { GitGrants } from "./providers/git-grants.ts";
 import type { AuthenticatedCaller, ClientInfo, Sessions, TokenGrant } from "./sessions.ts";
 import { sha256 } from "./tokens.ts";
 
@@ -29,6 +30,7 @@ export interface PeopleDeps {
   readonly accounts: Accounts;
   readonly sessions: Pick<Sessions, "assertFresh" | "isLive" | "listUsers" | "begin" | "passwords">;
   readonly passkeys: Pick<Passkeys, "usable">;
+  readonly grants: Pick<GitGrants, "end" | "deleteCredential">;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Pick<Log, "info" | "warn">;
@@ -92,16 +94,25 @@ export class People {
   }
 
   /**
-   * Removes an identity of the caller. @throws SlipwayError `not_found`, `fresh_login_required`,
-   * and `conflict` when it is the only way to log in.
+   * Removes an identity of the caller, and takes back what was granted for git.
+   * @throws SlipwayError `not_found`, `fresh_login_required`, and `conflict` when it is the only
+   * way to log in.
    */
   unlink(caller: AuthenticatedCaller, id: string, act?: Act): Promise<void> {
     return this.#changes.add(async () => {
       const { accounts, sessions } = this.#deps;
       await sessions.assertFresh(caller);
-      await this.#assertOtherWay(caller.userId, await accounts.identities(caller.userId), id);
+      const identities = await accounts.identities(caller.userId);
+      await this.#assertOtherWay(caller.userId, identities, id);
+      const issuer = identities.find((row) => row.id === id)?.issuer;
+      if (issuer !== undefined) await this.#deps.grants.end(caller.userId, issuer);
       await accounts.with(act).deleteIdentity(caller.userId, id);
     });
+  }
+
+  /** @returns false when the user has no such git credential. One that was granted is revoked. */
+  deleteCredential(userId: string, id: string, act?: Act): Promise<boolean> {
+    return this.#deps.grants.deleteCredential(userId, id, act);
   }
 
   /** Removes a passkey of the caller. @throws as `unlink`. */

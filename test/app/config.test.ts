@@ -140,6 +140,7 @@ describe("readConfig", () => {
       providers: [],
       admin: null,
       publicUrl: null,
+      insecureLan: false,
       secretKey: null,
       secretKeyFile: null,
       retentionDays: 30,
@@ -192,6 +193,7 @@ describe("readConfig", () => {
       SLIPWAY_ADMIN_EMAIL: "a@example.org",
       SLIPWAY_ADMIN_PASSWORD: "0123456789",
       SLIPWAY_PUBLIC_URL: "https://slipway.example.org/",
+      SLIPWAY_INSECURE_LAN: "1",
       SLIPWAY_SECRET_KEY: "k".repeat(32),
       SLIPWAY_RETENTION_DAYS: "7",
       SLIPWAY_AUDIT_DAYS: "800",
@@ -321,6 +323,7 @@ describe("readConfig", () => {
       providers: [],
       admin: { email: "a@example.org", password: "0123456789" },
       publicUrl: "https://slipway.example.org",
+      insecureLan: true,
       secretKey: "k".repeat(32),
       secretKeyFile: null,
       retentionDays: 7,
@@ -498,20 +501,35 @@ describe("readConfig", () => {
 });
 
 describe("[S8] where it may listen", () => {
+  const admin = { email: "a@example.org", password: "0123456789" };
+  const https = { publicUrl: "https://slipway.example.org", insecureLan: false };
+  const warnings: string[] = [];
+  const log = { warn: (_: object, text: string) => void warnings.push(text) };
+
   it.each(["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]", "::ffff:127.0.0.1"])("%s is loopback", (host) => {
     expect(isLoopback(host)).toBe(true);
-    expect(() => assertMayListen({ host, admin: null }, false)).not.toThrow();
+    expect(() => assertMayListen({ host, admin: null, publicUrl: null, insecureLan: false }, false, log)).not.toThrow();
   });
 
   it.each(["0.0.0.0", "::", "192.168.1.2", "1270.0.0.1", "127.0.0.1.example.org", "slipway.example.org"])(
     "%s is not",
     (host) => {
       expect(isLoopback(host)).toBe(false);
-      expect(() => assertMayListen({ host, admin: null }, false)).toThrow(/SLIPWAY_ADMIN_EMAIL/);
-      expect(() => assertMayListen({ host, admin: null }, true)).not.toThrow();
-      expect(() =>
-        assertMayListen({ host, admin: { email: "a@example.org", password: "0123456789" } }, false),
-      ).not.toThrow();
+      expect(() => assertMayListen({ host, admin: null, ...https }, false, log)).toThrow(/SLIPWAY_ADMIN_EMAIL/);
+      expect(() => assertMayListen({ host, admin: null, ...https }, true, log)).not.toThrow();
+      expect(() => assertMayListen({ host, admin, ...https }, false, log)).not.toThrow();
     },
   );
+
+  it("in clear only this machine reaches it, or a network that the operator says is trusted, with a warning", () => {
+    const listen = (publicUrl: string | null, insecureLan: boolean) => () =>
+      assertMayListen({ host: "0.0.0.0", admin, publicUrl, insecureLan }, true, log);
+    for (const url of [null, "http://slipway.lan:7080", "http://127.0.0.1.example.org"])
+      expect(listen(url, false), String(url)).toThrow(/in clear.*SLIPWAY_PUBLIC_URL=https.*--insecure-lan 1/);
+    for (const url of ["http://localhost:7080", "http://127.0.0.1:7080", "http://[::1]:7080"])
+      expect(listen(url, false), url).not.toThrow();
+    expect(warnings).toEqual([]);
+    expect(listen("http://slipway.lan:7080", true)).not.toThrow();
+    expect(warnings).toEqual([expect.stringContaining("without https")]);
+  });
 });

@@ -43,7 +43,11 @@ async function save(sealed: string): Promise<void> {
 }
 const clock = createManualClock();
 const find = (opener: Vault, use?: CredentialUse) =>
-  findGitAuth({ accounts, vault: opener, log, clock }, "user_a", HOST, use);
+  findGitAuth({ accounts, grants: { toToken }, vault: opener, log, clock }, "user_a", HOST, use);
+/** None of them was granted. */
+async function toToken(_: object, opened: string): Promise<string> {
+  return opened;
+}
 
 describe("a saved git credential", () => {
   it("[D9] is opened with the key that sealed it", async () => {

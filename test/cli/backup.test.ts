@@ -1,9 +1,9 @@
 /** `slipway backup` and `slipway restore`, with a real server, real workers and real git. */
 import { createReadStream, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { Readable } from "node:stream";
-import { gunzipSync, gzipSync } from "node:zlib";
-import { pack as openPack } from "tar-stream";
+import { createGunzip, gunzipSync, gzipSync } from "node:zlib";
+import { extract as openExtract, pack as openPack } from "tar-stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { restoreBackup } from "../../src/app/data-folder/restore.ts";
 import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
@@ -42,6 +42,15 @@ const until = (id: string, what: string): Promise<WireTask> =>
     return task.state === what || task.phase === what ? task : null;
   }, `${id} is ${what}`);
 
+/** The folder and its workers, of a server that was killed. */
+async function lose(dir: string): Promise<void> {
+  const instance = deriveInstanceId(dir);
+  const sandbox = openProcessSandbox({ dir, workerFile: join(ROOT, "dist/worker.mjs"), instance });
+  for (const { name } of await sandbox.list()) await sandbox.remove(name);
+  await sandbox.close();
+  rmSync(dir, { recursive: true });
+}
+
 beforeAll(async () => {
   ({ home, remove } = makeHome());
   go = join(home, "go");
@@ -74,14 +83,7 @@ describe("a backup of a server that works", () => {
     expect(made.out).toMatch(/read back and verified/);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     await server.kill("SIGKILL");
-    const sandbox = openProcessSandbox({
-      dir: dataDir(),
-      workerFile: join(ROOT, "dist/worker.mjs"),
-      instance: deriveInstanceId(dataDir()),
-    });
-    for (const { name } of await sandbox.list()) await sandbox.remove(name);
-    await sandbox.close();
-    rmSync(dataDir(), { recursive: true });
+    await lose(dataDir());
 
     const copy = join(home, "restored");
     const restored = await run(home, ["restore", file, "--into", copy], { env: { SLIPWAY_SANDBOX: "process" } });
@@ -151,4 +153,60 @@ describe("a backup of a server that works", () => {
     }
     expect(existsSync(join(home, "outside"))).toBe(false);
   }, 60_000);
+
+  it("[M10] one since an earlier one has what changed; both together restore all, one alone nothing", async () => {
+    const source = join(home, "restored");
+    const whole = join(home, "whole.tar.gz");
+    const [second, third] = [join(home, "second.tar.gz"), join(home, "third.tar.gz")];
+    const backup = (file: string, since: string) => run(home, ["backup", file, "--data-dir", source, "--since", since]);
+    writeFileSync(join(source, "attachments-note.txt"), "one", { mode: 0o600 });
+    const made = await backup(second, whole);
+    expect(made).toMatchObject({ code: 0, out: expect.stringContaining(`It continues ${whole}: keep both.`) });
+    writeFileSync(join(source, "attachments-note.txt"), "two", { mode: 0o600 });
+    expect((await backup(third, second)).code).toBe(0);
+    const filesOf = async (file: string): Promise<string[]> => {
+      const names: string[] = [];
+      const entries = createReadStream(file).pipe(createGunzip()).pipe(openExtract());
+      for await (const entry of entries) {
+        names.push(entry.header.name);
+        entry.resume();
+      }
+      return names;
+    };
+    expect(await filesOf(second)).not.toContainEqual(expect.stringContaining("objects/"));
+    expect(await filesOf(third)).toContain("attachments-note.txt");
+
+    const restore = (into: string, file: string, ...earlier: string[]) =>
+      run(
+        home,
+        ["restore", file, "--into", join(home, into), ...(earlier.length > 0 ? ["--earlier", ...earlier] : [])],
+        {
+          env: { SLIPWAY_SANDBOX: "process", SLIPWAY_SECRET_KEY_FILE: join(source, "secret.key") },
+        },
+      );
+    for (const earlier of [[], [second]]) {
+      const { code, err } = await restore("none", third, ...earlier);
+      expect([code, err]).toEqual([2, expect.stringMatching(/continues one of .*files are missing.*--earlier/)]);
+    }
+    const both = await restore("both", second, whole);
+    expect(both.out + both.err).toMatch(/All checks passed/);
+    expect(readFileSync(join(home, "both", "attachments-note.txt"), "utf8")).toBe("one");
+    const all = await restore("all", third, second, whole);
+    expect(all.out + all.err).toMatch(/All checks passed/);
+    expect(readFileSync(join(home, "all", "attachments-note.txt"), "utf8")).toBe("two");
+    // Empty folders are not in a backup.
+    const names = (dir: string): Set<string> => {
+      const entries = readdirSync(join(home, dir, "git"), { recursive: true, withFileTypes: true });
+      return new Set(
+        entries.flatMap((e) => (e.isFile() ? [relative(home + "/" + dir, join(e.parentPath, e.name))] : [])),
+      );
+    };
+    expect(names("all")).toEqual(names("restored"));
+
+    const cut = join(home, "cut-base.tar.gz");
+    writeFileSync(cut, readFileSync(whole).subarray(0, -1_000), { mode: 0o600 });
+    expect((await restore("none", second, cut)).err).toMatch(/damaged or was cut off/);
+    expect((await backup(join(home, "no.tar.gz"), cut)).err).toMatch(/damaged or was cut off/);
+    expect([existsSync(join(home, "none")), existsSync(join(home, "no.tar.gz"))]).toEqual([false, false]);
+  }, 90_000);
 });

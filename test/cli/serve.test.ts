@@ -80,7 +80,7 @@ describe("serve", () => {
     expect({ code: tasks.code, err: tasks.err, body: JSON.parse(tasks.out) as unknown }).toEqual({
       code: 0,
       err: "",
-      body: { items: [], next: null },
+      body: { items: [], next: null, watchAfter: expect.toBeOneOf([null, expect.any(Number)]) },
     });
     expect(statSync(join(home, "data", "operator.token")).mode & 0o777).toBe(0o600);
 
@@ -95,11 +95,18 @@ describe("serve", () => {
     expect((await run(home, ["tasks", "--data-dir", "data"])).code).toBe(3);
   });
 
-  it("[S8] does not listen beyond loopback without an admin", async () => {
+  it("[S8] does not listen beyond loopback without an admin, nor without https unless that is said", async () => {
     const env = { SLIPWAY_HOST: "0.0.0.0", SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "open" };
     const { code, out, err } = await run(home, ["serve"], { env });
     expect({ code, out }).toEqual({ code: 2, out: "" });
     expect(err).toContain("SLIPWAY_ADMIN_EMAIL");
+    const admin = { SLIPWAY_ADMIN_EMAIL: "a@example.org", SLIPWAY_ADMIN_PASSWORD: "seven green lanterns" };
+    const clear = await run(home, ["serve"], { env: { ...env, ...admin } });
+    expect([clear.code, clear.err]).toEqual([2, expect.stringContaining("--insecure-lan 1")]);
+    const server = start(home, ["serve", "--insecure-lan", "1"], { env: { ...env, ...admin } });
+    await server.saw(/listening on/);
+    server.process.kill("SIGTERM");
+    expect((await server.ended).err).toMatch(/"level":"warn".*people reach this server without https/);
   });
 
   it("without a Docker engine it serves, and names what works and how to install one", async () => {

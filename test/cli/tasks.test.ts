@@ -55,7 +55,7 @@ it("a task is named by the end or the beginning of its id, and by `last`", async
   for (const id of [done, asking]) expect(shared.err).toContain(id);
 });
 
-it.each(["inspect", "diff", "cancel", "logs", "artifacts", "retry"])(
+it.each(["inspect", "diff", "cancel", "logs", "artifacts", "retry", "keep"])(
   "%s of an unknown task is an error",
   async (command) => {
     for (const name of ["nope", "task_00000000000000000000000000"]) {
@@ -104,4 +104,16 @@ it("what is not there is named, with the command that lists", async () => {
 it("a model for the scripted agent is refused instead of ignored", async () => {
   const refused = await slipway("submit", "https://example.org/a.git", "x", "--agent", "scripted", "--model", "gpt-5");
   expect([refused.code, refused.err]).toEqual([2, expect.stringContaining('"scripted" uses no model')]);
+});
+
+it("[R8] keep marks a task that expiry leaves alone, says so, and --off takes it back", async () => {
+  const isKept = async () => (await server.call("GET", `/v1/tasks/${done}/keep`)).body;
+  expect(await isKept()).toEqual({ keep: false });
+  for (let times = 0; times < 2; times += 1)
+    expect(await slipway("keep", done.slice(-8))).toEqual({ code: 0, out: `${done}  kept\n`, err: "" });
+  expect(await isKept()).toEqual({ keep: true });
+  const off = await slipway("keep", done, "--off", "--json");
+  expect([off.code, JSON.parse(off.out)]).toEqual([0, { id: done, keep: false }]);
+  expect(await isKept()).toEqual({ keep: false });
+  expect((await slipway("keep", done, "--off")).out).toBe(`${done}  expires as others do\n`);
 });

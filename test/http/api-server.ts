@@ -23,6 +23,7 @@ import type { Store } from "../../src/core/ports/store.ts";
 import { DeviceLogins } from "../../src/auth/device-logins.ts";
 import { Passkeys } from "../../src/auth/passkeys/passkeys.ts";
 import { People } from "../../src/auth/people.ts";
+import { GitGrants } from "../../src/auth/providers/git-grants.ts";
 import type { Provider } from "../../src/auth/providers/provider.ts";
 import { ProviderLogins } from "../../src/auth/providers/provider-logins.ts";
 import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
@@ -76,6 +77,7 @@ export interface ApiServer {
   readonly sessions: Sessions;
   readonly people: People;
   readonly vault: Vault;
+  readonly grants: GitGrants;
   /** Signs receipts of notifications. */
   readonly receiptSecrets: () => Uint8Array[];
   readonly ring: KeyRing;
@@ -145,7 +147,8 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const providers = options.providers ?? [];
   const passkeys = new Passkeys({ accounts, sessions, vault, clock, ids, log, baseUrl });
-  const people = new People({ accounts, sessions, passkeys, clock, ids, log });
+  const grants = new GitGrants({ providers, accounts, keys, vault, clock, ids, log });
+  const people = new People({ accounts, sessions, passkeys, grants, clock, ids, log });
   const receiptSecrets = (): Uint8Array[] =>
     ring
       .source("receipts")()
@@ -172,7 +175,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     people,
     passkeys,
     devices: new DeviceLogins({ accounts, sessions, clock }),
-    logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
+    logins: new ProviderLogins({ providers, grants, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,
     operations: harness.coordinator.operations,
     budget: harness.coordinator.budget,
@@ -206,6 +209,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     ledger,
     sessions,
     people,
+    grants,
     vault,
     receiptSecrets,
     ring,

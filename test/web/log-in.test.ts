@@ -43,6 +43,11 @@ describeWithBrowser("how people come and go", () => {
       SLIPWAY_OIDC_COMPANY_CLIENT_ID: CLIENT.id,
       SLIPWAY_OIDC_COMPANY_CLIENT_SECRET: CLIENT.secret,
       SLIPWAY_OIDC_COMPANY_ALLOW: "@example.org",
+      SLIPWAY_TRUSTED_REPO_HOSTS: new URL(provider.url).host,
+      SLIPWAY_GITHUB_URL: provider.url,
+      SLIPWAY_GITHUB_API_URL: `${provider.url}/api/v3`,
+      SLIPWAY_GITHUB_CLIENT_ID: CLIENT.id,
+      SLIPWAY_GITHUB_CLIENT_SECRET: CLIENT.secret,
     };
     server = await startServer({ dataDir: join(dir, "data"), env });
     browser = await launchBrowser();
@@ -123,6 +128,23 @@ describeWithBrowser("how people come and go", () => {
     await page.getByRole("button", { name: "Log in", exact: true }).click();
     await page.getByRole("heading", { name: "Your data" }).waitFor();
   }
+
+  it("[H3] GitHub becomes the git credential of a person who says so, and goes with the link", async () => {
+    const { page, errors } = await openPage(browser);
+    const email = "octo@example.org";
+    await server.call("POST", "/v1/users", { email, password: PASSWORD, role: "user" });
+    provider.person = { id: 11, login: "octocat" };
+    await logIn(page, email);
+    await page.getByRole("link", { name: "Link GitHub" }).click();
+    await page.getByRole("link", { name: `Use GitHub for git at ${new URL(provider.url).host}` }).click();
+    const granted = page.getByText(/^Granted by octocat at /);
+    await granted.waitFor();
+    await page.getByRole("button", { name: "Unlink" }).click();
+    await granted.waitFor({ state: "detached" });
+    expect(provider.revoked).toEqual([{ what: "grant", token: provider.issued.at(-1) }]);
+    expect(errors).toEqual([]);
+    await page.context().close();
+  });
 
   const archiveNames = (archive: Buffer): string[] =>
     execFileSync("tar", ["tz"], { input: archive, maxBuffer: 1e6 }).toString().split("\n");

@@ -1,6 +1,6 @@
 /** Checks what is kept in buckets: that it is there, and that the next of it can be written. */
 import { join } from "node:path";
-import { errorMessage } from "../../core/error.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { openArtifactFiles, type KnownArchive } from "../../store/artifacts/artifact-files.ts";
 import { listRemovals, toKey } from "../../store/artifacts/bucket-artifacts.ts";
 import type { Bucket } from "../../store/bucket/bucket.ts";
@@ -58,9 +58,10 @@ export async function checkArtifacts(
     if (to === null && places.size + removals.length === 0) return [];
     const gone: string[] = [];
     for (const place of new Set([...(to === null ? [] : [to]), ...places]))
-      gone.push(...(await findGone(place, all, await openBucket(place, s3), place === to)));
+      gone.push(...(await findGone(place, all, await openPlace(place, s3), place === to)));
     if (gone.length > 0) {
-      const detail = `${gone.length} are gone, or have another size: ${gone.slice(0, SHOWN).join(", ")}. Restore the objects, or delete their tasks`;
+      const named = `${gone.slice(0, SHOWN).join(", ")}${gone.length > SHOWN ? ", ..." : ""}`;
+      const detail = `${gone.length} of ${all.length} are gone, or have another size: ${named}. Restore the objects, or delete their tasks (storage_refused)`;
       return [{ rule, ok: false, detail }];
     }
     const waiting = all.filter(({ isHere }) => isHere);
@@ -75,6 +76,12 @@ export async function checkArtifacts(
   } catch (error) {
     return [{ rule, ok: false, detail: errorMessage(error) }];
   }
+}
+
+async function openPlace(place: string, s3: Config["s3"]): Promise<Bucket> {
+  return await openBucket(place, s3).catch((error: unknown) => {
+    throw new SlipwayError("storage_refused", `the artifacts in ${place} cannot be read: ${errorMessage(error)}`);
+  });
 }
 
 /** Objects that are not as their metadata says. @param isWritten whether artifacts move there. */

@@ -17,11 +17,13 @@ import { pack as openPack, type Pack } from "tar-stream";
 import Database from "../../store/sqlite/driver.ts";
 import { makePrivateFile } from "../../store/sqlite/lock.ts";
 import {
-  BACKUP_FORMAT,
+  CONTINUED_FORMAT,
   DATABASE_FILE,
   HEADER_FILE,
   LIST_FILE,
+  WHOLE_FORMAT,
   type BackupHeader,
+  type EarlierBackup,
   type ListedFile,
 } from "./backup-format.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -48,13 +50,20 @@ const ALL_PAGES = 0x7fff_ffff;
 const COPY_MS = 24 * 3_600_000;
 
 export interface BackupReport {
+  /** Without those that an earlier backup has. */
   readonly files: number;
-  /** Before compression. */
+  /** Of these files, before compression. */
   readonly bytes: number;
 }
 
-/** @param hasKey also secret.key, which opens what is sealed in the database. */
-export async function writeBackup(dir: string, out: Writable, { hasKey }: { hasKey: boolean }): Promise<BackupReport> {
+export interface BackupOptions {
+  /** Also secret.key, which opens what is sealed in the database. */
+  readonly hasKey: boolean;
+  /** The backup that this one continues: files that have not changed are not in it. */
+  readonly earlier?: EarlierBackup | undefined;
+}
+
+export async function writeBackup(dir: string, out: Writable, options: BackupOptions): Promise<BackupReport> {
   if (lstatSync(join(dir, DATABASE_FILE), { throwIfNoEntry: false }) === undefined)
     throw new SlipwayError(
       "config_invalid",
@@ -64,7 +73,8 @@ export async function writeBackup(dir: string, out: Writable, { hasKey }: { hasK
   try {
     const pack = openPack();
     const written = pipeline(pack, createGzip({ level: 6 }), out);
-    const [files] = await Promise.all([fill(pack, { dir, copy, hasKey }), written]);
+    const [all] = await Promise.all([fill(pack, { dir, copy, ...options }), written]);
+    const files = all.filter(({ isEarlier }) => isEarlier !== true);
     return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
   } finally {
     for (const suffix of ["", "-wal", "-shm"]) rmSync(`${copy}${suffix}`, { force: true });
@@ -94,25 +104,27 @@ function removeOldCopies(folder: string): void {
   }
 }
 
-interface Source {
+interface Source extends BackupOptions {
   readonly dir: string;
   /** The copy of the database. */
   readonly copy: string;
-  readonly hasKey: boolean;
 }
 
-async function fill(pack: Pack, { dir, copy, hasKey }: Source): Promise<ListedFile[]> {
+async function fill(pack: Pack, { dir, copy, hasKey, earlier }: Source): Promise<ListedFile[]> {
   const files: ListedFile[] = [];
+  const known = new Map(earlier?.files.map((file) => [file.path, file]));
   const seen = new Set<string>();
   const add = async (file: string, path = toArchivePath(dir, file)): Promise<void> => {
     if (seen.has(path)) return;
     seen.add(path);
-    const listed = await addFile(pack, file, path);
+    const listed = await addFile(pack, file, path, known.get(path));
     if (listed !== null) files.push(listed);
   };
   try {
     const createdAt = new Date().toISOString();
-    const header: BackupHeader = { format: BACKUP_FORMAT, version: version(), createdAt, hasKey };
+    const format = earlier === undefined ? WHOLE_FORMAT : CONTINUED_FORMAT;
+    const continued = earlier === undefined ? {} : { earlier: { createdAt: earlier.createdAt } };
+    const header: BackupHeader = { format, version: version(), createdAt, hasKey, ...continued };
     await addText(pack, HEADER_FILE, JSON.stringify(header));
     await add(copy, DATABASE_FILE);
     if (hasKey) await add(join(dir, "secret.key"));
@@ -161,8 +173,13 @@ function* walk(path: string): Generator<string> {
   }
 }
 
-/** @returns null when the file is gone. */
-async function addFile(pack: Pack, file: string, path: string): Promise<ListedFile | null> {
+/** @param known the same path in the earlier backup. @returns null when the file is gone. */
+async function addFile(
+  pack: Pack,
+  file: string,
+  path: string,
+  known: ListedFile | undefined,
+): Promise<ListedFile | null> {
   const handle = await open(file, "r").catch((error: unknown) => {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
     throw error;
@@ -170,10 +187,16 @@ async function addFile(pack: Pack, file: string, path: string): Promise<ListedFi
   if (handle === null) return null;
   try {
     const { size } = await handle.stat();
+    const read = () => createReadStream(basename(file), { fd: handle, start: 0, end: size - 1, autoClose: false });
+    if (known?.size === size) {
+      const before = createHash("sha256");
+      if (size > 0) for await (const piece of read()) before.update(piece as Buffer);
+      if (before.digest("hex") === known.sha256) return { path, size, sha256: known.sha256, isEarlier: true };
+    }
     const hash = createHash("sha256");
     const entry = pack.entry({ name: path, size, mode: 0o600 });
     if (size > 0) {
-      const content = createReadStream(basename(file), { fd: handle, end: size - 1, autoClose: false });
+      const content = read();
       content.on("data", (piece) => hash.update(piece));
       await pipeline(content, entry);
     } else {

@@ -11,18 +11,34 @@ import { createGunzip } from "node:zlib";
 import { extract as openExtract } from "tar-stream";
 import type { z } from "zod";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
-import { BACKUP_FORMAT, HEADER_FILE, headerSchema, LIST_FILE, listSchema, type BackupHeader } from "./backup-format.ts";
+import {
+  CONTINUED_FORMAT,
+  HEADER_FILE,
+  headerSchema,
+  LIST_FILE,
+  listSchema,
+  type BackupHeader,
+  type ListedFile,
+} from "./backup-format.ts";
 
 /** Of the two entries that are read into memory. */
 const MAX_TEXT = 256 * 2 ** 20;
 
 export interface RestoreReport {
   readonly header: BackupHeader;
-  readonly files: number;
+  /** All that it names, also what an earlier backup has. */
+  readonly files: readonly ListedFile[];
 }
 
-/** @throws SlipwayError config_invalid when `dir` is not empty, or the backup is not whole. */
-export async function restoreBackup(source: Readable, dir: string): Promise<RestoreReport> {
+/**
+ * @param earlier opens the backups that this one continues, in any order. @throws SlipwayError
+ * config_invalid when `dir` is not empty, or a backup is not whole or missing.
+ */
+export async function restoreBackup(
+  source: Readable,
+  dir: string,
+  earlier: readonly (() => Promise<Readable>)[] = [],
+): Promise<RestoreReport> {
   if (existsSync(dir) && readdirSync(dir).length > 0)
     throw new SlipwayError(
       "config_invalid",
@@ -33,6 +49,7 @@ export async function restoreBackup(source: Readable, dir: string): Promise<Rest
   mkdirSync(partial, { mode: 0o700 });
   try {
     const report = await readBackup(source, (entry, name) => writeFile(entry, join(partial, name)));
+    await addEarlier(report, partial, earlier);
     if (existsSync(dir)) rmdirSync(dir);
     renameSync(partial, dir);
     return report;
@@ -40,6 +57,30 @@ export async function restoreBackup(source: Readable, dir: string): Promise<Rest
     rmSync(partial, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** Takes from each earlier backup the files that are wanted as it has them. */
+async function addEarlier(
+  { header, files }: RestoreReport,
+  dir: string,
+  earlier: readonly (() => Promise<Readable>)[],
+): Promise<void> {
+  const wanted = new Map(
+    files.flatMap(({ path, sha256, isEarlier }) => (isEarlier === true ? [[path, sha256] as const] : [])),
+  );
+  const take = async (entry: Readable, path: string): Promise<string> => {
+    if (!wanted.has(path)) return await digest(entry);
+    const found = await writeFile(entry, join(dir, path));
+    if (wanted.get(path) === found) wanted.delete(path);
+    else rmSync(join(dir, path));
+    return found;
+  };
+  for (const open of earlier) if (wanted.size > 0) await readBackup(await open(), take);
+  if (wanted.size === 0) return;
+  throw new SlipwayError(
+    "config_invalid",
+    `The backup continues one of ${header.earlier?.createdAt ?? "before"}, and ${wanted.size} of its files are missing. Name that one with --earlier, and those that it continues itself.`,
+  );
 }
 
 /** Reads a backup to its end. @throws SlipwayError config_invalid when it is not whole. */
@@ -78,19 +119,20 @@ async function readBackup(
   }
   if (header === null || list === null)
     throw new SlipwayError("config_invalid", "The backup was cut off: its list of files is missing. Take another one.");
-  const broken = list.find(({ path, sha256 }) => found.get(path) !== sha256);
-  if (broken !== undefined || found.size !== list.length)
+  const own = list.filter(({ isEarlier }) => isEarlier !== true);
+  const broken = own.find(({ path, sha256 }) => found.get(path) !== sha256);
+  if (broken !== undefined || found.size !== own.length)
     throw new SlipwayError(
       "config_invalid",
       `The backup is damaged: ${broken?.path ?? "a file"} is not as it was written.`,
     );
-  return { header, files: list.length };
+  return { header, files: list };
 }
 
 function readHeader(name: string, text: string): BackupHeader {
   if (name !== HEADER_FILE) throw new SlipwayError("config_invalid", "This file is no backup of Slipway.");
   const header = parse(headerSchema, text);
-  if (header.format > BACKUP_FORMAT)
+  if (header.format > CONTINUED_FORMAT)
     throw new SlipwayError(
       "config_invalid",
       `Slipway ${header.version} made this backup. Restore it with that version or a newer one.`,

@@ -6,7 +6,7 @@ import * as oauth from "openid-client";
 import { z } from "zod";
 import { parseEmail, type AllowList, type ProviderPerson } from "./allow-list.ts";
 import { printable } from "./oidc.ts";
-import { LoginRefused, PROVIDER_SECONDS, toRefusal, type Provider } from "./provider.ts";
+import { LoginRefused, PROVIDER_SECONDS, toRefusal, type GitGrant, type Provider } from "./provider.ts";
 
 export interface GithubSettings {
   readonly kind: "github";
@@ -18,6 +18,9 @@ export interface GithubSettings {
   readonly allow: AllowList;
 }
 
+/** Reads and pushes, pull requests, and no settings of an account. */
+const GIT_SCOPE = "repo";
+const HEADERS = { accept: "application/vnd.github+json", "user-agent": "slipway" };
 /** Pages of 100 organisations that are read at most. */
 const ORG_PAGES = 10;
 
@@ -25,7 +28,9 @@ const userSchema = z.object({ id: z.int().positive(), login: z.string().min(1).m
 const emailsSchema = z.array(z.object({ email: z.string(), primary: z.boolean(), verified: z.boolean() }));
 const orgsSchema = z.array(z.object({ login: z.string() }));
 
-export function openGithubProvider({ url, apiUrl, clientId, clientSecret, allow }: GithubSettings): Provider {
+/** @param now epoch ms. */
+export function openGithubProvider(settings: GithubSettings, now: () => number): Provider {
+  const { url, apiUrl, clientId, clientSecret, allow } = settings;
   const metadata = {
     issuer: `${url}/login/oauth`,
     authorization_endpoint: `${url}/login/oauth/authorize`,
@@ -41,26 +46,72 @@ export function openGithubProvider({ url, apiUrl, clientId, clientSecret, allow 
     name: "GitHub",
     issuer: url,
     allow,
-    async authorize({ redirectUri, state, verifier }) {
+    git: {
+      host: new URL(url).host,
+      async refresh(refreshToken) {
+        try {
+          return toGrant(await oauth.refreshTokenGrant(config, refreshToken), now());
+        } catch (error) {
+          throw toRefusal(error);
+        }
+      },
+      revoke: (token, what) => revoke(settings, token, what),
+    },
+    async authorize({ redirectUri, state, verifier, withGit }) {
       return oauth.buildAuthorizationUrl(config, {
         redirect_uri: redirectUri,
-        scope,
+        scope: withGit ? `${scope} ${GIT_SCOPE}` : scope,
         state,
         code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
         code_challenge_method: "S256",
         allow_signup: "false",
       });
     },
-    async identify(callback, { state, verifier }) {
+    async identify(callback, { state, verifier, withGit }) {
       try {
         const checks = { expectedState: state, pkceCodeVerifier: verifier };
-        const { access_token: token } = await oauth.authorizationCodeGrant(config, callback, checks);
-        return await readPerson(apiUrl, token, allow.needsOrganisations);
+        const answer = await oauth.authorizationCodeGrant(config, callback, checks);
+        const person = await readPerson(apiUrl, answer.access_token, allow.needsOrganisations);
+        if (!withGit) return { person, grant: null };
+        const grant = toGrant(answer, now());
+        if (grant.scopes !== null && !grant.scopes.includes(GIT_SCOPE))
+          throw new LoginRefused("denied", `the scope ${GIT_SCOPE} was not granted`);
+        return { person, grant };
       } catch (error) {
         throw toRefusal(error);
       }
     },
   };
+}
+
+/** An app of the newer kind has rights instead of scopes, and its tokens end. */
+function toGrant(answer: oauth.TokenEndpointResponse, now: number): GitGrant {
+  const { access_token: accessToken, refresh_token: refreshToken, expires_in: seconds, scope = "" } = answer;
+  const scopes = scope.split(/[ ,]+/).filter((name) => name !== "");
+  return {
+    accessToken,
+    refreshToken: refreshToken ?? null,
+    expiresAt: seconds === undefined ? null : now + seconds * 1_000,
+    scopes: scopes.length === 0 ? null : scopes,
+  };
+}
+
+async function revoke(settings: GithubSettings, token: string, what: "token" | "all"): Promise<void> {
+  const { apiUrl, clientId, clientSecret } = settings;
+  const basic = Buffer.from(`${clientId}:${clientSecret}`).toString("base64");
+  const response = await fetch(
+    `${apiUrl}/applications/${encodeURIComponent(clientId)}/${what === "all" ? "grant" : "token"}`,
+    {
+      method: "DELETE",
+      headers: { ...HEADERS, authorization: `Basic ${basic}`, "content-type": "application/json" },
+      body: JSON.stringify({ access_token: token }),
+      redirect: "error",
+      signal: AbortSignal.timeout(PROVIDER_SECONDS * 1_000),
+    },
+  );
+  // 404 and 422: it was taken back before.
+  if (!response.ok && response.status !== 404 && response.status !== 422)
+    throw new LoginRefused("provider_failed", `the end of a grant was answered with ${response.status}`);
 }
 
 /** GitHub answers a refused code with status 200 and an `error`; openid-client expects 400. */
@@ -93,7 +144,7 @@ async function readPerson(apiUrl: string, token: string, withOrgs: boolean): Pro
 
 async function get(apiUrl: string, path: string, token: string): Promise<unknown> {
   const response = await fetch(`${apiUrl}${path}`, {
-    headers: { accept: "application/vnd.github+json", authorization: `Bearer ${token}`, "user-agent": "slipway" },
+    headers: { ...HEADERS, authorization: `Bearer ${token}` },
     redirect: "error",
     signal: AbortSignal.timeout(PROVIDER_SECONDS * 1_000),
   });

@@ -45,9 +45,10 @@ export function openOidcProvider(settings: OidcSettings, now: () => number): Pro
         code_challenge_method: "S256",
       });
     },
+    git: null,
     async identify(callback, secrets) {
       try {
-        return await identify(await configuration(), clientId, callback, secrets);
+        return { person: await identify(await configuration(), clientId, callback, secrets), grant: null };
       } catch (error) {
         throw toRefusal(error);
       }

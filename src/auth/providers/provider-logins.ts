@@ -19,6 +19,7 @@ import type { ClientInfo, Sessions, TokenGrant } from "../sessions.ts";
 import { sha256 } from "../tokens.ts";
 import type { Vault } from "../vault.ts";
 import type { ProviderPerson } from "./allow-list.ts";
+import type { GitGrants } from "./git-grants.ts";
 import { LoginRefused, type Provider } from "./provider.ts";
 
 const MINUTE = 60_000;
@@ -34,6 +35,7 @@ const flowSchema = z.strictObject({
   verifier: z.string(),
   next: z.string(),
   link: z.strictObject({ userId: z.string(), sessionId: z.string() }).nullable(),
+  withGit: z.boolean(),
   /** Epoch ms. */
   until: z.number(),
 });
@@ -43,6 +45,7 @@ export interface ProviderLoginsDeps {
   readonly providers: readonly Provider[];
   readonly accounts: Accounts;
   readonly sessions: Pick<Sessions, "begin" | "isFresh" | "isSessionValid">;
+  readonly grants: Pick<GitGrants, "save">;
   readonly vault: Vault;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -78,8 +81,8 @@ export class ProviderLogins {
   }
 
   list(): LoginProvider[] {
-    return this.#deps.providers.map(({ id, name }) => {
-      return { id, name, startUrl: `${this.baseUrl}/v1/auth/oauth/${id}/start` };
+    return this.#deps.providers.map(({ id, name, git }) => {
+      return { id, name, startUrl: `${this.baseUrl}/v1/auth/oauth/${id}/start`, gitHost: git?.host ?? null };
     });
   }
 
@@ -90,10 +93,12 @@ export class ProviderLogins {
 
   /**
    * @param link the session whose person links the provider; null = a log-in.
+   * @param git the person who links it also grants a git credential for its host.
    * @throws SlipwayError `not_found` for an unknown provider.
    */
-  async start(id: string, next: string, link: Session | null): Promise<LoginStart> {
+  async start(id: string, next: string, link: Session | null, git = false): Promise<LoginStart> {
     const provider = this.#provider(id);
+    const withGit = git && link !== null && provider.git !== null;
     if (link !== null && !this.#deps.sessions.isFresh(link))
       return { kind: "refused", problem: "fresh_login_required" };
     const secret = (): string => randomBytes(32).toString("base64url");
@@ -104,6 +109,7 @@ export class ProviderLogins {
       verifier: secret(),
       next,
       link: link === null ? null : { userId: link.userId, sessionId: link.id },
+      withGit,
       until: this.#deps.clock.now() + FLOW_MS,
     };
     try {
@@ -134,8 +140,10 @@ export class ProviderLogins {
         throw new LoginRefused("expired", "the callback does not belong to a log-in of this browser");
       const redirectUri = this.#redirectUri(id);
       const callback = new URL(`${redirectUri}?${new URLSearchParams(query).toString()}`);
-      const person = await provider.identify(callback, { ...flow, redirectUri });
+      const { person, grant } = await provider.identify(callback, { ...flow, redirectUri });
       if (flow.link !== null) await this.#link(provider, person, flow.link);
+      if (flow.link !== null && provider.git !== null && grant !== null)
+        await this.#deps.grants.save(flow.link.userId, provider.git, grant, person.name);
       if (flow.link !== null) return { kind: "linked", next: flow.next };
       const user = await this.#enter(provider, person);
       return { kind: "session", grant: await this.#deps.sessions.begin(user, client), next: flow.next };

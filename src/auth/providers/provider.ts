@@ -14,6 +14,38 @@ export interface LoginSecrets {
   readonly state: string;
   readonly nonce: string;
   readonly verifier: string;
+  /** The person also grants what pushes need. */
+  readonly withGit: boolean;
+}
+
+/** A grant that may be shown to a git host in the place of a token. */
+export interface GitGrant {
+  readonly accessToken: string;
+  /** Good once; null = the access token does not end by itself. */
+  readonly refreshToken: string | null;
+  /** Epoch ms. */
+  readonly expiresAt: number | null;
+  /** In the provider's words; null = it does not say. */
+  readonly scopes: readonly string[] | null;
+}
+
+/** The git host of a provider whose grants it takes. */
+export interface GitSource {
+  /** As repository addresses have it. */
+  readonly host: string;
+  /** @throws LoginRefused `expired` when the token is not taken any more. */
+  refresh(refreshToken: string): Promise<GitGrant>;
+  /**
+   * Takes a token back; `all` takes back every token that the person granted to this server.
+   * Idempotent.
+   */
+  revoke(accessToken: string, what: "token" | "all"): Promise<void>;
+}
+
+export interface Identified {
+  readonly person: ProviderPerson;
+  /** What was asked for with `withGit`; else null. */
+  readonly grant: GitGrant | null;
 }
 
 export interface Provider {
@@ -26,11 +58,13 @@ export interface Provider {
   readonly allow: AllowList;
   /** Where the browser is sent. @throws when the provider cannot be reached. */
   authorize(secrets: LoginSecrets): Promise<URL>;
+  /** Null = its grants open no git host. */
+  readonly git: GitSource | null;
   /**
    * Exchanges the code of the callback and asks who it was for. @throws LoginRefused, and other
    * errors when the provider cannot be reached.
    */
-  identify(callback: URL, secrets: LoginSecrets): Promise<ProviderPerson>;
+  identify(callback: URL, secrets: LoginSecrets): Promise<Identified>;
 }
 
 /** A log-in that the provider or a check of its answer refused. */
@@ -53,7 +87,7 @@ const OF_THE_OPERATOR = new Set([
   "invalid_scope",
   "application_suspended",
 ]);
-const OF_THE_CODE = new Set(["invalid_grant", "bad_verification_code", "expired_token"]);
+const OF_THE_CODE = new Set(["invalid_grant", "bad_verification_code", "bad_refresh_token", "expired_token"]);
 
 /** Maps what openid-client throws; errors of the network are returned as they are. */
 export function toRefusal(error: unknown): unknown {

@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import type { Command } from "commander";
 import { readConfig } from "../../app/config.ts";
+import type { EarlierBackup } from "../../app/data-folder/backup-format.ts";
 import type { BackupReport } from "../../app/data-folder/backup.ts";
 import { isInBucket } from "../../app/data-folder/open-bucket.ts";
 import { CliExit, EXIT } from "../exit.ts";
@@ -15,6 +16,7 @@ import { formatBytes } from "./artifacts.ts";
 interface BackupOptions {
   readonly dataDir?: string;
   readonly withKey?: true;
+  readonly since?: string;
   readonly progress?: true;
 }
 
@@ -25,30 +27,41 @@ export function backupCommand(program: Command, io: Io): void {
     .argument("<file>", "a new file, s3://bucket/prefix/name, or - for standard output")
     .option("--data-dir <folder>", "the data folder (SLIPWAY_DATA_DIR)")
     .option("--with-key", "also the secret key, which opens the stored git credentials: keep such a backup secret")
+    .option("--since <backup>", "only what an earlier backup has not: to restore it, both are needed")
     .option("--progress", "print to standard error how far it is, twice a minute")
     .action(async (file: string, options: BackupOptions) => {
       const config = readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir });
       const dir = resolve(config.dataDir);
       const { writeBackup } = await import("../../app/data-folder/backup.ts");
       const hasKey = options.withKey === true;
+      const earlier = options.since === undefined ? undefined : await readEarlier(io, options.since);
+      const content = { hasKey, earlier };
       if (file === "-") {
         if (io.out.isTTY) throw new CliExit(EXIT.usage, "A backup is not text: redirect it, or name a file.");
-        await writeBackup(dir, io.out, { hasKey });
+        await writeBackup(dir, io.out, content);
         return;
       }
       const { files, bytes } = isInBucket(file)
-        ? await writeBucket(io, file, options, (out) => writeBackup(dir, out, { hasKey }))
-        : await writeVerified(file, (path) => writeBackup(dir, createPrivate(path), { hasKey }));
+        ? await writeBucket(io, file, options, (out) => writeBackup(dir, out, content))
+        : await writeVerified(file, (path) => writeBackup(dir, createPrivate(path), content));
       print(
         io,
         `${file}: ${pluralize(files, "file")}, ${formatBytes(bytes)} before compression, read back and verified.`,
       );
+      if (earlier !== undefined) print(io, `It continues ${options.since}: keep both.`);
       if (!hasKey)
         print(
           io,
           "The secret key is not in it: keep secret.key (or what SLIPWAY_SECRET_KEY or SLIPWAY_SECRET_KEY_FILE gives) elsewhere.",
         );
     });
+}
+
+/** Reads it to its end: one that is damaged is not continued. */
+async function readEarlier(io: Io, file: string): Promise<EarlierBackup> {
+  const { verifyBackup } = await import("../../app/data-folder/restore.ts");
+  const { header, files } = await verifyBackup(await openSource(io, file));
+  return { createdAt: header.createdAt, files };
 }
 
 /** Between two lines about the progress, ms. */
@@ -99,14 +112,16 @@ export function restoreCommand(program: Command, io: Io): void {
     .description("Unpack a backup into a new data folder, and check it. Nothing is overwritten")
     .argument("<file>", "the backup, s3://bucket/prefix/name, or - for standard input")
     .requiredOption("--into <folder>", "a folder that does not exist yet, or is empty")
-    .action(async (file: string, options: { readonly into: string }) => {
+    .option("--earlier <backups...>", "the backups that it continues, where it was made with --since")
+    .action(async (file: string, options: { readonly into: string; readonly earlier?: readonly string[] }) => {
       const { restoreBackup } = await import("../../app/data-folder/restore.ts");
       const dir = resolve(options.into);
       const source = await openSource(io, file);
-      const { header, files } = await restoreBackup(source, dir);
+      const earlier = (options.earlier ?? []).map((one) => () => openSource(io, one));
+      const { header, files } = await restoreBackup(source, dir, earlier);
       print(
         io,
-        `${dir}: ${pluralize(files, "file")} of ${header.createdAt}, made by Slipway ${stripControls(header.version)}.`,
+        `${dir}: ${pluralize(files.length, "file")} of ${header.createdAt}, made by Slipway ${stripControls(header.version)}.`,
       );
       if (!header.hasKey && !io.env["SLIPWAY_SECRET_KEY"] && !io.env["SLIPWAY_SECRET_KEY_FILE"])
         print(

@@ -23,7 +23,17 @@ export type LoginProblem = (typeof LOGIN_PROBLEMS)[number];
 
 /** Providers that this server accepts log-ins of. */
 export const providersSchema = z.strictObject({
-  items: z.array(z.strictObject({ id: z.string(), name: z.string(), startUrl: z.string() })),
+  items: z.array(
+    z.strictObject({
+      id: z.string(),
+      name: z.string(),
+      startUrl: z.string(),
+      gitHost: z
+        .string()
+        .nullable()
+        .describe("The git host that a grant of this provider opens (`git` of the start); null = none."),
+    }),
+  ),
   /** Where browsers can use passkeys; null = there are none at the configured address. */
   passkeys: z.strictObject({ origin: z.string() }).nullable(),
 });
@@ -41,6 +51,10 @@ export const startLoginSchema = z.strictObject({
     .enum(["true", "false"])
     .optional()
     .describe("`true` links the provider to the person of this browser's session."),
+  git: z
+    .enum(["true", "false"])
+    .optional()
+    .describe("With `link`: `true` also asks for a grant that is the person's git credential for `gitHost`."),
 });
 
 export const identitySchema = z.strictObject({

@@ -4,11 +4,13 @@
  * G1 The number is inserted first: of two concurrent migrators, one finds it taken and continues.
  * G2 A migration that fails, or during which the process dies, changes nothing (rule M2).
  * G3 A database with an unknown, newer number is refused before anything is written.
+ * G4 Before its first migration a database that is in use is copied, for the version from before.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Connection } from "./driver.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { makePrivateFile } from "./lock.ts";
 
 interface Migration {
   readonly number: number;
@@ -64,6 +66,44 @@ export function migrate(db: Connection, folder: string, crashpoint?: (name: stri
   if (pending.length === 0) return [];
   db.exec("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT");
   return pending.filter((migration) => apply(db, migration, crashpoint)).map(({ number }) => number);
+}
+
+/**
+ * G4. The caller holds the folder's lock. @param dir the data folder. @returns the copy; null for a
+ * database that is new or up to date. @throws SlipwayError `unavailable`, and nothing is migrated.
+ */
+export function copyBefore(db: Connection, migrations: string, dir: string): string | null {
+  const newest = readApplied(db).at(-1);
+  if (newest === undefined || pendingMigrations(db, migrations).length === 0) return null;
+  const path = join(dir, "backups", `slipway-schema-${newest}.db`);
+  const draft = `${path}.new`;
+  try {
+    mkdirSync(join(dir, "backups"), { recursive: true, mode: 0o700 });
+    rmSync(draft, { force: true });
+    makePrivateFile(draft);
+    db.prepare("VACUUM INTO ?").run(draft);
+    const file = openSync(draft, "r+");
+    fsyncSync(file);
+    closeSync(file);
+    renameSync(draft, path);
+    return path;
+  } catch (error) {
+    removeDraft(draft);
+    throw new SlipwayError(
+      "unavailable",
+      `The database could not be copied to ${path} before this version changes it: ${errorMessage(error)}. Make room there, then start again.`,
+      { cause: error },
+    );
+  }
+}
+
+/** What is in the way of the copy is in the way of its removal too. */
+function removeDraft(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The next copy begins with removing it.
+  }
 }
 
 function apply(db: Connection, { number, name, sql }: Migration, crashpoint?: (name: string) => void): boolean {

@@ -25,7 +25,7 @@ import { sqliteReplies } from "./accounts/replies.ts";
 import { GroupCommit } from "./writer/group-commit.ts";
 import { sqliteLedger } from "./tables/usage-ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
-import { migrate, pendingMigrations } from "./migrate.ts";
+import { copyBefore, migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./tables/task-reads.ts";
 import { CoreCache, toProgress } from "./tables/rows.ts";
 import { openReserve } from "./writer/disk-reserve.ts";
@@ -63,6 +63,8 @@ export interface SqliteStore {
   readonly notifications: Notifications;
   /** Numbers of the migrations that this call applied. */
   readonly migrated: readonly number[];
+  /** The database from before them; null when it was new. */
+  readonly copy: string | null;
 }
 
 /** The reads of the store, for tools that run beside a coordinator. */
@@ -100,12 +102,17 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     openReserve(connection);
     refuseNewer(path, migrations);
     db = connect(connection);
+    const copy = copyBefore(db, migrations, dir);
     const migrated = migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
     db.pragma(`cache_size = -${READ_CACHE_KIB}`);
     const cache = new CoreCache();
     const reads = sqliteReads(db, cache, options.explainUnreadable ?? readAll);
-    return { ...assemble(db, { cache, reads }, new GroupCommit({ ...connection, crash }), lock.release), migrated };
+    return {
+      ...assemble(db, { cache, reads }, new GroupCommit({ ...connection, crash }), lock.release),
+      migrated,
+      copy,
+    };
   } catch (error) {
     db?.close();
     lock.release();
@@ -128,7 +135,7 @@ function assemble(
   { cache, reads }: { readonly cache: CoreCache; readonly reads: Reads },
   groupCommit: GroupCommit,
   release: () => void,
-): Omit<SqliteStore, "migrated"> {
+): Omit<SqliteStore, "migrated" | "copy"> {
   let closed: Promise<void> | null = null;
 
   async function create(task: NewTask): Promise<CreateResult> {

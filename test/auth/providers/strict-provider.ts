@@ -26,6 +26,12 @@ export interface Lies {
   readonly tokenError?: string;
   readonly withoutIdToken?: boolean;
   readonly metadataIssuer?: string;
+  /** In place of what was asked for. */
+  readonly grantedScope?: string;
+  /** GitHub's tokens end after eight hours. */
+  readonly expiring?: boolean;
+  /** Before the answer to a refresh. */
+  readonly onRefresh?: () => Promise<void>;
   /** The API's answer to every question, in place of what was asked. */
   readonly apiStatus?: number;
 }
@@ -34,6 +40,7 @@ interface Grant {
   readonly challenge: string;
   readonly redirectUri: string;
   readonly nonce: string | null;
+  readonly scope: string;
 }
 
 export interface StrictProvider {
@@ -42,6 +49,10 @@ export interface StrictProvider {
   person: GithubPerson;
   /** What was wrong with the requests that came. */
   readonly complaints: string[];
+  /** GitHub's access tokens, the newest last. */
+  readonly issued: string[];
+  /** "token" or "grant", and which access token was named. */
+  readonly revoked: { readonly what: string; readonly token: string }[];
   close(): Promise<void>;
 }
 
@@ -56,6 +67,10 @@ class Double implements StrictProvider {
   lies: Lies = {};
   person: GithubPerson = { id: 1, login: "octocat" };
   readonly complaints: string[] = [];
+  readonly issued: string[] = [];
+  readonly revoked: { what: string; token: string }[] = [];
+  /** Each is good once. */
+  readonly #refreshTokens = new Map<string, string>();
   readonly #grants = new Map<string, Grant>();
   readonly #server = createServer((request, response) => {
     this.#answer(request, response).catch((error: unknown) => {
@@ -94,6 +109,9 @@ class Double implements StrictProvider {
         return this.#token(url.pathname, new URLSearchParams(await readText(request)), send);
       case "/userinfo":
         return send({ sub: this.lies.userinfoSubject ?? String(this.person.id), ...this.#email() });
+      case `/api/v3/applications/${CLIENT.id}/grant`:
+      case `/api/v3/applications/${CLIENT.id}/token`:
+        return this.#revoke(request, await readText(request), send);
       default:
         return this.#api(url.pathname, send);
     }
@@ -118,11 +136,12 @@ class Double implements StrictProvider {
     if (query.get("code_challenge_method") !== "S256" || challenge.length !== 43) this.complaints.push("no PKCE");
     if ((query.get("state") ?? "").length < 43) this.complaints.push("a short state");
     const code = randomBytes(16).toString("hex");
-    this.#grants.set(code, { challenge, redirectUri, nonce: query.get("nonce") });
+    this.#grants.set(code, { challenge, redirectUri, nonce: query.get("nonce"), scope: query.get("scope") ?? "" });
     return `${redirectUri}?code=${code}&state=${query.get("state") ?? ""}`;
   }
 
-  #token(path: string, body: URLSearchParams, send: (body: unknown, status?: number) => void): void {
+  async #token(path: string, body: URLSearchParams, send: (body: unknown, status?: number) => void): Promise<void> {
+    const isGithub = path.startsWith("/login/");
     const code = body.get("code") ?? "";
     const grant = this.#grants.get(code);
     this.#grants.delete(code);
@@ -132,13 +151,42 @@ class Double implements StrictProvider {
     const hasSecret = body.get("client_secret") === CLIENT.secret;
     if (this.lies.tokenError !== undefined) return send({ error: this.lies.tokenError, error_description: "No." });
     if (!hasSecret || body.get("client_id") !== CLIENT.id) return send({ error: "invalid_client" }, 401);
+    const refreshed = this.#refreshTokens.get(body.get("refresh_token") ?? "");
+    if (body.get("grant_type") === "refresh_token" && refreshed !== undefined) {
+      this.#refreshTokens.delete(body.get("refresh_token") ?? "");
+      await this.lies.onRefresh?.();
+      return send(this.#githubToken(refreshed));
+    }
+    if (body.get("grant_type") === "refresh_token")
+      return send({ error: "bad_refresh_token", error_description: "No." });
     if (grant === undefined || grant.challenge !== challenge || grant.redirectUri !== body.get("redirect_uri"))
       return send({ error: "bad_verification_code", error_description: "The code passed is incorrect or expired." });
+    if (isGithub) return send(this.#githubToken(grant.scope));
     const token = { access_token: "access", token_type: "bearer", scope: "" };
-    const isGithub = path.startsWith("/login/");
-    return send(
-      isGithub || this.lies.withoutIdToken === true ? token : { ...token, id_token: this.#idToken(grant.nonce) },
-    );
+    return send(this.lies.withoutIdToken === true ? token : { ...token, id_token: this.#idToken(grant.nonce) });
+  }
+
+  #githubToken(asked: string): object {
+    const [access, refresh] = ["gho", "ghr"].map((kind) => `${kind}_${randomBytes(16).toString("hex")}`) as [
+      string,
+      string,
+    ];
+    this.issued.push(access);
+    const scope = this.lies.grantedScope ?? asked.replaceAll(" ", ",");
+    const token = { access_token: access, token_type: "bearer", scope };
+    if (this.lies.expiring !== true) return token;
+    this.#refreshTokens.set(refresh, asked);
+    return { ...token, expires_in: 28_800, refresh_token: refresh };
+  }
+
+  #revoke(request: IncomingMessage, body: string, send: (body: unknown, status?: number) => void): void {
+    if (this.lies.apiStatus !== undefined) return send({ message: "No." }, this.lies.apiStatus);
+    const basic = `Basic ${Buffer.from(`${CLIENT.id}:${CLIENT.secret}`).toString("base64")}`;
+    if (request.method !== "DELETE" || request.headers.authorization !== basic) return send({ message: "No." }, 401);
+    const { access_token: token } = JSON.parse(body) as { access_token: string };
+    if (!this.issued.includes(token)) return send({ message: "Not found" }, 404);
+    this.revoked.push({ what: request.url?.split("/").at(-1) ?? "", token });
+    send({}, 200);
   }
 
   #idToken(nonce: string | null): string {

@@ -210,8 +210,10 @@ const inspectImage = async (name: string): Promise<Image> =>
   (JSON.parse(await docker("image", "inspect", name)) as [Image])[0];
 const runInImage = (...command: string[]): Promise<string> =>
   docker("run", "--rm", "--network", "none", "--entrypoint", ...command.slice(0, 1), IMAGE, ...command.slice(1));
+/** Its port is published nowhere. */
+const LOCAL = ["-e", "SLIPWAY_PUBLIC_URL=http://localhost:7080"];
 const serveIn = (data: string, ...options: string[]): string[] =>
-  [options, ["-v", `${data}:${data}`, "-e", `SLIPWAY_DATA_DIR=${data}`], ADMIN].flat();
+  [options, ["-v", `${data}:${data}`, "-e", `SLIPWAY_DATA_DIR=${data}`], LOCAL, ADMIN].flat();
 
 inFullRuns(describe.skipIf(obstacle !== null))(
   `the image and compose.yaml${obstacle === null ? "" : ` (skipped: ${obstacle})`}`,

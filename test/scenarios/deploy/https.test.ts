@@ -168,6 +168,28 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
 });
 
 describe("the files of docs/deploy", () => {
+  const hasSystemd = spawnSync("systemd-analyze", ["--version"]).status === 0;
+  it.skipIf(!hasSystemd)("systemd accepts the unit, and knows every word of it", () => {
+    const folder = mkdtempSync(join(tmpdir(), "slipway-unit-"));
+    try {
+      // What it starts and whom it runs as are of another machine.
+      const unit = readFileSync(join(DEPLOY, "slipway.service"), "utf8")
+        .replace(/^ExecStart=.*$/m, `ExecStart=${process.execPath} serve`)
+        .replace(/^(?:User|SupplementaryGroups)=.*$/gm, "");
+      writeFileSync(join(folder, "slipway.service"), unit);
+      const { status, stdout, stderr } = spawnSync("systemd-analyze", ["verify", join(folder, "slipway.service")], {
+        encoding: "utf8",
+      });
+      const said = `${stdout}${stderr}`.split("\n").filter((line) => line.includes("slipway.service"));
+      expect([status, said]).toEqual([0, []]);
+      writeFileSync(join(folder, "slipway.service"), unit.replace("KillMode=process", "KillMod=process"));
+      const wrong = spawnSync("systemd-analyze", ["verify", join(folder, "slipway.service")], { encoding: "utf8" });
+      expect(`${wrong.stdout}${wrong.stderr}`).toContain("KillMod");
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
   it("the compose file mounts the data folder at the same path inside and outside, publishes Caddy alone, and gives the engine's socket to the proxy alone", () => {
     const file = parse(readFileSync(join(DEPLOY, "compose.yaml"), "utf8")) as {
       services: Record<string, { environment: Record<string, string>; volumes: string[]; ports?: string[] }>;

@@ -10,10 +10,12 @@ import type { Storage } from "../../support/hostile/storage.ts";
 const ignore = (): void => undefined;
 const LOG: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
-export async function openPlace(place: string, { url }: Pick<Storage, "url">): Promise<Bucket> {
+type Reached = Pick<Storage, "url" | "keyId" | "secret">;
+
+export async function openPlace(place: string, { url, keyId, secret }: Reached): Promise<Bucket> {
   const address = parseBucketAddress(place);
   if (address === null) throw new Error(`not an address: ${place}`);
-  const keys = { keyId: "S3RVER", secret: "S3RVER", sessionToken: null };
+  const keys = { keyId, secret, sessionToken: null };
   return new Bucket({ address, endpoint: url, region: "us-east-1", pathStyle: true, ...keys, idleMs: 2_000, tries: 1 });
 }
 
@@ -23,7 +25,7 @@ let opened = 0;
 export function openBucketArtifacts(
   files: ArtifactFiles,
   dir: string,
-  storage: Pick<Storage, "url" | "bucket">,
+  storage: Reached & Pick<Storage, "bucket">,
   more: Partial<BucketArtifactsOptions> = {},
 ): BucketArtifacts {
   opened += 1;

@@ -5,22 +5,11 @@ import { CreateMultipartUploadCommand, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Bucket, type BucketOptions } from "../../../src/store/bucket/bucket.ts";
 import { createRandom } from "../../support/random.ts";
-import {
-  BUCKET,
-  hasStorage,
-  startStorage,
-  type Fault,
-  type Passed,
-  type Storage,
-} from "../../support/hostile/storage.ts";
+import { hasServer, SERVERS } from "../../support/hostile/storage-servers.ts";
+import { BUCKET, startStorage, type Fault, type Passed, type Storage } from "../../support/hostile/storage.ts";
 
 const MIB = 2 ** 20;
 let storage: Storage;
-beforeAll(async () => {
-  if (hasStorage) storage = await startStorage();
-});
-afterEach(() => storage?.heal());
-afterAll(() => storage?.close());
 
 function open(more: Partial<BucketOptions> = {}): Bucket {
   return new Bucket({
@@ -28,8 +17,8 @@ function open(more: Partial<BucketOptions> = {}): Bucket {
     endpoint: storage.url,
     region: "us-east-1",
     pathStyle: true,
-    keyId: "S3RVER",
-    secret: "S3RVER",
+    keyId: storage.keyId,
+    secret: storage.secret,
     sessionToken: null,
     idleMs: 1_000,
     tries: 3,
@@ -67,7 +56,13 @@ function meet(times: number, kind: (request: Passed) => boolean, fault: Fault): 
   storage.fail((request) => (kind(request) && left-- > 0 ? fault : null));
 }
 
-describe.skipIf(!hasStorage)("[M13] an object", () => {
+describe.each(SERVERS.filter(hasServer))("[M13] an object in %s", (server) => {
+  beforeAll(async () => {
+    storage = await startStorage(server);
+  });
+  afterEach(() => storage.heal());
+  afterAll(() => storage?.close());
+
   it.each([0, 5, 16 * MIB])("of %i bytes is read as it was written", async (length) => {
     const bucket = open();
     const bytes = bytesOf(length);
@@ -185,7 +180,7 @@ describe.skipIf(!hasStorage)("[M13] an object", () => {
 
   it("that was never completed goes when it is chosen, however many there are", async () => {
     const bucket = open();
-    const credentials = { accessKeyId: "S3RVER", secretAccessKey: "S3RVER" };
+    const credentials = { accessKeyId: storage.keyId, secretAccessKey: storage.secret };
     const client = new S3Client({ endpoint: storage.url, region: "us-east-1", forcePathStyle: true, credentials });
     for (const key of ["a", "b", "c", "d", "kept"])
       await client.send(new CreateMultipartUploadCommand({ Bucket: BUCKET, Key: `some/where/${key}` }));
@@ -213,5 +208,32 @@ describe.skipIf(!hasStorage)("[M13] an object", () => {
     storage.heal();
     expect([await bucket.list(), storage.uploads.size]).toEqual([[], 0]);
     bucket.close();
+  });
+});
+
+describe.skipIf(!hasServer("swift"))("[M13] a storage that checks signatures", () => {
+  beforeAll(async () => {
+    storage = await startStorage("swift");
+  });
+  afterAll(() => storage?.close());
+
+  it.each<[string, Partial<BucketOptions>, RegExp]>([
+    ["a secret that is not the key's", { secret: "another" }, /does not accept the key \(SignatureDoesNotMatch\)/],
+    ["a key that it does not know", { keyId: "slipway:nobody" }, /does not accept the key.*SLIPWAY_S3_ACCESS_KEY_ID/],
+    ["another region", { region: "eu-central-1" }, /is in another region. Set SLIPWAY_S3_REGION/],
+    [
+      "a bucket that is not there",
+      { address: { bucket: "slipway-nowhere", prefix: "" } },
+      /no bucket slipway-nowhere.*Create it/,
+    ],
+  ])("refuses %s, and the error says what to correct", async (_, more, words) => {
+    const bucket = open(more);
+    const calls = [() => bucket.putText("x", "x"), () => bucket.list(), () => bucket.get("x")];
+    for (const call of calls)
+      await expect(call()).rejects.toMatchObject({ code: "storage_refused", message: expect.stringMatching(words) });
+    bucket.close();
+    const right = open();
+    expect(await right.list()).toEqual([]);
+    right.close();
   });
 });

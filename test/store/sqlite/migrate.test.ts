@@ -1,5 +1,5 @@
-import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import Database, { type Connection } from "../../../src/store/sqlite/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { migrate } from "../../../src/store/sqlite/migrate.ts";
@@ -104,6 +104,45 @@ describe("migrations", () => {
     db.prepare("DELETE FROM migrations WHERE number = 999").run();
     db.close();
     await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
+  });
+
+  it("[M2] a database that is in use is copied before it is changed, and the version from before opens the copy", async () => {
+    const [data, newer, back] = [join(dir, "data"), join(dir, "newer"), join(dir, "back")];
+    mkdirSync(newer);
+    const names = readdirSync(MIGRATIONS);
+    for (const name of names) copyFileSync(join(MIGRATIONS, name), join(newer, name));
+    writeFileSync(
+      join(newer, `${String(names.length + 1).padStart(4, "0")}_next.sql`),
+      "CREATE TABLE next (n INTEGER);",
+    );
+    const first = openSqliteStore({ dir: data, migrations: MIGRATIONS });
+    await first.store.setSetting("mark", "before");
+    expect(first.copy).toBe(null);
+    await first.store.close();
+    // Somebody stands in the way: nothing is migrated.
+    writeFileSync(join(data, "backups"), "a file");
+    expect(() => openSqliteStore({ dir: data, migrations: newer })).toThrow(
+      expect.objectContaining({
+        code: "unavailable",
+        message: expect.stringMatching(/could not be copied.*Make room/),
+      }),
+    );
+    rmSync(join(data, "backups"));
+    const second = openSqliteStore({ dir: data, migrations: newer });
+    expect(second.migrated).toEqual([names.length + 1]);
+    await second.store.setSetting("mark", "after");
+    await second.store.close();
+    const copy = join(data, "backups", `slipway-schema-${names.length}.db`);
+    expect([second.copy, readdirSync(join(data, "backups"))]).toEqual([copy, [basename(copy)]]);
+    expect([statSync(copy).mode & 0o777, statSync(join(data, "backups")).mode & 0o777]).toEqual([0o600, 0o700]);
+    mkdirSync(back);
+    copyFileSync(copy, join(back, "slipway.db"));
+    const restored = openSqliteStore({ dir: back, migrations: MIGRATIONS });
+    expect(await restored.store.setting("mark")).toBe("before");
+    await restored.store.close();
+    const again = openSqliteStore({ dir: data, migrations: newer });
+    expect([again.migrated, again.copy]).toEqual([[], null]);
+    await again.store.close();
   });
 
   it("two concurrent migrators apply each migration once, and neither fails", async () => {

@@ -1,12 +1,10 @@
 /**
- * S3-compatible storage behind a proxy that can fail. The storage is s3rver. It can
- * neither list nor abort uploads: the proxy knows them from what passed, and answers both.
+ * S3-compatible storage behind a proxy that can fail. The proxy knows uploads from what passed, and
+ * lists and aborts them where the storage cannot.
  */
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, request as startRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { hasServer, startServer, type ServerName } from "./storage-servers.ts";
 
 /** What the proxy does with one request; null = it passes. */
 export type Fault =
@@ -26,6 +24,8 @@ export interface Passed {
 export interface Storage {
   readonly url: string;
   readonly bucket: string;
+  readonly keyId: string;
+  readonly secret: string;
   /** Settings that lead here. */
   readonly env: Record<string, string>;
   /** Every request, also those that a fault met. */
@@ -39,20 +39,15 @@ export interface Storage {
   close(): Promise<void>;
 }
 
-const KEY = "S3RVER";
 /** Distinct from anything that a log contains anyway. */
 export const BUCKET = "slipway-test";
 
-const s3rver = await import("s3rver").catch(() => null);
 /** False where the package does not load; in CI it must. */
-export const hasStorage = s3rver !== null || process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
+export const hasStorage = hasServer("s3rver");
 
-export async function startStorage(): Promise<Storage> {
-  const directory = mkdtempSync(join(tmpdir(), "slipway-s3-"));
-  const configureBuckets = [{ name: BUCKET }];
-  if (s3rver === null) throw new Error("s3rver does not load: npm ci");
-  const real = new s3rver.default({ address: "127.0.0.1", port: 0, silent: true, directory, configureBuckets });
-  const { port } = await real.run();
+export async function startStorage(name: ServerName = "s3rver"): Promise<Storage> {
+  const real = await startServer(name, BUCKET);
+  const { port, keyId, secret } = real;
   const seen: Passed[] = [];
   const uploads = new Map<string, string>();
   const stalled = new Set<IncomingMessage>();
@@ -66,7 +61,7 @@ export async function startStorage(): Promise<Storage> {
       return;
     }
     if (fault !== null && "status" in fault) return refuse(request, response, fault.status, fault.code);
-    if (fault === null && answerUploads(request, response, uploads)) return;
+    if (fault === null && !real.hasUploads && answerUploads(request, response, uploads)) return;
     forward({ request, response, port, uploads, cut: fault });
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
@@ -79,10 +74,12 @@ export async function startStorage(): Promise<Storage> {
   return {
     url,
     bucket: BUCKET,
+    keyId,
+    secret,
     env: {
       SLIPWAY_S3_ENDPOINT: url,
-      SLIPWAY_S3_ACCESS_KEY_ID: KEY,
-      SLIPWAY_S3_SECRET_ACCESS_KEY: KEY,
+      SLIPWAY_S3_ACCESS_KEY_ID: keyId,
+      SLIPWAY_S3_SECRET_ACCESS_KEY: secret,
     },
     seen,
     uploads,
@@ -93,7 +90,6 @@ export async function startStorage(): Promise<Storage> {
       server.closeAllConnections();
       await new Promise((done) => server.close(done));
       await real.close();
-      rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }
@@ -134,7 +130,7 @@ function forward({ request, response, port, uploads, cut }: Forward): void {
       }
     });
     incoming.once("end", () => {
-      noteUpload(url ?? "", method ?? "", text, uploads);
+      noteUpload(`${method} ${url}`, incoming.statusCode ?? 500, text, uploads);
       response.end();
     });
     incoming.on("error", cutSocket);
@@ -158,13 +154,15 @@ function forward({ request, response, port, uploads, cut }: Forward): void {
 /** Few, so that there is more than one page. */
 const UPLOADS_PER_PAGE = 2;
 
-function noteUpload(url: string, method: string, text: string, uploads: Map<string, string>): void {
+function noteUpload(request: string, status: number, text: string, uploads: Map<string, string>): void {
+  const [method = "", url = ""] = request.split(" ");
   const { pathname, searchParams } = new URL(url, "http://storage");
   const [, begun] = /<UploadId>([^<]+)</.exec(text) ?? [];
   if (method === "POST" && searchParams.has("uploads") && begun !== undefined)
     uploads.set(begun, decodeURIComponent(pathname.replace(/^\/[^/]+\//, "")));
-  if (method === "POST" && text.includes("CompleteMultipartUploadResult"))
-    uploads.delete(searchParams.get("uploadId") ?? "");
+  const isComplete = method === "POST" && text.includes("CompleteMultipartUploadResult");
+  const isAborted = method === "DELETE" && status === 204;
+  if (isComplete || isAborted) uploads.delete(searchParams.get("uploadId") ?? "");
 }
 
 function answerUploads(request: IncomingMessage, response: ServerResponse, uploads: Map<string, string>): boolean {

@@ -269,7 +269,7 @@ export const credentialRoutes = [
     answers: { 204: EMPTY },
     problems: ["not_found"],
     async handle({ deps, caller, params, act }) {
-      return removed(await deps.accounts.with(act).deleteCredential(caller.userId, params["id"] ?? ""));
+      return removed(await deps.people.deleteCredential(caller.userId, params["id"] ?? "", act));
     },
   }),
 ];

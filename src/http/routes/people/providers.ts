@@ -47,7 +47,8 @@ export const providerRoutes = [
       const { deps, params, query } = call;
       const isLink = query.link === "true";
       const session = isLink ? await readSession(call) : null;
-      const started = await deps.logins.start(params["provider"] ?? "", query.next ?? (isLink ? "/you" : "/"), session);
+      const next = query.next ?? (isLink ? "/you" : "/");
+      const started = await deps.logins.start(params["provider"] ?? "", next, session, query.git === "true");
       if (started.kind === "refused") return redirect(refused(started.problem, isLink));
       // The provider leads the browser back from another site: a Strict cookie would not be sent.
       return redirect(started.location, [setCookie(call, "slipway-login", started.cookie, FLOW_SECONDS, "Lax")]);

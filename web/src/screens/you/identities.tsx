@@ -7,6 +7,9 @@ import { formatAge } from "../../lib/format.ts";
 import { useProviders } from "../log-in/login-problems.ts";
 import { serverNow } from "../../lib/server-time.ts";
 
+/** A git credential that was granted goes with its provider. */
+const UNLINKED = new Set<unknown>(["identities", "credentials"]);
+
 export function Identities() {
   const queries = useQueryClient();
   const providers = useProviders();
@@ -21,7 +24,7 @@ export function Identities() {
     setProblem(null);
     client.people
       .unlink(id)
-      .then(() => queries.invalidateQueries({ queryKey: ["identities"] }))
+      .then(() => queries.invalidateQueries({ predicate: ({ queryKey: [key] }) => UNLINKED.has(key) }))
       .catch((thrown: unknown) => setProblem(problemText(thrown)));
   };
   return (
@@ -58,6 +61,16 @@ export function Identities() {
             <a className="btn line wide" href={`${startUrl}?link=true`}>
               <Icon name="plus" />
               Link {name}
+            </a>
+          </p>
+        ))}
+      {providers
+        .filter(({ id, gitHost }) => gitHost !== null && items.some((item) => item.provider === id))
+        .map(({ id, name, startUrl, gitHost }) => (
+          <p className="talk" key={id}>
+            <a className="btn line wide" href={`${startUrl}?link=true&git=true`}>
+              <Icon name="key" />
+              Use {name} for git at {gitHost}
             </a>
           </p>
         ))}
