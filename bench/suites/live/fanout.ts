@@ -12,16 +12,11 @@ import { createServer, type Server } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer, type WebSocket } from "ws";
-import { phaseOf, start, step } from "../../../machines/fold.ts";
-import { memoryBus } from "../../../src/app/memory-bus.ts";
-import type { TaskEvent } from "../../../src/core/event.ts";
 import { attachWebSocketServer } from "../../../src/http/live/websocket-server.ts";
-import { openHub } from "../../../src/http/live/hub.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
-import { DEFAULT_POLICY } from "../../../src/core/task.ts";
-import { toWireTask } from "../../../src/core/protocol/mapping.ts";
-import { openBenchStore, percentile, quiet, SPEC } from "../../support.ts";
+import { BENCH_TASK, createBenchTask, openBenchStore, percentile, quiet } from "../../support.ts";
+import { openBenchHub } from "./hub.ts";
 import type { Bus } from "../../../src/core/ports/runtime.ts";
 import { PROTOCOL } from "../../../src/core/protocol/stream-constants.ts";
 
@@ -50,7 +45,6 @@ const WARM_UP = 5;
  */
 const REST_MS = 40;
 const TEXT = "x".repeat(200);
-const TASK_ID = "task_00000000000000000000000001";
 const CLIENTS = "--fanout-clients";
 /** Sockets of one user; the server allows no more. */
 const PER_USER = 20;
@@ -105,14 +99,7 @@ interface Side {
 }
 
 async function serveOurs(store: Store): Promise<Side> {
-  const bus = memoryBus();
-  const hub = openHub({
-    store,
-    bus,
-    clock: systemClock,
-    log: quiet,
-    views: async (tasks) => tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null)),
-  });
+  const { hub, bus } = openBenchHub(store);
   const server = createServer();
   const visitor = (token: string) =>
     Promise.resolve({ userId: token, role: "operator" as const, sessionId: null, expiresAt: null });
@@ -140,45 +127,12 @@ async function serveOurs(store: Store): Promise<Side> {
 
 /** A task in the store; each call commits one more event and then announces it. */
 async function growingTask(store: Store): Promise<(bus: Bus) => Promise<bigint>> {
-  const data = { maxAttempts: 3, policy: DEFAULT_POLICY, pullRequest: "none", from: "start" };
-  const first = {
-    taskId: TASK_ID,
-    seq: 1,
-    at: Date.now(),
-    attempt: 0,
-    type: "task.submitted",
-    from: null,
-    to: "queued",
-    data,
-  } as const;
-  const event: TaskEvent = { ...first, workerSeq: null };
-  let snapshot = start(event);
-  const identity = { id: TASK_ID, userId: "user_1", threadId: TASK_ID, parentId: null, machineVersion: 1 };
-  await store.create({
-    ...identity,
-    spec: SPEC,
-    snapshot,
-    state: "queued",
-    slot: false,
-    event,
-    inherits: null,
-    idempotency: null,
-  });
+  const task = await createBenchTask(store);
+  const data = { level: "info", code: "note", text: TEXT };
   return async (bus) => {
-    const { seq } = snapshot.context;
-    const next: TaskEvent = {
-      ...event,
-      seq: seq + 1,
-      type: "notice",
-      from: "queued",
-      data: { level: "info", code: "note", text: TEXT },
-    };
-    const grown = step(snapshot, next);
-    if (grown === null) throw new Error("the chart refused a notice");
-    snapshot = grown;
-    await store.commit({ taskId: TASK_ID, expectedSeq: seq, events: [next], snapshot, state: "queued", slot: false });
+    await task.append([{ type: "notice", from: "queued", to: "queued", data }]);
     const begun = nowNs();
-    bus.publishHint({ taskId: TASK_ID, userId: "user_1", seq: seq + 1 });
+    bus.publishHint({ taskId: BENCH_TASK, userId: "user_1", seq: task.seq() });
     return begun;
   };
 }
@@ -197,7 +151,7 @@ async function serveFloor(): Promise<Side> {
   });
   // About as long as the frame that ours sends for one event.
   const item = {
-    taskId: TASK_ID,
+    taskId: BENCH_TASK,
     seq: 10,
     at: new Date().toISOString(),
     attempt: 0,
@@ -207,7 +161,7 @@ async function serveFloor(): Promise<Side> {
   };
   const data = { level: "info", code: "note", text: TEXT };
   const frame = Buffer.from(
-    JSON.stringify({ type: "events", topic: `task:${TASK_ID}`, items: [{ ...item, data }], cursor: 10 }),
+    JSON.stringify({ type: "events", topic: `task:${BENCH_TASK}`, items: [{ ...item, data }], cursor: 10 }),
   );
   return {
     port: await listening(server),
@@ -299,7 +253,7 @@ async function runClients(sockets: number, ports: readonly number[]): Promise<vo
  */
 function openClient(port: number, n: number, onFrame: () => void): Promise<void> {
   const socket = connect(port, "127.0.0.1");
-  const payload = Buffer.from(JSON.stringify({ type: "subscribe", topic: `task:${TASK_ID}`, after: 0 }));
+  const payload = Buffer.from(JSON.stringify({ type: "subscribe", topic: `task:${BENCH_TASK}`, after: 0 }));
   const subscribe = Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload]);
   const headers = [
     "GET /v1/stream HTTP/1.1",

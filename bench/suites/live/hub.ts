@@ -2,15 +2,14 @@
  * Catching up: the hub sends a log to one subscriber whose socket takes everything. The floor reads
  * the same pages as objects, writes them as JSON again and encodes the frames, without a hub.
  */
-import { phaseOf, start, step } from "../../../machines/fold.ts";
+import { phaseOf } from "../../../machines/fold.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
-import type { TaskEvent } from "../../../src/core/event.ts";
+import type { Bus } from "../../../src/core/ports/runtime.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { toWireEvent, toWireTask } from "../../../src/core/protocol/mapping.ts";
-import { DEFAULT_POLICY } from "../../../src/core/task.ts";
-import { openHub } from "../../../src/http/live/hub.ts";
-import { openBenchStore, percentile, quiet, SPEC } from "../../support.ts";
+import { openHub, type Hub } from "../../../src/http/live/hub.ts";
+import { BENCH_TASK, createBenchTask, openBenchStore, percentile, quiet, type BenchEvent } from "../../support.ts";
 
 export interface HubRates {
   /** Bytes of the text in one event. */
@@ -20,9 +19,9 @@ export interface HubRates {
   readonly floor: number;
 }
 
-const TASK_ID = "task_00000000000000000000000001";
 const USER = { userId: "user_1", role: "user" } as const;
 const PAGE = 1_000;
+const BATCH = 200;
 
 export async function hubRates(textBytes: number, events: number, rounds = 15): Promise<HubRates> {
   const { store, close } = await openBenchStore();
@@ -45,8 +44,8 @@ export async function hubRates(textBytes: number, events: number, rounds = 15): 
   }
 }
 
-/** Resolves when the subscriber has the last event. */
-async function catchUp(store: Store, last: number): Promise<void> {
+/** A hub that reads the store when the bus announces events. */
+export function openBenchHub(store: Store): { readonly hub: Hub; readonly bus: Bus } {
   const bus = memoryBus();
   const hub = openHub({
     store,
@@ -55,6 +54,12 @@ async function catchUp(store: Store, last: number): Promise<void> {
     log: quiet,
     views: async (tasks) => tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null)),
   });
+  return { hub, bus };
+}
+
+/** Resolves when the subscriber has the last event. */
+async function catchUp(store: Store, last: number): Promise<void> {
+  const { hub, bus } = openBenchHub(store);
   try {
     await new Promise<void>((resolve, reject) => {
       const end = Buffer.from(`"cursor":${last}}`);
@@ -63,7 +68,7 @@ async function catchUp(store: Store, last: number): Promise<void> {
         close: (code) => reject(new Error(`closed with ${code}`)),
         send: (frame) => void (typeof frame !== "string" && frame.subarray(-end.length).equals(end) && resolve()),
       });
-      void connection.subscribe(`task:${TASK_ID}`, 0);
+      void connection.subscribe(`task:${BENCH_TASK}`, 0);
     });
   } finally {
     hub.close();
@@ -73,7 +78,7 @@ async function catchUp(store: Store, last: number): Promise<void> {
 
 async function convertLog(store: Store): Promise<void> {
   for (let after = 0; ;) {
-    const { items, more } = await store.events(TASK_ID, after, PAGE);
+    const { items, more } = await store.events(BENCH_TASK, after, PAGE);
     after = items.at(-1)?.seq ?? after;
     Buffer.from(`[${items.map((event) => JSON.stringify(toWireEvent(event))).join(",")}]`);
     if (!more) return;
@@ -81,45 +86,12 @@ async function convertLog(store: Store): Promise<void> {
 }
 
 async function writeLog(store: Store, events: number, textBytes: number): Promise<void> {
-  const first: TaskEvent = {
-    taskId: TASK_ID,
-    seq: 1,
-    at: Date.now(),
-    attempt: 0,
-    type: "task.submitted",
-    from: null,
-    to: "queued",
-    data: { maxAttempts: 3, policy: DEFAULT_POLICY, pullRequest: "none", from: "start" },
-    workerSeq: null,
-  };
-  let snapshot = start(first);
-  await store.create({
-    id: TASK_ID,
-    userId: USER.userId,
-    threadId: TASK_ID,
-    parentId: null,
-    machineVersion: 1,
-    spec: SPEC,
-    snapshot,
-    state: "queued",
-    slot: false,
-    event: first,
-    inherits: null,
-    idempotency: null,
-  });
+  const task = await createBenchTask(store);
   // A line of output: short lines, as tools print them, so that escaping costs what it costs there.
   const text = "src/app/main.ts: ok\n".repeat(Math.ceil(textBytes / 20)).slice(0, textBytes);
-  for (let seq = 2; seq <= events;) {
-    const batch: TaskEvent[] = [];
-    const expectedSeq = seq - 1;
-    for (; seq <= events && batch.length < 200; seq++) {
-      const data = { level: "info", code: "note", text };
-      const event: TaskEvent = { ...first, seq, type: "notice", from: "queued", data };
-      const next = step(snapshot, event);
-      if (next === null) throw new Error("the chart refused a notice");
-      snapshot = next;
-      batch.push(event);
-    }
-    await store.commit({ taskId: TASK_ID, expectedSeq, events: batch, snapshot, state: "queued", slot: false });
+  const data = { level: "info", code: "note", text };
+  const notice: BenchEvent = { type: "notice", from: "queued", to: "queued", data };
+  for (let left = events - 1; left > 0; left -= BATCH) {
+    await task.append(Array.from({ length: Math.min(BATCH, left) }, () => notice));
   }
 }
