@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
 import { ROOT } from "../support/process/server.ts";
+import { inFullRuns } from "../support/vitest/full-run.ts";
 
 const LEGIT = join(ROOT, "test/support/docker/legit");
 const DOCKERFILE = `ARG BASE=${BASE_IMAGE}
@@ -95,7 +96,7 @@ const WORK: readonly (readonly [name: string, command: string, says: RegExp])[] 
   ["a debugger's look at its own child", "sleep 30 & grep -c . /proc/$!/maps && kill $!", /\d/],
 ];
 
-describeWithDocker("legitimate work in the same confinement", () => {
+inFullRuns(describeWithDocker)("legitimate work in the same confinement", () => {
   let stage: AttackTarget;
   beforeAll(async () => {
     stage = await openAttackTarget({ baseImage: toolsImage(), files: files() });

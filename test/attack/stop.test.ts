@@ -6,8 +6,9 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { eventually } from "../support/process/server.ts";
+import { inFullRuns } from "../support/vitest/full-run.ts";
 
-describeWithDocker("[D6] (89) an agent that burns the processor", () => {
+inFullRuns(describeWithDocker)("[D6] (89) an agent that burns the processor", () => {
   let stage: AttackTarget;
   beforeAll(async () => {
     stage = await openAttackTarget({ policy: { silenceMs: 6_000, answerMs: 1_000 } });

@@ -5,7 +5,7 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
 import { runDoctor } from "../../src/app/checker/doctor.ts";
 import { readConfig } from "../../src/app/config.ts";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
@@ -16,6 +16,9 @@ import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, launch, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 import { sampled } from "../support/random.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 let upstream: GitServer;
 let repo: { url: string };
@@ -133,8 +136,8 @@ const POINTS = [
 ];
 
 describe("[D2] killed at a named point, a restart ends in done", () => {
-  for (const point of sampled(POINTS, 6)) {
-    it(`[R1] [R5] [W5] ${point}`, { timeout: 90_000 }, async () => {
+  for (const point of sampled(POINTS, 3)) {
+    it.always(`[R1] [R5] [W5] ${point}`, { timeout: 90_000 }, async () => {
       const task = await crashAndRecover(point, DONE);
       expect(task).toMatchObject({ state: "done", outcome: "pushed" });
       await lawful(task);
@@ -143,8 +146,8 @@ describe("[D2] killed at a named point, a restart ends in done", () => {
 });
 
 describe("[D2] killed around a failure, a restart ends in the same failure", () => {
-  for (const point of ["timer:1", "store.inside:8"]) {
-    it(`[D6] [T5] ${point}`, { timeout: 90_000 }, async () => {
+  for (const point of sampled(["timer:1", "store.inside:8"], 1)) {
+    it.always(`[D6] [T5] ${point}`, { timeout: 90_000 }, async () => {
       const task = await crashAndRecover(point, FAILS);
       expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
       await lawful(task);

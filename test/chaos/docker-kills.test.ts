@@ -9,9 +9,9 @@ import { describeWithDocker, dockerClient } from "../support/docker/engine.ts";
 import { openInstallation, type Installation } from "../support/docker/installation.ts";
 import { noPrivateEngine, openPrivateEngine, type PrivateEngine } from "../support/docker/private-engine.ts";
 import { seededIds } from "../support/manual-clock.ts";
-import { SEED } from "../support/random.ts";
+import { SEED, sized } from "../support/random.ts";
 
-const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? 10);
+const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? sized(6, 10));
 const SLOTS = 4;
 const MAX_KILLS = 6 * TASKS;
 const LIMIT_MS = 60_000 + TASKS * 10_000;

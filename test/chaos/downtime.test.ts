@@ -13,6 +13,7 @@ import type { Policy } from "../../src/core/task.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { createServerClock, type ServerClock } from "../support/process/clock.ts";
 import { eventually, startServer, type RealServer } from "../support/process/server.ts";
+import { sampled } from "../support/random.ts";
 
 const SECOND = 1_000;
 /** A bound for hangs: five installations run at once. */
@@ -126,21 +127,24 @@ describe.skipIf(process.platform !== "linux").concurrent("a coordinator that is 
       expect(task.attempt).toBe(1);
     }));
 
-  it.each([
+  const lengths = [
     ["the silence", SILENCE_MS],
     ["the wall clock", WALL_MS],
-  ])("[T5] [D12] longer than %s, and whose worker died with it: the attempt does not count", (_, ms) =>
-    inWorld(async (world) => {
-      const id = await world.submit(work(3));
-      await world.until(id, "runs", isRunning);
-      await world.server.kill("SIGKILL");
-      for (const pid of workersOf(world.data)) process.kill(pid, "SIGKILL");
-      await delay(ms + 2 * SECOND);
-      await world.start();
-      const task = await world.until(id, "settles", isSettled);
-      expectDelivered(task);
-      expect(task.attempt).toBe(2);
-    }),
+  ] as const;
+  it.each(sampled(lengths, 1))(
+    "[T5] [D12] longer than %s, and whose worker died with it: the attempt does not count",
+    (_, ms) =>
+      inWorld(async (world) => {
+        const id = await world.submit(work(3));
+        await world.until(id, "runs", isRunning);
+        await world.server.kill("SIGKILL");
+        for (const pid of workersOf(world.data)) process.kill(pid, "SIGKILL");
+        await delay(ms + 2 * SECOND);
+        await world.start();
+        const task = await world.until(id, "settles", isSettled);
+        expectDelivered(task);
+        expect(task.attempt).toBe(2);
+      }),
   );
 
   it("[D12] longer than a push may take, and that died before it: the push is tried", () =>
@@ -158,31 +162,35 @@ describe.skipIf(process.platform !== "linux").concurrent("a coordinator that is 
 describe
   .skipIf(process.platform !== "linux")
   .concurrent("a coordinator that is stopped", { timeout: TIMEOUT_MS }, () => {
-    it.each([
+    const lengths = [
       ["the silence", SILENCE_MS + 3 * SECOND],
       ["the wall clock", WALL_MS + 3 * SECOND],
-    ])("[D11] [D12] by SIGSTOP for longer than %s, and goes on: its tasks are done in their first attempt", (_, ms) =>
-      inWorld(async (world) => {
-        const ids = [await world.submit(work(4)), await world.submit(work(4)), await world.submit(work(4))];
-        for (const id of ids) await world.until(id, "runs", isRunning);
-        world.server.process.kill("SIGSTOP");
-        await delay(ms);
-        world.server.process.kill("SIGCONT");
-        for (const id of ids) {
-          const task = await world.until(id, "settles", isSettled);
-          expectDelivered(task);
-          expect(task.attempt).toBe(1);
-        }
-      }),
+    ] as const;
+    it.each(sampled(lengths, 1))(
+      "[D11] [D12] by SIGSTOP for longer than %s, and goes on: its tasks are done in their first attempt",
+      (_, ms) =>
+        inWorld(async (world) => {
+          const ids = [await world.submit(work(4)), await world.submit(work(4)), await world.submit(work(4))];
+          for (const id of ids) await world.until(id, "runs", isRunning);
+          world.server.process.kill("SIGSTOP");
+          await delay(ms);
+          world.server.process.kill("SIGCONT");
+          for (const id of ids) {
+            const task = await world.until(id, "settles", isSettled);
+            expectDelivered(task);
+            expect(task.attempt).toBe(1);
+          }
+        }),
     );
   });
 
 describe.skipIf(process.platform !== "linux").concurrent("a wall clock that is set", { timeout: TIMEOUT_MS }, () => {
-  it.each([
+  const jumps = [
     ["forward by two minutes", 2 * MINUTE],
     ["forward by 61 minutes", 61 * MINUTE],
     ["back by 61 minutes", -61 * MINUTE],
-  ])("[D11] %s costs a running task nothing", (_, ms) =>
+  ] as const;
+  it.each(sampled(jumps, 1))("[D11] %s costs a running task nothing", (_, ms) =>
     inWorld(async (world) => {
       const ids = [await world.submit(work(5)), await world.submit(work(5))];
       for (const id of ids) await world.until(id, "runs", isRunning);

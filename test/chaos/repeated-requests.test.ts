@@ -9,6 +9,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import type { WireEvent } from "../../src/core/protocol/events.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
+import { sampled } from "../support/random.ts";
 
 let data: string;
 let server: RealServer | null = null;
@@ -45,7 +46,7 @@ const CALLS = [
   { name: "retry", before: ["cancel"], body: {}, other: { from: "checkpoint" }, status: 201, hits: 3 },
 ] as const;
 
-for (const { name, before, body, other, status, hits } of CALLS) {
+for (const { name, before, body, other, status, hits } of sampled(CALLS, 1)) {
   it(
     `[R5] [R1] killed after the commit of a ${name}, its repeat is the same ${name}`,
     { timeout: 90_000 },

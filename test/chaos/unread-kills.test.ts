@@ -11,6 +11,7 @@ import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
+import { sampled } from "../support/random.ts";
 
 let upstream: GitServer;
 let repo: { url: string };
@@ -56,7 +57,7 @@ async function violations(): Promise<unknown> {
   }
 }
 
-for (const point of ["push.after:1", "follow.before:1", "follow.after:1"]) {
+for (const point of sampled(["push.after:1", "follow.before:1", "follow.after:1"], 1)) {
   it(`[R6] [D2] [R5] ${point}: the messages are one follow-up task, which runs`, { timeout: 90_000 }, async () => {
     writeFileSync(gate, "");
     const doomed = await startServer(options(point));

@@ -18,9 +18,10 @@ import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { startGitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer } from "../support/process/server.ts";
+import { sized } from "../support/random.ts";
 
-const EVENTS = 20_000;
-const KILLS = 7;
+const EVENTS = sized(5_000, 20_000);
+const KILLS = sized(3, 7);
 const STEP = Math.floor(EVENTS / (KILLS + 1));
 
 /**

@@ -9,8 +9,8 @@ import { createPlan, type Plan } from "./plan.ts";
 import { run } from "./run.ts";
 
 const FINDINGS = new URL("findings/", import.meta.url);
-const SEARCH_MS = Number(process.env["SLIPWAY_SIMULATE_MS"] ?? sized(15_000, 45_000));
-const SQLITE_MS = Number(process.env["SLIPWAY_SIMULATE_MS"] ?? sized(5_000, 10_000));
+const SEARCH_MS = Number(process.env["SLIPWAY_SIMULATE_MS"] ?? sized(8_000, 45_000));
+const SQLITE_MS = Number(process.env["SLIPWAY_SIMULATE_MS"] ?? sized(3_000, 10_000));
 
 /** Runs one seed after the other until the time is over or a rule is broken. */
 async function search(store: Plan["store"], forMs: number): Promise<number> {

@@ -2,12 +2,15 @@
  * The web app in a real browser, against a real server with the scripted agent: the flows of a
  * person on a phone and at a desk. The accessible names are those of docs/web.md.
  */
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { WIDE, describeWithBrowser, expectAccessible, NARROW } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { sampled } from "../support/random.ts";
 import { openWebRig, PASSWORD, EMAIL, taskState as state, type WebRig } from "../support/browser/rig.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 describeWithBrowser("the web app", () => {
   let rig: WebRig;
@@ -18,7 +21,7 @@ describeWithBrowser("the web app", () => {
   afterAll(() => rig.close());
   afterEach(() => rig.closeDevices());
 
-  it("[P4] from log-in to a pushed branch: a task is submitted, watched and done", async () => {
+  it.always("[P4] from log-in to a pushed branch: a task is submitted, watched and done", async () => {
     const { page, errors } = await rig.open();
     await rig.logIn(page);
     await page.getByRole("link", { name: "New task" }).first().click();
@@ -321,7 +324,7 @@ describeWithBrowser("the web app", () => {
     ["a desk", WIDE, "dark"],
     ["320 pixels", { width: 320, height: 640 }, "light"],
   ] as const;
-  it.each(sampled(looks, 2))(
+  it.each(sampled(looks, 1))(
     "on %s at %o in %s axe finds no violation, and nothing is wider than the screen",
     async (_name, viewport, colorScheme) => {
       const id = await rig.submit("Is looked at", [

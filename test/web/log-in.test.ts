@@ -8,12 +8,15 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import Database from "../../src/store/sqlite/driver.ts";
 import { CLIENT, startStrictProvider, type StrictProvider } from "../auth/providers/strict-provider.ts";
 import { describeWithBrowser, expectAccessible, launchBrowser, openPage, WIDE } from "../support/browser/browser.ts";
 import { startTunnel } from "../support/browser/tunnel.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const PASSWORD = "seven green lanterns";
 /** Larger than what a browser takes ahead of a slow reader. */

@@ -5,12 +5,15 @@
  */
 import type { Page } from "playwright-core";
 import { Webhook } from "standardwebhooks";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { startPostReceiver, type PostReceiver } from "../support/browser/post-receiver.ts";
 import { startPushService, type PushMessage, type PushService } from "../support/browser/push-service.ts";
 import { findRegistration, openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const ASK = [
   { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },

@@ -9,11 +9,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import express from "express";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { serveWebApp } from "../../src/http/web-app.ts";
 import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
 import { findRegistration, openWebRig, taskState, untilControlled, type WebRig } from "../support/browser/rig.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const ROOT = join(import.meta.dirname, "../..");
 const PUBLIC = join(ROOT, "web/public");
@@ -24,7 +27,7 @@ const ASK = [
 ];
 
 describe("what makes the app installable", () => {
-  it("[P7] every icon of the manifest is there in the size that it says, one of them maskable", () => {
+  it.always("[P7] every icon of the manifest is there in the size that it says, one of them maskable", () => {
     const manifest = JSON.parse(readFileSync(join(PUBLIC, "manifest.webmanifest"), "utf8")) as {
       icons: { src: string; sizes: string; type: string; purpose: string }[];
     };

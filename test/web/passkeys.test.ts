@@ -3,10 +3,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, CDPSession, Page } from "playwright-core";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
 import Database from "../../src/store/sqlite/driver.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const PASSWORD = "seven green lanterns";
 const AUTHENTICATOR = {

@@ -2,13 +2,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { ForgeDouble } from "../git/forges/forge-double.ts";
 import { GITHUB_TOKEN, startGitHubDouble } from "../git/forges/github-double.ts";
 import { describeWithBrowser, NARROW, WIDE } from "../support/browser/browser.ts";
 import type { GitServer } from "../support/git-server.ts";
 import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/browser/rig.ts";
 import { sampled } from "../support/random.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 /** A picture of 3 by 2 pixels, as it comes from the clipboard. */
 const PASTE_PICTURE = `new Promise((resolve) => {

@@ -21,7 +21,7 @@ it("[T7] [M4] [M5] [M6] a healthy folder has no finding", async () => {
 
 describe("an injury is found with the rule that it breaks", () => {
   const injuries = INJURIES.map((one) => [one.rule, one.name, one] as const);
-  it.each(sampled(injuries, 30))("[%s] %s", async (rule, _name, { change }) => {
+  it.each(sampled(injuries, 12))("[%s] %s", async (rule, _name, { change }) => {
     const dir = healthy.copy();
     injure(dir, (db) => change(db, healthy.tasks));
     const found = broken(await examine(dir));

@@ -59,7 +59,7 @@ const backups = (dir: string): string[] => readdirSync(join(dir, "backups"));
 describe("[M7] what follows from the log is repaired", () => {
   const repaired = INJURIES.filter((one) => one.repaired).map((one) => [one.rule, one.name, one] as const);
 
-  it.each(sampled(repaired, 16))("%s: %s", async (_rule, _name, { change, fromLog }) => {
+  it.each(sampled(repaired, 6))("%s: %s", async (_rule, _name, { change, fromLog }) => {
     const dir = healthy.copy();
     injure(dir, (db) => change(db, healthy.tasks));
     const before = log(dir);
@@ -113,7 +113,7 @@ describe("[M7] what follows from the log is repaired", () => {
 describe("[M7] what does not follow from the log stays as it is", () => {
   const lasting = INJURIES.filter((one) => !one.repaired).map((one) => [one.rule, one.name, one] as const);
 
-  it.each(sampled(lasting, 12))("%s: %s", async (rule, _name, { change }) => {
+  it.each(sampled(lasting, 4))("%s: %s", async (rule, _name, { change }) => {
     const dir = healthy.copy();
     injure(dir, (db) => change(db, healthy.tasks));
     const before = log(dir);

@@ -5,7 +5,7 @@
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { DefaultImage } from "../../../src/sandbox/docker/image/default-image.ts";
@@ -15,6 +15,7 @@ import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts
 import { dropImage, importImage, rootfs, startRegistry, type Registry } from "../../support/docker/images.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 import { sampled } from "../../support/random.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const source = {
@@ -22,6 +23,7 @@ const source = {
   dockerfile: join(root, "Dockerfile"),
 };
 const never = new AbortController().signal;
+const it = inTurn(3);
 const PATH = "ENV PATH=/usr/bin:/bin";
 
 describeWithDocker("[S5] derived images", () => {
@@ -92,7 +94,7 @@ describeWithDocker("[S5] derived images", () => {
     return exit.tail;
   }
 
-  it("an image with git gets the worker, keeps its own tools on the PATH, and is prepared once", async () => {
+  it.always("an image with git gets the worker, keeps its own tools on the PATH, and is prepared once", async () => {
     const image = createImage("mkdir opt; echo theirs > opt/theirs", ["ENV COLOUR=blue"]);
     await Promise.all([prepare(image), sandbox.prepare(() => undefined, never, image)]);
     expect(reports).toEqual([`adding the worker to ${image}`, `${image} is ready`]);
@@ -190,7 +192,7 @@ describeWithDocker("[S5] derived images", () => {
       ["with a volume that the engine refuses", "", ["VOLUME /proc"], /the engine refuses it/],
       ["that borrows our labels", "", ["LABEL slipway.instance=x"], /labels that begin with slipway/],
     ];
-    it.each(sampled(cases, 3))("%s", async (_, change, changes, reason) => {
+    it.each(sampled(cases, 2))("%s", async (_, change, changes, reason) => {
       const image = createImage(change, changes);
       const failure = await prepare(image).then(
         () => null,
@@ -261,7 +263,7 @@ describeWithDocker("[S5] derived images", () => {
     });
   });
 
-  it("superseded images are listed and removed, used ones are kept", async () => {
+  it("superseded images are listed and removed, used ones are kept", { timeout: 90_000 }, async () => {
     const [kept, used, old] = [createImage("echo 1 > kept"), createImage("echo 2 > used"), createImage("echo 3 > old")];
     for (const image of [kept, used, old]) await prepare(image);
     await sandbox.ensure(testSpec(used, "sleep"), never);
@@ -285,5 +287,5 @@ describeWithDocker("[S5] derived images", () => {
     expect(found).not.toContain(crashed.id);
     await crashed.remove();
     await dropImage(oldTag);
-  }, 90_000);
+  });
 });

@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
 import { dockerOptions, openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import { sandboxContract } from "../../contract/sandbox.ts";
@@ -12,6 +12,9 @@ import { dockerfile, openDockerRig, workerFile, type DockerRig } from "../../sup
 import { BASE_IMAGE, describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const never = new AbortController().signal;
 let serial = 0;
@@ -93,7 +96,7 @@ describeWithDocker("Docker", () => {
       }
     });
 
-    it("[S5] a worker has no network, no capabilities, no root and a read-only image", async () => {
+    it.always("[S5] a worker has no network, no capabilities, no root and a read-only image", async () => {
       const output =
         await inside(`id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status | tr -s "[:space:]" " "; echo;
         ls /sys/class/net | tr "\\n" " "; touch /worker/x 2>&1; touch /etc/x 2>&1; touch /run/slipway/x 2>&1;
@@ -145,7 +148,7 @@ describeWithDocker("Docker", () => {
       },
     );
 
-    it("[D4] [S1] the container's settings are exactly these", async () => {
+    it.always("[D4] [S1] the container's settings are exactly these", async () => {
       const spec = testSpec("run:sleep 30");
       await sandbox.ensure({ ...spec, limits: { memoryMb: 128, cpus: 0.5 } }, never);
       const { Config, HostConfig, Mounts } = await dockerClient().getContainer(spec.name).inspect();
@@ -395,9 +398,9 @@ describe("an unavailable engine", () => {
     await sandbox.close();
   }
 
-  it("[D7] every call rejects with sandbox_unavailable when nothing listens", () => expectAllRejected(open()));
+  it.always("[D7] every call rejects with sandbox_unavailable when nothing listens", () => expectAllRejected(open()));
 
-  it("[D7] every call rejects with sandbox_unavailable when the engine hangs", async () => {
+  it.always("[D7] every call rejects with sandbox_unavailable when the engine hangs", async () => {
     const sockets = new Set<{ destroy(): void }>();
     server = createServer((socket) => sockets.add(socket.on("error", () => undefined)));
     await new Promise<void>((resolve) => server?.listen(join(dir, "e.sock"), resolve));
@@ -405,7 +408,7 @@ describe("an unavailable engine", () => {
     for (const socket of sockets) socket.destroy();
   });
 
-  it("[D2] wait tolerates a restart of the engine and reports the exit", async () => {
+  it.always("[D2] wait tolerates a restart of the engine and reports the exit", async () => {
     const sandbox = open({ outageMs: 20_000 });
     const end = sandbox.wait(spec.name, never);
     end.catch(() => undefined);
@@ -416,7 +419,7 @@ describe("an unavailable engine", () => {
     await sandbox.close();
   });
 
-  it("[D7] an abort ends a call to a hung engine before the timeout", async () => {
+  it.always("[D7] an abort ends a call to a hung engine before the timeout", async () => {
     const sockets = new Set<{ destroy(): void }>();
     server = createServer((socket) => sockets.add(socket.on("error", () => undefined)));
     await new Promise<void>((resolve) => server?.listen(join(dir, "e.sock"), resolve));
@@ -426,7 +429,7 @@ describe("an unavailable engine", () => {
     for (const socket of sockets) socket.destroy();
   });
 
-  it("DOCKER_HOST selects the engine", () => {
+  it.always("DOCKER_HOST selects the engine", () => {
     expect(dockerOptions({})).toEqual({});
     expect(dockerOptions({ DOCKER_HOST: "unix:///run/user/1/docker.sock" })).toEqual({
       socketPath: "/run/user/1/docker.sock",

@@ -1,17 +1,19 @@
 /** The warm pool on a real engine: the sandbox contract holds, and the pool's own rules. */
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished } from "vitest";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
 import { sandboxContract } from "../../contract/sandbox.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
-import { inFullRuns } from "../../support/vitest/full-run.ts";
+import { inFullRuns, inTurn } from "../../support/vitest/full-run.ts";
 
 const never = new AbortController().signal;
 let serial = 0;
+
+const it = inTurn(3);
 
 describeWithDocker("Docker with a warm pool", () => {
   const docker = dockerClient();
@@ -58,7 +60,7 @@ describeWithDocker("Docker with a warm pool", () => {
       (await docker.getContainer(spec.name).inspect()).Id;
     const folders = (): string[] => readdirSync(rig.socketBase).filter((name) => name.startsWith("pool-"));
 
-    it("[D1] a task claims the pooled container, which gets the attempt's name and socket folder", async () => {
+    it.always("[D1] a task claims the pooled container, which gets the attempt's name and socket folder", async () => {
       const [ahead] = await listPooled();
       expect(await sandbox.list()).toEqual([]);
       expect(await sandbox.poolStatus()).toEqual({ wanted: 1, ready: 1, reason: null });

@@ -8,14 +8,18 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { extract } from "tar-stream";
 import { Readable } from "node:stream";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
 import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import type { Limits } from "../../../src/core/task.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
 import { findRemains } from "../../support/docker/cleanup.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
+import { sampled } from "../../support/random.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const never = new AbortController().signal;
 const NOTHING = { containers: [], volumes: [], files: [], devices: [] };
@@ -84,21 +88,24 @@ describeWithDocker("workspaces", () => {
       await needsLoops(skip);
     });
 
-    it("[Y2] a worker that fills its disk gets ENOSPC and can continue after deleting; other tasks are not affected", async () => {
-      expect(await wall(sandbox)).toMatchObject({
-        state: "full",
-        detail: expect.stringMatching(/the kernel enforces the size of workspaces/),
-      });
-      const other = testSpec(
-        `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
-      );
-      const [filled, quiet] = await Promise.all([runs(testSpec(FILL)), runs(other)]);
-      expect(filled.tail.match(/No space left on device/g)).toHaveLength(2);
-      expect(Number(/^(\d+)\s+b$/m.exec(filled.tail)?.[1])).toBeLessThanOrEqual(64);
-      expect(filled.tail).toContain("one more\none more".slice(0, 8));
-      expect(filled).toMatchObject({ exitCode: 0, diskFull: false });
-      expect(quiet).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/^2[01]\s/m) });
-    });
+    it.always(
+      "[Y2] a worker that fills its disk gets ENOSPC and can continue after deleting; other tasks are not affected",
+      async () => {
+        expect(await wall(sandbox)).toMatchObject({
+          state: "full",
+          detail: expect.stringMatching(/the kernel enforces the size of workspaces/),
+        });
+        const other = testSpec(
+          `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
+        );
+        const [filled, quiet] = await Promise.all([runs(testSpec(FILL)), runs(other)]);
+        expect(filled.tail.match(/No space left on device/g)).toHaveLength(2);
+        expect(Number(/^(\d+)\s+b$/m.exec(filled.tail)?.[1])).toBeLessThanOrEqual(64);
+        expect(filled.tail).toContain("one more\none more".slice(0, 8));
+        expect(filled).toMatchObject({ exitCode: 0, diskFull: false });
+        expect(quiet).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/^2[01]\s/m) });
+      },
+    );
 
     it("[Y2] the number of files is limited too", async () => {
       const { tail } = await runs(testSpec(FILES));
@@ -189,20 +196,23 @@ describeWithDocker("workspaces", () => {
     });
 
     const CREATION = ["disk.made", "disk.attached", "sandbox.created"];
-    it.each(CREATION)("[D3] after a crash at %s one garbage collection removes everything", async (point) => {
-      const peer = rig.peer?.(testSpec("sleep"), point);
-      await peer?.waitForOutput("ready");
-      peer?.go();
-      expect(await peer?.ended).toBe("SIGKILL");
-      expect((await left()).files).not.toEqual([]);
-      // Container and disk are created concurrently; the engine may create it after the crash.
-      for (const end = Date.now() + 10_000; Date.now() < end && (await left()).containers.length === 0;)
-        await delay(50);
-      await tick();
-      expect(await left()).toEqual(NOTHING);
-    });
+    it.each(sampled(CREATION, 1))(
+      "[D3] after a crash at %s one garbage collection removes everything",
+      async (point) => {
+        const peer = rig.peer?.(testSpec("sleep"), point);
+        await peer?.waitForOutput("ready");
+        peer?.go();
+        expect(await peer?.ended).toBe("SIGKILL");
+        expect((await left()).files).not.toEqual([]);
+        // Container and disk are created concurrently; the engine may create it after the crash.
+        for (const end = Date.now() + 10_000; Date.now() < end && (await left()).containers.length === 0;)
+          await delay(50);
+        await tick();
+        expect(await left()).toEqual(NOTHING);
+      },
+    );
 
-    it.each(["sandbox.removed", "disk.volume.removed"])(
+    it.each(sampled(["sandbox.removed", "disk.volume.removed"], 1))(
       "[D3] after a crash at %s during removal one garbage collection removes everything",
       async (point) => {
         const peer = rig.startCrashing(testSpec("sleep"), point);
@@ -216,7 +226,7 @@ describeWithDocker("workspaces", () => {
       },
     );
 
-    it.each(CREATION)(
+    it.each(sampled(CREATION, 1))(
       "[D2] after a crash at %s the next ensure results in one running sandbox with one device",
       async (point) => {
         const spec = testSpec('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
@@ -353,7 +363,7 @@ describeWithDocker("workspaces", () => {
     expect(await left()).toEqual(NOTHING);
   });
 
-  it("SLIPWAY_DISK=loop without loop devices is sandbox_unavailable with the reason", async () => {
+  it.always("SLIPWAY_DISK=loop without loop devices is sandbox_unavailable with the reason", async () => {
     await open();
     const elsewhere = rig.open({
       docker: { socketPath: "/var/run/docker.sock" },
@@ -367,7 +377,7 @@ describeWithDocker("workspaces", () => {
     await expect(elsewhere.ensure(testSpec("sleep"), never)).rejects.toMatchObject(expected);
   });
 
-  it("garbage collection keeps unknown files in the folder and removes stale drafts", async () => {
+  it.always("garbage collection keeps unknown files in the folder and removes stale drafts", async () => {
     await open();
     writeFileSync(join(rig.disks, "notes.txt"), "");
     writeFileSync(join(rig.disks, "young.abc.new"), "");

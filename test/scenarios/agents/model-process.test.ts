@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect } from "vitest";
 import { createSocketFactory } from "../../../src/cli/connect.ts";
 import { SlipwayClient } from "../../../src/client/client.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
@@ -20,7 +20,9 @@ import { WORKER_ENV } from "../../../src/core/protocol/worker.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { run } from "../../cli/command.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
+const it = inTurn(3);
 const KEY = "sk-real-key-of-the-server-0123456789";
 const FINISH = { name: "finish", input: { title: "Do the work", summary: "It is done." } };
 
@@ -117,27 +119,30 @@ function holding(folder: string, text: string): string[] {
 }
 
 describe("a task with a model", () => {
-  it("[G2] [S1] usage and cost are seen live, and agree with what the provider billed; the key is nowhere", async () => {
-    const { url, token } = await open([...work(5), { tools: [FINISH] }]);
-    const { id, agent, model } = await submit({ verify: ["grep -q s4 work.txt"] });
-    expect([agent, model]).toEqual(["anthropic", "claude-sonnet-5-5"]);
-    const client = new SlipwayClient({ baseUrl: url, token, WebSocket: createSocketFactory() });
-    const live: WireEvent[] = [];
-    const between: number[] = [];
-    for await (const event of client.watch(id)) {
-      live.push(event);
-      if (event.type === "usage") between.push((await client.task(id)).usage.usd);
-    }
-    const task = await settled(id);
-    expect([task.state, task.outcome, task.usage.turns]).toEqual(["done", "pushed", 6]);
-    expect(Math.abs(task.usage.usd - fake!.spentUsd())).toBeLessThan(fake!.spentUsd() / 100);
-    expect(live.filter(({ type, to }) => type === "usage" && to === "running")).toHaveLength(6);
-    expect(between[0]).toBeLessThan(between.at(-1)!);
-    expect(live.filter(({ type }) => type === "verify").map(({ data }) => data["exitCode"])).toEqual([0]);
-    expect((await transcript(id)).map(({ n }, i) => n - i)).toEqual((await transcript(id)).map(() => 1));
-    expect(holding(join(dir, "data"), KEY)).toEqual([]);
-    expect(holding(upstream.root, KEY)).toEqual([]);
-  });
+  it.always(
+    "[G2] [S1] usage and cost are seen live, and agree with what the provider billed; the key is nowhere",
+    async () => {
+      const { url, token } = await open([...work(5), { tools: [FINISH] }]);
+      const { id, agent, model } = await submit({ verify: ["grep -q s4 work.txt"] });
+      expect([agent, model]).toEqual(["anthropic", "claude-sonnet-5-5"]);
+      const client = new SlipwayClient({ baseUrl: url, token, WebSocket: createSocketFactory() });
+      const live: WireEvent[] = [];
+      const between: number[] = [];
+      for await (const event of client.watch(id)) {
+        live.push(event);
+        if (event.type === "usage") between.push((await client.task(id)).usage.usd);
+      }
+      const task = await settled(id);
+      expect([task.state, task.outcome, task.usage.turns]).toEqual(["done", "pushed", 6]);
+      expect(Math.abs(task.usage.usd - fake!.spentUsd())).toBeLessThan(fake!.spentUsd() / 100);
+      expect(live.filter(({ type, to }) => type === "usage" && to === "running")).toHaveLength(6);
+      expect(between[0]).toBeLessThan(between.at(-1)!);
+      expect(live.filter(({ type }) => type === "verify").map(({ data }) => data["exitCode"])).toEqual([0]);
+      expect((await transcript(id)).map(({ n }, i) => n - i)).toEqual((await transcript(id)).map(() => 1));
+      expect(holding(join(dir, "data"), KEY)).toEqual([]);
+      expect(holding(upstream.root, KEY)).toEqual([]);
+    },
+  );
 
   it(
     "[A10] [X2] the worker is killed twice: the next attempt goes on from the transcript and repeats nothing",

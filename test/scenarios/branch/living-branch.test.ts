@@ -5,13 +5,15 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const LIMIT = { timeout: 180_000 };
+const it = inTurn(3, { concurrent: true });
 let upstream: GitServer;
 let server: RealServer;
 let dir: string;
@@ -83,7 +85,7 @@ async function pushed(app: App): Promise<WireTask> {
   return task;
 }
 
-it.concurrent("[W10] a follow-up goes on on top of the commits that people added, and says which", LIMIT, async () => {
+it("[W10] a follow-up goes on on top of the commits that people added, and says which", LIMIT, async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" }, "Say hello by hand");
@@ -100,20 +102,16 @@ it.concurrent("[W10] a follow-up goes on on top of the commits that people added
   expect(diff.files.map(({ path }) => path).toSorted()).toEqual(["SLIPWAY.md", "people.txt"]);
 });
 
-it.concurrent(
-  "[W10] a force-push that rewrote the pushed work is kept, and the follow-up begins from it",
-  LIMIT,
-  async () => {
-    const app = createApp();
-    const { id, branch, headSha } = await pushed(app);
-    const rewritten = upstream.commit(app.name, branch, { "SLIPWAY.md": "shorter\n" }, "Squashed by a person");
-    const next = await settled((await message(id, "The second change.")).id);
-    expect([next.state, next.failure]).toEqual(["done", null]);
-    expect(contains(app, branch, rewritten)).toBe(true);
-    expect(contains(app, branch, headSha ?? "")).toBe(false);
-    expect((await notices(next.id)).join("\n")).toContain("branch_rewritten: ");
-  },
-);
+it("[W10] a force-push that rewrote the pushed work is kept, and the follow-up begins from it", LIMIT, async () => {
+  const app = createApp();
+  const { id, branch, headSha } = await pushed(app);
+  const rewritten = upstream.commit(app.name, branch, { "SLIPWAY.md": "shorter\n" }, "Squashed by a person");
+  const next = await settled((await message(id, "The second change.")).id);
+  expect([next.state, next.failure]).toEqual(["done", null]);
+  expect(contains(app, branch, rewritten)).toBe(true);
+  expect(contains(app, branch, headSha ?? "")).toBe(false);
+  expect((await notices(next.id)).join("\n")).toContain("branch_rewritten: ");
+});
 
 /** A follow-up whose push is refused: its work is saved, and upstream is what it was. */
 async function saved(app: App, parent: WireTask): Promise<WireTask> {
@@ -124,7 +122,7 @@ async function saved(app: App, parent: WireTask): Promise<WireTask> {
   return task;
 }
 
-it.concurrent("[W10] saved work that was not pushed is applied on top of what others pushed since", LIMIT, async () => {
+it("[W10] saved work that was not pushed is applied on top of what others pushed since", LIMIT, async () => {
   for (const how of ["commitOn", "commit"] as const) {
     const app = createApp();
     const parent = await pushed(app);
@@ -139,7 +137,7 @@ it.concurrent("[W10] saved work that was not pushed is applied on top of what ot
   }
 });
 
-it.concurrent(
+it(
   "[W10] saved work in conflict with what others pushed is left to the agent, with the names of the files",
   LIMIT,
   async () => {
@@ -154,55 +152,43 @@ it.concurrent(
   },
 );
 
-it.concurrent(
-  "[W10] a merged branch that was deleted: the follow-up begins from the base that has the work",
-  LIMIT,
-  async () => {
-    for (const how of ["merged", "squashed"]) {
-      const app = createApp();
-      const { id, branch, headSha } = await pushed(app);
-      if (how === "merged") upstream.git(app.name, "update-ref", "refs/heads/main", headSha ?? "");
-      else upstream.commitOn(app.name, "main", { "SLIPWAY.md": `${show(app, branch, "SLIPWAY.md")}\n` }, "Squashed");
-      const main = upstream.commitOn(app.name, "main", { "later.txt": "after the merge" });
-      upstream.git(app.name, "update-ref", "-d", `refs/heads/${branch}`);
-      const next = await settled((await message(id, "The second change.")).id);
-      expect([how, next.state, next.failure]).toEqual([how, "done", null]);
-      expect(upstream.git(app.name, "rev-list", `main..${branch}`).split("\n")).toHaveLength(1);
-      expect(contains(app, branch, main)).toBe(true);
-      expect((await notices(next.id)).join("\n")).toContain("branch_merged: ");
-    }
-  },
-);
-
-it.concurrent(
-  "[W10] a branch that was deleted without a merge is made again, and the follow-up says so",
-  LIMIT,
-  async () => {
+it("[W10] a merged branch that was deleted: the follow-up begins from the base that has the work", LIMIT, async () => {
+  for (const how of ["merged", "squashed"]) {
     const app = createApp();
     const { id, branch, headSha } = await pushed(app);
+    if (how === "merged") upstream.git(app.name, "update-ref", "refs/heads/main", headSha ?? "");
+    else upstream.commitOn(app.name, "main", { "SLIPWAY.md": `${show(app, branch, "SLIPWAY.md")}\n` }, "Squashed");
+    const main = upstream.commitOn(app.name, "main", { "later.txt": "after the merge" });
     upstream.git(app.name, "update-ref", "-d", `refs/heads/${branch}`);
     const next = await settled((await message(id, "The second change.")).id);
-    expect([next.state, next.failure]).toEqual(["done", null]);
-    expect(contains(app, branch, headSha ?? "")).toBe(true);
-    expect((await notices(next.id)).join("\n")).toContain("branch_gone: ");
-  },
-);
+    expect([how, next.state, next.failure]).toEqual([how, "done", null]);
+    expect(upstream.git(app.name, "rev-list", `main..${branch}`).split("\n")).toHaveLength(1);
+    expect(contains(app, branch, main)).toBe(true);
+    expect((await notices(next.id)).join("\n")).toContain("branch_merged: ");
+  }
+});
 
-it.concurrent(
-  "[W10] a sibling follow-up and a person between the two: all the work is on the branch",
-  LIMIT,
-  async () => {
-    const app = createApp();
-    const { id, branch } = await pushed(app);
-    const first = await settled((await message(id, "The second change.")).id);
-    const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
-    const second = await settled((await message(id, "The third change.")).id);
-    expect([first.outcome, second.outcome]).toEqual(["pushed", "pushed"]);
-    for (const sha of [first.headSha, human, second.headSha]) expect(contains(app, branch, sha ?? "")).toBe(true);
-  },
-);
+it("[W10] a branch that was deleted without a merge is made again, and the follow-up says so", LIMIT, async () => {
+  const app = createApp();
+  const { id, branch, headSha } = await pushed(app);
+  upstream.git(app.name, "update-ref", "-d", `refs/heads/${branch}`);
+  const next = await settled((await message(id, "The second change.")).id);
+  expect([next.state, next.failure]).toEqual(["done", null]);
+  expect(contains(app, branch, headSha ?? "")).toBe(true);
+  expect((await notices(next.id)).join("\n")).toContain("branch_gone: ");
+});
 
-it.concurrent("[W10] a fresh start that would remove people's commits ends before a worker starts", LIMIT, async () => {
+it("[W10] a sibling follow-up and a person between the two: all the work is on the branch", LIMIT, async () => {
+  const app = createApp();
+  const { id, branch } = await pushed(app);
+  const first = await settled((await message(id, "The second change.")).id);
+  const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
+  const second = await settled((await message(id, "The third change.")).id);
+  expect([first.outcome, second.outcome]).toEqual(["pushed", "pushed"]);
+  for (const sha of [first.headSha, human, second.headSha]) expect(contains(app, branch, sha ?? "")).toBe(true);
+});
+
+it("[W10] a fresh start that would remove people's commits ends before a worker starts", LIMIT, async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
@@ -215,7 +201,7 @@ it.concurrent("[W10] a fresh start that would remove people's commits ends befor
   expect(contains(app, branch, human)).toBe(true);
 });
 
-it.concurrent("[W5] [W10] a fresh start keeps people's commits that a follow-up stands on", LIMIT, async () => {
+it("[W5] [W10] a fresh start keeps people's commits that a follow-up stands on", LIMIT, async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
@@ -234,7 +220,7 @@ it.concurrent("[W5] [W10] a fresh start keeps people's commits that a follow-up 
   expect(contains(app, branch, human)).toBe(false);
 });
 
-it.concurrent(
+it(
   "[W10] a branch with the work of others is named before a worker starts, and how to go on on it",
   LIMIT,
   async () => {
@@ -249,7 +235,7 @@ it.concurrent(
   },
 );
 
-it.concurrent(
+it(
   "[W10] the base is merged into the branch when a person asks, and conflicts are left for the agent",
   LIMIT,
   async () => {
@@ -271,7 +257,7 @@ it.concurrent(
   },
 );
 
-it.concurrent(
+it(
   "[W10] a credential that may not push is known before a worker starts, unless the check is waived",
   LIMIT,
   async () => {

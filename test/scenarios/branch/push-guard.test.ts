@@ -5,11 +5,14 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { secretForms } from "../../../src/core/lib/json/redaction.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const LIMIT = { timeout: 180_000 };
 /** Made up, and put together here, so that no search of this repository finds it. */

@@ -7,13 +7,15 @@ import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "nod
 import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const MB = 2 ** 20;
 const LIMIT = { timeout: 120_000 };
+const it = inTurn(3);
 let upstream: GitServer;
 let server: RealServer;
 let dir: string;

@@ -9,7 +9,7 @@ import { rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import type { Policy } from "../../../src/core/task.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { openInstallation, type Installation } from "../../support/docker/installation.ts";
@@ -20,6 +20,7 @@ import {
 } from "../../support/docker/private-engine.ts";
 import { eventually } from "../../support/process/server.ts";
 import { sampled } from "../../support/random.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const SLOTS = 4;
 const POLICY: Partial<Policy> = {
@@ -41,6 +42,7 @@ const FINISH = { finish: { title: "One", summary: "" } };
 const IGNORES_SIGNALS = { bash: "trap '' TERM INT HUP; while :; do sleep 1; done" };
 
 const run = promisify(execFile);
+const it = inTurn(4);
 
 /** Tasks by the state in which the fault finds them. */
 interface TasksByState {

@@ -9,7 +9,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
 import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -17,6 +17,9 @@ import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 6_000 };
 const FILE = { bash: "echo one > one.txt" };
@@ -120,7 +123,7 @@ describeWithDocker("[S1] an engine without access to the coordinator's files", (
     expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
   }
 
-  it("a task is done without a mount, a network or a port", async () => {
+  it.always("a task is done without a mount, a network or a port", async () => {
     const id = await submit([FILE, { bash: "wc -c < big.bin" }, HOLD, FINISH]);
     await says(id, "holding");
     const info = await docker.getContainer(sandboxName(id, 1)).inspect();

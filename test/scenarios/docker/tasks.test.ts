@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
@@ -21,6 +21,8 @@ import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { sampled } from "../../support/random.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const TOKEN = "gh0_S3cr3t/Token+0123456789";
 const KEY = "5ec2e7".repeat(10) + "0a1b";
@@ -32,6 +34,8 @@ const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.1; done", timeoutMs: 600_
 /** A little longer than the interval of garbage collection, ms. */
 const TICK_MS = 15_000;
 
+const it = inTurn(3);
+
 describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   const docker = dockerClient();
   let upstream: GitServer;
@@ -40,6 +44,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   let data: string;
   let instance: string;
   let running: RealServer | null = null;
+  /** Tasks of this file. */
+  const ids = new Set<string>();
   let serial = 0;
 
   beforeAll(async () => {
@@ -93,7 +99,9 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     const body = { repo: repo.url, prompt: "Do it.", script, ...more };
     const answer = await server().call("POST", "/v1/tasks", body, { "idempotency-key": key });
     expect(answer.status, JSON.stringify(answer.body)).toBeLessThan(300);
-    return (answer.body as WireTask).id;
+    const { id } = answer.body as WireTask;
+    ids.add(id);
+    return id;
   }
 
   const settled = (id: string): Promise<WireTask> =>
@@ -147,60 +155,63 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
   }
 
-  it("[S1] [S5] a task is done in a container without network, capabilities or secrets, which is removed", async () => {
-    await start();
-    const id = await submit([FILE, HOLD, FINISH], { limits: { memoryMb: 512, cpus: 1 } });
-    await waitForToolOutput(id, "10001");
-    const name = sandboxName(id, 1);
-    const info = await inspect(id);
-    expect(info.Config.Labels).toMatchObject({
-      "slipway.instance": instance,
-      "slipway.task": id,
-      "slipway.attempt": "1",
-    });
-    expect(info.Config.User).toBe("10001:10001");
-    expect(info.HostConfig).toMatchObject({
-      NetworkMode: "none",
-      CapDrop: ["ALL"],
-      CapAdd: null,
-      ReadonlyRootfs: true,
-      Privileged: false,
-      SecurityOpt: expect.arrayContaining(["no-new-privileges:true"]),
-      Memory: 512 * 2 ** 20,
-      NanoCpus: 1e9,
-    });
-    expect(Object.keys(info.NetworkSettings.Networks)).toEqual(["none"]);
-    expect(Object.fromEntries(info.Mounts.map(({ Destination, RW }) => [Destination, RW]))).toEqual({
-      "/run/slipway": false,
-      "/workspace": true,
-    });
-    expect(holders(name, "slipway/socket-that-is-nowhere")).toEqual([]);
-    const token =
-      info.Config.Env.find((variable) => variable.startsWith("SLIPWAY_TOKEN="))?.slice("SLIPWAY_TOKEN=".length) ?? "";
-    expect(holders(name, token)).toContain("/proc/1/environ");
-    const operator = readFileSync(join(data, "operator.token"), "utf8").trim();
-    for (const secret of [TOKEN, `x-access-token:${TOKEN}`, KEY, operator]) {
-      for (const form of [secret, Buffer.from(secret).toString("base64"), encodeURIComponent(secret)]) {
-        expect(JSON.stringify(info)).not.toContain(form);
-        expect(holders(name, form)).toEqual([]);
+  it.always(
+    "[S1] [S5] a task is done in a container without network, capabilities or secrets, which is removed",
+    async () => {
+      await start();
+      const id = await submit([FILE, HOLD, FINISH], { limits: { memoryMb: 512, cpus: 1 } });
+      await waitForToolOutput(id, "10001");
+      const name = sandboxName(id, 1);
+      const info = await inspect(id);
+      expect(info.Config.Labels).toMatchObject({
+        "slipway.instance": instance,
+        "slipway.task": id,
+        "slipway.attempt": "1",
+      });
+      expect(info.Config.User).toBe("10001:10001");
+      expect(info.HostConfig).toMatchObject({
+        NetworkMode: "none",
+        CapDrop: ["ALL"],
+        CapAdd: null,
+        ReadonlyRootfs: true,
+        Privileged: false,
+        SecurityOpt: expect.arrayContaining(["no-new-privileges:true"]),
+        Memory: 512 * 2 ** 20,
+        NanoCpus: 1e9,
+      });
+      expect(Object.keys(info.NetworkSettings.Networks)).toEqual(["none"]);
+      expect(Object.fromEntries(info.Mounts.map(({ Destination, RW }) => [Destination, RW]))).toEqual({
+        "/run/slipway": false,
+        "/workspace": true,
+      });
+      expect(holders(name, "slipway/socket-that-is-nowhere")).toEqual([]);
+      const token =
+        info.Config.Env.find((variable) => variable.startsWith("SLIPWAY_TOKEN="))?.slice("SLIPWAY_TOKEN=".length) ?? "";
+      expect(holders(name, token)).toContain("/proc/1/environ");
+      const operator = readFileSync(join(data, "operator.token"), "utf8").trim();
+      for (const secret of [TOKEN, `x-access-token:${TOKEN}`, KEY, operator]) {
+        for (const form of [secret, Buffer.from(secret).toString("base64"), encodeURIComponent(secret)]) {
+          expect(JSON.stringify(info)).not.toContain(form);
+          expect(holders(name, form)).toEqual([]);
+        }
       }
-    }
-    release(id);
-    const task = await settled(id);
-    expectUpstream(task);
-    expect(task.attempt).toBe(1);
-    await gone();
-    const steps = (await server().events(id)).filter(
-      ({ type, data: { status } }) => type === "task.step" && status === "ended",
-    );
-    // Repository and container are prepared concurrently.
-    expect(new Set(steps.map((step) => step.data["name"]))).toEqual(
-      new Set(["mirror", "image", "container", "connect", "clone", "setup"]),
-    );
-    expect(steps.slice(3).map((step) => step.data["name"])).toEqual(["connect", "clone", "setup"]);
-    expect(JSON.stringify(await server().events(id))).not.toContain(token);
-    expect(readdirSync(join(data, "run"))).toEqual([]);
-  });
+      release(id);
+      const task = await settled(id);
+      expectUpstream(task);
+      expect(task.attempt).toBe(1);
+      await gone();
+      const steps = (await server().events(id)).filter(
+        ({ type, data: { status } }) => type === "task.step" && status === "ended",
+      );
+      // Repository and container are prepared concurrently.
+      expect(new Set(steps.map((step) => step.data["name"]))).toEqual(
+        new Set(["mirror", "image", "container", "connect", "clone", "setup"]),
+      );
+      expect(steps.slice(3).map((step) => step.data["name"])).toEqual(["connect", "clone", "setup"]);
+      expect(JSON.stringify(await server().events(id))).not.toContain(token);
+      expect(readdirSync(join(data, "run"))).toEqual([]);
+    },
+  );
 
   /**
    * Files readable by the worker's user that contain this text, among those that it can write and
@@ -235,7 +246,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await gone();
   });
 
-  for (const point of ["sandbox.created:1", "sandbox.after:1", "push.after:1"]) {
+  for (const point of sampled(["sandbox.created:1", "sandbox.after:1", "push.after:1"], 1)) {
     it(`[W5] after SIGKILL at ${point} the task is done with one container`, async () => {
       const doomed = await start(point);
       const key = `crash-${point}`;
@@ -408,7 +419,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(JSON.stringify(await server().events(frozen))).toContain("salvaged");
   });
 
-  it("[T1] [T2] [T4] [W1] the invariants hold for all tasks of this file", async () => {
+  it.always("[T1] [T2] [T4] [W1] the invariants hold for all tasks of this file", async () => {
     await start();
     await gone();
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
@@ -420,7 +431,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     try {
       const { tasks, violations } = await checkInvariants({ store, sandbox, maxConcurrent: 4 });
       expect(violations).toEqual([]);
-      expect(tasks).toBeGreaterThanOrEqual(10);
+      expect(tasks).toBe(ids.size);
     } finally {
       await sandbox.close();
       await store.close();

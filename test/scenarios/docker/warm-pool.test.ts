@@ -8,14 +8,16 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type Docker from "dockerode";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { sandboxName } from "../../../src/core/task.ts";
 import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
+const it = inTurn(3);
 const SCRIPT = [{ bash: "echo one > one.txt" }, { finish: { title: "One", summary: "One file." } }];
 
 describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
@@ -111,21 +113,24 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     expect(upstream.git("app", "rev-list", "--count", `main..${task.branch}`)).toBe("1");
   }
 
-  it("a task is done in the pooled container; then another one is started, and nothing else is left", async () => {
-    const ahead = await ready();
-    const id = await submit();
-    await eventually(
-      async () => ((await containerName(ahead)) === sandboxName(id, 1) ? true : null),
-      "the waiting container is the task's",
-    );
-    expectDone(await settled(id));
-    await eventually(async () => ((await containerName(ahead)) === null ? true : null), "it went with its attempt");
-    const next = await ready();
-    expect(next).not.toBe(ahead);
-    expect((await listContainers()).map((container) => container.Id)).toEqual([next]);
-    // The socket folder of the ended attempt is removed after its container.
-    await expect.poll(() => readdirSync(join(data, "run"))).toEqual([expect.stringMatching(/^pool-/)]);
-  });
+  it.always(
+    "a task is done in the pooled container; then another one is started, and nothing else is left",
+    async () => {
+      const ahead = await ready();
+      const id = await submit();
+      await eventually(
+        async () => ((await containerName(ahead)) === sandboxName(id, 1) ? true : null),
+        "the waiting container is the task's",
+      );
+      expectDone(await settled(id));
+      await eventually(async () => ((await containerName(ahead)) === null ? true : null), "it went with its attempt");
+      const next = await ready();
+      expect(next).not.toBe(ahead);
+      expect((await listContainers()).map((container) => container.Id)).toEqual([next]);
+      // The socket folder of the ended attempt is removed after its container.
+      await expect.poll(() => readdirSync(join(data, "run"))).toEqual([expect.stringMatching(/^pool-/)]);
+    },
+  );
 
   for (const point of ["sandbox.claimed", "sandbox.emptied", "sandbox.moved", "sandbox.after"]) {
     it(`[W5] after SIGKILL at ${point} the task is done in the first attempt, in the pooled container`, async () => {

@@ -5,7 +5,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { start as startCommand } from "../../cli/command.ts";
 import type { ForgeDouble } from "../../git/forges/forge-double.ts";
@@ -13,6 +13,9 @@ import { GITHUB_TOKEN, startGitHubDouble } from "../../git/forges/github-double.
 import { compileComponents, type OpenapiDocument } from "../../http/openapi/validators.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const LIMIT = { timeout: 60_000 };
 const PUBLIC_URL = "https://slipway.example.com";

@@ -127,13 +127,19 @@ function caller(url: string, token: string) {
   };
 }
 
-/** Polls until `look` gives something that is not null; fails with its words after `ms`. */
+/** Bounds of the pause between two looks, ms. */
+const [SHORTEST_MS, LONGEST_MS] = [30, 150];
+
+/**
+ * Polls until `look` gives something that is not null; fails with its words after `ms`. A look is
+ * work for the server as well, so it comes more rarely in a wait that takes longer.
+ */
 export async function eventually<T>(look: () => Promise<T | null>, what: string, ms = 60_000): Promise<T> {
-  const until = Date.now() + ms;
-  for (;;) {
+  for (const begun = Date.now(); ;) {
     const found = await look();
     if (found !== null) return found;
-    if (Date.now() > until) throw new Error(`it did not happen in ${ms} ms: ${what}`);
-    await delay(50);
+    const waited = Date.now() - begun;
+    if (waited > ms) throw new Error(`it did not happen in ${ms} ms: ${what}`);
+    await delay(Math.min(LONGEST_MS, Math.max(SHORTEST_MS, waited / 10)));
   }
 }

@@ -5,9 +5,13 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import { Rig, type Running } from "../../rig.ts";
+import { sampled } from "../../../support/random.ts";
+import { inTurn } from "../../../support/vitest/full-run.ts";
 import { WORKER_ENV, type WorkerSpec } from "../../../../src/core/protocol/worker.ts";
+
+const it = inTurn(3);
 
 /** Other runs on the machine may have such programs too. */
 const OWN = `run-${process.pid}`;
@@ -50,36 +54,39 @@ const prompts = (dir = dirname(rig.workspace)): string[] =>
     .slice(1);
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
-it("[O6] messages, thinking, plans and tool calls become events; the last message becomes the summary", async () => {
-  const lines = [
-    "think Hm.",
-    "say Hello",
-    "say  there.",
-    "plan",
-    "write b.txt=new",
-    "fail",
-    "open",
-    "say I wrote b.txt.",
-  ];
-  expect(await run(lines)).toBe(0);
-  expect(blocks()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
-  expect(rig.workerApi.of("todo")[0]?.data["items"]).toEqual([
-    { text: "Look", status: "completed" },
-    { text: "Write", status: "in_progress" },
-  ]);
-  const started = rig.workerApi.of("tool.started").map(({ data }) => data);
-  expect(started.map(({ name }) => name)).toEqual(["edit", "shell", "read"]);
-  expect(started[0]?.["input"]).toEqual({ title: "Write b.txt", path: "b.txt" });
-  const finished = rig.workerApi.of("tool.finished").map(({ data }) => data);
-  expect(finished.map(({ output, exitCode }) => [output, exitCode])).toEqual([
-    ["written", 0],
-    ['{"why":"no luck"}', 1],
-    ["[no end was reported]", null],
-  ]);
-  expect(finished.map(({ id }) => id)).toEqual(started.map(({ id }) => id));
-  expect(await rig.show(rig.finalSha(), "b.txt")).toBe("new");
-  expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
-});
+it.always(
+  "[O6] messages, thinking, plans and tool calls become events; the last message becomes the summary",
+  async () => {
+    const lines = [
+      "think Hm.",
+      "say Hello",
+      "say  there.",
+      "plan",
+      "write b.txt=new",
+      "fail",
+      "open",
+      "say I wrote b.txt.",
+    ];
+    expect(await run(lines)).toBe(0);
+    expect(blocks()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
+    expect(rig.workerApi.of("todo")[0]?.data["items"]).toEqual([
+      { text: "Look", status: "completed" },
+      { text: "Write", status: "in_progress" },
+    ]);
+    const started = rig.workerApi.of("tool.started").map(({ data }) => data);
+    expect(started.map(({ name }) => name)).toEqual(["edit", "shell", "read"]);
+    expect(started[0]?.["input"]).toEqual({ title: "Write b.txt", path: "b.txt" });
+    const finished = rig.workerApi.of("tool.finished").map(({ data }) => data);
+    expect(finished.map(({ output, exitCode }) => [output, exitCode])).toEqual([
+      ["written", 0],
+      ['{"why":"no luck"}', 1],
+      ["[no end was reported]", null],
+    ]);
+    expect(finished.map(({ id }) => id)).toEqual(started.map(({ id }) => id));
+    expect(await rig.show(rig.finalSha(), "b.txt")).toBe("new");
+    expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
+  },
+);
 
 it("[O6] a call that is announced before its input is known is emitted once, with its input", async () => {
   await run(["announce"]);
@@ -183,18 +190,21 @@ const RESUMING: [string, string][] = [
   ["session/resume", "resume"],
   ["session/load, whose repetition is left out", "load"],
 ];
-it.each(RESUMING)("[O12] a later attempt continues the program's own conversation with %s", async (_, word) => {
-  const program = { protocol: "acp" as const, command: `${PROGRAM} ${word}`, state };
-  await runAt(["say one", "write b.txt=1", "die"], { program });
-  expect(rig.workerApi.of("failed")).toHaveLength(1);
-  rig.workerApi.next();
-  const delivered = [{ id: "m1", text: "Mind the tests." }];
-  expect(await runAt(["recall"], { program, delivered, notes: [] })).toBe(0);
-  const [, second = ""] = prompts(rig.dir);
-  expect(second).toMatch(/^An earlier attempt at this task was interrupted[^]*Mind the tests\.$/m);
-  expect(second).not.toContain("done so far");
-  expect(blocks().join()).not.toContain("replayed");
-});
+it.each(sampled(RESUMING, 1))(
+  "[O12] a later attempt continues the program's own conversation with %s",
+  async (_, word) => {
+    const program = { protocol: "acp" as const, command: `${PROGRAM} ${word}`, state };
+    await runAt(["say one", "write b.txt=1", "die"], { program });
+    expect(rig.workerApi.of("failed")).toHaveLength(1);
+    rig.workerApi.next();
+    const delivered = [{ id: "m1", text: "Mind the tests." }];
+    expect(await runAt(["recall"], { program, delivered, notes: [] })).toBe(0);
+    const [, second = ""] = prompts(rig.dir);
+    expect(second).toMatch(/^An earlier attempt at this task was interrupted[^]*Mind the tests\.$/m);
+    expect(second).not.toContain("done so far");
+    expect(blocks().join()).not.toContain("replayed");
+  },
+);
 
 it("[O12] a conversation that cannot be continued begins again, with what was done", async () => {
   const program = { protocol: "acp" as const, command: `${PROGRAM} resume`, state };
@@ -286,7 +296,7 @@ it("[O6] a turn that stops at a limit is continued, a refusal is a failure", asy
   });
 });
 
-it.each([
+const FAILING: readonly (readonly [string, string[], string, string, string | null])[] = [
   ["a program that dies", ["die"], PROGRAM, "it ended with exit code 9", "the disk of dreams is full"],
   ["a program that gives up", ["error no way"], PROGRAM, "gave up", null],
   ["a program that floods", ["flood"], PROGRAM, "a line of more than 10 MB|more than 20 MB", null],
@@ -299,15 +309,19 @@ it.each([
     "no-such-agent-here: command not found",
   ],
   ["a program that speaks another protocol", ["say x"], "echo hello; echo world >&2; exit 4", "exit code 4", "world"],
-])("[O6] %s fails with a readable message, and its work is saved", async (_, lines, command, message, evidence) => {
-  await run(["write b.txt=1", ...lines], { program: { protocol: "acp", command } });
-  const failed = rig.workerApi.of("failed")[0]?.data;
-  expect(failed?.["code"]).toBe("agent_error");
-  expect(failed?.["message"]).toMatch(new RegExp(message));
-  if (evidence !== null) expect(failed?.["evidence"]).toContain(evidence);
-  if (lines[0] !== "say x") expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-  expect(alive(`program.mjs ${OWN}`)).toBe(false);
-});
+];
+it.each(sampled(FAILING, 2))(
+  "[O6] %s fails with a readable message, and its work is saved",
+  async (_, lines, command, message, evidence) => {
+    await run(["write b.txt=1", ...lines], { program: { protocol: "acp", command } });
+    const failed = rig.workerApi.of("failed")[0]?.data;
+    expect(failed?.["code"]).toBe("agent_error");
+    expect(failed?.["message"]).toMatch(new RegExp(message));
+    if (evidence !== null) expect(failed?.["evidence"]).toContain(evidence);
+    if (lines[0] !== "say x") expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
+    expect(alive(`program.mjs ${OWN}`)).toBe(false);
+  },
+);
 
 it("the program gets the task's MCP servers and the repository's instructions", async () => {
   await rig.close();
