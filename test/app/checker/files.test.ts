@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import { sandboxName } from "../../../src/core/task.ts";
@@ -21,7 +21,10 @@ import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { eventually, ROOT } from "../../support/process/server.ts";
 import { readGit } from "../../support/repository.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 import { configFor, makeHealthyFolder, type HealthyFolder } from "./healthy-folder.ts";
+
+const it = inTurn(2);
 
 let healthy: HealthyFolder;
 beforeAll(async () => {
@@ -52,7 +55,7 @@ async function unpack(repository: string): Promise<void> {
   rmSync(outside, { recursive: true });
 }
 
-it("[M7] private files that others can read are found and closed", async () => {
+it.always("[M7] private files that others can read are found and closed", async () => {
   const dir = healthy.copy();
   for (const name of ["secret.key", "operator.token", "vapid.json", "slipway.db", "slipway.lock"]) {
     chmodSync(join(dir, name), 0o644);

@@ -37,7 +37,7 @@ export function inTurn(n: number, common: TestOptions = {}): InTurn {
   };
   return Object.assign(declare, {
     always: (name: string, ...rest: Rest) => add(true, name, rest),
-    each: it.each,
-    runIf: it.runIf,
+    each: it.each.bind(it) as TestAPI["each"],
+    runIf: it.runIf.bind(it),
   });
 }
