@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openapiDocument } from "../../../src/http/openapi/document.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
 import { LOCAL_TOKEN, openApiServer, type Answered, type ApiServer } from "../api-server.ts";
-import { taskSamples, type Samples } from "./idempotency-samples.ts";
+import { taskSamples, type Samples } from "../idempotency-samples.ts";
 import { peopleSamples } from "./people/idempotency-samples.ts";
 
 let api: ApiServer;

@@ -2,7 +2,7 @@
 import { onTestFinished } from "vitest";
 import { SoftwareAuthenticator } from "../../../auth/software-authenticator.ts";
 import { openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../../api-server.ts";
-import { localCalls, type Samples } from "../idempotency-samples.ts";
+import { localCalls, type Samples } from "../../idempotency-samples.ts";
 
 const FORM = { "content-type": "application/x-www-form-urlencoded" };
 

@@ -1,8 +1,8 @@
 /** Samples of the unsafe calls that are not about people, for idempotency.test.ts. */
 import { expect } from "vitest";
-import { WORK_REF } from "../../../src/core/ports/repositories.ts";
-import { makeReceipt } from "../../../src/notifications/payload.ts";
-import { LOCAL_TOKEN, REPO, type ApiServer } from "../api-server.ts";
+import { WORK_REF } from "../../src/core/ports/repositories.ts";
+import { makeReceipt } from "../../src/notifications/payload.ts";
+import { LOCAL_TOKEN, REPO, type ApiServer } from "./api-server.ts";
 
 /** What a call is sent with, and what it leaves behind. */
 export interface Sample {
