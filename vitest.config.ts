@@ -1,10 +1,8 @@
 import { defineConfig } from "vitest/config";
 
-/**
- * Suites whose files have a process each, by which they name their containers and programs. Files of
- * all other suites share a process per worker, which saves its imports.
- */
-const ALONE = "test/{attack,chaos,sandbox,simulation,scenarios/deploy,scenarios/docker}/**/*.test.ts";
+/** Suites that start no server of their own: their files share a process, which saves its imports. */
+const SHARED = ["auth", "broker", "client", "coordinator", "core", "http", "machines", "notifications", "store"];
+const inFolders = (names: readonly string[]): string => `test/{${names.join(",")}}/**/*.test.ts`;
 
 export default defineConfig({
   test: {
@@ -19,8 +17,8 @@ export default defineConfig({
     pool: "forks",
     maxWorkers: 4,
     projects: [
-      { extends: true, test: { name: "alone", include: [ALONE] } },
-      { extends: true, test: { name: "shared", include: ["test/**/*.test.ts"], exclude: [ALONE], isolate: false } },
+      { extends: true, test: { name: "shared", include: [inFolders(SHARED)], isolate: false } },
+      { extends: true, test: { name: "alone", include: ["test/**/*.test.ts"], exclude: [inFolders(SHARED)] } },
     ],
   },
 });
