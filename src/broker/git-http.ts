@@ -5,6 +5,7 @@
  * updates are checked here, before git reads a byte of a push.
  */
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { readdir, rm, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
@@ -290,6 +291,7 @@ async function rejectPush(call: GitRequest, commands: readonly RefCommand[], rea
 /** Bytes of all pushed packs: every other object is borrowed from another repository. */
 async function measurePacks(repoPath: string): Promise<number> {
   const dir = join(repoPath, "objects", "pack");
+  if (!existsSync(dir)) return 0;
   // A pack may be merged into another one meanwhile.
   const sizes = (await readdir(dir)).map(async (name) => (await stat(join(dir, name)).catch(() => null))?.size ?? 0);
   return (await Promise.all(sizes)).reduce((total, size) => total + size, 0);

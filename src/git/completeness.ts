@@ -24,8 +24,10 @@ const Proof = z.object({ packs: z.record(z.string(), z.number()) });
 /** Characters of git's words that are kept. */
 const PROBLEM_LENGTH = 500;
 
+/** None also without their folder: a copy of a repository may lack its empty folders. */
 export function listPacks(repository: string): Record<string, number> {
   const dir = join(repository, "objects", "pack");
+  if (!existsSync(dir)) return {};
   const names = readdirSync(dir).filter((name) => /\.(pack|idx)$/.test(name));
   return Object.fromEntries(names.map((name) => [name, statSync(join(dir, name)).size]));
 }

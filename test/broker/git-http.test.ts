@@ -169,6 +169,17 @@ describe("a real git", () => {
     git(repo, "fsck", "--full", "--strict");
   });
 
+  it("[M10] pushes into a copy of a repository that lacks its empty folders", async () => {
+    const work = await clone();
+    const empty = join(repo, "objects", "pack");
+    // A local clone has the loose objects of its origin.
+    expect(readdirSync(empty)).toEqual([]);
+    rmSync(empty, { recursive: true });
+    const sha = commit(work, "b.txt", "two\n");
+    expect(await talk(work, "push", "-q", "origin", `HEAD:${WORK_REF}`)).toEqual({ ok: true, said: "" });
+    expect(git(repo, "rev-parse", WORK_REF)).toBe(sha);
+  });
+
   it("[W4] prints the reason when a pack is too large, and leaves nothing of it behind", async () => {
     const work = await clone();
     const sha = commit(work, "huge.bin", randomBytes(6 * 2 ** 20));

@@ -99,6 +99,46 @@ describe("a backup of a server that works", () => {
     }
   }, 180_000);
 
+  it("[M10] one that is taken while 200 tasks come restores those that it has, and they go on", async () => {
+    const [source, copy, gate] = ["many", "many-restored", "many-go"].map((name) => join(home, name)) as [
+      string,
+      string,
+      string,
+    ];
+    const off = { SLIPWAY_USER_TASKS_PER_MINUTE: "0", SLIPWAY_USER_OPEN_TASKS: "0", SLIPWAY_MAX_CONCURRENT: "2" };
+    const open = (dataDir: string): Promise<RealServer> =>
+      startServer({ dataDir, env: { ...off, SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host } });
+    let many = await open(source);
+    const script = [{ bash: `until [ -e ${gate} ]; do sleep 0.1; done; echo x > x.txt` }, FINISH];
+    const add = async (n: number): Promise<void> => {
+      const body = { repo, prompt: `task ${n}`, agent: "scripted", script };
+      expect((await many.call("POST", "/v1/tasks", body)).status).toBe(201);
+    };
+    const file = join(home, "many.tar.gz");
+    for (let n = 0; n < 100; n += 1) await add(n);
+    const taken = run(home, ["backup", file, "--data-dir", source, "--with-key"]);
+    for (let n = 100; n < 200; n += 1) await add(n);
+    expect(await taken).toMatchObject({ code: 0, err: "" });
+    await many.kill("SIGKILL");
+    await lose(source);
+
+    const restored = await run(home, ["restore", file, "--into", copy], { env: { SLIPWAY_SANDBOX: "process" } });
+    expect(restored.out + restored.err).toMatch(/All checks passed/);
+    writeFileSync(gate, "");
+    many = await open(copy);
+    try {
+      const counts = async () => (await many.call("GET", "/v1/tasks?limit=200")).body as { items: WireTask[] };
+      const { items } = await counts();
+      expect(items.length).toBeGreaterThanOrEqual(100);
+      expect(items.filter(({ failure }) => failure !== null)).toEqual([]);
+      const done = async () => (await counts()).items.filter(({ outcome }) => outcome === "pushed").length;
+      await eventually(async () => ((await done()) >= 6 ? true : null), "six tasks of the backup are done");
+    } finally {
+      await many.kill("SIGKILL");
+      await lose(copy);
+    }
+  }, 120_000);
+
   it("[M10] one that was cut off anywhere, or changed, restores nothing", async () => {
     const file = join(home, "whole.tar.gz");
     expect((await run(home, ["backup", file, "--data-dir", join(home, "restored")])).code).toBe(0);

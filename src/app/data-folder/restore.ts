@@ -50,6 +50,7 @@ export async function restoreBackup(
   try {
     const report = await readBackup(source, (entry, name) => writeFile(entry, join(partial, name)));
     await addEarlier(report, partial, earlier);
+    addEmptyFolders(partial, report.files);
     if (existsSync(dir)) rmdirSync(dir);
     renameSync(partial, dir);
     return report;
@@ -81,6 +82,14 @@ async function addEarlier(
     "config_invalid",
     `The backup continues one of ${header.earlier?.createdAt ?? "before"}, and ${wanted.size} of its files are missing. Name that one with --earlier, and those that it continues itself.`,
   );
+}
+
+/** The folders of a git repository that may be empty, which a backup does not have then. */
+function addEmptyFolders(dir: string, files: readonly ListedFile[]): void {
+  for (const { path } of files)
+    if (/^git\/\w+\/[^/]+\.git\/HEAD$/.test(path))
+      for (const folder of ["objects/info", "objects/pack", "refs/heads", "refs/tags"])
+        mkdirSync(join(dir, dirname(path), folder), { recursive: true, mode: 0o700 });
 }
 
 /** Reads a backup to its end. @throws SlipwayError config_invalid when it is not whole. */
