@@ -144,7 +144,7 @@ describeWithBrowser("how people come and go", () => {
     await granted.waitFor();
     await page.getByRole("button", { name: "Unlink" }).click();
     await granted.waitFor({ state: "detached" });
-    expect(provider.revoked).toEqual([{ what: "grant", token: provider.issued.at(-1) }]);
+    await expect.poll(() => provider.revoked).toEqual([{ what: "grant", token: provider.issued.at(-1) }]);
     expect(errors).toEqual([]);
     await page.context().close();
   });
