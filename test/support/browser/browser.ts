@@ -42,7 +42,7 @@ export async function openPage(browser: Browser, options: BrowserContextOptions 
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => {
-    // Chromium fails requests when the machine's interfaces change, as containers of other tests do.
+    // Chromium fails requests when the interfaces of the machine change: containers do that.
     if (message.type() !== "error" || message.text().includes("net::ERR_NETWORK_CHANGED")) return;
     errors.push(`${message.text()} ${message.location().url}`.trim());
   });
