@@ -4,8 +4,13 @@ import { stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { PushSpace } from "../broker/push-space.ts";
 import type { DiskSpace } from "../coordinator/scheduler/workspace-admission.ts";
+import type { StoreReserve } from "../coordinator/services/operations.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
+import { RESERVE_FILE } from "../store/sqlite/writer/disk-reserve.ts";
+
+/** Disk space that is kept for the ends of tasks. */
+export const RESERVE_BYTES = 16 * 2 ** 20;
 
 /** MiB that this process may still use on the disk of a folder. */
 export async function readFreeMb(path: string): Promise<number> {
@@ -19,6 +24,12 @@ export async function readDiskSpace(sandbox: Pick<Sandbox, "workspaces">): Promi
   if (use === null) return null;
   const usedMb = new Map([...use.bytes].map(([name, bytes]) => [name, bytes / 2 ** 20]));
   return { freeMb: await readFreeMb(use.dir), usedMb };
+}
+
+/** The reserve of the store in that data folder. */
+export async function readReserve(dir: string): Promise<StoreReserve> {
+  const found = await stat(join(dir, RESERVE_FILE)).catch(() => null);
+  return { mb: RESERVE_BYTES / 2 ** 20, held: found?.size === RESERVE_BYTES };
 }
 
 /** Room for what workers push, on the disk of the data folder. */

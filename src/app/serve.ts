@@ -56,6 +56,7 @@ import { openMetrics, type Metrics, type MetricSources } from "./monitoring/metr
 import { loadOperatorToken, newSetupToken, openSecretKey, readKeyFacts } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { checkSigningKey } from "../git/branch/sign.ts";
+import { RESERVE_BYTES } from "./disk-space.ts";
 import { findWebApp, rememberSlots, systemIds, version } from "./system.ts";
 import {
   checkAgent,
@@ -184,9 +185,6 @@ interface Storage extends SqliteStore {
   readonly ring: KeyRing;
   readonly vault: Vault;
 }
-
-/** Disk space that is kept for the ends of tasks. */
-const RESERVE_BYTES = 16 * 2 ** 20;
 
 /** The data folder, its lock and database, and the secret key. */
 async function openStorage(

@@ -50,7 +50,7 @@ import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import type { Config } from "./config.ts";
 import { deriveInstanceId } from "../core/lib/runtime/instance-id.ts";
 import { openFileStores } from "./data-folder/file-stores.ts";
-import { describeShortage, getDisks, openPushSpace, readDiskSpace } from "./disk-space.ts";
+import { describeShortage, getDisks, openPushSpace, readDiskSpace, readReserve } from "./disk-space.ts";
 import { getFetchFloorMb, toGitLimits, toWorkspaceRules } from "./settings/bound-settings.ts";
 import { findGitAuth } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
@@ -149,10 +149,13 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   });
 }
 
-function openSpace({ dir, sandbox, config }: CoordinatorParts): Pick<CoordinatorDeps, "shortage" | "readSpace"> {
+type Space = Pick<CoordinatorDeps, "shortage" | "readSpace" | "readReserve">;
+
+function openSpace({ dir, sandbox, config }: CoordinatorParts): Space {
   return {
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
     readSpace: () => readDiskSpace(sandbox),
+    readReserve: () => readReserve(dir),
   };
 }
 

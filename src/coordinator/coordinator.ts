@@ -20,7 +20,7 @@ import { WorkingTime, type Heartbeat } from "./working-time.ts";
 import { BootStatus } from "./boot-status.ts";
 import { startClaiming } from "./scheduler/claim-start.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
-import { createOperationsService, type OperationsService } from "./services/operations.ts";
+import { createOperationsService, type OperationDeps, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService, type EgressSettings } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
@@ -41,7 +41,7 @@ import type { Forge, PullRequestOptions, Repositories } from "../core/ports/repo
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
 type FileDeps = Pick<TaskServiceDeps, "attachments" | "audit"> & Pick<WorkerServiceDeps, "setupCaches">;
-type SpaceDeps = Pick<WorkspaceAdmissionDeps, "readSpace">;
+type SpaceDeps = Pick<WorkspaceAdmissionDeps, "readSpace"> & Pick<OperationDeps, "readReserve">;
 export interface CoordinatorDeps extends FileDeps, VariablesDeps, SpaceDeps {
   readonly store: Store;
   readonly bus: Bus;
@@ -200,6 +200,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
   const bootStatus = new BootStatus();
+  const watched = { scheduler, garbageCollector, lastSeen, bootStatus, admission, storage };
   return new RunningCoordinator(deps, broker, workingTime, bootStatus, {
     admission,
     taskLog,
@@ -210,7 +211,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     budget,
     egress,
     tasks: createTaskService({ ...deps, ...settings, taskLog, storage }),
-    operations: createOperationsService({ ...deps, ...settings, scheduler, garbageCollector, lastSeen, bootStatus }),
+    operations: createOperationsService({ ...deps, ...settings, ...watched }),
   });
 }
 

@@ -39,7 +39,7 @@ import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError, isDamaged } from "./git-errors.ts";
-import type { GitAuth, IncompleteRepository } from "../core/ports/repositories.ts";
+import type { GitAuth, IncompleteRepository, StoredRepository } from "../core/ports/repositories.ts";
 
 export interface MirrorSource {
   readonly userId: string;
@@ -61,6 +61,8 @@ export interface FetchedMirror {
 type NamedSource = MirrorSource & { readonly base: string };
 type Progress = (text: string) => void;
 
+type MirrorUse = Pick<StoredRepository, "owner" | "repo">;
+
 export interface Mirrors {
   fetch(source: MirrorSource, signal: AbortSignal, progress?: Progress): Promise<FetchedMirror>;
   has(userId: string, repo: string): boolean;
@@ -75,8 +77,8 @@ export interface Mirrors {
   distrust(name: string): void;
   /** Paths of all mirrors. */
   list(): string[];
-  /** The person whose tasks use it; null = no task has used it since an earlier version. */
-  owner(path: string): Promise<string | null>;
+  /** Null = not known since an earlier version. */
+  use(path: string): Promise<MirrorUse>;
   /**
    * Removes the mirrors of a person, but for those that are in use. Idempotent.
    * @returns true when none is left.
@@ -85,7 +87,7 @@ export interface Mirrors {
   close(): Promise<void>;
 }
 
-/** Names the owner; its time is that of the last use. */
+/** Names the person whose tasks use it, then the repository; its time is that of the last use. */
 const USED = "slipway-used";
 
 /** Attempts to fetch a branch that moves between `ls-remote` and the fetch. */
@@ -97,6 +99,10 @@ const LINGER_MS = 120_000;
 /** More refs than this, as of an earlier version that fetched all branches, are packed. */
 const LOOSE_REFS = 64;
 const MIRROR_NAME = /^[0-9a-f]{32}$/;
+
+function markUse(path: string, { userId, repo }: Pick<MirrorSource, "userId" | "repo">): void {
+  writeFileSync(join(path, USED), `${userId}\n${repo}`);
+}
 
 const countEntries = (folder: string): number => (existsSync(folder) ? readdirSync(folder).length : 0);
 
@@ -194,9 +200,9 @@ class MirrorCache implements Mirrors {
   }
 
   /** True when the mirror has that tip of the base (M2). Marks the mirror as used. */
-  async #has(path: string, tip: Tip, userId: string): Promise<boolean> {
+  async #has(path: string, tip: Tip, source: MirrorSource): Promise<boolean> {
     if (!existsSync(path)) return false;
-    writeFileSync(join(path, USED), userId);
+    markUse(path, source);
     if (!isProven(path)) return false;
     try {
       const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `${mirrorRef(tip.base)}^{commit}`];
@@ -236,7 +242,7 @@ class MirrorCache implements Mirrors {
   async #update(source: MirrorSource, tip: Tip, signal: AbortSignal, progress?: Progress): Promise<boolean> {
     const path = this.#getPath(source);
     const key = `${path}\n${tip.base}`;
-    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip, source.userId), signal);
+    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip, source), signal);
     const start = (stop: AbortSignal, report: Progress): Promise<void> =>
       this.#write(path, () => this.#refresh({ ...source, base: tip.base }, path, stop, report), stop);
     for (;;) {
@@ -251,7 +257,7 @@ class MirrorCache implements Mirrors {
   /** Makes the mirror complete and current. The caller holds its lock. */
   async #refresh(source: NamedSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
     await this.#make(path);
-    writeFileSync(join(path, USED), source.userId);
+    markUse(path, source);
     removeStaleLocks(path);
     if (countEntries(join(path, "refs", "heads")) > LOOSE_REFS)
       await this.#git({ cwd: path, signal, args: ["pack-refs", "--all"] });
@@ -324,14 +330,15 @@ class MirrorCache implements Mirrors {
     return readdirSync(this.#dir).flatMap((name) => (name.endsWith(".git") ? [join(this.#dir, name)] : []));
   }
 
-  async owner(path: string): Promise<string | null> {
-    return (await readFile(join(path, USED), "utf8").catch(() => "")) || null;
+  async use(path: string): Promise<MirrorUse> {
+    const [owner = "", repo = ""] = (await readFile(join(path, USED), "utf8").catch(() => "")).split("\n");
+    return { owner: owner || null, repo: repo || null };
   }
 
   async removePerson(userId: string, borrowed: () => ReadonlySet<string>): Promise<boolean> {
     let isDone = true;
     for (const path of this.list()) {
-      if ((await this.owner(path)) !== userId) continue;
+      if ((await this.use(path)).owner !== userId) continue;
       if (this.#writes.isBusy(path) || borrowed().has(resolve(path))) isDone = false;
       else await this.#writes.run(path, () => this.#drop(path));
     }

@@ -149,12 +149,12 @@ export function openRepositories({
     async usage() {
       const all = [
         ...(await Promise.all(
-          mirrors.list().map(async (path) => ({ kind: "mirror" as const, path, owner: await mirrors.owner(path) })),
+          mirrors.list().map(async (path) => ({ kind: "mirror" as const, path, ...(await mirrors.use(path)) })),
         )),
-        ...tasks.list().map((taskId) => ({ kind: "task" as const, path: tasks.path(taskId), owner: taskId })),
+        ...tasks.list().map((owner) => ({ kind: "task" as const, path: tasks.path(owner), owner, repo: null })),
       ];
       const bytes = await sizes.measure(all.map(({ path }) => path));
-      return all.map(({ kind, path, owner }) => ({ kind, owner, bytes: bytes.get(path) ?? 0 }));
+      return all.map(({ path, ...one }) => ({ ...one, bytes: bytes.get(path) ?? 0 }));
     },
     removePerson: (userId) => mirrors.removePerson(userId, tasks.borrowed),
     size: (taskId) => diskUsage(tasks.path(taskId)),

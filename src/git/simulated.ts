@@ -177,8 +177,11 @@ function storage(
 ): Pick<Repositories, "usage" | "removePerson"> {
   return {
     async usage() {
-      const mirrors = [...reached].map((key) => ({ kind: "mirror" as const, owner: key.split("\n")[0] ?? null }));
-      const repositories = [...tasks.keys()].map((owner) => ({ kind: "task" as const, owner }));
+      const mirrors = [...reached].map((key) => {
+        const [owner = null, repo = null] = key.split("\n");
+        return { kind: "mirror" as const, owner, repo };
+      });
+      const repositories = [...tasks.keys()].map((owner) => ({ kind: "task" as const, owner, repo: null }));
       return [...mirrors, ...repositories].map((one) => ({ ...one, bytes: 1_024 }));
     },
     async removePerson(userId) {

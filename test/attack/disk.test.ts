@@ -129,7 +129,13 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
       const sleeper = [{ bash: "sleep 3; echo work > work.txt" }, { finish: { title: "Work", summary: "Done." } }];
       const first = await submitTo(strict, sleeper);
       const second = await submitTo(strict, sleeper);
-      await eventually(async () => ((await strict.task(second)).wait?.reason === "disk_low" ? true : null), "it waits");
+      const room = await eventually(async () => {
+        const { storage } = (await strict.call("GET", "/v1/ops/overview")).body as Overview;
+        const isHeld = storage.workspaces?.largest.some(({ taskId }) => taskId === first) === true;
+        return isHeld && (await strict.task(second)).wait?.reason === "disk_low" ? storage : null;
+      }, "it waits, and the overview shows what takes the room");
+      expect(room).toMatchObject({ floorMb: 64, lowMb: 48, reserve: { mb: 16, held: true } });
+      expect(room.workspaces?.leftMb).toBeLessThan(120);
       for (const id of [first, second])
         await eventually(async () => ((await strict.task(id)).state === "done" ? true : null), "both are done");
       await strict.kill("SIGTERM");

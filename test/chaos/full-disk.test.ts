@@ -2,7 +2,7 @@
 import { readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
-import type { WireTask } from "../../src/core/protocol/rest.ts";
+import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../support/process/server.ts";
 import { openSmallDisk, type SmallDisk } from "../support/process/small-disk.ts";
@@ -33,6 +33,9 @@ const end = (id: string): Promise<WireTask> =>
     const task = await server?.task(id);
     return task === undefined || task.settledAt === null ? null : task;
   }, `task ${id} settles`);
+const reserve = async (): Promise<Overview["storage"]["reserve"] | undefined> =>
+  ((await server?.call("GET", "/v1/ops/overview"))?.body as Overview | undefined)?.storage.reserve;
+
 it("[Y5] a folder that was filled to the last byte opens, removes what fetches left, and goes on", async ({ skip }) => {
   disk = openSmallDisk(140);
   if (disk === null) return skip("only root may mount");
@@ -40,6 +43,7 @@ it("[Y5] a folder that was filled to the last byte opens, removes what fetches l
   const { url } = upstream.createRepo("small", { "a.txt": "a" });
   await serve(upstream.host, disk.dir);
   expect((await end((await submit(url)).id)).state).toBe("done");
+  expect(await reserve()).toEqual({ mb: 16, held: true });
   await server?.kill("SIGKILL");
   // As a fetch that was killed leaves it; the reserve was used up before.
   rmSync(join(disk.dir, "data/reserve.bin"));
@@ -51,4 +55,5 @@ it("[Y5] a folder that was filled to the last byte opens, removes what fetches l
   await serve(upstream.host, disk.dir);
   expect(disk.freeMb()).toBeGreaterThan(60);
   expect((await end((await submit(url)).id)).state).toBe("done");
+  await eventually(async () => ((await reserve())?.held === true ? true : null), "the store has its reserve again");
 }, 120_000);

@@ -82,11 +82,11 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
         signal,
       );
       const usage = await bench.repos.usage();
-      expect(usage.map(({ kind, owner }) => `${kind} ${owner}`).toSorted()).toEqual([
-        "mirror user_a",
-        "mirror user_b",
-        `task ${ID}`,
-        "task task_b",
+      expect(usage.map(({ kind, owner, repo }) => `${kind} ${owner} ${repo}`).toSorted()).toEqual([
+        `mirror user_a ${bench.repo}`,
+        `mirror user_b ${bench.repo}`,
+        `task ${ID} null`,
+        "task task_b null",
       ]);
       expect(usage.filter(({ bytes }) => bytes < 1_024)).toEqual([]);
       await bench.repos.remove(ID);

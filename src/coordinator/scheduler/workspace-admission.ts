@@ -55,9 +55,24 @@ export interface Promises {
   fits(task: Task, take: boolean): boolean;
 }
 
+/** The open workspaces beside the disk that they are on. All sizes in MiB. */
+export interface WorkspaceSurvey {
+  readonly freeMb: number;
+  /** What they take. */
+  readonly usedMb: number;
+  /** What they may still take, by the factor `overcommit`. */
+  readonly promisedMb: number;
+  /** What can be promised to further tasks. */
+  readonly leftMb: number;
+  /** The largest ones, the largest first. */
+  readonly largest: readonly { readonly taskId: string; readonly usedMb: number; readonly limitMb: number }[];
+}
+
 /** How long one look at the disk is used, ms. */
 const LOOK_MS = 1_000;
 const HOLDING: readonly TaskState[] = ["provisioning", "running", "cancelling"];
+/** Workspaces that a survey lists. */
+const LISTED = 5;
 /** Everything fits. */
 export const UNBOUNDED: Promises = { fits: () => true };
 
@@ -83,6 +98,29 @@ export class WorkspaceAdmission {
         if (isRoom && take) leftMb -= sizeMb;
         return isRoom;
       },
+    };
+  }
+
+  /** Null = workspaces take no room of a disk, or nothing bounds their sizes. */
+  async survey(): Promise<WorkspaceSurvey | null> {
+    const space = await this.#look();
+    if (space === null) return null;
+    const { freeMb } = space;
+    const open = (await this.#holders()).map((task) => ({
+      taskId: task.id,
+      usedMb: space.usedMb.get(nameOf(task)) ?? 0,
+      limitMb: this.#limitMb(task),
+      promisedMb: this.#promisedMb(task, space),
+    }));
+    const sum = (one: "usedMb" | "promisedMb"): number => open.reduce((total, sizes) => total + sizes[one], 0);
+    const promisedMb = sum("promisedMb");
+    const largest = open.toSorted((a, b) => b.usedMb - a.usedMb).slice(0, LISTED);
+    return {
+      freeMb,
+      usedMb: sum("usedMb"),
+      promisedMb,
+      leftMb: Math.max(0, freeMb - this.#deps.workspaces.floorMb - promisedMb),
+      largest: largest.map(({ taskId, usedMb, limitMb }) => ({ taskId, usedMb, limitMb })),
     };
   }
 
@@ -126,10 +164,14 @@ export class WorkspaceAdmission {
     return found;
   }
 
-  #promisedMb(task: Task, { usedMb }: DiskSpace): number {
+  #limitMb({ spec }: Task): number {
     const { workspaces, maxLimits } = this.#deps;
-    const limitMb = Math.min(maxLimits.diskMb, task.spec.limits.diskMb ?? workspaces.defaultMb);
-    return Math.max(0, limitMb - (usedMb.get(nameOf(task)) ?? 0)) / workspaces.overcommit;
+    return Math.min(maxLimits.diskMb, spec.limits.diskMb ?? workspaces.defaultMb);
+  }
+
+  #promisedMb(task: Task, { usedMb }: DiskSpace): number {
+    const leftMb = Math.max(0, this.#limitMb(task) - (usedMb.get(nameOf(task)) ?? 0));
+    return leftMb / this.#deps.workspaces.overcommit;
   }
 }
 

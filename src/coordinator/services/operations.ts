@@ -4,20 +4,35 @@
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { QueueState, Scheduler } from "../scheduler/scheduler.ts";
+import type { WorkspaceAdmission, WorkspaceRules, WorkspaceSurvey } from "../scheduler/workspace-admission.ts";
 import type { BootStatus, IncompletePart } from "../boot-status.ts";
 import type { GarbageCollector } from "../garbage-collector.ts";
 import { readTasks } from "../read-lists.ts";
+import type { StoredRepository } from "../../core/ports/repositories.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { OPEN_STATES, type Task, type TaskState, type Wait } from "../../core/task.ts";
 import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import type { Clock } from "../../core/ports/runtime.ts";
 import type { Sandbox, PoolStatus } from "../../core/ports/sandbox.ts";
 import type { GcMode, Garbage } from "../../core/lib/garbage.ts";
+import type { PersonStorage } from "./person-storage.ts";
+
+/** Disk space that belongs to the store alone. */
+export interface StoreReserve {
+  readonly mb: number;
+  /** False from when it was given up on a full disk until it could be made again. */
+  readonly held: boolean;
+}
 
 export interface OperationDeps {
   readonly scheduler: Scheduler;
   readonly bootStatus: BootStatus;
   readonly garbageCollector: Pick<GarbageCollector, "collect">;
+  readonly admission: Pick<WorkspaceAdmission, "survey">;
+  readonly workspaces: WorkspaceRules;
+  readonly storage: Pick<PersonStorage, "largest">;
+  /** Null or absent = the store has no reserve. */
+  readonly readReserve?: (() => Promise<StoreReserve | null>) | undefined;
   readonly store: Store;
   readonly sandbox: Sandbox;
   readonly clock: Clock;
@@ -92,6 +107,11 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
     setAside: async () => (await store.setAside()).length,
     pauseQueue: (paused) => scheduler.pause(paused),
     collect: (mode, signal) => deps.garbageCollector.collect(mode, signal),
+    async storage() {
+      const { floorMb, lowMb } = deps.workspaces;
+      const [reserve, workspaces] = await Promise.all([deps.readReserve?.() ?? null, deps.admission.survey()]);
+      return { floorMb, lowMb, reserve, workspaces, repositories: deps.storage.largest() };
+    },
     slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
     async sandbox() {
       const { kind, isolates } = sandbox;
@@ -117,6 +137,17 @@ export interface Stuck {
   readonly since: number;
 }
 
+export interface StorageSurvey {
+  /** Least free space with which a task starts, MiB. */
+  readonly floorMb: number;
+  /** With less free space fetches and pushes end, and so do running tasks, MiB. */
+  readonly lowMb: number;
+  readonly reserve: StoreReserve | null;
+  readonly workspaces: WorkspaceSurvey | null;
+  /** The largest ones; null until the first measurement has ended. */
+  readonly repositories: readonly StoredRepository[] | null;
+}
+
 export interface OperationsService {
   /** Why the queued ones of these tasks wait, by id. */
   waits(tasks: readonly Task[]): Promise<ReadonlyMap<string, Wait>>;
@@ -136,6 +167,8 @@ export interface OperationsService {
    * Garbage collection (GarbageCollector.collect). May take minutes when there is much to remove.
    */
   collect(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
+  /** The room on the disks, and what takes it. */
+  storage(): Promise<StorageSurvey>;
   slots(): Promise<{ used: number; max: number }>;
   /** `warm`: the pool of warm workers; null when this kind of sandbox has none. */
   sandbox(): Promise<{

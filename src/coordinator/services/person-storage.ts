@@ -12,7 +12,7 @@ import { errorMessage } from "../../core/error.ts";
 import { every } from "../../core/lib/pagination.ts";
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import type { Attachments } from "../../core/ports/attachments.ts";
-import type { Repositories } from "../../core/ports/repositories.ts";
+import type { Repositories, StoredRepository } from "../../core/ports/repositories.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { readQuotas, type QuotaSettings } from "../../core/quotas.ts";
@@ -42,6 +42,8 @@ interface Measurement {
   readonly at: number;
   /** By person. */
   readonly files: ReadonlyMap<string, Readonly<FileBytes>>;
+  /** The largest repositories, the largest first. */
+  readonly largest: readonly StoredRepository[];
   /** By person; read when they are asked for. */
   readonly transcripts: Map<string, Promise<number>>;
 }
@@ -52,6 +54,8 @@ const MIB = 2 ** 20;
 const RECENT_MS = 30_000;
 /** Age of one that is good enough to refuse, ms. */
 const JUST_NOW_MS = 1_000;
+/** Repositories that operators see. */
+const LISTED = 5;
 /** Owners that are read in one turn of the event loop. */
 const OWNERS_AT_ONCE = 500;
 /**
@@ -98,6 +102,15 @@ export class PersonStorage {
     const measured = limitMb === null ? null : await this.#orNothing(this.#measure(JUST_NOW_MS));
     if (limitMb === null || measured === null) return null;
     return Math.max(GRACE_BYTES, limitMb * MIB - sumOf(await this.#sum(measured, userId)));
+  }
+
+  /**
+   * The largest repositories of all people, of the last measurement, which is renewed beside; null
+   * before the first one has ended.
+   */
+  largest(): readonly StoredRepository[] | null {
+    void this.#orNothing(this.#measure(RECENT_MS));
+    return this.#last?.largest ?? null;
   }
 
   /** A disk that cannot be read is no reason to refuse anybody. */
@@ -153,7 +166,8 @@ export class PersonStorage {
     };
     for (const { kind, owner, bytes } of repositories) if (kind === "mirror") add(owner, "mirrors", bytes);
     for (const { taskId, kind, bytes } of ofTasks) add(this.#owners.get(taskId), kind, bytes);
-    this.#last = { at: clock.now(), files, transcripts: new Map() };
+    const largest = repositories.toSorted((a, b) => b.bytes - a.bytes).slice(0, LISTED);
+    this.#last = { at: clock.now(), files, largest, transcripts: new Map() };
     return this.#last;
   }
 

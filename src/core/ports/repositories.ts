@@ -68,6 +68,8 @@ export interface StoredRepository {
   readonly kind: IncompleteRepository["kind"];
   /** The task; of a mirror the person, null = unknown until its next use. */
   readonly owner: string | null;
+  /** What a mirror is of; null = a task's, or unknown until its next use. */
+  readonly repo: string | null;
   readonly bytes: number;
 }
 

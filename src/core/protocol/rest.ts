@@ -18,6 +18,7 @@ import {
   usageSchema,
   waitSchema,
 } from "./task-parts.ts";
+import { storageSurveySchema } from "./usage.ts";
 
 export const PROMPT_LIMIT = 64 * 1024;
 export const MOST_ATTEMPTS = 10;
@@ -328,6 +329,7 @@ export const overviewSchema = z.strictObject({
     diskFreeMb: z.number(),
     rssMb: z.number(),
   }),
+  storage: storageSurveySchema,
   sandbox: z.strictObject({
     kind: z.string(),
     isolates: z.boolean(),

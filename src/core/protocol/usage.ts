@@ -29,3 +29,42 @@ export const usageSchema = z.strictObject({
 export const quotaChangeSchema = quotasSchema.partial().extend({
   reset: z.literal(true).optional().describe("First back to the quotas of the installation."),
 });
+
+/** What is stored on the server and what there is room for, for operators. */
+export const storageSurveySchema = z.strictObject({
+  totalMb: z.number().describe("Of the disk of the data folder."),
+  freeMb: z.number().describe("Of the disk of the data folder."),
+  floorMb: z.number().describe("With less free no task starts (`SLIPWAY_MIN_FREE_MB`)."),
+  lowMb: z
+    .number()
+    .describe("With less free fetches and pushes end, and so does the task with the largest workspace, one at a time."),
+  reserve: z
+    .strictObject({
+      mb: z.number(),
+      held: z.boolean().describe("false = it was given up on a full disk, and is made again when there is room."),
+    })
+    .nullable()
+    .describe("Room of the store alone, so that ends of tasks can be recorded; null = it has none."),
+  workspaces: z
+    .strictObject({
+      freeMb: z.number().describe("Of the disk that they are on."),
+      usedMb: z.number().describe("What the open ones take."),
+      promisedMb: z.number().describe("What the open ones may still take, divided by `SLIPWAY_DISK_OVERCOMMIT`."),
+      leftMb: z.number().describe("What can be promised to further tasks."),
+      largest: z.array(z.strictObject({ taskId: z.string(), usedMb: z.number(), limitMb: z.number() })),
+    })
+    .nullable()
+    .describe("Workspaces of tasks; null = they are on no disk, or nothing bounds their sizes."),
+  repositories: z
+    .array(
+      z.strictObject({
+        kind: z.enum(["mirror", "task"]).describe("mirror = of a person and a repository; task = what a task added."),
+        userId: z.string().nullable().describe("Whose mirror it is."),
+        repo: z.string().nullable().describe("What it is a mirror of; null = a task's, or not known yet."),
+        taskId: z.string().nullable(),
+        bytes: z.int(),
+      }),
+    )
+    .nullable()
+    .describe("The largest git repositories on this server, up to half a minute old; null = not measured yet."),
+});

@@ -28,9 +28,23 @@ const readySchema = z.strictObject({
 });
 const queueSchema = overviewSchema.shape.queue;
 
-async function diskFreeMb(deps: ApiDeps): Promise<number> {
-  const { bavail, bsize } = await statfs(deps.dataDir);
-  return Math.floor((bavail * bsize) / MB);
+async function readDisk(deps: ApiDeps): Promise<{ totalMb: number; freeMb: number }> {
+  const { blocks, bavail, bsize } = await statfs(deps.dataDir);
+  return { totalMb: Math.floor((blocks * bsize) / MB), freeMb: Math.floor((bavail * bsize) / MB) };
+}
+
+async function readStorage({ operations }: ApiDeps): Promise<Omit<Overview["storage"], "totalMb" | "freeMb">> {
+  const { repositories, reserve, workspaces, ...bounds } = await operations.storage();
+  return {
+    ...bounds,
+    reserve: reserve && { ...reserve },
+    workspaces: workspaces && { ...workspaces, largest: workspaces.largest.map((one) => ({ ...one })) },
+    repositories:
+      repositories?.map(({ kind, owner, repo, bytes }) => {
+        const whose = kind === "mirror" ? { userId: owner, taskId: null } : { userId: null, taskId: owner };
+        return { kind, repo, bytes, ...whose };
+      }) ?? null,
+  };
 }
 
 /** The parts of the boot that are not complete, with the tasks that are set aside. */
@@ -50,12 +64,13 @@ function readBackup({ backup }: ApiDeps): Overview["backup"] {
 
 async function overview(deps: ApiDeps): Promise<Overview> {
   const { store, operations, clock } = deps;
-  const [{ byState, oldestOpenAt }, stuck, slots, sandbox, disk] = await Promise.all([
+  const [{ byState, oldestOpenAt }, stuck, slots, sandbox, disk, storage] = await Promise.all([
     store.counts(),
     operations.stuckTasks(),
     operations.slots(),
     operations.sandbox(),
-    diskFreeMb(deps),
+    readDisk(deps),
+    readStorage(deps),
   ]);
   return {
     counts: { ...byState },
@@ -70,10 +85,11 @@ async function overview(deps: ApiDeps): Promise<Overview> {
       load1: loadavg()[0] ?? 0,
       memoryTotalMb: Math.floor(totalmem() / MB),
       memoryFreeMb: Math.floor(freemem() / MB),
-      diskFreeMb: disk,
+      diskFreeMb: disk.freeMb,
       rssMb: Math.floor(process.memoryUsage.rss() / MB),
     },
     sandbox,
+    storage: { ...disk, ...storage },
   };
 }
 
@@ -85,7 +101,7 @@ async function findUnusable(deps: ApiDeps): Promise<FieldError[]> {
     [
       "disk",
       async () => {
-        if ((await diskFreeMb(deps)) < DISK_MIN_MB || deps.operations.queue().disk === "low")
+        if ((await readDisk(deps)).freeMb < DISK_MIN_MB || deps.operations.queue().disk === "low")
           throw new Error("too full");
       },
     ],
@@ -142,7 +158,7 @@ export const operationsRoutes = [
     path: "/v1/ops/overview",
     access: "operator",
     operation: "getOverview",
-    summary: "Overview of tasks, queue, slots, host and sandbox",
+    summary: "Overview of tasks, queue, slots, host, storage and sandbox",
     answers: { 200: json(overviewSchema) },
     async handle({ deps }) {
       return { status: 200, body: await overview(deps) };

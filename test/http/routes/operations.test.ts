@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { openapiDocument, toOpenapiPath } from "../../../src/http/openapi/document.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
-import { TASK_STATES } from "../../../src/core/task.ts";
+import { sandboxName, TASK_STATES } from "../../../src/core/task.ts";
 import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
 let api: ApiServer;
@@ -195,6 +195,44 @@ describe("overview", () => {
     expect(body.slots.max).toBeGreaterThan(0);
     expect(body.host.memoryTotalMb).toBeGreaterThan(0);
     expect(body.sandbox).toMatchObject({ kind: "simulated", isolates: false, error: null });
+  });
+
+  it("shows the room on the disk: the store's reserve, what workspaces are promised, and what takes most", async () => {
+    const mine = await openApiServer();
+    try {
+      mine.harness.disks.reserve = { mb: 16, held: false };
+      const read = async () => (await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN })).body.storage;
+      expect(await read()).toMatchObject({
+        totalMb: expect.any(Number),
+        floorMb: 2_048,
+        lowMb: 1_024,
+        reserve: { mb: 16, held: false },
+        workspaces: null,
+      });
+      const { body: task } = await mine.call("POST", "/v1/tasks", {
+        token: LOCAL_TOKEN,
+        body: { repo: REPO, prompt: "Take some room.", limits: { diskMb: 1_000 } },
+      });
+      await mine.harness.until(task.id, "provisioning");
+      mine.harness.disks.space = { freeMb: 9_000, usedMb: new Map([[sandboxName(task.id, 1), 400]]) };
+      // What was measured of the repositories is used for half a minute.
+      await mine.clock.advance(31_000);
+      await expect.poll(read, { timeout: 20_000 }).toMatchObject({
+        workspaces: {
+          freeMb: 9_000,
+          usedMb: 400,
+          promisedMb: 600,
+          leftMb: 9_000 - 2_048 - 600,
+          largest: [{ taskId: task.id, usedMb: 400, limitMb: 1_000 }],
+        },
+        repositories: expect.arrayContaining([
+          { kind: "mirror", userId: expect.any(String), repo: REPO, taskId: null, bytes: expect.any(Number) },
+          { kind: "task", userId: null, repo: null, taskId: task.id, bytes: expect.any(Number) },
+        ]),
+      });
+    } finally {
+      await mine.close();
+    }
   });
 
   it("pausing is durable and idempotent", async () => {

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { DiskSpace } from "../../../src/coordinator/scheduler/workspace-admission.ts";
+import type { StoreReserve } from "../../../src/coordinator/services/operations.ts";
 import type { Attachments } from "../../../src/core/ports/attachments.ts";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
 import { openAttachmentFiles } from "../../../src/store/attachments/attachment-files.ts";
@@ -129,7 +130,7 @@ export interface Harness {
   /** While `check` is true, health checks of the engine fail. */
   readonly engine: { check: boolean };
   /** While `shortage` is set, no task is claimed; `space` null = workspaces are not bounded. */
-  readonly disks: { shortage: string | null; space: DiskSpace | null };
+  readonly disks: { shortage: string | null; space: DiskSpace | null; reserve: StoreReserve | null };
   readonly ledger: UsageLedger;
   coordinator: Coordinator;
   submit(request?: Partial<SubmitRequest>, person?: Identity): Promise<Task>;
@@ -190,7 +191,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     now: () => clock.now(),
   });
   const rate = createProviderRateLimit({ clock, longestMs: 3_600_000 });
-  const disks: Harness["disks"] = { shortage: null, space: null };
+  const disks: Harness["disks"] = { shortage: null, space: null, reserve: null };
   let beatAt: number | null = null;
   const heartbeat: Heartbeat = { last: () => beatAt, beat: (at) => (beatAt = at) };
   const engine = openSimulatedSandbox({
@@ -256,6 +257,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       authFor: () => Promise.resolve(null),
       shortage: () => Promise.resolve(disks.shortage),
       readSpace: () => Promise.resolve(disks.space),
+      readReserve: () => Promise.resolve(disks.reserve),
       clock,
       ids,
       log: keepLog(logged),

@@ -14,9 +14,12 @@ const MIB = 1_024 * 1_024;
 /** Pause between two looks at the room for a new reserve, ms. */
 const LOOK_MS = 1_000;
 
-/** The reserve of a database, beside it; null = none. */
+/** Beside the database. */
+export const RESERVE_FILE = "reserve.bin";
+
+/** The reserve of a database; null = none. */
 export function openReserve({ path, reserveBytes }: Pick<ThreadData, "path" | "reserveBytes">): DiskReserve | null {
-  return reserveBytes === 0 ? null : new DiskReserve(join(dirname(path), "reserve.bin"), reserveBytes);
+  return reserveBytes === 0 ? null : new DiskReserve(join(dirname(path), RESERVE_FILE), reserveBytes);
 }
 
 export class DiskReserve {
