@@ -11,8 +11,8 @@ export default defineConfig({
     // Output of tests is shown when they fail.
     silent: "passed-only",
     // Bounds for hangs only: tests wait for conditions, however slow the machine is.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     expect: { poll: { timeout: 60_000 } },
     pool: "forks",
     maxWorkers: 4,

@@ -10,7 +10,7 @@ import { sampled } from "../support/random.ts";
 import { openWebRig, PASSWORD, EMAIL, taskState as state, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 describeWithBrowser("the web app", () => {
   let rig: WebRig;
@@ -109,11 +109,11 @@ describeWithBrowser("the web app", () => {
     const focused = (): Promise<number> =>
       rows.evaluateAll((all) => all.findIndex((row) => row === row.ownerDocument.activeElement));
     await page.keyboard.press("j");
-    expect(await focused()).toBe(0);
+    await expect.poll(focused).toBe(0);
     await page.keyboard.press("j");
-    expect(await focused()).toBe(1);
+    await expect.poll(focused).toBe(1);
     await page.keyboard.press("k");
-    expect(await focused()).toBe(0);
+    await expect.poll(focused).toBe(0);
     await page.keyboard.press("Control+k");
     await page.getByRole("combobox").fill("reykjavik");
     await page.getByRole("option", { name: /Sails to Reykjavik/, selected: true }).waitFor();
@@ -176,9 +176,7 @@ describeWithBrowser("the web app", () => {
   });
 
   it("[P4] a message to a running task is delivered once, a message to a settled one begins a follow-up", async () => {
-    const id = await rig.submit("Hears a message", [
-      { bash: "until [ -e ../go ]; do sleep 0.2; done", timeoutMs: 60_000 },
-    ]);
+    const id = await rig.submit("Hears a message", [rig.gate().step]);
     await rig.until(id, (task) => task.state === "running", "running");
     const { page } = await rig.open();
     await rig.logIn(page);
@@ -219,9 +217,10 @@ describeWithBrowser("the web app", () => {
   });
 
   it("[P5] the server is killed and started again: the page catches up, each event once and in order", async () => {
+    const seen = rig.gate();
     const id = await rig.submit("Survives a restart", [
       { say: "before" },
-      { bash: "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done" },
+      seen.step,
       { say: "after" },
       { finish: { title: "t", summary: "s" } },
     ]);
@@ -232,6 +231,7 @@ describeWithBrowser("the web app", () => {
     await page.getByText("before", { exact: true }).waitFor();
     await rig.server().kill("SIGKILL");
     await page.getByLabel("Connection: no connection").waitFor();
+    seen.open();
     await rig.restart();
     await expect.poll(() => state(page).textContent()).toBe("done");
     await page.getByLabel("Connection: complete").waitFor();
@@ -301,16 +301,16 @@ describeWithBrowser("the web app", () => {
     const composer = page.getByRole("form", { name: "Write to the agent" });
     const height = async (): Promise<number> => (await composer.boundingBox())?.height ?? Number.POSITIVE_INFINITY;
     const oneLine = 640 / 5;
-    expect(await height()).toBeLessThan(oneLine);
+    await expect.poll(height).toBeLessThan(oneLine);
     await page.getByLabel("Message").focus();
     await composer.getByRole("radio", { name: "After turn" }).click();
     await page.getByRole("heading", { level: 1 }).click();
     // The choice is kept, and in sight.
-    expect(await height()).toBeGreaterThan(oneLine);
+    await expect.poll(height).toBeGreaterThan(oneLine);
     await composer.getByRole("radio", { name: "Steer now" }).click();
     await page.getByLabel("Message").fill("A thought");
     await page.getByRole("heading", { level: 1 }).click();
-    expect(await height()).toBeGreaterThan(oneLine);
+    await expect.poll(height).toBeGreaterThan(oneLine);
     await page.getByLabel("Message").fill("");
     await page.getByRole("heading", { level: 1 }).click();
     await expect.poll(height).toBeLessThan(oneLine);

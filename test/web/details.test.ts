@@ -43,14 +43,14 @@ describeWithBrowser("details of screens", () => {
     await result.getByText(`until ${end.toLocaleDateString("en", { dateStyle: "medium" })}`).waitFor();
     await result.getByRole("button", { name: "Keep it" }).click();
     await result.getByText("until somebody deletes it").waitFor();
-    expect(await isKept()).toEqual({ keep: true });
+    await expect.poll(isKept).toEqual({ keep: true });
     expect(await findMisfits(page)).toEqual([]);
     const other = await open(`/tasks/${id}`, OPERATOR);
     await other.getByText("until somebody deletes it").waitFor();
     expect(await other.getByRole("button", { name: "Let it expire" }).count()).toBe(0);
     await result.getByRole("button", { name: "Let it expire" }).click();
     await result.getByRole("button", { name: "Keep it" }).waitFor();
-    expect(await isKept()).toEqual({ keep: false });
+    await expect.poll(isKept).toEqual({ keep: false });
   });
 
   it("[P3] at a desk the name of each state of the chart is in its box", async () => {

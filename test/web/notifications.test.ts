@@ -13,7 +13,7 @@ import { startPushService, type PushMessage, type PushService } from "../support
 import { findRegistration, openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(3);
 
 const ASK = [
   { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },
@@ -109,10 +109,12 @@ describeWithBrowser("notifications", () => {
     // The end is told as well, because nobody looked.
     await expect.poll(() => messagesOf("tablet").length).toBe(2);
 
-    const looked = await rig.submit("Is looked at", [{ bash: "sleep 3" }, ...ASK]);
+    const open = rig.gate();
+    const looked = await rig.submit("Is looked at", [open.step, ...ASK]);
     const heard = page.waitForResponse((response) => response.url().endsWith("/v1/push/presence"));
     await page.goto(`${rig.server().url}/tasks/${looked}`);
     await heard;
+    open.open();
     await page.getByText("Tabs or spaces?").first().waitFor();
     await page.getByRole("link", { name: "Back" }).click();
     await page.getByRole("link", { name: "You", exact: true }).click();

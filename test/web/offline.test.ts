@@ -16,7 +16,7 @@ import { describeWithBrowser, launchBrowser, openPage } from "../support/browser
 import { findRegistration, openWebRig, taskState, untilControlled, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(3);
 
 const ROOT = join(import.meta.dirname, "../..");
 const PUBLIC = join(ROOT, "web/public");
@@ -66,7 +66,7 @@ describeWithBrowser("the app without a server", () => {
     await page.reload();
     await page.getByText("I looked at the voucher.").waitFor();
     await page.getByLabel(/Connection: no connection at/).waitFor();
-    expect(await taskState(page).textContent()).toBe("running");
+    await expect.poll(() => taskState(page).textContent()).toBe("running");
     await page.goto(`${rig.server().url}/`);
     await page.getByText("No connection since").waitFor();
     await page.getByRole("link", { name: /Asks before a tunnel/ }).waitFor();

@@ -11,7 +11,7 @@ import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 /** A picture of 3 by 2 pixels, as it comes from the clipboard. */
 const PASTE_PICTURE = `new Promise((resolve) => {
@@ -151,7 +151,9 @@ describeWithBrowser("screens of the web app", () => {
     await page.getByText("Thread $0.00 of $12.00").waitFor();
     const card = page.getByRole("region", { name: /^The task has worked for its 3 seconds/ });
     await card.getByText("Time used up").waitFor();
-    expect(await card.locator("dl").innerText()).toMatch(/This task\s+\$0\.00\s+Thread\s+\$0\.00 of \$12\.00/);
+    await expect
+      .poll(() => card.locator("dl").innerText())
+      .toMatch(/This task\s+\$0\.00\s+Thread\s+\$0\.00 of \$12\.00/);
     await card.getByLabel("Or in your own words").fill("20 min");
     await card.getByRole("button", { name: "Answer" }).click();
     await expect.poll(() => taskState(page).textContent()).toBe("done");
@@ -309,28 +311,23 @@ describeWithBrowser("screens of the web app", () => {
     async (_name, state, end, viewport) => {
       const steps = Array.from({ length: 12 }, (_, i) => (i % 2 ? { say: `Step ${i}.` } : { bash: "seq 20" }));
       const todo = { todo: [{ text: "Look", status: "in_progress" }] };
-      const script = [
-        { say: "Begins." },
-        { bash: "sleep 2" },
-        ...steps,
-        todo,
-        ...TURN,
-        { usage: { usd: 0.4 } },
-        ...TURN,
-      ];
+      const watched = rig.gate();
+      const script = [{ say: "Begins." }, watched.step, ...steps, todo, ...TURN, { usage: { usd: 0.4 } }, ...TURN];
       const id = await rig.submit("Is watched", [...script, end], { maxAttempts: 1 });
       const { page } = await rig.open({ viewport });
       await rig.logIn(page);
       await page.goto(`${rig.server().url}/tasks/${id}`);
       await page.getByText("Begins.", { exact: true }).waitFor();
-      await page.getByText("sleep 2").first().waitFor();
+      await page.getByText("until [ -e").first().waitFor();
       await page.evaluate(WATCH_SHIFTS);
-      await page.getByLabel("Connection: complete").waitFor();
+      await page.getByLabel(/Connection: in sync at/).waitFor();
+      watched.open();
       await page.locator("#main").getByText("It came to its end.").waitFor({ state: "attached" });
-      expect(await taskState(page).textContent()).toBe(state);
+      await page.getByLabel("Connection: complete").waitFor();
+      await expect.poll(() => taskState(page).textContent()).toBe(state);
       expect(await page.evaluate("shifts")).toEqual([]);
       // Work that was watched is not folded.
-      await page.getByText("sleep 2").first().waitFor();
+      await page.getByText("until [ -e").first().waitFor();
     },
   );
 

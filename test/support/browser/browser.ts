@@ -38,6 +38,8 @@ export interface WatchedPage {
 /** A page of a fresh device. */
 export async function openPage(browser: Browser, options: BrowserContextOptions = {}): Promise<WatchedPage> {
   const context = await browser.newContext({ viewport: NARROW, ...options });
+  // A bound for hangs only, as that of polls, ms.
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));

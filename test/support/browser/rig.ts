@@ -1,5 +1,5 @@
 /** A real server with the scripted agent, a person, and browsers that are this person's devices. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, CDPSession, Page } from "playwright-core";
@@ -27,6 +27,8 @@ export interface WebRig {
   call(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>;
   /** A task of the person, made over HTTP. */
   submit(title: string, script: object[], more?: object): Promise<string>;
+  /** A step of a script that lasts until the test opens it, however slow the machine is. */
+  gate(): { readonly step: object; open(): void };
   until(id: string, accepts: (task: WireTask) => boolean, what: string): Promise<WireTask>;
   /** Starts a server at the same address, with the same data, after `server().kill()`. */
   restart(): Promise<void>;
@@ -55,12 +57,19 @@ export async function openWebRig(
   const browser = await launchBrowser();
   const opened: WatchedPage[] = [];
   let bearer: string | null = null;
+  let gates = 0;
+
+  async function logInAgain(): Promise<string> {
+    const login = await server.call("POST", "/v1/auth/login", { email: EMAIL, password: PASSWORD });
+    return `Bearer ${(login.body as { accessToken: string }).accessToken}`;
+  }
 
   async function call(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
-    if (bearer === null) {
-      const login = await server.call("POST", "/v1/auth/login", { email: EMAIL, password: PASSWORD });
-      bearer = `Bearer ${(login.body as { accessToken: string }).accessToken}`;
-    }
+    bearer ??= await logInAgain();
+    const answer = await server.call(method, path, body, { authorization: bearer });
+    if (answer.status !== 401) return answer;
+    // On a busy machine a file of tests takes longer than an access token lives.
+    bearer = await logInAgain();
     return server.call(method, path, body, { authorization: bearer });
   }
 
@@ -88,6 +97,13 @@ export async function openWebRig(
       const answer = await call("POST", "/v1/tasks", { repo, prompt: title, title, script, ...more });
       expect(answer.status).toBe(201);
       return (answer.body as WireTask).id;
+    },
+    gate() {
+      const file = join(dir, `gate-${++gates}`);
+      return {
+        step: { bash: `until [ -e ${file} ]; do sleep 0.1; done`, timeoutMs: 600_000 },
+        open: () => writeFileSync(file, ""),
+      };
     },
     until: (id, accepts, what) =>
       eventually(async () => {
