@@ -6,10 +6,13 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect } from "vitest";
 import { readConfig } from "../../src/app/config.ts";
 import { serve, START_STEPS } from "../../src/app/serve.ts";
 import { launch } from "../support/process/server.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 /** From the error message of a failed start to the end of its process, ms. */
 const EXIT_MS = 2_000;

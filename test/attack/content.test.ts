@@ -10,7 +10,7 @@ import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(3);
 
 /** Created by every program of the repository that runs on the host. */
 const MARKER = `/tmp/slipway-owned-${process.pid}`;

@@ -7,10 +7,13 @@ import { createSocket, type Socket } from "node:dgram";
 import { getServers } from "node:dns";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { attackBattery, type Facts, type AttackAttempt } from "../support/docker/attack-battery.ts";
 import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 1);
 
 describeWithDocker("a way out of the container", () => {
   let stage: AttackTarget;

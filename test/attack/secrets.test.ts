@@ -6,11 +6,14 @@ import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import Database from "../../src/store/sqlite/driver.ts";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { sandboxName } from "../../src/core/task.ts";
 import { ADMIN, openAttackTarget, SECRETS, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { encodedForms, openScanner, type Scanner } from "../support/scanner.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 /** Everything that an agent can read about its process and container. */
 const DIG = `{ env; set; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; cat /proc/self/mountinfo ~/.gitconfig ~/.netrc .git/config /etc/hosts;

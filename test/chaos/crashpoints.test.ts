@@ -18,7 +18,7 @@ import { eventually, launch, ROOT, startServer, type RealServer } from "../suppo
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 let upstream: GitServer;
 let repo: { url: string };

@@ -3,13 +3,16 @@
  * of coordinator-kills.test.ts. Where a private engine can run, it is killed and restarted too.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { expect, it } from "vitest";
+import { expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../support/docker/engine.ts";
 import { openInstallation, type Installation } from "../support/docker/installation.ts";
 import { noPrivateEngine, openPrivateEngine, type PrivateEngine } from "../support/docker/private-engine.ts";
 import { seededIds } from "../support/manual-clock.ts";
 import { SEED, sized } from "../support/random.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 0);
 
 const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? sized(6, 10));
 const SLOTS = 4;

@@ -7,13 +7,16 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import type { Policy } from "../../src/core/task.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { createServerClock, type ServerClock } from "../support/process/clock.ts";
 import { eventually, startServer, type RealServer } from "../support/process/server.ts";
 import { sampled } from "../support/random.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const SECOND = 1_000;
 /** A bound for hangs: five installations run at once. */

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Database from "../../src/store/sqlite/driver.ts";
-import { expect, it } from "vitest";
+import { expect } from "vitest";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
 import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
@@ -19,6 +19,9 @@ import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
 import { startGitServer } from "../support/git-server.ts";
 import { createRandom, SEED, sized } from "../support/random.ts";
 import { eventually, ROOT, startServer } from "../support/process/server.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 1);
 
 const KILLS = Number(process.env["SLIPWAY_CHAOS_WORKER_KILLS"] ?? process.env["SLIPWAY_CHAOS_KILLS"] ?? sized(5, 30));
 /** A task has ten attempts; the last one is left alone. */

@@ -4,7 +4,7 @@ import { join, relative } from "node:path";
 import { Readable } from "node:stream";
 import { createGunzip, gunzipSync, gzipSync } from "node:zlib";
 import { extract as openExtract, pack as openPack } from "tar-stream";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 import { restoreBackup } from "../../src/app/data-folder/restore.ts";
 import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
@@ -12,6 +12,9 @@ import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 import { killAll, makeHome, run } from "./command.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const FINISH = { finish: { title: "Work", summary: "Done." } };
 let home = "";

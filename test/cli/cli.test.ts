@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import {
   makeLog,
@@ -11,6 +11,9 @@ import {
   type MisbehavingServer,
 } from "../client/misbehaving-server.ts";
 import { killAll, makeHome, run, start } from "./command.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 let home = "";
 let remove = (): void => undefined;

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { writeBackup } from "../../src/app/data-folder/backup.ts";
 import { restoreBackup } from "../../src/app/data-folder/restore.ts";
 import { rotateMaster } from "../../src/app/data-folder/rotate-master.ts";
@@ -28,6 +28,9 @@ import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, launch, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 import { openScanner } from "../support/scanner.ts";
 import { killAll, makeHome, run, type Ended } from "./command.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 2);
 
 const PASSWORD = "seven green lanterns";
 const GIT = { username: "ann", password: "git-Secret-0123456789" };

@@ -4,10 +4,13 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { startServer, type RealServer } from "../support/process/server.ts";
 import Database from "../../src/store/sqlite/driver.ts";
 import { killAll, makeHome, run, type Ended } from "./command.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const PASSWORD = "seven green lanterns";
 let dir: string;

@@ -2,8 +2,11 @@
 import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 import { cleanEnv, killAll, makeHome, ROOT, run, start } from "./command.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const RUN = join(ROOT, "scripts", "run.mjs");
 let home = "";
@@ -120,25 +123,29 @@ describe("serve", () => {
 });
 
 describe("demo", () => {
-  it("runs a whole task without Docker with a warning, and leaves nothing behind", async () => {
-    const temp = join(home, "tmp");
-    mkdirSync(temp);
-    const env = { TMPDIR: temp, DOCKER_HOST: "unix:///nonexistent/docker.sock" };
-    const { code, out, err } = await run(home, ["demo"], { env });
-    expect({ code, err }).toEqual({ code: 0, err: "" });
-    for (const part of [
-      "NOT ISOLATED",
-      "✓ clone",
-      "⏺ bash node test.mjs ✓",
-      "✓ verify node test.mjs",
-      "done: pushed",
-      "+++ b/farewell.mjs",
-      "It works.",
-    ]) {
-      expect(out).toContain(part);
-    }
-    expect(readdirSync(temp)).toEqual([]);
-  }, 120_000);
+  it.always(
+    "runs a whole task without Docker with a warning, and leaves nothing behind",
+    async () => {
+      const temp = join(home, "tmp");
+      mkdirSync(temp);
+      const env = { TMPDIR: temp, DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+      const { code, out, err } = await run(home, ["demo"], { env });
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      for (const part of [
+        "NOT ISOLATED",
+        "✓ clone",
+        "⏺ bash node test.mjs ✓",
+        "✓ verify node test.mjs",
+        "done: pushed",
+        "+++ b/farewell.mjs",
+        "It works.",
+      ]) {
+        expect(out).toContain(part);
+      }
+      expect(readdirSync(temp)).toEqual([]);
+    },
+    120_000,
+  );
 
   it("--model fake: the agent that has a model does it, and the provider's bill is what the task shows", async () => {
     const temp = join(home, "tmp3");

@@ -1,10 +1,13 @@
 /** Commands on tasks of a real server, as a person types them. */
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../support/process/server.ts";
 import { killAll, makeHome, run, type Ended } from "./command.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 let home = "";
 let remove = (): void => undefined;

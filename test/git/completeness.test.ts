@@ -16,13 +16,16 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect } from "vitest";
 import { readProgress } from "../../src/core/lib/git-progress.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { checkpointRef, type Repositories } from "../../src/core/ports/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { git } from "../support/repository.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 /** Bytes that do not compress, so that a fetch of them takes its time. */
 const large = (bytes: number): string => randomBytes(bytes / 2).toString("hex");

@@ -8,13 +8,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 import { isProven } from "../../src/git/completeness.ts";
 import { chooseMerge } from "../../src/git/packs.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { checkpointRef, type Repositories } from "../../src/core/ports/repositories.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { git } from "../support/repository.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 1);
 
 const never = new AbortController().signal;
 const FETCHES = 30;

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect } from "vitest";
 import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
 import { resolvePin } from "../../src/git/host-pinning.ts";
 import { checkSigningKey } from "../../src/git/branch/sign.ts";
@@ -13,6 +13,9 @@ import { openSimulatedRepositories } from "../../src/git/simulated.ts";
 import { errorCode, reposContract } from "../contract/repositories.ts";
 import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
 import { WORK_REF, type GitAuth, type Repositories } from "../../src/core/ports/repositories.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const ENV = {
   PATH: process.env["PATH"] ?? "",
@@ -351,7 +354,7 @@ describe("pushing", () => {
     expect(await errorCode(push({ username: "robot", token: "wrong" }, sha))).toBe("push_auth");
   });
 
-  it("[S1] the credential is not on disk, in a command line or in evidence", async () => {
+  it.always("[S1] the credential is not on disk, in a command line or in evidence", async () => {
     const { server, sha } = await withWork({ auth: { username: "robot", password: TOKEN } }, AUTH);
     const dir = rig?.dir ?? "";
     server.refuse("app", { hang: true, on: "push" });

@@ -1,8 +1,11 @@
 /** The inbox of a person with more tasks than it loads: what is older is asked of the server. */
 import type { Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
 import { openWebRig, type WebRig } from "../support/browser/rig.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 /** The app loads 200, and a page of older ones has 50. */
 const LATER = 265;

@@ -9,7 +9,7 @@ import Database from "../../src/store/sqlite/driver.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(3);
 
 const PASSWORD = "seven green lanterns";
 const AUTHENTICATOR = {

@@ -4,7 +4,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, vi } from "vitest";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { SETUP_FOLDER, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
@@ -19,6 +19,9 @@ import { runAttempt } from "../../worker/run.ts";
 import { CommandVariables } from "../../worker/tools/shell/variables.ts";
 import { createTools } from "../../worker/tools/toolbox.ts";
 import { Rig } from "./rig.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 let rig: Rig;
 beforeEach(async () => {

@@ -24,7 +24,7 @@ import { readGit } from "../../support/repository.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 import { configFor, makeHealthyFolder, type HealthyFolder } from "./healthy-folder.ts";
 
-const it = inTurn(2);
+const it = inTurn(3);
 
 let healthy: HealthyFolder;
 beforeAll(async () => {

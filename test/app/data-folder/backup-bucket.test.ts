@@ -2,7 +2,7 @@
 import { randomFillSync } from "node:crypto";
 import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import { runDoctor } from "../../../src/app/checker/doctor.ts";
 import { readConfig } from "../../../src/app/config.ts";
 import { openBackupBucket } from "../../../src/app/data-folder/backup-bucket.ts";
@@ -13,6 +13,9 @@ import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import type { Bucket } from "../../../src/store/bucket/bucket.ts";
 import { killAll, makeHome, run, start } from "../../cli/command.ts";
 import { hasStorage, startStorage, type Passed, type Storage } from "../../support/hostile/storage.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const LOG = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 function ignore(): void {}

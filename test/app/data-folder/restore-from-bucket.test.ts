@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect } from "vitest";
 import { readConfig } from "../../../src/app/config.ts";
 import { openBucket } from "../../../src/app/data-folder/open-bucket.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -15,6 +15,9 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { hasServer } from "../../support/hostile/storage-servers.ts";
 import { hasStorage, startStorage, type Storage } from "../../support/hostile/storage.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurnTogether } from "../../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 0);
 
 /**
  * The shell ends its worker in the middle of a tool, once the file is there: what it wrote becomes

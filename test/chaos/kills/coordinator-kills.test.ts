@@ -3,12 +3,15 @@
  * while people submit tasks and speak. When enough was killed, the tasks that are open settle, and
  * every rule is checked from the store, the processes and the upstream.
  */
-import { expect, it } from "vitest";
+import { expect } from "vitest";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { createRandom, SEED, sized } from "../../support/random.ts";
 import { killsPerMinute, strikeOnce, type Counts } from "./faults.ts";
 import { openKilled, SLOTS, type Killed } from "./installation.ts";
 import { runTask } from "./people.ts";
+import { inTurnTogether } from "../../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 2);
 
 const KILLS = Number(process.env["SLIPWAY_CHAOS_KILLS"] ?? sized(10, 40));
 /** A lone one waits more than it works, so a long run has more of them. */

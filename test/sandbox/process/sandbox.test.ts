@@ -2,13 +2,16 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
 import { readClaim } from "../../../src/sandbox/process/process-dir.ts";
 import { isAlive } from "../../../src/sandbox/process/processes.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
 import { eventually, sandboxContract, type SandboxRig } from "../../contract/sandbox.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const workerFile = join(import.meta.dirname, "../../support/process/stand-in-worker.mjs");
 const never = new AbortController().signal;

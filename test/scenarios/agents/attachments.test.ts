@@ -5,7 +5,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -14,6 +14,9 @@ import { run } from "../../cli/command.ts";
 import { png } from "../../store/attachments/pictures.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(2);
 
 const KEY = "sk-real-key-of-the-server-0123456789";
 const FINISH = { tools: [{ name: "finish", input: { title: "Do the work", summary: "It is done." } }] };

@@ -22,7 +22,7 @@ import { run } from "../../cli/command.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 const KEY = "sk-real-key-of-the-server-0123456789";
 const FINISH = { name: "finish", input: { title: "Do the work", summary: "It is done." } };
 

@@ -1,11 +1,14 @@
 /** Downtime, pauses and changed clocks on a whole coordinator with a manual clock. */
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 import { DEFAULT_POLICY, sandboxName } from "../../../src/core/task.ts";
 import { ALICE, openHarness, type Harness, type HarnessOptions } from "../../support/coordinator/harness.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { settle } from "../../support/manual-clock.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;

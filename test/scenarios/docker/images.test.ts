@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
 import { deriveInstanceId } from "../../../src/core/lib/runtime/instance-id.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
@@ -15,6 +15,9 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { dropImage, importImage, rootfs } from "../../support/docker/images.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const LOCAL = `slipway-test-scenario:${process.pid}`;
 const IMAGE = `docker.io/library/${LOCAL}`;

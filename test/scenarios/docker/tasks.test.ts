@@ -34,7 +34,7 @@ const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.1; done", timeoutMs: 600_
 /** A little longer than the interval of garbage collection, ms. */
 const TICK_MS = 15_000;
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   const docker = dockerClient();

@@ -15,7 +15,7 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(3);
 
 const LIMIT = { timeout: 60_000 };
 const PUBLIC_URL = "https://slipway.example.com";

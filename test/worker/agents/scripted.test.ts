@@ -1,9 +1,12 @@
 /** The scripted agent's steps, each through the real worker process, broker, tools and git. */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import { Rig } from "../rig.ts";
 import { git } from "../../support/repository.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(4);
 
 let rig: Rig;
 beforeEach(async () => {

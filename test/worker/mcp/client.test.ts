@@ -10,11 +10,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { McpServer as SdkServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import { mcpServersSchema, type McpServers } from "../../../src/core/values/mcp-servers.ts";
 import { openMcp, type McpClients } from "../../../worker/mcp/client.ts";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
 import type { ToolInput, ToolResult } from "../../../worker/tools/tool.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const SERVER = join(import.meta.dirname, "server.mjs");
 let dir: string;

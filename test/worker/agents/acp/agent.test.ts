@@ -11,7 +11,7 @@ import { sampled } from "../../../support/random.ts";
 import { inTurn } from "../../../support/vitest/full-run.ts";
 import { WORKER_ENV, type WorkerSpec } from "../../../../src/core/protocol/worker.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 /** Other runs on the machine may have such programs too. */
 const OWN = `run-${process.pid}`;

@@ -1,9 +1,12 @@
 /** The loop with the fake model: answers, messages of people, limits and checks. */
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import type { AgentResult } from "../../../../worker/agents/agent.ts";
 import { TaskFixture, FINISH, KEY, AgentRun, readRecords, step, type AgentRunOptions } from "./harness.ts";
+import { inTurn } from "../../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {

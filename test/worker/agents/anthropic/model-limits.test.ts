@@ -2,11 +2,14 @@
  * What a real model does to a long conversation: answers without content, summaries in the middle
  * of what people say, refusals of the history, of settings and of the task.
  */
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect } from "vitest";
 import { startFakeModel, type FakeModel, type FakeModelOptions } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { computePrice } from "../../../../src/broker/model/prices.ts";
 import { TaskFixture, FINISH, KEY, AgentRun, readRecords, step, type AgentRunOptions } from "./harness.ts";
+import { inTurn } from "../../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {

@@ -4,10 +4,13 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import { Rig, type Running } from "../../rig.ts";
 import type { ExecProgram } from "../../../../src/core/values/agent-program.ts";
 import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
+import { inTurn } from "../../../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 let rig: Rig;
 beforeEach(async () => {
