@@ -8,6 +8,7 @@ import { client, problemText } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";
+import { Approval } from "./approval.tsx";
 
 /** Of the link, which has the code in its fragment. */
 const readCode = (): string => location.hash.slice(1);
@@ -104,15 +105,7 @@ function Decision({ code, setCode, onEnd }: DecisionProps) {
             <b>{person?.email ?? "you"}</b>. It began {formatAge(Date.parse(found.data.startedAt), serverNow())} ago and
             shows the code <code>{code}</code>.
           </p>
-          <div className="acts">
-            <button className="btn primary" type="button" disabled={isBusy} onClick={() => decide(true)}>
-              Approve
-            </button>
-            <button className="btn line" type="button" disabled={isBusy} onClick={() => decide(false)}>
-              Refuse
-            </button>
-          </div>
-          <p className="note">Approve only what you started yourself, just now.</p>
+          <Approval isBusy={isBusy} onDecide={decide} note="Approve only what you started yourself, just now." />
         </>
       )}
     </>

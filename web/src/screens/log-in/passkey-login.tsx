@@ -1,8 +1,6 @@
 /** Log-in with a passkey: by its button, or from the suggestions of the e-mail field. */
 import { useEffect, useEffectEvent, useState } from "react";
-import { Icon } from "../../components/icon.tsx";
-
-const load = () => import("../../lib/device/passkeys.ts");
+import { loadPasskeys, PasskeyButton } from "./passkey-button.tsx";
 
 export function PasskeyLogin({ onEnter }: { onEnter: () => Promise<void> }) {
   const [problem, setProblem] = useState<string | null>(null);
@@ -12,7 +10,7 @@ export function PasskeyLogin({ onEnter }: { onEnter: () => Promise<void> }) {
   useEffect(() => {
     if (isBusy) return undefined;
     const stop = new AbortController();
-    void load().then(async ({ offerPasskeys, passkeyProblem }) => {
+    void loadPasskeys().then(async ({ offerPasskeys, passkeyProblem }) => {
       try {
         if (await offerPasskeys(stop.signal)) await accepted();
       } catch (thrown) {
@@ -21,24 +19,13 @@ export function PasskeyLogin({ onEnter }: { onEnter: () => Promise<void> }) {
     });
     return () => stop.abort();
   }, [isBusy]);
-  const enter = async (): Promise<void> => {
-    setBusy(true);
-    setProblem(null);
-    const { enterWithPasskey, passkeyProblem } = await load();
-    try {
-      await enterWithPasskey();
-      await onEnter();
-    } catch (thrown) {
-      setProblem(passkeyProblem(thrown));
-      setBusy(false);
-    }
+  const press = (isPressed: boolean): void => {
+    setBusy(isPressed);
+    if (isPressed) setProblem(null);
   };
   return (
     <>
-      <button className="btn line wide" type="button" disabled={isBusy} onClick={() => void enter()}>
-        <Icon name="key" />
-        Use a passkey
-      </button>
+      <PasskeyButton isBusy={isBusy} onBusy={press} onEnter={onEnter} />
       {problem !== null && (
         <p className="hint bad" role="alert">
           {problem}

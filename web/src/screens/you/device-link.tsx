@@ -9,6 +9,7 @@ import type { DeviceOffer, DeviceOfferState } from "../../../../src/client/types
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
+import { Approval } from "../log-in/approval.tsx";
 
 const ASK_MS = 2_000;
 
@@ -98,15 +99,11 @@ function Decision({ asked: { userCode, device, address }, onDecide }: DecisionPr
       <p className="read">
         <b>{device}</b> at {address} asks to be logged in as you. It shows the code <code>{userCode}</code>.
       </p>
-      <div className="acts">
-        <button className="btn primary" type="button" disabled={isBusy} onClick={() => decide(true)}>
-          Approve
-        </button>
-        <button className="btn line" type="button" disabled={isBusy} onClick={() => decide(false)}>
-          Refuse
-        </button>
-      </div>
-      <p className="note">Approve only when your phone shows this code. Somebody else may have scanned it.</p>
+      <Approval
+        isBusy={isBusy}
+        onDecide={decide}
+        note="Approve only when your phone shows this code. Somebody else may have scanned it."
+      />
     </>
   );
 }

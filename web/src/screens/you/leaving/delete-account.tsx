@@ -2,17 +2,18 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { SlipwayProblem } from "../../../../../src/client/problem.ts";
 import type { Me } from "../../../../../src/client/types.ts";
 import { TextField } from "../../../components/forms/fields.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
-import { client, problemText } from "../../../lib/client.ts";
+import { client } from "../../../lib/client.ts";
 import { unsubscribe } from "../../../lib/device/push.ts";
 import { serverNow } from "../../../lib/server-time.ts";
 import { leaveDeleted, logIn, session } from "../../../lib/session.ts";
 import { useHasPasskeys, useProviders } from "../../log-in/login-problems.ts";
-import { CancelTick, isConfirmed, WhatGoes } from "./deletion-parts.tsx";
+import { PasskeyButton } from "../../log-in/passkey-button.tsx";
+import { DeletionForm } from "./deletion-form.tsx";
+import { WhatGoes } from "./deletion-parts.tsx";
 
 /** The server takes a log-in of the last ten minutes; three of them are for reading, ms. */
 const FRESH_MS = 7 * 60_000;
@@ -42,48 +43,22 @@ function useFresh(): boolean | null {
   return current !== undefined && serverNow() - Date.parse(current.createdAt) < FRESH_MS;
 }
 
-function useOpenTasks(): number {
-  const counts = useQuery({
-    queryKey: ["counts", "me"],
-    queryFn: ({ signal }) => client.counts({ owner: "me" }, { signal }),
-    staleTime: 0,
-  });
-  const { needs = 0, running = 0, waiting = 0 } = counts.data ?? {};
-  return needs + running + waiting;
-}
-
 function DeleteForm({ user, onClose }: DeleteAccountProps) {
   const queries = useQueryClient();
   const navigate = useNavigate();
   const wasFresh = useFresh();
   const [isRefused, setRefused] = useState(false);
   const isFresh = wasFresh === true && !isRefused;
-  const open = useOpenTasks();
-  const [mayCancel, setMayCancel] = useState(false);
   const [password, setPassword] = useState("");
-  const [typed, setTyped] = useState("");
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
 
-  const leave = async (): Promise<void> => {
+  const leave = async (openTasks: "cancel" | null): Promise<void> => {
     if (!isFresh) await logIn(user.email, password);
     // A read that is under way would be refused once the account is gone.
     await queries.cancelQueries();
-    await client.people.deleteMe(open > 0 ? "cancel" : null);
+    await client.people.deleteMe(openTasks);
     await leaveDeleted(user);
     await unsubscribe();
     await navigate({ to: "/login", search: {}, replace: true });
-  };
-  const submit = (): void => {
-    setBusy(true);
-    setProblem(null);
-    leave().catch((thrown: unknown) => {
-      setBusy(false);
-      setProblem(problemText(thrown));
-      if (!(thrown instanceof SlipwayProblem)) return;
-      if (thrown.code === "fresh_login_required") setRefused(true);
-      if (thrown.code === "task_open") void queries.invalidateQueries({ queryKey: ["counts", "me"] });
-    });
   };
   /** The new session is fresh, if it is this person's: the passkey may be another's. */
   const enterAgain = async (): Promise<void> => {
@@ -92,31 +67,21 @@ function DeleteForm({ user, onClose }: DeleteAccountProps) {
     await queries.invalidateQueries({ queryKey: ["sessions"] });
     setRefused(false);
   };
-  const isComplete = isConfirmed(typed, user.email) && (isFresh || password !== "") && (open === 0 || mayCancel);
   return (
-    <form
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (isComplete && !isBusy) submit();
+    <DeletionForm
+      email={user.email}
+      owner="me"
+      action="Delete my account"
+      refrain="Keep it"
+      isReady={isFresh || password !== ""}
+      onDelete={leave}
+      onRefused={(code) => {
+        if (code === "fresh_login_required") setRefused(true);
       }}
+      onClose={onClose}
     >
-      <CancelTick open={open} isOwn isChecked={mayCancel} onChange={setMayCancel} />
       {wasFresh !== null && !isFresh && <WhoItIs password={password} onChange={setPassword} onEnter={enterAgain} />}
-      <TextField label={`Type ${user.email} to confirm`} value={typed} onChange={setTyped} />
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
-      <div className="acts">
-        <button className="btn danger solid" type="submit" disabled={!isComplete || isBusy}>
-          Delete my account
-        </button>
-        <button className="btn line" type="button" onClick={onClose}>
-          Keep it
-        </button>
-      </div>
-    </form>
+    </DeletionForm>
   );
 }
 
@@ -130,12 +95,7 @@ interface WhoItIsProps {
 function WhoItIs({ password, onChange, onEnter }: WhoItIsProps) {
   const providers = useProviders();
   const hasPasskeys = useHasPasskeys();
-  const [problem, setProblem] = useState<string | null>(null);
-  const enter = async (): Promise<void> => {
-    setProblem(null);
-    const { enterWithPasskey, passkeyProblem } = await import("../../../lib/device/passkeys.ts");
-    await enterWithPasskey().then(onEnter, (thrown: unknown) => setProblem(passkeyProblem(thrown)));
-  };
+  const [isBusy, setBusy] = useState(false);
   return (
     <>
       <TextField label="Your password" type="password" value={password} onChange={onChange} />
@@ -144,17 +104,7 @@ function WhoItIs({ password, onChange, onEnter }: WhoItIsProps) {
           Without a password: log in once more here with a passkey, or with a provider and come back.
         </p>
       )}
-      {hasPasskeys && (
-        <button className="btn line wide" type="button" onClick={() => void enter()}>
-          <Icon name="key" />
-          Use a passkey
-        </button>
-      )}
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      {hasPasskeys && <PasskeyButton isBusy={isBusy} onBusy={setBusy} onEnter={onEnter} />}
       {providers.map(({ id, name, startUrl }) => (
         <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent("/you")}`}>
           <Icon name="key" />

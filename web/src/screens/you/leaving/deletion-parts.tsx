@@ -36,14 +36,14 @@ interface CancelTickProps {
 export function CancelTick({ open, isOwn, isChecked, onChange }: CancelTickProps) {
   if (open === 0) return null;
   return (
-    <label className="tick">
-      <input type="checkbox" checked={isChecked} onChange={(event) => onChange(event.target.checked)} />
-      <span>
-        Cancel {isOwn ? "my" : "their"} {pluralize(open, "open task")}; what was not pushed is lost
-      </span>
-    </label>
+    <>
+      <label className="tick">
+        <input type="checkbox" checked={isChecked} onChange={(event) => onChange(event.target.checked)} />
+        <span>
+          Cancel {isOwn ? "my" : "their"} {pluralize(open, "open task")}; what was not pushed is lost
+        </span>
+      </label>
+      {!isOwn && <p className="hint">To let them end first, disable the account and keep its tasks, then delete it.</p>}
+    </>
   );
 }
-
-export const isConfirmed = (typed: string, email: string): boolean =>
-  typed.trim().toLowerCase() === email.toLowerCase();
