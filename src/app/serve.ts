@@ -7,79 +7,42 @@
  * A3 `close` aborts a boot that still runs, then closes every part in reverse order. Sandboxes go
  *    on running.
  */
-import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
-import { DeviceLogins } from "../auth/device-logins.ts";
-import { Passkeys } from "../auth/passkeys/passkeys.ts";
-import { People } from "../auth/people.ts";
-import { ProviderLogins } from "../auth/providers/provider-logins.ts";
+import { findWeakness } from "../auth/password-rules.ts";
 import { openGitGrants } from "../auth/providers/git-grants.ts";
 import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { keepAuditShort } from "./data-folder/audit-retention.ts";
 import { openAliveFile } from "./data-folder/alive-file.ts";
 import { Variables } from "../auth/variables.ts";
 import { openKeyRing, type KeyRing } from "../auth/keys/key-ring.ts";
-import { openDeviceSealer, type Vault } from "../auth/vault.ts";
+import type { Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { explainUnreadable } from "../../machines/fold.ts";
-import { errorMessage, isAbort } from "../core/error.ts";
+import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
 import { crashpointFrom, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { Disposers } from "../core/lib/disposers.ts";
-import {
-  describeReduction,
-  planDescriptors,
-  readDescriptorLimit,
-  type DescriptorPlan,
-} from "../core/lib/runtime/descriptors.ts";
+import { describeReduction, planDescriptors, readDescriptorLimit } from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { limitLogRate } from "../core/lib/runtime/rate-limited-log.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import { cleanMirrors } from "../git/mirrors.ts";
-import { createApp } from "../http/app.ts";
-import { openNotifications } from "../notifications/open.ts";
-import type { NotificationService } from "../notifications/service.ts";
-import { openHub } from "../http/live/hub.ts";
-import { attachWebSocketServer } from "../http/live/websocket-server.ts";
-import { toTaskViews } from "../http/routes/tasks.ts";
-import { createServer } from "../http/server/server.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
 import type { Config } from "./config.ts";
-import { openBackupPlace } from "./data-folder/backup-bucket.ts";
-import { BackupSchedule, type BackupStatus } from "./data-folder/backup-schedule.ts";
-import { isInBucket, loadBucketKeys, usesBucket } from "./data-folder/open-bucket.ts";
+import { loadBucketKeys, usesBucket } from "./data-folder/open-bucket.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
-import { assertMayListen, closeServer, formatAddress, isLoopback, listen } from "./listening.ts";
+import { assertMayListen } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
-import { logTasks } from "./monitoring/day-log.ts";
 import { KnownSecrets, openLog, secretsOf } from "./monitoring/open-log.ts";
-import { openMetrics, type Metrics, type MetricSources } from "./monitoring/metrics.ts";
 import { loadOperatorToken, newSetupToken, openSecretKey, readKeyFacts } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { checkSigningKey } from "../git/branch/sign.ts";
 import { RESERVE_BYTES } from "./disk-space.ts";
-import { findWebApp, rememberSlots, systemIds, version } from "./system.ts";
-import {
-  checkAgent,
-  createFirstAdmin,
-  describeSandbox,
-  openCoordinator,
-  openServerSandbox,
-  type CoordinatorParts,
-} from "./wiring.ts";
-
-/** The steps of a start, in order. */
-export const START_STEPS = [
-  "data folder",
-  "database",
-  "secret key",
-  "sessions",
-  "sandbox",
-  "coordinator",
-  "http",
-  "listening",
-  "boot",
-] as const;
-export type StartStep = (typeof START_STEPS)[number];
+import { rememberSlots, systemIds, version } from "./system.ts";
+import { checkAgent } from "./wiring/coordinator-settings.ts";
+import { openCoordinator } from "./wiring/coordinator.ts";
+import { openHttp } from "./wiring/http.ts";
+import { describeSandbox, openServerSandbox } from "./wiring/sandbox.ts";
+import type { StartContext, StartStep } from "./wiring/start-context.ts";
 
 export interface ServeHooks {
   readonly log?: Log;
@@ -121,15 +84,6 @@ export async function serve(config: Config, hooks: ServeHooks = {}): Promise<Run
       .catch((failure: unknown) => log.error({ error: errorMessage(failure) }, "a part of the server did not close"));
     throw error;
   }
-}
-
-interface StartContext {
-  readonly config: Config;
-  readonly descriptors: DescriptorPlan;
-  readonly log: Log;
-  readonly secrets: KnownSecrets;
-  readonly disposers: Disposers;
-  readonly onStep: (step: StartStep) => void;
 }
 
 async function start(context: StartContext): Promise<RunningServer> {
@@ -243,141 +197,12 @@ async function openAccounts(
   return sessions;
 }
 
-/** The services of people: their own accounts, and log-ins with providers. */
-function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, baseUrl: () => string) {
-  const { accounts, sessions, vault, grants, ids, log } = parts;
-  const { providers } = grants;
-  const passkeys = new Passkeys({ accounts, sessions, vault, ids, log, clock: systemClock, baseUrl });
-  return {
-    passkeys,
-    devices: new DeviceLogins({ accounts, sessions, clock: systemClock }),
-    people: new People({ accounts, sessions, passkeys, grants, clock: systemClock, ids, log }),
-    logins: new ProviderLogins({ providers, grants, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
-  };
-}
-type HttpParts = CoordinatorParts & Pick<SqliteStore, "audit" | "notifications">;
-
-/** The API and the live stream. @returns the address that the server listens on. */
-async function openHttp(
-  context: StartContext,
-  parts: HttpParts,
-  coordinator: Coordinator,
-  sessions: Sessions,
-): Promise<string> {
-  const { config, descriptors, disposers, onStep } = context;
-  const { log, store, bus, sandbox, dir } = parts;
-  const notifications = await openTelling(context, parts, sessions);
-  const backups = await openBackups(context, dir);
-  const metrics = openMonitoring(context, coordinator, { store, backups, dir, sockets: () => live.connections() });
-  let url = "";
-  const baseUrl = (): string => config.publicUrl ?? url;
-  const deps = {
-    ...openLogins({ ...parts, sessions }, baseUrl),
-    tasks: coordinator.tasks,
-    operations: coordinator.operations,
-    budget: coordinator.budget,
-    egress: coordinator.egress,
-    notifications,
-    sessions,
-    store,
-    accounts: parts.accounts,
-    audit: parts.audit,
-    vault: parts.vault,
-    keys: parts.ring,
-    variables: parts.variables,
-    clock: systemClock,
-    ids: parts.ids,
-    log,
-    checkSandbox: (signal: AbortSignal) => sandbox.check(signal),
-    dataDir: dir,
-    version: version(),
-    webDir: findWebApp(),
-    origins: config.allowedOrigins,
-    trustProxy: config.trustProxy,
-    isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),
-    metrics,
-    backup: () => backups?.status() ?? null,
-  };
-  const hub = openHub({ store, bus, clock: systemClock, log, views: (tasks) => toTaskViews(deps, tasks) });
-  disposers.add(() => hub.close());
-  const server = createServer(createApp(deps), {
-    connections: descriptors.httpConnections,
-    perAddress: config.addressConnections,
-  });
-  const live = attachWebSocketServer(server, {
-    hub,
-    clock: systemClock,
-    log,
-    authenticate: (bearer) => sessions.authenticateReader(bearer),
-    redeemTicket: (ticket) => sessions.redeemTicket(ticket),
-    isSessionValid: (sessionId, role) => sessions.isSessionValid(sessionId, role),
-    // The latter is localhost for a loopback address, where people open it for their passkeys.
-    allowedOrigins: () =>
-      [new URL(baseUrl()).origin, deps.passkeys.relyingParty?.origin ?? [], config.allowedOrigins].flat(),
-  });
-  disposers.add(() => closeServer(server, () => live.close()));
-  onStep("http");
-  await listen(server, config, log);
-  url = formatAddress(server.address() as AddressInfo, config.host);
-  return url;
-}
-
-/** Metrics, and the log of what happens to tasks. */
-function openMonitoring(
-  { log, disposers }: StartContext,
-  { operations, taskLog }: Coordinator,
-  {
-    backups,
-    dir,
-    ...others
-  }: Pick<MetricSources, "store" | "sockets"> & { backups: BackupSchedule | null; dir: string },
-): Metrics {
-  const backup = (): BackupStatus | null => backups?.status() ?? null;
-  const metrics = openMetrics({ ...others, operations, backup, clock: systemClock, dataDir: dir, version: version() });
-  disposers.add(() => metrics.close());
-  for (const listener of [metrics.onCommit, logTasks(log)]) taskLog.onCommit(listener);
-  return metrics;
-}
-
-/** Null = none are scheduled. @throws SlipwayError config_invalid when a folder is not writable. */
-async function openBackups({ config, log, disposers }: StartContext, dir: string): Promise<BackupSchedule | null> {
-  const { backup } = config;
-  if (backup === null) return null;
-  const place = openBackupPlace(backup.to, config);
-  // A bucket that cannot be reached now does not keep the server from its tasks.
-  if (!isInBucket(backup.to)) await place.prepare();
-  const schedule = new BackupSchedule({ ...backup, place, dir, clock: systemClock, log });
-  disposers.add(() => schedule.close());
-  return schedule;
-}
-
-/** What tells people about their tasks. */
-async function openTelling(
-  { config, disposers }: StartContext,
-  parts: HttpParts,
-  sessions: Sessions,
-): Promise<NotificationService> {
-  const { store, accounts, notifications, bus, ids, log, dir, ring, vault } = parts;
-  const { service, close } = await openNotifications({
-    store,
-    notifications,
-    bus,
-    clock: systemClock,
-    ids,
-    log,
-    isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
-    isActive: async (userId) => (await accounts.user(userId))?.disabledAt === null,
-    sealer: openDeviceSealer(vault),
-    dir,
-    secrets: () =>
-      ring
-        .source("receipts")()
-        .map(({ bytes }) => bytes),
-    publicUrl: config.publicUrl,
-    trustedHosts: config.trustedPushHosts,
-  });
-  disposers.add(close);
-  return service;
+async function createFirstAdmin({ admin }: Config, sessions: Sessions): Promise<void> {
+  if (admin === null || !(await sessions.needsSetup())) return;
+  const weakness = findWeakness(admin.password, admin.email);
+  if (weakness !== null)
+    throw new SlipwayError("config_invalid", `SLIPWAY_ADMIN_PASSWORD ${weakness}: choose several words.`);
+  await sessions.createUser({ ...admin, role: "admin" });
 }
 
 /** Runs the boot in the background; closing aborts it. */

@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect } from "vitest";
 import { readConfig } from "../../src/app/config.ts";
-import { serve, START_STEPS } from "../../src/app/serve.ts";
+import { serve } from "../../src/app/serve.ts";
+import { START_STEPS } from "../../src/app/wiring/start-context.ts";
 import { launch } from "../support/process/server.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 

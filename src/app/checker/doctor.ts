@@ -16,7 +16,7 @@ import { repairFolder } from "./repair.ts";
 import type { Config } from "../config.ts";
 import { readServerPid } from "../data-folder/data-folder.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
-import { openSandbox } from "../wiring.ts";
+import { openSandbox } from "../wiring/sandbox.ts";
 import { describeReduction, planDescriptors, readDescriptorLimit } from "../../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../../core/lib/runtime/package-root.ts";
 import { ProcessStartError, runTool } from "../../core/lib/runtime/process-group.ts";
