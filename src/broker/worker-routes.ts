@@ -144,14 +144,13 @@ async function serveTranscript({ workerApi, taskId, attempt, response, url }: Wo
   replyText(response, 200, `{"records":[${items.join(",")}]}`);
 }
 
-/** Stores the record as it was parsed, serialized again. */
 async function serveAppend(call: WorkerCall): Promise<void> {
   const { workerApi, taskId, attempt, response } = call;
   await withJson(call, RECORD_LIMITS, async (value) => {
-    const { record, ...head } = parseBody(transcriptAppendSchema, value);
-    if (head.attempt !== attempt) throw new SlipwayError("stale_attempt", "The record belongs to another attempt.");
-    await workerApi.append(taskId, { ...head, json: JSON.stringify(record) });
-    reply(response, 200, { last: head.n });
+    const sent = parseBody(transcriptAppendSchema, value);
+    if (sent.attempt !== attempt) throw new SlipwayError("stale_attempt", "The record belongs to another attempt.");
+    await workerApi.append(taskId, sent);
+    reply(response, 200, { last: sent.n });
   });
 }
 

@@ -16,6 +16,7 @@ import {
   type StoredRecord,
 } from "../../src/core/ports/transcripts.ts";
 import type {
+  TranscriptAppend,
   WorkerAck,
   WorkerBatch,
   WorkerCommand,
@@ -61,6 +62,8 @@ export class MemoryWorkerApi implements WorkerApi {
   overrides: Partial<WorkerSpec> = {};
   script: ScriptStep[] | null = null;
   #commands: WorkerCommand[] = [];
+  /** The id of the last command that the worker has. */
+  #received = 0;
   #watchers = new Set<() => void>();
 
   constructor(taskId = "task_01j00000000000000000000000") {
@@ -115,10 +118,11 @@ export class MemoryWorkerApi implements WorkerApi {
     return this.transcripts.records(taskId, after, TRANSCRIPT_PAGE_BYTES);
   }
 
-  async append(taskId: string, record: StoredRecord): Promise<void> {
-    this.#check(taskId, record.attempt);
-    if (Buffer.byteLength(record.json) > RECORD_BYTES) throw new SlipwayError("payload_too_large");
-    const result = this.transcripts.append({ taskId, ...record }, true);
+  async append(taskId: string, { n, attempt, record }: TranscriptAppend): Promise<void> {
+    this.#check(taskId, attempt);
+    const json = JSON.stringify(record);
+    if (Buffer.byteLength(json) > RECORD_BYTES) throw new SlipwayError("payload_too_large");
+    const result = this.transcripts.append({ taskId, n, attempt, json }, true);
     if (result.kind === "elsewhere") throw new TranscriptMoved(result.last);
     if (result.kind === "full") throw new SlipwayError("transcript_full");
     this.#changed();
@@ -186,6 +190,8 @@ export class MemoryWorkerApi implements WorkerApi {
     signal: AbortSignal,
   ): Promise<WorkerCommand[]> {
     this.#check(taskId, attempt);
+    this.#received = Math.max(this.#received, after);
+    this.#changed();
     const found = (): WorkerCommand[] => this.#commands.filter((command) => command.id > after);
     const until = Date.now() + waitMs;
     while (found().length === 0 && !this.over && !signal.aborted && Date.now() < until)
@@ -197,6 +203,13 @@ export class MemoryWorkerApi implements WorkerApi {
   command(command: Unnumbered): void {
     this.#commands.push({ ...command, id: this.#commands.length + 1 } as WorkerCommand);
     this.#changed();
+  }
+
+  /** Resolves when the worker has the command: it asks for those after it. */
+  async deliver(command: Unnumbered): Promise<void> {
+    this.command(command);
+    const id = this.#commands.length;
+    await this.until(() => this.#received >= id);
   }
 
   /** The attempt is over; the next one may begin. */
@@ -227,7 +240,7 @@ export class MemoryWorkerApi implements WorkerApi {
   }
 
   /** Resolves when the condition holds; checked at each change. */
-  async until(condition: () => boolean, ms = 60_000): Promise<void> {
+  async until(condition: () => boolean, ms = 120_000): Promise<void> {
     const end = Date.now() + ms;
     while (!condition()) {
       if (Date.now() > end)

@@ -3,6 +3,7 @@
  * A task of another user is `not_found`, except for operators (rule S2), who look and stop; who may
  * direct it is in the table of src/core/roles.ts (rule H12).
  */
+import { createHash } from "node:crypto";
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { isGuardQuestion } from "../../core/values/push-guard.ts";
 import type { TaskCreation, TaskLog } from "../task-log.ts";
@@ -33,7 +34,6 @@ import { findRecentRepositories, type UsedRepository } from "./tasks/pre-flight/
 import { RepositoryChecker, type RepositoryCheckerDeps } from "./tasks/pre-flight/repository-checker.ts";
 import { PersonQuotas, type QuotaDeps } from "./tasks/quotas.ts";
 import { CredentialChecker, SKIPPED, type CredentialRequest } from "./tasks/pre-flight/credential-checker.ts";
-import { digest, type Idempotency } from "./tasks/idempotency.ts";
 import type { TaskService } from "./tasks/task-service.ts";
 
 type OwnDeps = PullRequestReaderDeps &
@@ -107,8 +107,9 @@ class OwnedTaskService implements TaskService {
     const { ids, policy } = this.#deps;
     const id = ids.next("task");
     const wanted = createTaskSpec(this.#deps, request, id);
-    const given = await this.attachments.give(person, request.attachments ?? [], id);
-    const spec = given.length === 0 ? wanted : { ...wanted, attachments: given };
+    const { attachments: files = [] } = request;
+    const spec =
+      files.length === 0 ? wanted : { ...wanted, attachments: await this.attachments.give(person, files, id) };
     return await this.#begin({
       id,
       userId: person.userId,
@@ -258,7 +259,12 @@ class OwnedTaskService implements TaskService {
     return found;
   }
 
-  async #createChild(person: Identity, parent: Task, plan: ChildPlan, idempotency: Idempotency | null): Promise<Task> {
+  async #createChild(
+    person: Identity,
+    parent: Task,
+    plan: ChildPlan,
+    idempotency: TaskCreation["idempotency"],
+  ): Promise<Task> {
     const { ids, policy } = this.#deps;
     const child = toChild(parent, plan, { id: ids.next("task"), policy, by: person.userId });
     return (await this.deletions.inThread(parent, () => this.#begin({ ...child, idempotency }))).task;
@@ -266,9 +272,11 @@ class OwnedTaskService implements TaskService {
 
   /** Within the quotas of the owner, whoever begins it. @throws QuotaExceeded */
   #begin(creation: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
-    const key = creation.idempotency?.key ?? null;
-    const begin = () => this.attachments.create(this.#deps.taskLog, creation);
-    return this.quotas.admit(creation.userId, key, begin);
+    const { taskLog } = this.#deps;
+    const { attachments, earlierAttachments } = creation.spec;
+    const hasFiles = (attachments ?? earlierAttachments) !== undefined;
+    const begin = () => (hasFiles ? this.attachments.create(taskLog, creation) : taskLog.create(creation));
+    return this.quotas.admit(creation.userId, creation.idempotency?.key ?? null, begin);
   }
 
   async #wasAsked(taskId: string, questionId: string): Promise<boolean> {
@@ -305,6 +313,11 @@ function tellOfPush({ state, snapshot, spec }: Task): Proposal[] {
   if (!isPushing && !isBetween) return [];
   const text = `The push to \`${spec.branch}\` had begun, so its commit may be there. A retry or a follow-up goes on from it.`;
   return [serverNotice("warning", "push_unfinished", text)];
+}
+
+/** Of what was asked: the same key must come with the same request (rule R5). */
+function digest(asked: unknown): string {
+  return createHash("sha256").update(JSON.stringify(asked)).digest("hex");
 }
 
 /** Part of the event of a request that came with a key. */

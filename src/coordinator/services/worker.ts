@@ -24,7 +24,14 @@ import {
   type StoredRecord,
 } from "../../core/ports/transcripts.ts";
 import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repository-settings.ts";
-import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec, WorkerVariables } from "../../core/protocol/worker.ts";
+import type {
+  TranscriptAppend,
+  WorkerAck,
+  WorkerBatch,
+  WorkerCommand,
+  WorkerSpec,
+  WorkerVariables,
+} from "../../core/protocol/worker.ts";
 import type { AgentPrograms } from "../../core/values/agent-program.ts";
 import type { Finding } from "../../core/values/push-guard.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
@@ -245,16 +252,15 @@ class AttemptWorkerService implements WorkerService {
     return { ack, commands: after.state === "cancelling" };
   }
 
-  async append(taskId: string, record: StoredRecord): Promise<void> {
-    const redactor = await this.#deps.variables.redactor(await this.#current(taskId, record.attempt));
-    if (Buffer.byteLength(record.json) > RECORD_BYTES)
+  async append(taskId: string, { n, attempt, record }: TranscriptAppend): Promise<void> {
+    const redactor = await this.#deps.variables.redactor(await this.#current(taskId, attempt));
+    const json = JSON.stringify(redactor === null ? record : redactor.redactValue<unknown>(record));
+    if (Buffer.byteLength(json) > RECORD_BYTES)
       throw new SlipwayError(
         "payload_too_large",
         `A record holds at most ${RECORD_BYTES} bytes. Cut its content before it is written.`,
       );
-    const json =
-      redactor === null ? record.json : JSON.stringify(redactor.redactValue<unknown>(JSON.parse(record.json)));
-    const result = await this.#deps.store.appendRecord({ taskId, ...record, json });
+    const result = await this.#deps.store.appendRecord({ taskId, n, attempt, json });
     switch (result.kind) {
       case "appended":
       case "known":

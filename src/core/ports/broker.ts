@@ -1,7 +1,14 @@
 /** The broker port and the callbacks that the coordinator implements for it. */
 import type { BudgetStanding } from "../budget.ts";
 import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
-import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec, WorkerVariables } from "../protocol/worker.ts";
+import type {
+  TranscriptAppend,
+  WorkerAck,
+  WorkerBatch,
+  WorkerCommand,
+  WorkerSpec,
+  WorkerVariables,
+} from "../protocol/worker.ts";
 import type { Finding } from "../values/push-guard.ts";
 import type { OpenedAttachment } from "./attachments.ts";
 import type { OpenedSetup, SetupSaved } from "./setup-caches.ts";
@@ -86,11 +93,11 @@ export interface TranscriptApi {
   /** One page of the records after number `after`; empty at the end. */
   transcript(taskId: string, attempt: number, after: number): Promise<readonly StoredRecord[]>;
   /**
-   * Resolves when the record is durable. Idempotent for the same number and bytes.
+   * Resolves when the record is durable, without secrets. Idempotent for the same number and bytes.
    * Throws, without writing anything, TranscriptMoved when the number is not the next one, or
    * SlipwayError `payload_too_large` or `transcript_full`.
    */
-  append(taskId: string, record: StoredRecord): Promise<void>;
+  append(taskId: string, sent: TranscriptAppend): Promise<void>;
 }
 
 /** One admitted model request: the caller reports its cost and then calls `settle` or `cancel`. */

@@ -1,21 +1,16 @@
 /** The store port: the log of every task, and the reads that the product needs. */
 import type { EventData, EventRow, TaskEvent } from "../event.ts";
 import type { Page } from "../lib/pagination.ts";
-import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
+import type { Snapshot, Task, TaskState } from "../task.ts";
 import type { PersonDeletions } from "./accounts.ts";
 import type { Transcripts } from "./transcripts.ts";
 import type { ModelUsage } from "./usage-ledger.ts";
 
-/** A task to insert, with its first event. */
-export interface NewTask {
-  readonly id: string;
-  readonly userId: string;
-  readonly threadId: string;
-  readonly parentId: string | null;
-  readonly spec: TaskSpec;
-  readonly machineVersion: number;
-  readonly snapshot: Snapshot;
-  readonly state: TaskState;
+/** A task to insert, with its first event: it has the rest of a Task once it is stored. */
+export interface NewTask extends Pick<
+  Task,
+  "id" | "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "snapshot" | "state"
+> {
   readonly slot: boolean;
   readonly event: TaskEvent;
   /** The task whose transcript is copied into this one; null = none. */

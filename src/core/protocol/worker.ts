@@ -85,6 +85,8 @@ const record = z.custom<Readonly<Record<string, unknown>>>(
 
 /** The next record of the transcript; `n` = 1, 2, 3, ... per task. Idempotent. */
 export const transcriptAppendSchema = z.strictObject({ attempt: z.int().positive(), n: z.int().positive(), record });
+export type TranscriptAppend = z.infer<typeof transcriptAppendSchema>;
+
 /**
  * Records after the requested number, in order; empty at the end. `attempt` 0 = inherited from the
  * parent task.

@@ -27,7 +27,7 @@ import { sqliteLedger } from "./tables/usage-ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
 import { copyBefore, migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./tables/task-reads.ts";
-import { CoreCache, toProgress } from "./tables/rows.ts";
+import { CoreCache, toNewTaskRow, toProgress } from "./tables/rows.ts";
 import { openReserve } from "./writer/disk-reserve.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
@@ -139,22 +139,16 @@ function assemble(
   let closed: Promise<void> | null = null;
 
   async function create(task: NewTask): Promise<CreateResult> {
-    const written = await groupCommit.run("create", task);
+    const row = toNewTaskRow(task);
+    const written = await groupCommit.run("create", row);
     if (written.kind === "mismatch") return written;
     if (written.kind === "replayed") {
       const first = reads.task(written.taskId);
       return first === null ? { kind: "mismatch" } : { kind: "replayed", task: first };
     }
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, event } = task;
-    const core = {
-      userId,
-      threadId,
-      parentId,
-      spec,
-      machineVersion,
-      createdAt: event.at,
-      size: JSON.stringify(spec).length,
-    };
+    const size = row.spec.length;
+    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size };
     cache.set(id, core);
     return {
       kind: "created",
@@ -162,9 +156,10 @@ function assemble(
     };
   }
 
-  async function commit(request: Commit): Promise<Task | null> {
+  async function commit({ followUp, ...request }: Commit): Promise<Task | null> {
     const { taskId, events, snapshot, state } = request;
-    const written = await groupCommit.run("commit", request);
+    const besides = followUp === undefined ? {} : { followUp: toNewTaskRow(followUp) };
+    const written = await groupCommit.run("commit", { ...request, ...besides });
     const last = events.at(-1);
     if (written === null || last === undefined) return null;
     const { seq, at } = last;

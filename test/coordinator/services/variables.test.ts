@@ -79,7 +79,7 @@ it("[S11] events, transcripts and streams lose the values, also of a secret that
     text: piece,
   }));
   await api.accept(id, { attempt: 1, events: [event], deltas }, 1);
-  await api.append(id, { n: 1, attempt: 1, json: JSON.stringify({ text, key: AGENT }) });
+  await api.append(id, { n: 1, attempt: 1, record: { text, key: AGENT } });
   const said = [
     ...(await harness.store.events(id, 0, 100)).items.map((row) => JSON.stringify(row)),
     ...(await harness.store.records(id, 0, 10_000)).map(({ json }) => json),

@@ -18,8 +18,7 @@ async function parent(checkpoint?: { readonly cursor: string }): Promise<Task> {
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
-  for (const n of [1, 2])
-    await harness.coordinator.workerApi.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
+  for (const n of [1, 2]) await harness.coordinator.workerApi.append(id, { n, attempt: 1, record: { n } });
   if (checkpoint !== undefined) {
     const sha = await harness.repos.commit(id, checkpointRef(1), "work");
     const size = { files: 1, additions: 1, deletions: 0 };
@@ -61,7 +60,7 @@ it("[X2] another agent gets the saved work, and neither the transcript nor the p
 
 it("[X2] a stale worker may not write, and the next one reads the whole transcript", async () => {
   const { id } = await parent();
-  const late = harness.coordinator.workerApi.append(id, { n: 3, attempt: 1, json: "{}" });
+  const late = harness.coordinator.workerApi.append(id, { n: 3, attempt: 1, record: {} });
   await expect(late).rejects.toMatchObject({ code: "stale_attempt" });
   await expect(harness.coordinator.workerApi.transcript(id, 1, 0)).rejects.toMatchObject({ code: "stale_attempt" });
   expect(await harness.store.lastRecord(id)).toBe(2);

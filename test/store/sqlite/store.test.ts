@@ -4,6 +4,7 @@ import Database from "../../../src/store/sqlite/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteReader, openSqliteStore, type SqliteStore } from "../../../src/store/sqlite/store.ts";
+import { toNewTaskRow } from "../../../src/store/sqlite/tables/rows.ts";
 import { connect, createWriter } from "../../../src/store/sqlite/writer/writer.ts";
 import { cancel, claim, createCommit, create, move, newTask, notice, ready, stopped } from "../../contract/tasks.ts";
 import { runChild, type Child } from "./child-process.ts";
@@ -122,7 +123,9 @@ describe("group commit", () => {
     const reader = new Database(path, { readonly: true });
     const count = reader.prepare("SELECT count(*) FROM tasks").pluck();
     const writer = createWriter(connect({ path, synchronous: "FULL" }), (name) => seen.push([name, count.get()]));
-    expect(writer.run([["create", newTask()]])).toMatchObject([{ kind: "done", value: { kind: "created", rev: 1 } }]);
+    expect(writer.run([["create", toNewTaskRow(newTask())]])).toMatchObject([
+      { kind: "done", value: { kind: "created", rev: 1 } },
+    ]);
     seen.push(["answered", count.get()]);
     writer.close();
     reader.close();

@@ -3,9 +3,9 @@
  * casts of parsed JSON are safe.
  */
 import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/event.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
+import type { AttemptRow, MessageRow, NewTask, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskProgress, TaskState } from "../../../core/task.ts";
-import { makeTask, type TaskCore } from "../../task-record.ts";
+import { makeTask, searchableText, type TaskCore } from "../../task-record.ts";
 import {
   makeSubstitute,
   parseOr,
@@ -60,6 +60,17 @@ export interface CoreRow {
   created_at: number;
   /** Null = there is none. */
   spec: string | null;
+}
+
+/** A task to insert, with its specification as JSON: it goes to the writer thread as a text. */
+export interface NewTaskRow extends Omit<NewTask, "spec"> {
+  readonly spec: string;
+  readonly search: string;
+  readonly priority: number;
+}
+
+export function toNewTaskRow({ spec, ...task }: NewTask): NewTaskRow {
+  return { ...task, spec: JSON.stringify(spec), search: searchableText(spec), priority: spec.priority };
 }
 
 export function toTaskCore(row: CoreRow): TaskCore {

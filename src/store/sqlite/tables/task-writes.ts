@@ -8,16 +8,14 @@
  */
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
-import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import { projectProgress } from "../../progress.ts";
 import { projectEvent, type ProjectionChange } from "../../projection.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { deletionWrites } from "../deletions.ts";
 import { queueWrites } from "./queue.ts";
-import { toProgressRow, type ProgressRow } from "./rows.ts";
+import { toProgressRow, type NewTaskRow, type ProgressRow } from "./rows.ts";
 import { transcriptWrites } from "./transcripts.ts";
-import { searchableText } from "../../task-record.ts";
-import type { LedgerWrites, TaskWrites } from "../writer/messages.ts";
+import type { CommitCall, LedgerWrites, TaskWrites } from "../writer/messages.ts";
 
 /** The setting that `ping` flips. */
 export const PING = "store.ping";
@@ -58,11 +56,11 @@ export function taskWrites(
   let newest: number | null = null;
   const nextRev = (): number => (newest ?? newestRev.get() ?? 0) + 1;
 
-  function insert(task: NewTask): number {
-    const { id, userId, spec, event } = task;
+  function insert(task: NewTaskRow): number {
+    const { id, userId, spec, search, priority, event } = task;
     const rev = nextRev();
-    insertTask(task, queue.assign(userId, spec.priority), rev);
-    insertSpec.run(id, JSON.stringify(spec), searchableText(spec));
+    insertTask(task, queue.assign(userId, priority), rev);
+    insertSpec.run(id, spec, search);
     log(event);
     if (task.inherits !== null) transcripts.inherit(id, task.inherits);
     if (task.idempotency !== null) insertKey.run(userId, task.idempotency.key, id, task.idempotency.fingerprint);
@@ -118,8 +116,8 @@ function taskInsert(db: Connection) {
        state, slot, attempt, excused, seq, rev, due_at, updated_at, started_at, settled_at, snapshot)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
-  return (task: NewTask, place: { turn: number; rank: number }, rev: number): void => {
-    const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event } = task;
+  return (task: NewTaskRow, place: { turn: number; rank: number }, rev: number): void => {
+    const { id, userId, threadId, parentId, priority, machineVersion, snapshot, state, slot, event } = task;
     const c = snapshot.context;
     const due = isSettledState(state) ? null : c.dueAt;
     const mutable = [
@@ -134,7 +132,7 @@ function taskInsert(db: Connection) {
       c.startedAt,
       c.settledAt,
     ];
-    const fixed = [id, userId, threadId, parentId, machineVersion, spec.priority, place.turn, place.rank, event.at];
+    const fixed = [id, userId, threadId, parentId, machineVersion, priority, place.turn, place.rank, event.at];
     statement.run(...fixed, ...mutable, JSON.stringify(snapshot));
   };
 }
@@ -160,7 +158,7 @@ function taskUpdate(db: Connection) {
      WHERE id = ? AND seq = ? AND state NOT IN ('done', 'failed', 'cancelled')
      RETURNING todo, changes, activity`,
   );
-  return (commit: Commit, last: TaskEvent, rev: number): ProgressRow | undefined => {
+  return (commit: CommitCall, last: TaskEvent, rev: number): ProgressRow | undefined => {
     const { taskId, expectedSeq, events, snapshot, state, slot } = commit;
     const c = snapshot.context;
     const held = slot ? 1 : 0;

@@ -21,11 +21,11 @@ import type {
 import type { CredentialUse } from "../../../core/protocol/repositories.ts";
 import type { Notification, NotificationProgress, PushDevice, Rung } from "../../../core/ports/notifications.ts";
 import type { AuditEntry } from "../../../core/ports/audit.ts";
-import type { Commit, DeletionRequest, NewTask } from "../../../core/ports/store.ts";
+import type { Commit, DeletionRequest } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
 import type { PersonWrites } from "../accounts/person-deletions.ts";
-import type { ProgressRow } from "../tables/rows.ts";
+import type { NewTaskRow, ProgressRow } from "../tables/rows.ts";
 
 /** The result of inserting a task: its rev, or the task that used the idempotency key before. */
 export type Created =
@@ -33,13 +33,17 @@ export type Created =
   | { readonly kind: "replayed"; readonly taskId: string }
   | { readonly kind: "mismatch" };
 
+export interface CommitCall extends Omit<Commit, "followUp"> {
+  readonly followUp?: NewTaskRow;
+}
+
 export interface TaskWrites {
-  create(task: NewTask): Created;
+  create(task: NewTaskRow): Created;
   /**
    * @returns the new rev and the progress after the commit, or null when `expectedSeq` does not
    * match or the task is settled.
    */
-  commit(commit: Commit): (ProgressRow & { readonly rev: number }) | null;
+  commit(commit: CommitCall): (ProgressRow & { readonly rev: number }) | null;
   recordExit(taskId: string, attempt: number, exitCode: number | null): void;
   setSetting(key: string, value: string | null): void;
   appendRecord(record: NewRecord): AppendResult;
