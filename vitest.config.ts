@@ -13,7 +13,7 @@ export default defineConfig({
     // Bounds for hangs only: tests wait for conditions, however slow the machine is.
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    expect: { poll: { timeout: 60_000 } },
+    expect: { poll: { timeout: 120_000 } },
     pool: "forks",
     maxWorkers: 4,
     projects: [

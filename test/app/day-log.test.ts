@@ -94,7 +94,7 @@ beforeAll(async () => {
   await server.kill("SIGTERM");
   text = server.stderr();
   lines = text.split("\n").flatMap((line) => (line.startsWith("{") ? [JSON.parse(line) as Line] : []));
-}, 90_000);
+});
 
 afterAll(async () => {
   await server.kill("SIGKILL");

@@ -99,7 +99,7 @@ beforeAll(async () => {
       ON CONFLICT DO UPDATE SET value = excluded.value`);
   });
   server = await serve(config(), { log: LOG });
-}, 60_000);
+});
 
 afterAll(async () => {
   await server.close();

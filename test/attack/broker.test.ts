@@ -148,7 +148,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     const id = await stage.submit([{ bash: work }, ...HOLD]);
     const [, sha = ""] = /committed (\w{40})/.exec(await stage.says(id, "committed")) ?? [];
     neighbour = { id, sha, token: await stage.token(id) };
-  }, 300_000);
+  });
   afterAll(async () => await stage.close());
 
   /** A task whose container stays until `go`. */
@@ -185,7 +185,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     expect(steps.length).toBeLessThanOrEqual(64);
     expect(await told()).toEqual(before);
     expect(Object.hasOwn(Object.prototype, "polluted")).toBe(false);
-  }, 60_000);
+  });
 
   it("[S3] [S4] (67, 85) git and proxy requests to other repositories and hosts are refused", async () => {
     const id = await hold();
@@ -200,7 +200,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     for (const name of PROXY) expect([name, said[name]]).toEqual([name, expect.stringMatching(/^40[0347]\b/)]);
     await go(id);
     expect((await stage.settled(id)).task.state).toBe("done");
-  }, 60_000);
+  });
 
   it("[S4] (67) pushes to other refs, deletions and tags are refused with a message; the upstream gets one branch", async () => {
     const id = await hold();
@@ -235,7 +235,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
       upstream.filter((line) => !line.startsWith("refs/heads/main ") && !line.startsWith("refs/heads/slipway/")),
     ).toEqual([]);
     expect(upstream).toContain(`refs/heads/${task.branch} ${task.headSha}`);
-  }, 60_000);
+  });
 
   it("[S4] (81) a report of a commit that is not there fails its own task", async () => {
     const report = (type: string, data: object): string =>
@@ -247,7 +247,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     );
     expect(finished.task).toMatchObject({ state: "failed", failure: { stage: "running" } });
     expect(finished.task.failure?.message).toContain("not in the task repository");
-  }, 60_000);
+  });
 
   it("[D9] no failure that a worker causes counts as an engine fault: claiming continues, and attempts are used up", async () => {
     const failing = { fail: { code: "internal", message: "the coordinator's fault" } };
@@ -259,7 +259,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
       expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
     expect(ends.slice(0, 3).map(({ task }) => task.attempt)).toEqual([2, 2, 2]);
     expect((await stage.server.call("GET", "/v1/ops/overview")).body).toMatchObject({ queue: { breaker: "closed" } });
-  }, 90_000);
+  });
 
   it("[S3] (87) the token of an ended attempt opens neither its own socket nor the next attempt's", async () => {
     const keep =
@@ -287,7 +287,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     });
     expect(events.some((event) => event.data["code"] === "worker_lost")).toBe(true);
     expect(readdirSync(join(stage.data, "run")).filter((name) => name.startsWith(task.id))).toEqual([]);
-  }, 60_000);
+  });
 
   it("[S6] (84) under floods of connections, slow requests and large bodies the coordinator answers others, in bounded memory", async () => {
     const ids = await Promise.all([hold(), hold(), hold()]);
@@ -310,7 +310,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     expect(felt.peakMb).toBeLessThan(PEAK_MB);
     for (const id of ids) await go(id);
     for (const id of ids) expect((await stage.settled(id)).task.state).toBe("done");
-  }, 120_000);
+  });
 
   it("[S6] [F6] (79) a flood of valid events ends its own attempt at a bound, and many clients can read its log", async () => {
     const id = await hold();
@@ -336,7 +336,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     const felt = await pulse.stop();
     expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
     expect(felt.peakMb).toBeLessThan(PEAK_MB);
-  }, 120_000);
+  });
 
   it("[S6] (83) packs that expand to far more than their size: git refuses or streams, and the diff stays small", async () => {
     const id = await hold();
@@ -360,7 +360,7 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     const { body } = await stage.server.call("GET", `/v1/tasks/${id}/diff`);
     expect(body).toMatchObject({ files: [{ path: "lines", binary: true, patch: null }] });
     expect((await pulse.stop()).slowestMs).toBeLessThan(SLOWEST_MS);
-  }, 120_000);
+  });
 
   it("[D3] [D5] [T1] [T4] after all of this the neighbour is done, nothing is left, and the checker finds nothing", async () => {
     await go(neighbour.id);
@@ -396,5 +396,5 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
       await sandbox.close();
       await store.close();
     }
-  }, 90_000);
+  });
 });

@@ -79,7 +79,7 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
     expect(greedy.events.map(({ data }) => data["code"])).toContain("checkpoint_failed");
     const artifacts = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/artifacts`)).body;
     expect(artifacts).toMatchObject({ items: [{ name: "a1-workspace.tar.gz" }] });
-  }, 180_000);
+  });
 
   it("in watch mode is ended at the limit, and its work is salvaged", async () => {
     await open({ env: { SLIPWAY_DISK_MB: "64", SLIPWAY_DISK: "watch", SLIPWAY_WARM: "1", SLIPWAY_SALVAGE_MB: "8" } });
@@ -105,7 +105,7 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
       "no volume is left",
     );
     await next.kill("SIGTERM");
-  }, 180_000);
+  });
 
   const again = (env: Record<string, string>) =>
     startServer({
@@ -155,7 +155,7 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
     } finally {
       execFileSync("umount", ["--lazy", disks]);
     }
-  }, 180_000);
+  });
 
   type Server = Awaited<ReturnType<typeof again>>;
   async function submitTo(server: Server, script: readonly object[], more: object = {}): Promise<string> {
@@ -192,7 +192,7 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
       }, `${point}: nothing is left`);
       await next.kill("SIGTERM");
     }
-  }, 300_000);
+  });
 
   it("[D10] while the host has less free space than the operator's minimum, tasks wait with a reason and start when there is more", async () => {
     await open({ env: { SLIPWAY_WARM: "0" } });
@@ -221,5 +221,5 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
     );
     expect(task).toMatchObject({ state: "done", attempt: 1 });
     await roomy.kill("SIGTERM");
-  }, 120_000);
+  });
 });

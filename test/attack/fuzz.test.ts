@@ -243,7 +243,7 @@ async function person(email: string, prompt: string): Promise<{ token: string; t
 
 it(
   `[S6] ${INPUTS} inputs: no failure of the server, nothing of anybody else, and its memory stays`,
-  { timeout: 60_000 + INPUTS * 60 },
+  { timeout: 300_000 + INPUTS * 60 },
   async () => {
     const victim = await person(`${CANARY}@example.com`, `a secret: ${CANARY}`);
     const attackers = [];

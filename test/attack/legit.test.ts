@@ -115,5 +115,5 @@ inFullRuns(describeWithDocker)("legitimate work in the same confinement", () => 
     expect(results).toEqual(WORK.map(([name]) => [name, "passes"]));
     expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
     expect(stage.upstream.git("app", "show", `${task.branch}:package-lock.json`)).toContain("127.0.0.1:4873");
-  }, 300_000);
+  });
 });

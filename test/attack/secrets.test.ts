@@ -83,7 +83,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     await stage.server.call("POST", `/v1/tasks/${ids.cancelled}/cancel`);
     for (const id of [ids.done, ids.failed]) await stage.execIn(id, ["touch", "/tmp/go"]);
     for (const id of Object.values(ids)) said += JSON.stringify(await stage.settled(id));
-  }, 300_000);
+  });
   afterAll(async () => await stage.close());
 
   function docker(...args: string[]): Promise<Buffer> {
@@ -227,5 +227,5 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
         spawn("tar", ["-cf", "-", "-C", stage.dir, "planted"], { stdio: ["ignore", "pipe", "inherit"] }).stdout,
       ),
     ).toEqual(["gitToken"]);
-  }, 120_000);
+  });
 });

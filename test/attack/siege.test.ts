@@ -110,7 +110,7 @@ inFullRuns(describeWithDocker)("[S6] [S14] [D8] [D9] a day in hell", () => {
       const { status, body } = await server.call("POST", "/v1/users", { ...account, role: "user" });
       expect([status, body]).toEqual([201, expect.anything()]);
     }
-  }, 300_000);
+  });
 
   afterAll(async () => {
     await server.kill("SIGTERM");

@@ -12,7 +12,7 @@ inFullRuns(describeWithDocker)("[D6] (89) an agent that burns the processor", ()
   let stage: AttackTarget;
   beforeAll(async () => {
     stage = await openAttackTarget({ policy: { silenceMs: 6_000, answerMs: 1_000 } });
-  }, 300_000);
+  });
   afterAll(async () => await stage.close());
 
   it("a task whose worker is silent is stopped although it is busy, others are stopped at their wall time, and honest ones continue", async () => {
@@ -41,5 +41,5 @@ inFullRuns(describeWithDocker)("[D6] (89) an agent that burns the processor", ()
     expect(talking.said.length).toBeGreaterThan(1);
     expect(honest.task).toMatchObject({ state: "done", outcome: "pushed" });
     await eventually(async () => ((await stage.containers()).length === 0 ? true : null), "[D3] no container is left");
-  }, 120_000);
+  });
 });

@@ -42,46 +42,42 @@ it.each([
   });
 });
 
-it(
-  "the gold agent solves, the null agent does not, and the costs are what the provider billed",
-  { timeout: 120_000 },
-  async () => {
-    const out = mkdtempSync(join(tmpdir(), "sw-eval-out-"));
-    const cases = CASES.filter(({ name }) => name === "range-end");
-    const report = await evaluate({
-      cases,
-      agents: ["gold", "null"],
-      sandbox: "process",
-      real: null,
-      out,
-      settings: { model: "claude-haiku-5-5", effort: "low", usd: 5 },
-      trials: 2,
-      signal: never,
-      progress: () => undefined,
-    });
-    expect(report.outcomes.map(({ name, agent, trial, solved }) => [name, agent, trial, solved])).toEqual([
-      ["range-end", "gold", 1, true],
-      ["range-end", "gold", 2, true],
-      ["range-end", "null", 1, false],
-      ["range-end", "null", 2, false],
-    ]);
-    for (const { trajectory } of report.outcomes) {
-      const events = readFileSync(trajectory ?? "", "utf8")
-        .trim()
-        .split("\n");
-      expect(events[0]).toContain('"model":"claude-haiku-5-5"');
-      expect(events.at(-1)).toMatch(/"push"|finished/);
-    }
-    expect(readFileSync(join(out, "range-end-gold-1.patch"), "utf8")).toContain("+  for (let i = from; i <= to");
-    rmSync(out, { recursive: true });
-    const cost = report.outcomes.reduce((sum, { usd }) => sum + usd, 0);
-    expect(report.billed).toBeGreaterThan(0);
-    expect(Math.abs(cost - (report.billed ?? 0))).toBeLessThan((report.billed ?? 0) / 100);
-    const table = formatTable(report);
-    for (const { turns, tokens } of report.outcomes) expect(table).toContain(`${turns}      ${tokens}`);
-    expect(table).toContain("gold: 2 of 2 solved; null: 0 of 2 solved; 1 of 2 cases at least once, 1 each time");
-  },
-);
+it("the gold agent solves, the null agent does not, and the costs are what the provider billed", async () => {
+  const out = mkdtempSync(join(tmpdir(), "sw-eval-out-"));
+  const cases = CASES.filter(({ name }) => name === "range-end");
+  const report = await evaluate({
+    cases,
+    agents: ["gold", "null"],
+    sandbox: "process",
+    real: null,
+    out,
+    settings: { model: "claude-haiku-5-5", effort: "low", usd: 5 },
+    trials: 2,
+    signal: never,
+    progress: () => undefined,
+  });
+  expect(report.outcomes.map(({ name, agent, trial, solved }) => [name, agent, trial, solved])).toEqual([
+    ["range-end", "gold", 1, true],
+    ["range-end", "gold", 2, true],
+    ["range-end", "null", 1, false],
+    ["range-end", "null", 2, false],
+  ]);
+  for (const { trajectory } of report.outcomes) {
+    const events = readFileSync(trajectory ?? "", "utf8")
+      .trim()
+      .split("\n");
+    expect(events[0]).toContain('"model":"claude-haiku-5-5"');
+    expect(events.at(-1)).toMatch(/"push"|finished/);
+  }
+  expect(readFileSync(join(out, "range-end-gold-1.patch"), "utf8")).toContain("+  for (let i = from; i <= to");
+  rmSync(out, { recursive: true });
+  const cost = report.outcomes.reduce((sum, { usd }) => sum + usd, 0);
+  expect(report.billed).toBeGreaterThan(0);
+  expect(Math.abs(cost - (report.billed ?? 0))).toBeLessThan((report.billed ?? 0) / 100);
+  const table = formatTable(report);
+  for (const { turns, tokens } of report.outcomes) expect(table).toContain(`${turns}      ${tokens}`);
+  expect(table).toContain("gold: 2 of 2 solved; null: 0 of 2 solved; 1 of 2 cases at least once, 1 each time");
+});
 
 describe("a trial that asks somebody ends, although nobody watches", () => {
   async function ask(gold: Case["gold"], usd?: number) {
@@ -101,7 +97,7 @@ describe("a trial that asks somebody ends, although nobody watches", () => {
   }
   const gold = CASES.find(({ name }) => name === "range-end")?.gold ?? [];
 
-  it("what holds the push back is left out", { timeout: 60_000 }, async () => {
+  it("what holds the push back is left out", async () => {
     // As Python does by itself.
     const cached = { tools: [{ name: "write", input: { path: "__pycache__/range.pyc", content: "x" } }] };
     const { outcome, patch } = await ask([cached, ...gold]);
@@ -109,7 +105,7 @@ describe("a trial that asks somebody ends, although nobody watches", () => {
     expect(patch).toContain("range.mjs");
   });
 
-  it("a budget that is used up stays so", { timeout: 60_000 }, async () => {
+  it("a budget that is used up stays so", async () => {
     const { outcome } = await ask(gold, 0.005);
     expect(outcome).toMatchObject({ solved: false, why: "budget_exceeded" });
     // Exceeded by less than one request.

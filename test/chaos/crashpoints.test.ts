@@ -137,7 +137,7 @@ const POINTS = [
 
 describe("[D2] killed at a named point, a restart ends in done", () => {
   for (const point of sampled(POINTS, 3)) {
-    it.always(`[R1] [R5] [W5] ${point}`, { timeout: 90_000 }, async () => {
+    it.always(`[R1] [R5] [W5] ${point}`, async () => {
       const task = await crashAndRecover(point, DONE);
       expect(task).toMatchObject({ state: "done", outcome: "pushed" });
       await lawful(task);
@@ -147,7 +147,7 @@ describe("[D2] killed at a named point, a restart ends in done", () => {
 
 describe("[D2] killed around a failure, a restart ends in the same failure", () => {
   for (const point of sampled(["timer:1", "store.inside:8"], 1)) {
-    it.always(`[D6] [T5] ${point}`, { timeout: 90_000 }, async () => {
+    it.always(`[D6] [T5] ${point}`, async () => {
       const task = await crashAndRecover(point, FAILS);
       expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
       await lawful(task);
@@ -155,26 +155,22 @@ describe("[D2] killed around a failure, a restart ends in the same failure", () 
   }
 });
 
-it(
-  "[D2] [D7] killed while it stops the worker of a cancelled task, a restart ends in cancelled",
-  { timeout: 90_000 },
-  async () => {
-    const doomed = await startServer(options("sandbox.stopping:1"));
-    const id = (await submit(doomed, [{ hang: true }])) ?? "";
-    await eventually(async () => ((await doomed.task(id)).state === "running" ? true : null), "it runs");
-    // What is not answered is sent again to the next coordinator.
-    const cancel = (on: RealServer) => on.call("POST", `/v1/tasks/${id}/cancel`, {}, KEY).catch(() => null);
-    await cancel(doomed);
-    expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
-    server = await startServer(options());
-    await cancel(server);
-    const task = await settledOn(server, id);
-    expect(task).toMatchObject({ state: "cancelled", failure: null });
-    await lawful(task);
-  },
-);
+it("[D2] [D7] killed while it stops the worker of a cancelled task, a restart ends in cancelled", async () => {
+  const doomed = await startServer(options("sandbox.stopping:1"));
+  const id = (await submit(doomed, [{ hang: true }])) ?? "";
+  await eventually(async () => ((await doomed.task(id)).state === "running" ? true : null), "it runs");
+  // What is not answered is sent again to the next coordinator.
+  const cancel = (on: RealServer) => on.call("POST", `/v1/tasks/${id}/cancel`, {}, KEY).catch(() => null);
+  await cancel(doomed);
+  expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
+  server = await startServer(options());
+  await cancel(server);
+  const task = await settledOn(server, id);
+  expect(task).toMatchObject({ state: "cancelled", failure: null });
+  await lawful(task);
+});
 
-it("[D2] [W6] killed after it kept unsaved work, a restart keeps it once", { timeout: 90_000 }, async () => {
+it("[D2] [W6] killed after it kept unsaved work, a restart keeps it once", async () => {
   const script = [{ bash: "echo one > one.txt" }, { exit: 7 }];
   const task = await crashAndRecover("salvage.kept:1", script);
   expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
@@ -193,28 +189,24 @@ describe("killed before it serves", () => {
     expect((await settledOn(server, id ?? "")).state).toBe("done");
   });
 
-  it(
-    "[D2] in the boot, again and again, while a worker runs: it is adopted in the end",
-    { timeout: 90_000 },
-    async () => {
-      server = await startServer(options());
-      const id =
-        (await submit(server, [
-          { bash: "echo one > one.txt" },
-          { wait: 6_000 },
-          { finish: { title: "One", summary: "" } },
-        ])) ?? "";
-      await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
-      await server.kill();
-      for (let i = 0; i < 3; i += 1) expect(await launch(options("boot:1")).exited).toBe("SIGKILL");
-      server = await startServer(options());
-      const task = await settledOn(server, id);
-      expect(task).toMatchObject({ state: "done", attempt: 1 });
-      await lawful(task);
-    },
-  );
+  it("[D2] in the boot, again and again, while a worker runs: it is adopted in the end", async () => {
+    server = await startServer(options());
+    const id =
+      (await submit(server, [
+        { bash: "echo one > one.txt" },
+        { wait: 6_000 },
+        { finish: { title: "One", summary: "" } },
+      ])) ?? "";
+    await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
+    await server.kill();
+    for (let i = 0; i < 3; i += 1) expect(await launch(options("boot:1")).exited).toBe("SIGKILL");
+    server = await startServer(options());
+    const task = await settledOn(server, id);
+    expect(task).toMatchObject({ state: "done", attempt: 1 });
+    await lawful(task);
+  });
 
-  it("[D2] in the boot, with one of two tasks adopted: both go on", { timeout: 90_000 }, async () => {
+  it("[D2] in the boot, with one of two tasks adopted: both go on", async () => {
     const first = await startServer(options());
     const script = [{ bash: "echo one > one.txt" }, { wait: 4_000 }, { finish: { title: "One", summary: "" } }];
     const ids: string[] = [];
@@ -230,61 +222,53 @@ describe("killed before it serves", () => {
     for (const id of ids) expect(await settledOn(server, id)).toMatchObject({ state: "done", attempt: 1 });
   });
 
-  it(
-    "[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it",
-    { timeout: 90_000 },
-    async () => {
-      server = await startServer(options());
-      const id =
-        (await submit(server, [
-          { bash: "echo one > one.txt" },
-          { wait: 4_000 },
-          { finish: { title: "One", summary: "" } },
-        ])) ?? "";
-      await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
-      const begun = Date.now();
-      expect(await server.kill("SIGTERM")).toBe(0);
-      expect(Date.now() - begun).toBeLessThan(5_000);
-      server = await startServer(options());
-      const task = await settledOn(server, id);
-      expect(task).toMatchObject({ state: "done", attempt: 1 });
-      await lawful(task);
-    },
-  );
+  it("[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it", async () => {
+    server = await startServer(options());
+    const id =
+      (await submit(server, [
+        { bash: "echo one > one.txt" },
+        { wait: 4_000 },
+        { finish: { title: "One", summary: "" } },
+      ])) ?? "";
+    await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
+    const begun = Date.now();
+    expect(await server.kill("SIGTERM")).toBe(0);
+    expect(Date.now() - begun).toBeLessThan(5_000);
+    server = await startServer(options());
+    const task = await settledOn(server, id);
+    expect(task).toMatchObject({ state: "done", attempt: 1 });
+    await lawful(task);
+  });
 });
 
 describe("[R9] killed while a person is deleted, a restart completes it", () => {
-  it.each(sampled(["person.begun:1", "deletion.begun:1", "person.files:1"], 1))(
-    "%s",
-    { timeout: 90_000 },
-    async (point) => {
-      server = await startServer(options(point));
-      const body = { email: "ann@example.com", password: "seven green lanterns" };
-      const { id } = (await server.call("POST", "/v1/users", { ...body, role: "user" })).body as { id: string };
-      const { accessToken } = (await server.call("POST", "/v1/auth/login", body, { authorization: "" })).body as {
-        accessToken: string;
-      };
-      const asAnn = { authorization: `Bearer ${accessToken}` };
-      const task = { repo: repo.url, prompt: "p", agent: "scripted", script: [{ wait: 60_000 }] };
-      expect((await server.call("POST", "/v1/tasks", task, asAnn)).status).toBe(201);
-      await server.call("DELETE", `/v1/users/${id}?tasks=cancel`).catch(() => null);
-      expect(await server.exited).toBe("SIGKILL");
-      const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process" }, {});
-      expect((await runDoctor({ config })).find(({ rule }) => rule === "R9")).toMatchObject({ ok: false });
-      server = await startServer(options());
-      expect((await server.call("GET", "/v1/tasks", undefined, asAnn)).status).toBe(401);
-      await eventually(
-        async () => ((await runDoctor({ config })).some(({ rule, ok }) => rule === "R9" && ok) ? true : null),
-        "the deletion ends",
-      );
-      expect((await server.call("GET", "/v1/tasks")).body).toMatchObject({ items: [] });
-      expect((await runDoctor({ config })).filter(({ ok }) => !ok)).toEqual([]);
-    },
-  );
+  it.each(sampled(["person.begun:1", "deletion.begun:1", "person.files:1"], 1))("%s", async (point) => {
+    server = await startServer(options(point));
+    const body = { email: "ann@example.com", password: "seven green lanterns" };
+    const { id } = (await server.call("POST", "/v1/users", { ...body, role: "user" })).body as { id: string };
+    const { accessToken } = (await server.call("POST", "/v1/auth/login", body, { authorization: "" })).body as {
+      accessToken: string;
+    };
+    const asAnn = { authorization: `Bearer ${accessToken}` };
+    const task = { repo: repo.url, prompt: "p", agent: "scripted", script: [{ wait: 60_000 }] };
+    expect((await server.call("POST", "/v1/tasks", task, asAnn)).status).toBe(201);
+    await server.call("DELETE", `/v1/users/${id}?tasks=cancel`).catch(() => null);
+    expect(await server.exited).toBe("SIGKILL");
+    const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process" }, {});
+    expect((await runDoctor({ config })).find(({ rule }) => rule === "R9")).toMatchObject({ ok: false });
+    server = await startServer(options());
+    expect((await server.call("GET", "/v1/tasks", undefined, asAnn)).status).toBe(401);
+    await eventually(
+      async () => ((await runDoctor({ config })).some(({ rule, ok }) => rule === "R9" && ok) ? true : null),
+      "the deletion ends",
+    );
+    expect((await server.call("GET", "/v1/tasks")).body).toMatchObject({ items: [] });
+    expect((await runDoctor({ config })).filter(({ ok }) => !ok)).toEqual([]);
+  });
 });
 
 describe("[R7] killed while a task is deleted, a restart completes it", () => {
-  it.each(sampled(["deletion.begun:1", "deletion.part:2"], 1))("%s", { timeout: 90_000 }, async (point) => {
+  it.each(sampled(["deletion.begun:1", "deletion.part:2"], 1))("%s", async (point) => {
     server = await startServer(options(point));
     const id = (await submit(server, DONE)) ?? "";
     const { threadId } = await settledOn(server, id);

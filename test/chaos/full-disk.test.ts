@@ -56,4 +56,4 @@ it("[Y5] a folder that was filled to the last byte opens, removes what fetches l
   expect(disk.freeMb()).toBeGreaterThan(60);
   expect((await end((await submit(url)).id)).state).toBe("done");
   await eventually(async () => ((await reserve())?.held === true ? true : null), "the store has its reserve again");
-}, 120_000);
+});

@@ -47,35 +47,31 @@ const CALLS = [
 ] as const;
 
 for (const { name, before, body, other, status, hits } of sampled(CALLS, 1)) {
-  it(
-    `[R5] [R1] killed after the commit of a ${name}, its repeat is the same ${name}`,
-    { timeout: 90_000 },
-    async () => {
-      const doomed = await open(`record.committed:${hits}`);
-      const task = await submitted(doomed);
-      for (const first of before) await send(doomed, `/v1/tasks/${task.id}/${first}`, {}, first);
-      const path = `/v1/tasks/${task.id}/${name === "message" ? "messages" : name}`;
-      await expect(send(doomed, path, body, "the-one")).rejects.toThrow();
-      expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
+  it(`[R5] [R1] killed after the commit of a ${name}, its repeat is the same ${name}`, async () => {
+    const doomed = await open(`record.committed:${hits}`);
+    const task = await submitted(doomed);
+    for (const first of before) await send(doomed, `/v1/tasks/${task.id}/${first}`, {}, first);
+    const path = `/v1/tasks/${task.id}/${name === "message" ? "messages" : name}`;
+    await expect(send(doomed, path, body, "the-one")).rejects.toThrow();
+    expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
 
-      const healthy = await open();
-      server = healthy;
-      const log = async (): Promise<WireEvent[]> => await healthy.events(task.id);
-      const seen = (await log()).length;
-      const [again, twice] = await Promise.all([
-        send(healthy, path, body, "the-one"),
-        send(healthy, path, body, "the-one"),
-      ]);
-      expect(again.status).toBe(status);
-      expect(twice).toEqual(again);
-      expect(await log()).toHaveLength(seen);
-      const { items } = (await healthy.call("GET", `/v1/tasks?thread=${task.threadId}`)).body as { items: WireTask[] };
-      expect(items).toHaveLength(name === "retry" ? 2 : 1);
-      if (other === null) return;
-      expect(await send(healthy, path, other, "the-one")).toMatchObject({
-        status: 422,
-        body: { code: "idempotency_mismatch" },
-      });
-    },
-  );
+    const healthy = await open();
+    server = healthy;
+    const log = async (): Promise<WireEvent[]> => await healthy.events(task.id);
+    const seen = (await log()).length;
+    const [again, twice] = await Promise.all([
+      send(healthy, path, body, "the-one"),
+      send(healthy, path, body, "the-one"),
+    ]);
+    expect(again.status).toBe(status);
+    expect(twice).toEqual(again);
+    expect(await log()).toHaveLength(seen);
+    const { items } = (await healthy.call("GET", `/v1/tasks?thread=${task.threadId}`)).body as { items: WireTask[] };
+    expect(items).toHaveLength(name === "retry" ? 2 : 1);
+    if (other === null) return;
+    expect(await send(healthy, path, other, "the-one")).toMatchObject({
+      status: 422,
+      body: { code: "idempotency_mismatch" },
+    });
+  });
 }

@@ -58,7 +58,7 @@ async function violations(): Promise<unknown> {
 }
 
 for (const point of sampled(["push.after:1", "follow.before:1", "follow.after:1"], 1)) {
-  it(`[R6] [D2] [R5] ${point}: the messages are one follow-up task, which runs`, { timeout: 90_000 }, async () => {
+  it(`[R6] [D2] [R5] ${point}: the messages are one follow-up task, which runs`, async () => {
     writeFileSync(gate, "");
     const doomed = await startServer(options(point));
     const submission = {

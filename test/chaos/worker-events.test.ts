@@ -17,6 +17,7 @@ import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { startGitServer } from "../support/git-server.ts";
+import { findFixedPort } from "../support/process/fixed-port.ts";
 import { eventually, ROOT, startServer } from "../support/process/server.ts";
 import { sized } from "../support/random.ts";
 
@@ -46,16 +47,16 @@ function workerEnvironment(data: string): Record<string, string> | null {
 
 it.runIf(process.platform === "linux")(
   `[W2] [F1] ${EVENTS} events through ${KILLS} kills arrive once each, in order`,
-  { timeout: 180_000 },
+  { timeout: 400_000 },
   async () => {
     const dir = mkdtempSync(join(tmpdir(), "slipway-w2-"));
     const data = join(dir, "data");
     const upstream = await startGitServer();
     const repo = upstream.createRepo("app");
     const settings = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error" };
-    let server = await startServer({ dataDir: data, env: settings });
     // The subscriber finds the next coordinator at the address of the first.
-    const options = { dataDir: data, env: { ...settings, SLIPWAY_PORT: new URL(server.url).port } };
+    const options = { dataDir: data, env: { ...settings, SLIPWAY_PORT: String(await findFixedPort()) } };
+    let server = await startServer(options);
     try {
       const { body } = await server.call("POST", "/v1/tasks", {
         repo: repo.url,
@@ -108,7 +109,7 @@ it.runIf(process.platform === "linux")(
       }
       await Promise.all([killAll(), talk()]);
       // Bounded, so that a broken dedupe fails this assertion and the server is ended.
-      await link.flush(AbortSignal.timeout(60_000));
+      await link.flush(AbortSignal.timeout(120_000));
       await link.close();
       expect(kills).toBe(KILLS);
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });

@@ -64,7 +64,7 @@ beforeAll(async () => {
   for (const name of ["second", "third"])
     await until(await submit(name, { bash: `until [ -e ${go} ]; do sleep 0.1; done` }), "working");
   await submit("fourth");
-}, 120_000);
+});
 afterAll(async () => {
   await server.kill("SIGKILL");
   killAll();
@@ -100,7 +100,7 @@ describe("a backup of a server that works", () => {
       const task = await until(id, "done").catch(async () => await server.task(id));
       expect(task, JSON.stringify(task)).toMatchObject({ state: "done", outcome: "pushed" });
     }
-  }, 180_000);
+  });
 
   it("[M10] one that is taken while 200 tasks come restores those that it has, and they go on", async () => {
     const [source, copy, gate] = ["many", "many-restored", "many-go"].map((name) => join(home, name)) as [
@@ -140,7 +140,7 @@ describe("a backup of a server that works", () => {
       await many.kill("SIGKILL");
       await lose(copy);
     }
-  }, 120_000);
+  });
 
   it("[M10] one that was cut off anywhere, or changed, restores nothing", async () => {
     const file = join(home, "whole.tar.gz");
@@ -159,7 +159,7 @@ describe("a backup of a server that works", () => {
     expect(readdirSync(home).filter((name) => name.startsWith("cut"))).toEqual([]);
     const { code, err } = await run(home, ["restore", "-", "--into", into], { input: "hello" });
     expect([code, err]).toEqual([2, expect.stringMatching(/damaged or was cut off/)]);
-  }, 60_000);
+  });
 
   it("[M10] the secret key and the operator's token are not in it unless asked for", async () => {
     const into = join(home, "without-key");
@@ -173,7 +173,7 @@ describe("a backup of a server that works", () => {
       env: { SLIPWAY_SANDBOX: "process" },
     });
     expect(told.out).toMatch(/no secret key/);
-  }, 60_000);
+  });
 
   it("[M10] nothing is overwritten, and nothing is written outside of the folder", async () => {
     const file = join(home, "whole.tar.gz");
@@ -195,7 +195,7 @@ describe("a backup of a server that works", () => {
       await expect(restoreBackup(hostile, join(home, "hostile"))).rejects.toThrow(/outside of the data folder/);
     }
     expect(existsSync(join(home, "outside"))).toBe(false);
-  }, 60_000);
+  });
 
   it("[M10] one since an earlier one has what changed; both together restore all, one alone nothing", async () => {
     const source = join(home, "restored");
@@ -251,5 +251,5 @@ describe("a backup of a server that works", () => {
     expect((await restore("none", second, cut)).err).toMatch(/damaged or was cut off/);
     expect((await backup(join(home, "no.tar.gz"), cut)).err).toMatch(/damaged or was cut off/);
     expect([existsSync(join(home, "none")), existsSync(join(home, "no.tar.gz"))]).toEqual([false, false]);
-  }, 90_000);
+  });
 });

@@ -35,7 +35,7 @@ const it = inTurnTogether(3, 2);
 const PASSWORD = "seven green lanterns";
 const GIT = { username: "ann", password: "git-Secret-0123456789" };
 const VARIABLES = 60;
-const TIMEOUT = { timeout: 240_000 };
+const TIMEOUT = { timeout: 300_000 };
 
 let dir: string;
 let data: string;
@@ -151,7 +151,7 @@ beforeAll(async () => {
   const made = await Promise.all(expected.map((_, i) => put(i)));
   expect(made.filter(({ status }) => status >= 300)).toEqual([]);
   before = { folder: await copyByBackup("before"), key: readKey() };
-}, 120_000);
+});
 
 afterAll(async () => {
   killAll();

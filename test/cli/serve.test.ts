@@ -123,29 +123,25 @@ describe("serve", () => {
 });
 
 describe("demo", () => {
-  it.always(
-    "runs a whole task without Docker with a warning, and leaves nothing behind",
-    async () => {
-      const temp = join(home, "tmp");
-      mkdirSync(temp);
-      const env = { TMPDIR: temp, DOCKER_HOST: "unix:///nonexistent/docker.sock" };
-      const { code, out, err } = await run(home, ["demo"], { env });
-      expect({ code, err }).toEqual({ code: 0, err: "" });
-      for (const part of [
-        "NOT ISOLATED",
-        "✓ clone",
-        "⏺ bash node test.mjs ✓",
-        "✓ verify node test.mjs",
-        "done: pushed",
-        "+++ b/farewell.mjs",
-        "It works.",
-      ]) {
-        expect(out).toContain(part);
-      }
-      expect(readdirSync(temp)).toEqual([]);
-    },
-    120_000,
-  );
+  it.always("runs a whole task without Docker with a warning, and leaves nothing behind", async () => {
+    const temp = join(home, "tmp");
+    mkdirSync(temp);
+    const env = { TMPDIR: temp, DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+    const { code, out, err } = await run(home, ["demo"], { env });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    for (const part of [
+      "NOT ISOLATED",
+      "✓ clone",
+      "⏺ bash node test.mjs ✓",
+      "✓ verify node test.mjs",
+      "done: pushed",
+      "+++ b/farewell.mjs",
+      "It works.",
+    ]) {
+      expect(out).toContain(part);
+    }
+    expect(readdirSync(temp)).toEqual([]);
+  });
 
   it("--model fake: the agent that has a model does it, and the provider's bill is what the task shows", async () => {
     const temp = join(home, "tmp3");
@@ -164,7 +160,7 @@ describe("demo", () => {
     ])
       expect(out).toContain(part);
     expect(readdirSync(temp)).toEqual([]);
-  }, 120_000);
+  });
 
   it("cleans up when it is interrupted", async () => {
     const temp = join(home, "tmp2");
@@ -174,7 +170,7 @@ describe("demo", () => {
     demo.process.kill("SIGINT");
     expect((await demo.ended).code).toBe(130);
     expect(readdirSync(temp)).toEqual([]);
-  }, 120_000);
+  });
 });
 
 describe("run.mjs", () => {
@@ -207,7 +203,7 @@ describe("run.mjs", () => {
     const { pid } = JSON.parse(readFileSync(join(home, "data4", "server.json"), "utf8")) as { pid: number };
     shell.kill("SIGTERM");
     await expect.poll(() => runs(pid)).toBe(false);
-  }, 60_000);
+  });
 
   it("passes a stop on to the server", async () => {
     const env = {

@@ -31,7 +31,7 @@ beforeAll(async () => {
   await server.call("POST", "/v1/ops/queue/pause");
   const repo = "https://example.org/ada/app.git";
   taskId = ((await server.call("POST", "/v1/tasks", { repo, prompt: "Wait here." })).body as WireTask).id;
-}, 60_000);
+});
 afterAll(async () => {
   await server.kill("SIGTERM");
   killAll();

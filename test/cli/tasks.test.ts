@@ -38,7 +38,7 @@ beforeAll(async () => {
   const finish = { finish: { title: "Work", summary: "Done." } };
   done = await submit("one", [{ bash: "echo quiet" }, failing, finish], "done");
   asking = await submit("two", [{ ask: { question: "Delete it?", options: ["yes", "no"] } }, finish], "awaiting_input");
-}, 120_000);
+});
 afterAll(async () => {
   await server.kill("SIGTERM");
   killAll();

@@ -40,7 +40,7 @@ beforeAll(async () => {
     SLIPWAY_ADMIN_PASSWORD: ADMIN.password,
   };
   server = await startServer({ dataDir: join(dir, "data"), env });
-}, 120_000);
+});
 afterAll(async () => {
   await server?.kill("SIGTERM");
   await git?.close();

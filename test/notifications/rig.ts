@@ -53,10 +53,22 @@ export async function openTellingRig(): Promise<TellingRig> {
   const sealer = openDeviceSealer(openVault(randomBytes(32)));
   const secret = randomBytes(32);
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+  /** From the first row that is due until none is. */
+  let isSending = false;
+  const watched = new Proxy(notifications, {
+    get(target, name: keyof Notifications) {
+      if (name !== "dueNotifications") return target[name].bind(target);
+      return async (now: number, limit: number) => {
+        const due = await target.dueNotifications(now, limit);
+        isSending = due.length > 0;
+        return due;
+      };
+    },
+  });
   const open = async (seed: number): Promise<OpenNotifications> =>
     openNotifications({
       store,
-      notifications,
+      notifications: watched,
       bus,
       clock,
       ids: seededIds(seed),
@@ -105,7 +117,7 @@ export async function openTellingRig(): Promise<TellingRig> {
     async pass(ms) {
       await clock.advance(ms);
       // Messages travel over real sockets while the clock stands still.
-      for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+      for (let i = 0; i < 20 || (isSending && i < 2_000); i++) await new Promise((resolve) => setTimeout(resolve, 5));
       await clock.advance(0);
     },
     rows: (deviceId) => notifications.notificationsOf(deviceId, 100),

@@ -3,7 +3,7 @@
  * away.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect } from "vitest";
 import { Rig } from "./rig.ts";
@@ -76,18 +76,18 @@ it("[W3] without a coordinator the worker gives up after `abandonMs`, and its to
 });
 
 it("killed and restarted in the same directories, the worker finishes the same attempt", async () => {
-  const script = [
+  const script = (wait: number) => [
     { write: { path: "b.txt", content: "b" } },
-    { wait: 1_500 },
+    { wait },
     { bash: "cat b.txt" },
     { finish: { title: "b", summary: "" } },
   ];
-  const first = await rig.start(script);
+  const first = await rig.start(script(600_000));
   // The write counts as done when it is saved.
   await rig.workerApi.until(() => rig.workerApi.of("checkpoint").length === 1);
   first.child.kill("SIGKILL");
   await first.exit;
-  expect(await rig.run(script)).toBe(0);
+  expect(await rig.run(script(1))).toBe(0);
   expect(rig.workerApi.of("ready")).toHaveLength(1);
   expect(rig.workerApi.of("tool.finished").filter((event) => event.data["name"] === "write")).toHaveLength(1);
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(rig.workerApi.events.map((_, index) => index + 1));
@@ -95,13 +95,15 @@ it("killed and restarted in the same directories, the worker finishes the same a
 });
 
 it("an attempt succeeds although the coordinator is away while it works and pushes", async () => {
+  const gate = join(rig.dir, "gate");
   const running = await rig.start([
-    { bash: "sleep 1; echo x > x" },
+    { bash: `until [ -e ${gate} ]; do sleep 0.05; done; echo x > x` },
     { bash: "echo y > y" },
     { finish: { title: "xy", summary: "" } },
   ]);
   await rig.workerApi.until(() => rig.workerApi.of("tool.started").length === 1);
   await rig.broker.close();
+  writeFileSync(gate, "");
   // The work ends while the coordinator is away; the push is tried in the time after it.
   await expect.poll(() => existsSync(join(rig.workspace, "y"))).toBe(true);
   await sleep(1_000);

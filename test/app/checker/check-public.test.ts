@@ -113,7 +113,7 @@ beforeAll(async () => {
     sandbox: "simulated",
     env: { SLIPWAY_TRUST_PROXY: "1", SLIPWAY_ADMIN_EMAIL: EMAIL, SLIPWAY_ADMIN_PASSWORD: PASSWORD },
   });
-}, 60_000);
+});
 afterAll(async () => {
   for (const one of proxies) {
     one.closeAllConnections();

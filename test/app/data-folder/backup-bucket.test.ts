@@ -93,7 +93,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     storage.fail((request) => (isPart(request) && request.path.includes("partNumber=2") ? "stall" : null));
     const killed = place("slipway-2026-02-01T00-00-00-000Z.tar.gz");
     const child = start(home, ["backup", killed, "--data-dir", data()], { env: storage.env });
-    await expect.poll(() => storage.uploads.size, { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => storage.uploads.size).toBe(1);
     child.process.kill("SIGKILL");
     await child.ended;
     storage.heal();
@@ -105,7 +105,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     const options = { dir: data(), place: openBackupBucket(place(), config()), keep: 2, clock: systemClock };
     const schedule = new BackupSchedule({ ...options, everyMs: 3_600_000, log });
     try {
-      await expect.poll(() => schedule.status().lastAt ?? 0, { timeout: 30_000 }).toBeGreaterThan(Date.now() - 60_000);
+      await expect.poll(() => schedule.status().lastAt ?? 0).toBeGreaterThan(Date.now() - 60_000);
       expect(schedule.status().error).toBe(null);
     } finally {
       await schedule.close();
@@ -128,7 +128,7 @@ describe.skipIf(!hasStorage)("a backup in a bucket", () => {
     const token = readFileSync(join(data(), "operator.token"), "utf8").trim();
     const ready = async (): Promise<unknown> => await (await fetch(`${server.url}/readyz`)).json();
     try {
-      await expect.poll(ready, { timeout: 30_000 }).toEqual({ status: "ready", incomplete: ["backup"] });
+      await expect.poll(ready).toEqual({ status: "ready", incomplete: ["backup"] });
       const answer = await fetch(`${server.url}/v1/ops/overview`, { headers: { authorization: `Bearer ${token}` } });
       expect(await answer.json()).toMatchObject({
         backup: { lastAt: null, error: expect.stringMatching(/503 SlowDown.*tried again/) },

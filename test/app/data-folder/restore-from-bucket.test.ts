@@ -54,7 +54,7 @@ beforeAll(async () => {
     SLIPWAY_ARTIFACTS_TO: `s3://${storage.bucket}/artifacts`,
   };
   bucket = await openBucket(`s3://${storage.bucket}`, readConfig(storage.env).s3);
-}, 60_000);
+});
 afterAll(async () => {
   await server?.kill("SIGKILL");
   killAll();
@@ -137,9 +137,9 @@ describe.skipIf(!hasStorage)("a lost machine whose backups and artifacts are in 
     expect((await download(copy, one)).equals(before)).toBe(true);
 
     expect((await cli(copy, "delete", two, "--yes")).code).toBe(0);
-    await expect.poll(() => doctor(copy), { timeout: 20_000 }).toEqual({ code: 0, found: [] });
+    await expect.poll(() => doctor(copy)).toEqual({ code: 0, found: [] });
     await expect.poll(() => keys("artifacts/")).toEqual([`artifacts/${one}/a1-workspace.tar.gz`]);
-  }, 180_000);
+  });
 
   it("[M14] without the key of the bucket doctor names the setting, not only that something fails", async () => {
     const { SLIPWAY_S3_ACCESS_KEY_ID: _id, ...without } = settings;
@@ -149,5 +149,5 @@ describe.skipIf(!hasStorage)("a lost machine whose backups and artifacts are in 
     );
     expect([code, row?.ok]).toEqual([1, false]);
     expect(row?.detail).toMatch(/s3:\/\/slipway-test\/artifacts cannot be read: .*SLIPWAY_S3_ACCESS_KEY_ID/);
-  }, 60_000);
+  });
 });

@@ -149,15 +149,16 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
 
 describe("[L2] an answer is relayed as it arrives and metered on the way", () => {
   it("the first bytes arrive long before the last", async () => {
+    const delayMs = 5;
     const { harness, client } = await open({
-      scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } },
+      scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs }] } },
     });
-    const begun = performance.now();
-    let first = Infinity;
+    const times: number[] = [];
     const stream = client(await working(harness)).messages.stream(ASK);
-    stream.on("streamEvent", () => (first = Math.min(first, performance.now() - begun)));
+    stream.on("streamEvent", () => times.push(performance.now()));
     await stream.finalMessage();
-    expect(first).toBeLessThan((performance.now() - begun) / 2);
+    // As far apart as they are sent, at least half of it.
+    expect((times.at(-1) ?? 0) - (times[0] ?? 0)).toBeGreaterThan((times.length * delayMs) / 2);
   });
 
   it("the task, the usage ledger and the provider agree about tokens and money", async () => {
@@ -239,31 +240,27 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
     expect(fake.requests()).toHaveLength(3);
   });
 
-  it(
-    "forty tasks at once: the sum that Slipway reports is what was spent, and each stays within its budget and one request",
-    { timeout: 60_000 },
-    async () => {
-      const { harness, fake, ledger, client } = await open({
-        scenarios: { default: { turns: [{ say: "w".repeat(2_000) }], afterwards: "again" } },
-      });
-      const tasks = await Promise.all(Array.from({ length: 40 }, () => working(harness, { budget: { usd: 0.04 } })));
-      await Promise.all(
-        tasks.map(async (task) => {
-          for (let failure: unknown = null; failure === null;)
-            failure = await rejection(ask(client(task), { metadata: { user_id: task.id } }));
-        }),
-      );
-      const spent = await Promise.all(tasks.map(async ({ id }) => (await ledger.spentBy(id)).usd));
-      const reported = await Promise.all(
-        tasks.map(async ({ id }) => (await harness.task(id)).snapshot.context.usage.usd),
-      );
-      const dearest = Math.max(...fake.requests().map(({ usd }) => usd));
-      expect(Math.max(...spent)).toBeLessThanOrEqual(0.04 + dearest);
-      const all = spent.reduce((sum, usd) => sum + usd, 0);
-      expect(reported.reduce((sum, usd) => sum + usd, 0)).toBeCloseTo(all, 8);
-      expect(Math.abs(all - fake.spentUsd()) / fake.spentUsd()).toBeLessThan(0.01);
-    },
-  );
+  it("forty tasks at once: the sum that Slipway reports is what was spent, and each stays within its budget and one request", async () => {
+    const { harness, fake, ledger, client } = await open({
+      scenarios: { default: { turns: [{ say: "w".repeat(2_000) }], afterwards: "again" } },
+    });
+    const tasks = await Promise.all(Array.from({ length: 40 }, () => working(harness, { budget: { usd: 0.04 } })));
+    await Promise.all(
+      tasks.map(async (task) => {
+        for (let failure: unknown = null; failure === null;)
+          failure = await rejection(ask(client(task), { metadata: { user_id: task.id } }));
+      }),
+    );
+    const spent = await Promise.all(tasks.map(async ({ id }) => (await ledger.spentBy(id)).usd));
+    const reported = await Promise.all(
+      tasks.map(async ({ id }) => (await harness.task(id)).snapshot.context.usage.usd),
+    );
+    const dearest = Math.max(...fake.requests().map(({ usd }) => usd));
+    expect(Math.max(...spent)).toBeLessThanOrEqual(0.04 + dearest);
+    const all = spent.reduce((sum, usd) => sum + usd, 0);
+    expect(reported.reduce((sum, usd) => sum + usd, 0)).toBeCloseTo(all, 8);
+    expect(Math.abs(all - fake.spentUsd()) / fake.spentUsd()).toBeLessThan(0.01);
+  });
 
   it("the budgets of a day hold for one user, and for all", async () => {
     const { harness, client } = await open({

@@ -259,12 +259,14 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
     const house = await open();
     const task = await working(house.harness, {});
     const slow = Array.from({ length: 8 }, () => send(house, task, { ...PLAIN, deed: "silent", leavesMs: 1_500 }));
-    await delay(700);
-    expect([house.provider.bills.length, house.provider.busiest]).toEqual([4, 4]);
     await Promise.all(slow);
+    expect(house.provider.busiest).toBe(4);
+    const begun = performance.now();
     const free = Array.from({ length: 100 }, () => send(house, task, PLAIN, "/v1/messages/count_tokens"));
     const statuses = await Promise.all(free);
-    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(61);
+    // One a second is allowed again.
+    const more = Math.ceil((performance.now() - begun) / 1_000);
+    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(60 + more);
     expect(new Set(statuses)).toEqual(new Set([200, 429]));
   });
 
@@ -309,74 +311,66 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
   // A silent provider is left by the worker, or the test would wait for the gateway's own limit.
   const leaving = plan.map((one) => (one.deed === "silent" ? { ...one, leavesMs: one.leavesMs ?? 40 } : one));
 
-  it(
-    "with any worker and any provider, for a thread: a task, a killed coordinator and two retries in a row",
-    { timeout: 120_000 },
-    async () => {
-      const rounds = fc.record({
-        plans: fc.array(leaving, { minLength: 6, maxLength: 12 }),
-        threadUsd: fc.double({ min: 0.02, max: 0.5, noNaN: true }),
-      });
-      await fc.assert(
-        fc.asyncProperty(rounds, async ({ plans, threadUsd }) => {
-          const house = await open();
-          const { harness } = house;
-          const ids: string[] = [];
-          for (let n = 0; n < 3; n += 1) {
-            const last = ids.at(-1);
-            if (n === 1) await harness.restart();
-            const task =
-              last === undefined
-                ? await working(harness, { threadUsd })
-                : await begun(harness, await harness.coordinator.tasks.retry(ALICE, last, {}));
-            ids.push(task.id);
-            await Promise.all(plans.filter((_, i) => i % 3 === n).map((one) => send(house, task, one)));
-            await harness.coordinator.tasks.cancel(ALICE, task.id, true);
-            await harness.until(task.id, "cancelled");
-          }
-          await quietly(house);
-          const booked = await Promise.all(ids.map((id) => harness.ledger.spentBy(id)));
-          const billed = total(house.provider.bills);
-          expect(booked.reduce((sum, { usd }) => sum + usd, 0)).toBeGreaterThanOrEqual(billed - 1e-9);
-          expect(billed).toBeLessThan(threadUsd + Math.max(0, ...plans.map(bill)) + 1e-9);
-        }),
-        { numRuns: 6, seed: SEED },
-      );
-    },
-  );
+  it("with any worker and any provider, for a thread: a task, a killed coordinator and two retries in a row", async () => {
+    const rounds = fc.record({
+      plans: fc.array(leaving, { minLength: 6, maxLength: 12 }),
+      threadUsd: fc.double({ min: 0.02, max: 0.5, noNaN: true }),
+    });
+    await fc.assert(
+      fc.asyncProperty(rounds, async ({ plans, threadUsd }) => {
+        const house = await open();
+        const { harness } = house;
+        const ids: string[] = [];
+        for (let n = 0; n < 3; n += 1) {
+          const last = ids.at(-1);
+          if (n === 1) await harness.restart();
+          const task =
+            last === undefined
+              ? await working(harness, { threadUsd })
+              : await begun(harness, await harness.coordinator.tasks.retry(ALICE, last, {}));
+          ids.push(task.id);
+          await Promise.all(plans.filter((_, i) => i % 3 === n).map((one) => send(house, task, one)));
+          await harness.coordinator.tasks.cancel(ALICE, task.id, true);
+          await harness.until(task.id, "cancelled");
+        }
+        await quietly(house);
+        const booked = await Promise.all(ids.map((id) => harness.ledger.spentBy(id)));
+        const billed = total(house.provider.bills);
+        expect(booked.reduce((sum, { usd }) => sum + usd, 0)).toBeGreaterThanOrEqual(billed - 1e-9);
+        expect(billed).toBeLessThan(threadUsd + Math.max(0, ...plans.map(bill)) + 1e-9);
+      }),
+      { numRuns: 6, seed: SEED },
+    );
+  });
 
-  it(
-    "with any worker and any provider, for a task, a person's day and the installation's day",
-    { timeout: 240_000 },
-    async () => {
-      const rounds = fc.record({
-        plans: fc.array(leaving, { minLength: 4, maxLength: 16 }),
-        taskUsd: fc.double({ min: 0.02, max: 0.5, noNaN: true }),
-        userDayUsd: fc.option(fc.double({ min: 0.02, max: 0.5, noNaN: true }), { nil: null }),
-        dayUsd: fc.option(fc.double({ min: 0.02, max: 0.5, noNaN: true }), { nil: null }),
-      });
-      await fc.assert(
-        fc.asyncProperty(rounds, async ({ plans, taskUsd, userDayUsd, dayUsd }) => {
-          const house = await open({ ...(userDayUsd !== null && { userDayUsd }), ...(dayUsd !== null && { dayUsd }) });
-          const tasks = [
-            await working(house.harness, { usd: taskUsd }),
-            await working(house.harness, { usd: taskUsd / 2 }),
-          ];
-          await Promise.all(plans.map((one, n) => send(house, tasks[n % 2] ?? tasks[0]!, one)));
-          await quietly(house);
-          const dearest = Math.max(0, ...plans.map(bill));
-          for (const [n, { id }] of tasks.entries()) {
-            const billed = total(house.provider.bills.filter(({ task }) => task === id));
-            expect((await house.harness.ledger.spentBy(id)).usd).toBeGreaterThanOrEqual(billed - 1e-9);
-            expect(billed).toBeLessThan(taskUsd / (n + 1) + dearest + 1e-9);
-          }
-          const billed = total(house.provider.bills);
-          for (const limit of [userDayUsd, dayUsd])
-            if (limit !== null) expect(billed).toBeLessThan(limit + dearest + 1e-9);
-          for (const close of closers.splice(0).reverse()) await close();
-        }),
-        { seed: 20_261_128, numRuns: 25 },
-      );
-    },
-  );
+  it("with any worker and any provider, for a task, a person's day and the installation's day", async () => {
+    const rounds = fc.record({
+      plans: fc.array(leaving, { minLength: 4, maxLength: 16 }),
+      taskUsd: fc.double({ min: 0.02, max: 0.5, noNaN: true }),
+      userDayUsd: fc.option(fc.double({ min: 0.02, max: 0.5, noNaN: true }), { nil: null }),
+      dayUsd: fc.option(fc.double({ min: 0.02, max: 0.5, noNaN: true }), { nil: null }),
+    });
+    await fc.assert(
+      fc.asyncProperty(rounds, async ({ plans, taskUsd, userDayUsd, dayUsd }) => {
+        const house = await open({ ...(userDayUsd !== null && { userDayUsd }), ...(dayUsd !== null && { dayUsd }) });
+        const tasks = [
+          await working(house.harness, { usd: taskUsd }),
+          await working(house.harness, { usd: taskUsd / 2 }),
+        ];
+        await Promise.all(plans.map((one, n) => send(house, tasks[n % 2] ?? tasks[0]!, one)));
+        await quietly(house);
+        const dearest = Math.max(0, ...plans.map(bill));
+        for (const [n, { id }] of tasks.entries()) {
+          const billed = total(house.provider.bills.filter(({ task }) => task === id));
+          expect((await house.harness.ledger.spentBy(id)).usd).toBeGreaterThanOrEqual(billed - 1e-9);
+          expect(billed).toBeLessThan(taskUsd / (n + 1) + dearest + 1e-9);
+        }
+        const billed = total(house.provider.bills);
+        for (const limit of [userDayUsd, dayUsd])
+          if (limit !== null) expect(billed).toBeLessThan(limit + dearest + 1e-9);
+        for (const close of closers.splice(0).reverse()) await close();
+      }),
+      { seed: 20_261_128, numRuns: 25 },
+    );
+  });
 });

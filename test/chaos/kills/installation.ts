@@ -177,7 +177,7 @@ export async function openKilled(mayGoBack: boolean): Promise<Killed> {
     },
     async expectInvariants() {
       const isEmpty = async (): Promise<true | null> => ((await sandbox.list()).length === 0 ? true : null);
-      await eventually(isEmpty, "[D3] no sandbox is left", 30_000);
+      await eventually(isEmpty, "[D3] no sandbox is left");
       isWatching = false;
       await watching;
       await kill("SIGTERM");

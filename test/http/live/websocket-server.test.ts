@@ -83,7 +83,7 @@ it("[S6] foreign origins and invalid credentials are rejected before the upgrade
 });
 
 it("[S6] an unauthenticated client authenticates in its first frame and in time, or is closed with 4401", async () => {
-  const server = await openServer({ webSocketTiming: { authMs: 300 } });
+  const server = await openServer({ webSocketTiming: { authMs: 2_000 } });
   const { id } = await server.writer.create(ALICE.userId);
   const silent = await stranger(server);
   const hasty = await stranger(server);
@@ -92,6 +92,7 @@ it("[S6] an unauthenticated client authenticates in its first frame and in time,
   wrong.say({ type: "auth", token: "wrong" });
   const known = await stranger(server);
   known.say({ type: "auth", token: alice });
+  const late = await stranger(server);
   // Sent without waiting for `ready`: taken in order.
   known.subscribe(`task:${id}`);
   for (const client of [silent, hasty, wrong]) {
@@ -100,7 +101,8 @@ it("[S6] an unauthenticated client authenticates in its first frame and in time,
   }
   await until("events", () => known.seqs(`task:${id}`).length === 1);
   expect(known.frames.map((sent) => sent.type)).toEqual(["ready", "subscribed", "events"]);
-  await pause(400);
+  // It came after the known one, whose time has passed as well.
+  await closedWith(late, 4401);
   expect(known.closed()).toBe(null);
 });
 
@@ -196,7 +198,7 @@ it("[S6] a client that sends too many frames or pings is closed with 1008 (item 
 it("[S6] connections of an ended session are closed, those with a renewed token stay open (item 62)", async () => {
   const server = await openServer({ webSocketTiming: { sessionMs: 200 } });
   const { id } = await server.writer.create(ALICE.userId);
-  const soon = Date.now() + 1_200;
+  const soon = Date.now() + 4_000;
   server.people.set("short", { ...ALICE, sessionId: "s_short", expiresAt: soon });
   server.people.set("other", { ...ALICE, sessionId: "s_other" });
   const [expiring, renewed, revoked, impostor, steady] = await Promise.all(
@@ -207,8 +209,8 @@ it("[S6] connections of an ended session are closed, those with a renewed token 
   impostor!.say({ type: "auth", token: `token-${BOB.userId}` });
   await closedWith(impostor!, 4401);
   server.revoked.add("s_other");
-  await closedWith(revoked!, 4401, 5_000);
-  await closedWith(expiring!, 4401, 5_000);
+  await closedWith(revoked!, 4401);
+  await closedWith(expiring!, 4401);
   expect(Date.now()).toBeGreaterThanOrEqual(soon);
   await server.writer.grow(id, 3);
   for (const client of [renewed, steady]) {
@@ -237,13 +239,14 @@ it("[S6] no data follows a close frame, also when the client does not answer it"
 it("[S6] a thousand half-open upgrades time out while other clients are served (item 64)", async () => {
   const server = await openServer({ webSocketTiming: { authMs: 1_500, closeMs: 500 } });
   const open = new Set<Socket>();
+  let upgraded = 0;
   const started = await Promise.all(
     upTo(1_000).map(async (n) => {
       const socket = connect(server.port, "127.0.0.1");
       open.add(socket);
       socket.on("error", () => undefined);
       socket.on("close", () => open.delete(socket));
-      socket.resume();
+      socket.once("data", (text) => (upgraded += Number(String(text).startsWith("HTTP/1.1 101 "))));
       await new Promise((resolve) => socket.once("connect", resolve));
       socket.write(
         "GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
@@ -254,13 +257,13 @@ it("[S6] a thousand half-open upgrades time out while other clients are served (
     }),
   );
   expect(started).toHaveLength(1_000);
-  await until("strangers", () => server.live.connections() === 500);
+  await until("strangers", () => upgraded === 500);
   expect(await serves(server)).toBe(true);
   const client = await connectClient(server.url, alice);
   await until("all ended", () => open.size === 0);
   await until("only the client", () => server.live.connections() === 1);
   expect(client.closed()).toBe(null);
-}, 60_000);
+});
 
 it("[S6] the number of sockets per user is limited; other users are not affected", async () => {
   const server = await openServer();
@@ -277,13 +280,14 @@ it("[S6] the number of sockets per user is limited; other users are not affected
 });
 
 it("[F3] two missed pings end a connection, answered ones keep it", async () => {
-  const server = await openServer({ webSocketTiming: { pingMs: 150 } });
+  const server = await openServer({ webSocketTiming: { pingMs: 500 } });
   const dead = await rawSocket(server.port, AUTH);
   const alive = await connectClient(server.url, alice);
   const started = Date.now();
   await dead.ended();
-  expect(Date.now() - started).toBeGreaterThan(250);
-  await pause(500);
+  expect(Date.now() - started).toBeGreaterThan(900);
+  // Once more as long.
+  await (await rawSocket(server.port, AUTH)).ended();
   expect(alive.closed()).toBe(null);
 });
 

@@ -70,7 +70,7 @@ inFullRuns(describeWithDocker)("[S5] the default image", () => {
     } finally {
       await container.remove({ force: true });
     }
-  }, 300_000);
+  });
 
   it("a full variant that cannot be built is reported, and tasks go on in the slim one", async () => {
     const { image, reports } = open((text) => text.replace("python3 python3-pip", "no-such-package-of-anybody"));
@@ -81,5 +81,5 @@ inFullRuns(describeWithDocker)("[S5] the default image", () => {
     await image.prepare(() => undefined, never);
     // It is not tried again at once.
     expect(reports).toHaveLength(2);
-  }, 180_000);
+  });
 });

@@ -40,7 +40,7 @@ describeWithDocker("[S5] derived images", () => {
     const image = openWorkerImage(openEngine({}), source);
     await image.prepare(() => undefined, never);
     own = await image.name();
-  }, 300_000);
+  });
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), "slipway-images-"));
     chmodSync(dir, 0o755);
@@ -263,7 +263,7 @@ describeWithDocker("[S5] derived images", () => {
     });
   });
 
-  it("superseded images are listed and removed, used ones are kept", { timeout: 90_000 }, async () => {
+  it("superseded images are listed and removed, used ones are kept", async () => {
     const [kept, used, old] = [createImage("echo 1 > kept"), createImage("echo 2 > used"), createImage("echo 3 > old")];
     for (const image of [kept, used, old]) await prepare(image);
     await sandbox.ensure(testSpec(used, "sleep"), never);

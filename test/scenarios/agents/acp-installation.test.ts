@@ -47,28 +47,24 @@ const holding = (folder: string, text: string): string[] =>
     return statSync(path).isFile() && readFileSync(path).includes(text);
   });
 
-it(
-  "[O6] [S1] a program of the installation reaches the model by the gateway alone; its use is counted there, its work is pushed",
-  { timeout: 60_000 },
-  async () => {
-    const { body: offer } = await server.call("GET", "/v1/config");
-    expect(offer).toMatchObject({ agents: ["tester", "anthropic", "scripted"] });
-    const { url } = upstream.createRepo("app");
-    const submitted = await server.call("POST", "/v1/tasks", { repo: url, prompt: "model\nwrite b.txt=new" });
-    expect(submitted.status).toBe(201);
-    const { id } = submitted.body as WireTask;
-    const task = await eventually(async () => {
-      const now = await server.task(id);
-      return now.settledAt === null ? null : now;
-    }, "the task settles");
-    expect(task).toMatchObject({ agent: "tester", outcome: "pushed", state: "done" });
-    expect(task.usage.turns).toBe(1);
-    expect(task.usage.outputTokens).toBeGreaterThan(0);
-    const { body } = await server.call("GET", `/v1/tasks/${id}/events?limit=500`);
-    const messages = (body as { items: WireEvent[] }).items
-      .filter(({ type }) => type === "message")
-      .map(({ data }) => JSON.stringify(data));
-    expect(messages.join()).toContain("Hello from the model.");
-    expect(holding(join(dir, "data"), KEY)).toEqual([]);
-  },
-);
+it("[O6] [S1] a program of the installation reaches the model by the gateway alone; its use is counted there, its work is pushed", async () => {
+  const { body: offer } = await server.call("GET", "/v1/config");
+  expect(offer).toMatchObject({ agents: ["tester", "anthropic", "scripted"] });
+  const { url } = upstream.createRepo("app");
+  const submitted = await server.call("POST", "/v1/tasks", { repo: url, prompt: "model\nwrite b.txt=new" });
+  expect(submitted.status).toBe(201);
+  const { id } = submitted.body as WireTask;
+  const task = await eventually(async () => {
+    const now = await server.task(id);
+    return now.settledAt === null ? null : now;
+  }, "the task settles");
+  expect(task).toMatchObject({ agent: "tester", outcome: "pushed", state: "done" });
+  expect(task.usage.turns).toBe(1);
+  expect(task.usage.outputTokens).toBeGreaterThan(0);
+  const { body } = await server.call("GET", `/v1/tasks/${id}/events?limit=500`);
+  const messages = (body as { items: WireEvent[] }).items
+    .filter(({ type }) => type === "message")
+    .map(({ data }) => JSON.stringify(data));
+  expect(messages.join()).toContain("Hello from the model.");
+  expect(holding(join(dir, "data"), KEY)).toEqual([]);
+});

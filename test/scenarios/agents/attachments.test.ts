@@ -149,7 +149,7 @@ it("[U5] [U6] [A9] pictures reach the model, files the commands, through a kill 
   const names = files.find(({ path }) => path === "names.txt")?.patch ?? "";
   expect(names).toMatch(/\+notes\.txt\n\+red\.png/);
   expect(files.find(({ path }) => path === "again.txt")?.patch).toContain("+the notes");
-}, 60_000);
+});
 
 it("[U6] a picture that the provider cannot read is a file, and the task goes on", async () => {
   const { url: repo } = upstream.createRepo("other");
@@ -167,4 +167,4 @@ it("[U6] a picture that the provider cannot read is a file, and the task goes on
   const content = blocks(accepted().at(-1)!.request.messages[0]);
   expect(pictures(content)).toEqual([]);
   expect(content.map(({ text }) => text).join("\n")).toContain('[The picture "cut.png" could not be shown to you');
-}, 60_000);
+});

@@ -87,7 +87,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
       return now.settledAt === null ? null : now;
     }, "it settles");
     events = await server.events(id);
-  }, 300_000);
+  });
   afterAll(async () => {
     await server.kill("SIGTERM");
     await removeRemains(deriveInstanceId(join(dir, "data")), disksDir(join(dir, "data")));

@@ -144,44 +144,36 @@ describe("a task with a model", () => {
     },
   );
 
-  it(
-    "[A10] [X2] the worker is killed twice: the next attempt goes on from the transcript and repeats nothing",
-    { timeout: 90_000 },
-    async () => {
-      await open([...work(8), { tools: [FINISH] }]);
-      const { id } = await submit();
-      for (const lines of [2, 5]) {
-        await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
-        const killed = workers();
-        for (const pid of killed) process.kill(pid, "SIGKILL");
-        await expect.poll(() => workers().filter((pid) => killed.includes(pid))).toEqual([]);
-      }
-      const task = await settled(id);
-      expect([task.state, task.attempt]).toEqual(["done", 3]);
-      expect(ran().length).toBe(new Set(ran()).size);
-      expect(new Set((await transcript(id)).map(({ attempt }) => attempt))).toEqual(new Set([1, 2, 3]));
-      expect((await transcript(id)).map(({ n }, i) => n - i)).toEqual((await transcript(id)).map(() => 1));
-    },
-  );
+  it("[A10] [X2] the worker is killed twice: the next attempt goes on from the transcript and repeats nothing", async () => {
+    await open([...work(8), { tools: [FINISH] }]);
+    const { id } = await submit();
+    for (const lines of [2, 5]) {
+      await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
+      const killed = workers();
+      for (const pid of killed) process.kill(pid, "SIGKILL");
+      await expect.poll(() => workers().filter((pid) => killed.includes(pid))).toEqual([]);
+    }
+    const task = await settled(id);
+    expect([task.state, task.attempt]).toEqual(["done", 3]);
+    expect(ran().length).toBe(new Set(ran()).size);
+    expect(new Set((await transcript(id)).map(({ attempt }) => attempt))).toEqual(new Set([1, 2, 3]));
+    expect((await transcript(id)).map(({ n }, i) => n - i)).toEqual((await transcript(id)).map(() => 1));
+  });
 
-  it(
-    "[W2] [X3] the coordinator is killed three times: the worker waits for it, and each step runs once",
-    { timeout: 90_000 },
-    async () => {
-      await open([...work(8), { tools: [FINISH] }]);
-      const { id } = await submit();
-      for (const lines of [1, 3, 6]) {
-        await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
-        await server!.kill("SIGKILL");
-        await delay(DOWNTIME_MS);
-        await begin();
-      }
-      const task = await settled(id);
-      expect([task.state, task.attempt]).toEqual(["done", 1]);
-      expect(ran()).toEqual(Array.from({ length: 8 }, (_, i) => `s${i}`));
-      expect(task.usage.usd).toBeLessThanOrEqual(fake!.spentUsd() * 1.01);
-    },
-  );
+  it("[W2] [X3] the coordinator is killed three times: the worker waits for it, and each step runs once", async () => {
+    await open([...work(8), { tools: [FINISH] }]);
+    const { id } = await submit();
+    for (const lines of [1, 3, 6]) {
+      await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
+      await server!.kill("SIGKILL");
+      await delay(DOWNTIME_MS);
+      await begin();
+    }
+    const task = await settled(id);
+    expect([task.state, task.attempt]).toEqual(["done", 1]);
+    expect(ran()).toEqual(Array.from({ length: 8 }, (_, i) => `s${i}`));
+    expect(task.usage.usd).toBeLessThanOrEqual(fake!.spentUsd() * 1.01);
+  });
 });
 
 describe("[G5] the budget of a task with a model", () => {

@@ -12,7 +12,7 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const LIMIT = { timeout: 180_000 };
+const LIMIT = { timeout: 300_000 };
 const it = inTurn(3, { concurrent: true });
 let upstream: GitServer;
 let server: RealServer;
@@ -27,7 +27,7 @@ beforeAll(async () => {
     policy: { backoffMs: 100, backoffCapMs: 500 },
     env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host },
   });
-}, 60_000);
+});
 afterAll(async () => {
   await server.kill("SIGTERM");
   await upstream.close();

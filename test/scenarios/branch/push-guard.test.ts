@@ -14,7 +14,7 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 
-const LIMIT = { timeout: 180_000 };
+const LIMIT = { timeout: 300_000 };
 /** Made up, and put together here, so that no search of this repository finds it. */
 const KEY = ["ghp", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].join("_");
 let upstream: GitServer;
@@ -32,7 +32,7 @@ beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), "slipway-guard-"));
   upstream = await startGitServer();
   server = await start();
-}, 60_000);
+});
 afterAll(async () => {
   await server.kill("SIGTERM");
   await upstream.close();

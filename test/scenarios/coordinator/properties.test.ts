@@ -176,29 +176,25 @@ async function comesToAnEnd(harness: Harness): Promise<readonly Task[]> {
   return tasks;
 }
 
-it(
-  "[T1] [T4] [T5] [D4] [D5] random sequences of everything that can happen keep every rule",
-  { timeout: 120_000 },
-  async () => {
-    await fc.assert(
-      fc.asyncProperty(steps, async (sequence) => {
-        const harness = await openHarness({ settings: { maxConcurrent: MAX, breakerRestMs: 500 } });
-        try {
-          const ids: string[] = [];
-          for (const step of sequence) {
-            await take(harness, ids, step);
-            await settle(3);
-            if (step.pick % 4 === 0) await slotsAgree(harness);
-          }
-          await slotsAgree(harness);
-          await checkRules(harness);
-          await comesToAnEnd(harness);
-          await checkRules(harness);
-        } finally {
-          await harness.close();
+it("[T1] [T4] [T5] [D4] [D5] random sequences of everything that can happen keep every rule", async () => {
+  await fc.assert(
+    fc.asyncProperty(steps, async (sequence) => {
+      const harness = await openHarness({ settings: { maxConcurrent: MAX, breakerRestMs: 500 } });
+      try {
+        const ids: string[] = [];
+        for (const step of sequence) {
+          await take(harness, ids, step);
+          await settle(3);
+          if (step.pick % 4 === 0) await slotsAgree(harness);
         }
-      }),
-      { numRuns: Number(process.env["SLIPWAY_PROPERTY_RUNS"] ?? 150) },
-    );
-  },
-);
+        await slotsAgree(harness);
+        await checkRules(harness);
+        await comesToAnEnd(harness);
+        await checkRules(harness);
+      } finally {
+        await harness.close();
+      }
+    }),
+    { numRuns: Number(process.env["SLIPWAY_PROPERTY_RUNS"] ?? 150) },
+  );
+});

@@ -13,7 +13,7 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 
-const LIMIT = { timeout: 180_000 };
+const LIMIT = { timeout: 300_000 };
 let upstream: GitServer;
 let server: RealServer;
 let dir: string;

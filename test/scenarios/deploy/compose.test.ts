@@ -6,7 +6,6 @@
 import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -17,6 +16,7 @@ import { removeRemains, disksDir } from "../../support/docker/cleanup.ts";
 import { dockerAvailable, required } from "../../support/docker/engine.ts";
 import { IS_FULL_RUN } from "../../support/random.ts";
 import { inFullRuns } from "../../support/vitest/full-run.ts";
+import { findFixedPort } from "../../support/process/fixed-port.ts";
 import { eventually, ROOT } from "../../support/process/server.ts";
 import { openHttpsClient, ORIGIN } from "./https-client.ts";
 
@@ -60,14 +60,6 @@ function findObstacle(): string | null {
 
 const obstacle = findObstacle();
 if (IS_FULL_RUN && obstacle !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but ${obstacle}`);
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
-}
 
 async function docker(...args: string[]): Promise<string> {
   const { stdout } = await run("docker", args, { maxBuffer: 2 ** 26, env: { ...process.env, DOCKER_BUILDKIT: "0" } });
@@ -245,7 +237,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       await inProject("down", "-v", "-t", "5").catch(() => undefined);
       await removeRemains(deriveInstanceId(data), disksDir(data)).catch(() => undefined);
       rmSync(dir, { recursive: true, force: true });
-    }, 300_000);
+    });
 
     it("the image has what the server runs, and nothing to develop or to compile with", async () => {
       const packages = (await runInImage("dpkg-query", "-W", "-f", "${Package}\\n")).split("\n");
@@ -267,7 +259,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
         Labels: { "org.opencontainers.image.version": "1.2.3", "org.opencontainers.image.revision": REVISION },
         Healthcheck: { Test: expect.any(Array) as unknown },
       });
-    }, 180_000);
+    });
 
     it("its bill of materials names all npm packages that run, and no others", async () => {
       const bill = JSON.parse(await runInImage("cat", "sbom.cdx.json")) as { components: { name: string }[] };
@@ -275,7 +267,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       // Bundled into the server, loaded by it, bundled into the web app; and what only tests need.
       expect(names).toEqual(expect.arrayContaining(["zod", "express", "dockerode", "react"]));
       for (const name of ["vitest", "fast-check", "knip", "typescript"]) expect(names).not.toContain(name);
-    }, 180_000);
+    });
 
     it("[S8] a data folder that an older image made as root is opened once it is given to the server's user", async () => {
       const older = await docker("run", "-d", ...serveIn(data, "--user", "0", "--network", "none"), IMAGE);
@@ -295,10 +287,10 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       const advice = `chown -R ${UID}:${UID} ${data}`;
       expect(String(Reflect.get(Object(refused), "stderr"))).toContain(advice);
       execFileSync("sh", ["-c", advice]);
-    }, 180_000);
+    });
 
     it("[S16] from compose up to a log-in over https, five streams, and a task whose branch is pushed", async () => {
-      const ports = { https: await freePort(), http: await freePort(), roots: await freePort() };
+      const ports = { https: await findFixedPort(), http: await findFixedPort(), roots: await findFixedPort() };
       cpSync(join(ROOT, "docs/deploy"), join(dir, "deploy"), { recursive: true });
       mkdirSync(join(dir, "test"));
       writeAcme(join(dir, "test"));
@@ -339,12 +331,13 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       expect(task).toMatchObject({ state: "done", outcome: "pushed" });
       const show = ["git", "-C", "/tmp/git/app.git", "show", `${task.branch}:hello.txt`];
       expect(await inProject("exec", "-T", "upstream", ...show)).toBe("hello\n");
-    }, 180_000);
+    });
 
     it("the server runs as its own user on one core and 1 GiB, is healthy, and `slipway` is on the PATH", async () => {
       expect((await inSlipway("id", "-u")).trim()).toBe(String(UID));
       const id = (await inProject("ps", "-q", "slipway")).trim();
-      expect(await docker("inspect", "-f", "{{.State.Health.Status}} {{.RestartCount}}", id)).toBe("healthy 0");
+      const health = (): Promise<string> => docker("inspect", "-f", "{{.State.Health.Status}} {{.RestartCount}}", id);
+      await expect.poll(health, { interval: 1_000 }).toBe("healthy 0");
       const status = await inSlipway(
         "sh",
         "-c",
@@ -357,7 +350,7 @@ inFullRuns(describe.skipIf(obstacle !== null))(
         String(Reflect.get(Object(error), "stdout")),
       );
       expect(doctor).not.toMatch(/permission denied|EACCES|refuses this call/i);
-    }, 180_000);
+    });
 
     it("[S16] Slipway needed no call that the proxy refuses, and none that it refuses reaches the engine", async () => {
       expect(await inProject("logs", "engine-proxy")).not.toContain("refused");
@@ -368,6 +361,6 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       ) as number[];
       expect(found).toEqual([200, ...REFUSED.map(() => 403)]);
       expect(await inSlipway("ls", "/run/engine", "/var/run")).not.toMatch(/docker\.sock[^]*docker\.sock/);
-    }, 180_000);
+    });
   },
 );

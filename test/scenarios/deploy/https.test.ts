@@ -5,7 +5,6 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -13,6 +12,7 @@ import { parse } from "yaml";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { openHttpsClient, ORIGIN, type HttpsClient } from "./https-client.ts";
+import { findFixedPort } from "../../support/process/fixed-port.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 const DEPLOY = join(ROOT, "docs/deploy");
@@ -21,14 +21,6 @@ const PASSWORD = "a long enough word 17";
 const hasProgram = (name: string): boolean => spawnSync("which", [name]).status === 0;
 const isMissing = !hasProgram("caddy") || !hasProgram("pebble");
 if (isMissing && process.env["SLIPWAY_REQUIRE_ENGINES"] === "1") throw new Error("caddy and pebble are not installed");
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
-}
 
 describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and pebble)", () => {
   let dir: string;
@@ -85,7 +77,12 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
 
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), "slipway-https-"));
-    ports = { https: await freePort(), http: await freePort(), acme: await freePort(), management: await freePort() };
+    ports = {
+      https: await findFixedPort(),
+      http: await findFixedPort(),
+      acme: await findFixedPort(),
+      management: await findFixedPort(),
+    };
     origin = ORIGIN;
     upstream = await startGitServer();
     server = await startServer({
@@ -121,7 +118,7 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
     ).catch((error: unknown) => {
       throw new Error(`${String(error)}\n${output.join("").slice(-3_000)}`);
     });
-  }, 120_000);
+  });
   afterAll(async () => {
     for (const child of children) child.kill("SIGKILL");
     await server.kill("SIGTERM");
@@ -146,7 +143,7 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
     await openHttpsClient(ports.https, ca).untilDone(id, auth);
     const task = JSON.parse((await call("GET", `/v1/tasks/${id}`, undefined, auth)).text) as WireTask;
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
-  }, 120_000);
+  });
 
   it("the server keeps an idle connection for longer than a proxy does", async () => {
     expect((await fetch(`${server.url}/healthz`)).headers.get("keep-alive")).toBe("timeout=75");
@@ -164,7 +161,7 @@ describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and peb
     let last = 0;
     for (let n = 0; n < 40 && last !== 429; n += 1) last = (await guess(`198.51.100.${n}`)).status;
     expect(last).toBe(429);
-  }, 60_000);
+  });
 });
 
 describe("the files of docs/deploy", () => {

@@ -3,6 +3,7 @@
  * parallel on the shared engine. A bystander task runs throughout and must not be affected; the
  * coordinator's memory and the engine's log files stay bounded.
  */
+import { execFileSync } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -32,6 +33,8 @@ const SMALL = { limits: { memoryMb: 256, cpus: 0.5 } };
 const ONCE = { ...SMALL, maxAttempts: 1 };
 /** Writes to the container's output, which the engine keeps as its log. */
 const STDOUT = "/proc/1/fd/1";
+/** Until `release`. */
+const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 600_000 };
 const BOMB = ":(){ :|:& };:; sleep 600";
 
 describeWithDocker("[D2] [D5] containers beside each other", () => {
@@ -58,8 +61,9 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
             () => null,
           ),
       `${id} is paused`,
-      20_000,
     );
+  /** Ends HOLD. */
+  const release = (id: string): void => void execFileSync("docker", ["exec", sandboxName(id, 1), "touch", "/tmp/go"]);
   /** Number of these events for the task's containers. */
   const reported = async (id: string, event: string): Promise<number> => {
     const filters = { type: ["container"], event: [event], label: [`slipway.task=${id}`] };
@@ -91,12 +95,13 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
     rssBefore = await rss();
     const ticks = Array.from({ length: 60 }, (_, i) => [{ say: `tick-${i}` }, { wait: 300 }]).flat();
     bystander = await here.submit([FILE, ...ticks, FINISH], { maxAttempts: 1 });
-  }, 120_000);
+  });
   afterAll(() => here.close());
 
-  describe.concurrent("in parallel", { timeout: 180_000 }, () => {
+  describe.concurrent("in parallel", () => {
     it("[T5] a container killed from outside is worker_lost and is retried", async () => {
-      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
+      const holdFirst = { ...HOLD, bash: `[ "$SLIPWAY_ATTEMPT" != 1 ] || ${HOLD.bash}` };
+      const id = await here.submit([FILE, { bash: "echo up" }, holdFirst, FINISH], SMALL);
       await here.says(id, "up");
       await container(id).kill({ signal: "SIGKILL" });
       expectPushed(await here.settled(id));
@@ -106,12 +111,13 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
     });
 
     it("[D3] a container that is paused and resumed continues", async () => {
-      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 1_000 }, FINISH], ONCE);
+      const id = await here.submit([FILE, { bash: "echo up" }, HOLD, FINISH], ONCE);
       await here.says(id, "up");
       await pause(id);
       await delay(4_000);
       expect(await here.server().task(id)).toMatchObject({ state: "running", attempt: 1 });
       await container(id).unpause();
+      release(id);
       const task = await here.settled(id);
       expectPushed(task);
       expect(task.attempt).toBe(1);
@@ -139,10 +145,11 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
     it("an out-of-memory kill of a child does not end the worker, although the engine reports it for the container", async () => {
       const eat = `node -e 'const all = []; for (;;) all.push(Buffer.alloc(4194304, 1))' || echo survived`;
       // Longer than the polling interval of 10 s.
-      const id = await here.submit([FILE, { bash: eat }, { wait: 11_000 }, FINISH], ONCE);
+      const id = await here.submit([FILE, { bash: eat }, { wait: 11_000 }, HOLD, FINISH], ONCE);
       await here.says(id, "survived");
-      await eventually(async () => ((await reported(id, "oom")) > 0 ? true : null), "the engine reports it", 20_000);
+      await eventually(async () => ((await reported(id, "oom")) > 0 ? true : null), "the engine reports it");
       expect((await container(id).inspect()).State.Running).toBe(true);
+      release(id);
       const task = await here.settled(id);
       expectPushed(task);
       expect(task.attempt).toBe(1);
@@ -184,14 +191,9 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
     for (const [what, command] of sampled(floods, 1)) {
       it(
         `${what} on the container's output: its log stays bounded, and so does the evidence`,
-        { timeout: 180_000 + FLOOD_MB * 50 },
+        { timeout: 300_000 + FLOOD_MB * 50 },
         async () => {
-          const script = [
-            FILE,
-            { bash: `${command} && echo flooded`, timeoutMs: 3_000_000 },
-            { wait: 2_000 },
-            { exit: 9 },
-          ];
+          const script = [FILE, { bash: `${command} && echo flooded`, timeoutMs: 3_000_000 }, HOLD, { exit: 9 }];
           const id = await here.submit(script, ONCE);
           // Events quote the command too, so only its output is counted.
           await eventually(
@@ -205,6 +207,7 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
             expect(bytes).toBeGreaterThan(1_000_000);
             expect(bytes).toBeLessThan(25_000_000);
           }
+          release(id);
           const task = await here.settled(id);
           expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
           expect(task.failure?.evidence?.length).toBeLessThanOrEqual(4_000);
@@ -240,7 +243,6 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
 
   it.always(
     "[D3] [T1] [T4] the bystander is not affected, the coordinator's memory is bounded, no container is left",
-    { timeout: 120_000 },
     async () => {
       const task = await here.settled(bystander);
       expectPushed(task);

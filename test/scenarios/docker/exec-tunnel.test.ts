@@ -69,13 +69,9 @@ describeWithDocker("[S1] an engine without access to the coordinator's files", (
     instance = createHash("sha256").update(join(dir, "data")).digest("hex").slice(0, 12);
     await start();
     await settled(await submit([{ say: "hello" }]));
-  }, 300_000);
+  });
   afterEach(async () => {
-    await eventually(
-      async () => ((await containers()).length === 0 ? true : null),
-      "[D3] no container is left",
-      20_000,
-    );
+    await eventually(async () => ((await containers()).length === 0 ? true : null), "[D3] no container is left");
   });
   afterAll(async () => {
     await server.kill("SIGTERM");
@@ -145,38 +141,31 @@ describeWithDocker("[S1] an engine without access to the coordinator's files", (
     expectDone(await settled(id));
   });
 
-  it(
-    "[S6] a relay that is killed or sends garbage is restarted, and affects nothing else",
-    { timeout: 90_000 },
-    async () => {
-      const id = await submit([FILE, HOLD, FINISH]);
-      await says(id, "holding");
-      // The brackets prevent the search from matching its own command line.
-      const relays =
-        "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
-      const first = await eventually(
-        async () => /^\d+\n$/.exec(await inside(id, relays))?.[0] ?? null,
-        "a helper runs",
-      );
-      await inside(id, `kill -9 $(${relays})`);
-      const again = async () => {
-        const now = await inside(id, relays);
-        return /^\d+\n$/.test(now) && now !== first ? now : null;
-      };
-      const second = await eventually(again, "another helper runs");
-      // Every process of the worker's user can write to the relay's streams. After a protocol
-      // error the coordinator stops reading.
-      await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
-      const third = async () => {
-        const now = await again();
-        return now === null || now === second ? null : now;
-      };
-      await eventually(third, "a helper that talked nonsense is replaced");
-      await go(id);
-      expectDone(await settled(id));
-      expect((await server.call("GET", "/readyz")).status).toBe(200);
-    },
-  );
+  it("[S6] a relay that is killed or sends garbage is restarted, and affects nothing else", async () => {
+    const id = await submit([FILE, HOLD, FINISH]);
+    await says(id, "holding");
+    // The brackets prevent the search from matching its own command line.
+    const relays =
+      "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
+    const first = await eventually(async () => /^\d+\n$/.exec(await inside(id, relays))?.[0] ?? null, "a helper runs");
+    await inside(id, `kill -9 $(${relays})`);
+    const again = async () => {
+      const now = await inside(id, relays);
+      return /^\d+\n$/.test(now) && now !== first ? now : null;
+    };
+    const second = await eventually(again, "another helper runs");
+    // Every process of the worker's user can write to the relay's streams. After a protocol
+    // error the coordinator stops reading.
+    await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
+    const third = async () => {
+      const now = await again();
+      return now === null || now === second ? null : now;
+    };
+    await eventually(third, "a helper that talked nonsense is replaced");
+    await go(id);
+    expectDone(await settled(id));
+    expect((await server.call("GET", "/readyz")).status).toBe(200);
+  });
 
   it("[D7] [W4] a cancel reaches the worker, and its last events are delivered", async () => {
     const id = await submit([FILE, HOLD]);

@@ -52,7 +52,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
       policy: { backoffMs: 100, backoffCapMs: 200 },
       env,
     });
-  }, 300_000);
+  });
   afterAll(async () => {
     await server.kill("SIGTERM");
     await removeRemains(deriveInstanceId(join(dir, "data")), disksDir(join(dir, "data")));
@@ -114,7 +114,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     const again = await submit(config, [{ bash: "cat /opt/theirs" }, FINISH]);
     expect(await settled(again)).toMatchObject({ state: "done" });
     expect(JSON.stringify(await server.events(again))).not.toContain("adding the worker");
-  }, 120_000);
+  });
 
   it("a failed setup is reported to users and to the agent, which starts anyway", async () => {
     const id = await submit("setup:\n  - echo before\n  - echo broken pipe dream; exit 3\n  - echo never\n", [

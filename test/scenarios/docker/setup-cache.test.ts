@@ -193,7 +193,6 @@ function caches(kind: "docker" | "process"): void {
 
   it.runIf(kind === "docker")(
     "[C4] [D2] killed when a disk is whole and has no name yet, a restart ends in done; nothing of it is used or left",
-    { timeout: 180_000 },
     async ({ skip }) => {
       await needsLoops(skip);
       const { url } = upstream.createRepo("killed-disk", FILES);

@@ -3,7 +3,7 @@
  * tasks of agents with a model wait, and continue without a restart when an engine answers. The
  * engine appears as a socket that leads to the real one.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -100,7 +100,8 @@ describeWithDocker("without a Docker engine", () => {
     await server.kill("SIGKILL");
     server = await start();
     await expect.poll(reason).toBe("sandbox_unavailable");
-    adopted = await submit({ agent: "scripted", script: [{ wait: 2_000 }, { finish: { title: "t", summary: "s" } }] });
+    const held = { bash: `until [ -e ${join(dir, "gate")} ]; do sleep 0.1; done` };
+    adopted = await submit({ agent: "scripted", script: [held, { finish: { title: "t", summary: "s" } }] });
     await reach(adopted, ({ state }) => state === "running", "the scripted task runs");
     expect((await server.task(waiting)).state).toBe("queued");
     expect(fake.requests()).toEqual([]);
@@ -122,6 +123,7 @@ describeWithDocker("without a Docker engine", () => {
     expect(task).toMatchObject({ state: "done", attempt: 1 });
     const events = await server.events(waiting);
     expect(JSON.stringify(events)).toContain("slipway-setup-ran");
+    writeFileSync(join(dir, "gate"), "");
     expect(await reach(adopted, ({ settledAt }) => settledAt !== null, "the process settles")).toMatchObject({
       state: "done",
       attempt: 1,

@@ -17,7 +17,7 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 300_000 };
 const PUBLIC_URL = "https://slipway.example.com";
 const SCRIPT = [
   { bash: "echo one >> one.txt" },

@@ -63,7 +63,7 @@ function keepLog(logged: LogLine[]): Log {
   return { ...quiet, warn: keep("warn"), error: keep("error") };
 }
 
-const UNTIL_MS = 15_000;
+const UNTIL_MS = 60_000;
 
 /** Blocks calls until the test lets one through or makes it fail. Open unless `closed`. */
 export interface Latch {

@@ -57,8 +57,8 @@ export interface Installation {
   close(): Promise<void>;
 }
 
-/** A little longer than the interval of garbage collection, ms. */
-export const TICK_MS = 15_000;
+/** Several intervals of garbage collection, for a busy engine, ms. */
+export const TICK_MS = 60_000;
 const POLL_MS = 100;
 
 export async function openInstallation(options: InstallationOptions): Promise<Installation> {
@@ -140,7 +140,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
 
   const watching = [watchRunning(), watchCreated()];
 
-  async function until(id: string, what: string, test: (task: WireTask) => boolean, ms = 60_000): Promise<WireTask> {
+  async function until(id: string, what: string, test: (task: WireTask) => boolean, ms?: number): Promise<WireTask> {
     const check = async (): Promise<WireTask | null> => {
       const task = await server().task(id);
       return test(task) ? task : null;

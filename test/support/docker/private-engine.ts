@@ -19,8 +19,8 @@ import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.
 import { BASE_IMAGE, describeWithDocker, required } from "./engine.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
-const START_MS = 30_000;
-const STOP_MS = 30_000;
+const START_MS = 120_000;
+const STOP_MS = 120_000;
 
 export interface PrivateEngine {
   /** For DOCKER_HOST. */

@@ -134,7 +134,7 @@ const [SHORTEST_MS, LONGEST_MS] = [30, 150];
  * Polls until `look` gives something that is not null; fails with its words after `ms`. A look is
  * work for the server as well, so it comes more rarely in a wait that takes longer.
  */
-export async function eventually<T>(look: () => Promise<T | null>, what: string, ms = 60_000): Promise<T> {
+export async function eventually<T>(look: () => Promise<T | null>, what: string, ms = 120_000): Promise<T> {
   for (const begun = Date.now(); ;) {
     const found = await look();
     if (found !== null) return found;

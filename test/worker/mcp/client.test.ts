@@ -139,7 +139,7 @@ it("[O5] a failing restart is reported with its reason; an aborted call does not
 });
 
 it("[O5] a hanging call ends at its limit or when the agent is stopped; the server keeps working", async () => {
-  await openServers({ calc: { ...node(), timeoutMs: 1_000 } });
+  await openServers({ calc: { ...node(), timeoutMs: 3_000 } });
   expect(await run("mcp__calc__hang")).toMatchObject({ exitCode: 1, output: expect.stringContaining("timed out") });
   const stop = new AbortController();
   const running = run("mcp__calc__hang", {}, stop.signal);

@@ -57,7 +57,7 @@ it("standard input is empty, and no start-up file is read", async () => {
 it("[O1] a child that keeps the output open does not delay the end", async () => {
   const result = await run("sleep 71.5 & echo done");
   expect(result).toMatchObject({ output: "done\n", exitCode: 0 });
-  expect(result.ms).toBeLessThan(10_000);
+  expect(result.ms).toBeLessThan(60_000);
   expect(alive("sleep 71\\.5")).toBe(false);
 });
 
@@ -80,10 +80,10 @@ it.runIf(process.platform === "linux")(
 );
 
 it("a time limit ends the command", async () => {
-  const result = await run("echo begun; setsid bash -c 'trap \"\" TERM; sleep 73.5' & sleep 73.5", 300);
+  const result = await run("echo begun; setsid bash -c 'trap \"\" TERM; sleep 73.5' & sleep 73.5", 2_000);
   expect(result.exitCode).toBe(null);
-  expect(result.output).toMatch(/^begun\n\n\[stopped: it did not end within 300 ms\. /);
-  expect(result.ms).toBeLessThan(10_000);
+  expect(result.output).toMatch(/^begun\n\n\[stopped: it did not end within 2000 ms\. /);
+  expect(result.ms).toBeLessThan(60_000);
   expect(alive("sleep 73\\.5")).toBe(false);
 });
 
@@ -115,8 +115,10 @@ it("long output is shown by head and tail, cut between characters", async () => 
 
 it("abort ends the command and everything that it started", async () => {
   const stop = new AbortController();
-  const running = run("setsid sleep 74.5 & sleep 74.5", 20_000, stop.signal);
-  setTimeout(() => stop.abort(), 200);
+  const running = run("setsid sleep 74.5 & sleep 74.5", 60_000, stop.signal);
+  running.catch(() => undefined);
+  await expect.poll(() => alive("sleep 74\\.5")).toBe(true);
+  stop.abort();
   await expect(running).rejects.toThrow();
   expect(alive("sleep 74\\.5")).toBe(false);
 });

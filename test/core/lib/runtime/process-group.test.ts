@@ -41,6 +41,15 @@ const isAlive = (pid: number): boolean => {
 const readPid = (name: string): number =>
   existsSync(join(dir, name)) ? Number(readFileSync(join(dir, name), "utf8")) : 0;
 
+/** Stopped once it has written its id into the file. */
+async function stopped(name: string, script: string, graceMs: number) {
+  const stop = new AbortController();
+  const result = run(script, { signal: stop.signal, graceMs });
+  await expect.poll(() => readPid(name)).toBeGreaterThan(0);
+  stop.abort();
+  return await result;
+}
+
 describe("a process group", () => {
   it("returns output, the end of the errors and the exit code", async () => {
     const { stopped, exitCode, stdout, stderr } = await run("cat; echo 0123456789abcdef >&2; exit 3", { input: "in" });
@@ -56,9 +65,9 @@ describe("a process group", () => {
   });
 
   it("output restarts an idle time-out, silence ends the group", async () => {
-    const script = "for i in 1 2 3 4 5 6; do sleep 0.2; echo $i; done; sleep 60";
+    const script = "for i in 1 2 3 4 5 6; do sleep 0.4; echo $i; done; sleep 60";
     const startedAt = performance.now();
-    const { stopped, stdout } = await run(script, { timeout: { kind: "idle", ms: 900 } });
+    const { stopped, stdout } = await run(script, { timeout: { kind: "idle", ms: 2_000 } });
     expect([stopped, stdout.toString()]).toEqual(["timeout", "1\n2\n3\n4\n5\n6\n"]);
     expect(performance.now() - startedAt).toBeLessThan(30_000);
   });
@@ -74,16 +83,10 @@ describe("a process group", () => {
   });
 
   it.runIf(process.platform === "linux")("SIGTERM comes first, then SIGKILL for what ignores it", async () => {
-    const polite = await run("trap 'echo bye; exit 0' TERM; sleep 60 & wait", {
-      timeout: { kind: "total", ms: 300 },
-      graceMs: 30_000,
-    });
-    expect([polite.stopped, polite.exitCode, polite.stdout.toString()]).toEqual(["timeout", 0, "bye\n"]);
-    const deaf = await run("trap '' TERM; echo $$ > deaf; while :; do sleep 1; done", {
-      timeout: { kind: "total", ms: 300 },
-      graceMs: 200,
-    });
-    expect([deaf.stopped, deaf.exitSignal]).toEqual(["timeout", "SIGKILL"]);
+    const polite = await stopped("polite", "trap 'echo bye; exit 0' TERM; echo $$ > polite; sleep 60 & wait", 30_000);
+    expect([polite.stopped, polite.exitCode, polite.stdout.toString()]).toEqual(["aborted", 0, "bye\n"]);
+    const deaf = await stopped("deaf", "trap '' TERM; echo $$ > deaf; while :; do sleep 1; done", 200);
+    expect([deaf.stopped, deaf.exitSignal]).toEqual(["aborted", "SIGKILL"]);
     expect(isAlive(readPid("deaf"))).toBe(false);
   });
 

@@ -55,7 +55,7 @@ describe("[A6] a message that interrupts is read at once", () => {
     );
     expect(sent(fake, 1)).toContain("Use 7 tabs.");
     expect(agentRun.notices()).toEqual([]);
-  }, 60_000);
+  });
 
   it("a check ends, and its end is not held against the work", async () => {
     const { fake, agentRun } = await interrupt(

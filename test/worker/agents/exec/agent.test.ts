@@ -135,7 +135,7 @@ it("[O11] a message waits for the end of the run, which knows the task and what 
   const command = `${record()}; if [ -e b.txt ]; then echo x > c.txt; else echo I wrote b.txt; echo x > b.txt; until [ -e ${join(rig.dir, "go")} ]; do sleep 0.05; done; fi`;
   const running = await start(command);
   await rig.workerApi.until(() => rig.workerApi.of("ready").length > 0);
-  rig.workerApi.command({ type: "message", messageId: "m1", text: "And write c.txt", mode: "steer" });
+  await rig.workerApi.deliver({ type: "message", messageId: "m1", text: "And write c.txt", mode: "steer" });
   writeFileSync(join(rig.dir, "go"), "");
   expect(await running.exit).toBe(0);
   const [first = "", second = "", ...more] = prompts();
@@ -162,7 +162,7 @@ it("[O11] cancelled, it ends with everything that it started, and its work is sa
   const seconds = `79.${process.pid}`;
   const running = await start(`trap '' TERM; echo x > b.txt; setsid sleep ${seconds} & sleep ${seconds}`);
   await rig.workerApi.until(() => alive(`sleep ${seconds}`));
-  rig.workerApi.command({ type: "cancel", graceMs: 10_000 });
+  rig.workerApi.command({ type: "cancel", graceMs: 60_000 });
   expect(await running.exit).toBe(0);
   expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
   expect(alive(`sleep ${seconds}`)).toBe(false);
@@ -190,10 +190,13 @@ it("[O11] a budget that is used up becomes a question; the run is repeated after
 });
 
 it("[O11] it has the gateway's address and the attempt's token as key, and shows signs of life", async () => {
-  const command = 'echo "$ANTHROPIC_BASE_URL $ANTHROPIC_API_KEY $ANTHROPIC_MODEL"; sleep 0.4; echo x > b.txt';
-  expect(await run(command, { gateway: "open", model: "claude-x", signMs: 100 })).toBe(0);
+  const gate = join(rig.dir, "gate");
+  const command = `echo "$ANTHROPIC_BASE_URL $ANTHROPIC_API_KEY $ANTHROPIC_MODEL"; until [ -e ${gate} ]; do sleep 0.05; done; echo x > b.txt`;
+  const running = await start(command, { gateway: "open", model: "claude-x", signMs: 100 });
+  await rig.workerApi.until(() => rig.workerApi.of("notice").some(({ data }) => data["code"] === "working"));
+  writeFileSync(gate, "");
+  expect(await running.exit).toBe(0);
   expect(blocks()[0]).toMatch(/^text: http:\/\/127\.0\.0\.1:\d+\/anthropic \[attempt token\] claude-x\n$/);
-  expect(rig.workerApi.of("notice").map(({ data }) => data["code"])).toContain("working");
 });
 
 it("[O11] failing checks are given to the next run", async () => {
