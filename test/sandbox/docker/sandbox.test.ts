@@ -132,6 +132,10 @@ describeWithDocker("Docker", () => {
           packet: "41,17,3,0",
           alg: "41,38,5,0",
           netlink_audit: "41,16,3,9",
+          mptcp: "41,2,1,262",
+          mptcp6: "41,10,1,262",
+          sctp: "41,2,1,132",
+          udplite: "41,2,2,136",
           settimeofday: "164,0,0",
           chroot: "161,0",
         };
@@ -140,11 +144,11 @@ describeWithDocker("Docker", () => {
         );
         const output = await inside(`perl -e '${tries.join(" ")} print "clone3 ", syscall(435,0,0), " ", $!+0, "\\n"'
         git --version; node -e 'console.log("node", require("child_process").execSync("echo ok").toString().trim(), new (require("worker_threads").Worker)("", { eval: true }).threadId > 0)'
-        bash -c 'echo a | cat | wc -l'; rg --version | head -1; perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) and print "unix "; socket(S, AF_INET6, SOCK_DGRAM, 0) and print "inet6\\n"'`);
+        bash -c 'echo a | cat | wc -l'; rg --version | head -1; perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) and print "unix "; socket(S, AF_INET6, SOCK_DGRAM, 0) and print "inet6 "; socket(S, AF_INET, SOCK_STREAM, 6) and print "tcp "; socket(S, AF_INET, SOCK_DGRAM, 17) and print "udp\\n"'`);
         const refused = Object.keys(calls).filter((name) => output.includes(`${name} -1 1\n`));
         expect(refused, output).toEqual(Object.keys(calls));
         expect(output).toContain("clone3 -1 38\n");
-        expect(output).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6/);
+        expect(output).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6 tcp udp/);
       },
     );
 

@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { needsOurProfile, seccompProfile } from "../../../src/sandbox/docker/hardening/seccomp.ts";
 
+interface Argument {
+  readonly index: number;
+  readonly value: number;
+}
 interface Profile {
   readonly defaultAction: string;
   readonly archMap: readonly { architecture: string; subArchitectures: readonly string[] }[];
@@ -26,6 +30,15 @@ describe("[Y1] the seccomp profile", () => {
     const bound = new Set(allowed.filter(({ args }) => args.length > 0).flatMap(({ names }) => names));
     expect([...bound].toSorted()).toEqual(["clone", "personality", "socket"]);
     expect(plain.filter((name) => bound.has(name))).toEqual([]);
+  });
+
+  it("allows TCP, UDP and ICMP of the internet's families, and no other protocol", () => {
+    const sockets = allowed.filter(({ names }) => names.includes("socket")).map(({ args }) => args as Argument[]);
+    const withFamily = (family: number) =>
+      sockets.filter(([first]) => first?.value === family).map(([, second]) => second?.value ?? "any");
+    for (const family of [2, 10])
+      expect(withFamily(family).toSorted((a, b) => Number(a) - Number(b))).toEqual([0, 1, 6, 17, 58]);
+    expect(withFamily(1)).toEqual(["any"]);
   });
 
   it("does not allow calls that help to escape", () => {

@@ -8,7 +8,8 @@
  *
  * Y1 No new namespaces: `clone` only without their flags; `clone3` fails with ENOSYS (a filter
  *    cannot read its flags, and libc falls back to `clone`); no unshare, no setns.
- * Y2 Sockets: unix, IPv4, IPv6 and NETLINK_ROUTE; no packet, vsock, bluetooth or AF_ALG sockets.
+ * Y2 Sockets: unix, NETLINK_ROUTE, and TCP, UDP and ICMP over IPv4 and IPv6; no other protocol of
+ *    these (SCTP, MPTCP, ...) and no other family (packet, vsock, bluetooth, AF_ALG).
  * Y3 No calls that read or control another process (ptrace, process_vm_*), load code into the
  *    kernel (bpf, modules, kexec), open files by handle, or have a history of kernel
  *    vulnerabilities (io_uring, userfaultfd, keyctl, perf, nested mounts).
@@ -66,6 +67,8 @@ const ENOSYS = 38;
 /** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (clone(2)). */
 const NEW_NAMESPACES = 0x7e020000;
 const [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK] = [1, 2, 10, 16];
+/** The usual one of the type of socket; IPPROTO_ICMP, _TCP, _UDP, _ICMPV6 (protocols(5)). */
+const INTERNET_PROTOCOLS = [0, 1, 6, 17, 58];
 /** PER_LINUX; ADDR_NO_RANDOMIZE (debuggers, sanitizers); query only (personality(2)). */
 const PERSONALITIES = [0x0, 0x40000, 0xffffffff];
 
@@ -82,7 +85,10 @@ export function seccompProfile(): string {
     allow(Object.values(CALLS).flatMap((names) => names.split(/\s+/))),
     allow(["clone"], { index: 0, value: NEW_NAMESPACES, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" }),
     { names: ["clone3"], action: "SCMP_ACT_ERRNO", args: [], errnoRet: ENOSYS },
-    ...[AF_UNIX, AF_INET, AF_INET6].map((family) => allow(["socket"], equals(0, family))),
+    allow(["socket"], equals(0, AF_UNIX)),
+    ...[AF_INET, AF_INET6].flatMap((family) =>
+      INTERNET_PROTOCOLS.map((protocol) => allow(["socket"], equals(0, family), equals(2, protocol))),
+    ),
     // Protocol 0 is NETLINK_ROUTE.
     allow(["socket"], equals(0, AF_NETLINK), equals(2, 0)),
     ...PERSONALITIES.map((value) => allow(["personality"], equals(0, value))),
