@@ -8,6 +8,7 @@ import { browserFigures, whyNoBrowser, type BrowserFigures } from "./suites/brow
 import { fanout, type FanoutResult } from "./suites/live/fanout.ts";
 import { hubRates, type HubRates } from "./suites/live/hub.ts";
 import { load, type Load } from "./suites/live/load.ts";
+import { endpoints, type Endpoints } from "./suites/endpoints.ts";
 import { lists, type Lists } from "./suites/lists.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
 import { provision, whyNoDocker, type Provision } from "./suites/docker/provision.ts";
@@ -23,9 +24,10 @@ import { ms, n, pct, table, usd, type Row } from "./table.ts";
 /**
  * `npm run bench -- docker` measures containers alone, `-- agent` the model's turns and a reviewer,
  * `-- hub` the hub, `-- load` a server with many people, `-- lists` lists of many tasks,
- * `-- browser` the web app. Apart, because they take long: `-- setup`, what `npm ci` of 500
- * packages costs the first task and later ones, `-- output`, how late live output is, `-- restart`,
- * what a start costs after much has happened, and `-- soak` (suites/soak.ts).
+ * `-- endpoints` the worst of each endpoint that reads, `-- browser` the web app. Apart, because
+ * they take long: `-- setup`, what `npm ci` of 500 packages costs the first task and later ones,
+ * `-- output`, how late live output is, `-- restart`, what a start costs after much has happened,
+ * and `-- soak` (suites/soak.ts).
  */
 const only = process.argv[2];
 
@@ -37,6 +39,7 @@ async function measure() {
   if (only === "hub") return hubRows(await hubFigures());
   if (only === "load") return loadRows(await load());
   if (only === "lists") return listRows(await lists());
+  if (only === "endpoints") return endpointRows(await endpoints());
   if (only === "restart") return restartRows(await restart());
   if (only === "browser") return browserRows(whyNoBrowser() ?? (await browserFigures()));
   const missing = await whyNoDocker();
@@ -62,6 +65,8 @@ async function measure() {
   const recovered = await recovery();
   say("lists of 10,000 tasks");
   const listed = await lists();
+  say("the worst of each endpoint");
+  const worst = await endpoints();
   say("turns of a model");
   const turned = await agentFigures();
   say("tasks with a reviewer");
@@ -73,6 +78,7 @@ async function measure() {
     ...hubRows(caughtUp),
     ...loadRows(loaded),
     ...listRows(listed),
+    ...endpointRows(worst),
     ...agentRows(turned),
     ...reviewRows(reviewed),
     ...browserRows(browsed),
@@ -116,6 +122,18 @@ function listRows({ tasks, waitingMs, search }: Lists): Row[] {
     row(`the same: the worst search of ${n(tasks)} tasks`, search.holdMs, "<= 50 ms"),
     row(`the worst search of ${n(tasks)} tasks, until its answer`, search.totalMs, "-"),
   ];
+}
+
+function endpointRows({ tasks, events, atOnce, found }: Endpoints): Row[] {
+  const on = `${n(tasks)} tasks and a log of ${n(events)} events`;
+  const figures = `longest hold of the loop / answer / memory of ${atOnce} at once`;
+  return found.map(({ what, holdMs, memoryMb, ms: answerMs }, i) => ({
+    what: `${i === 0 ? `${figures}, with ${on}` : "the same"}: ${what}`,
+    ours: `${ms(holdMs)} / ${ms(answerMs)} / ${memoryMb.toFixed(0)} MB`,
+    floor: "-",
+    ratio: "-",
+    aim: "<= 50 ms",
+  }));
 }
 
 function restartRows({ empty, parked, settled }: Restart): Row[] {

@@ -1,7 +1,8 @@
 /** A real coordinator process and a real upstream, for what is measured from outside. */
 import { spawn, type ChildProcess } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { systemClock } from "../src/core/lib/runtime/system-clock.ts";
 import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
 
 export interface Server {
@@ -56,6 +57,40 @@ export async function startServer(
         child.kill(signal);
       }),
   };
+}
+
+/** Beyond the resolution of the probe, ms. */
+export interface LoopDelays {
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+/**
+ * A module for `--import` that writes the delays of the event loop since its last report into the
+ * file, at a signal.
+ */
+export const probeLoop = (file: string): string =>
+  `data:text/javascript,${encodeURIComponent(`
+    import { monitorEventLoopDelay } from "node:perf_hooks";
+    import { renameSync, writeFileSync } from "node:fs";
+    const delays = monitorEventLoopDelay({ resolution: 1 });
+    delays.enable();
+    process.on("SIGUSR2", () => {
+      const ms = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - 1);
+      const at = (p) => ms(delays.percentile(p));
+      const file = ${JSON.stringify(file)};
+      writeFileSync(file + ".new", JSON.stringify({ p50: at(50), p99: at(99), max: ms(delays.max) }));
+      renameSync(file + ".new", file);
+      delays.reset();
+    });`)}`;
+
+/** Since the last call. The server was started with that probe. */
+export async function readLoopDelays({ pid }: Pick<Server, "pid">, file: string): Promise<LoopDelays> {
+  rmSync(file, { force: true });
+  process.kill(pid, "SIGUSR2");
+  while (!existsSync(file)) await systemClock.sleep(2);
+  return JSON.parse(readFileSync(file, "utf8")) as LoopDelays;
 }
 
 export interface Upstream {

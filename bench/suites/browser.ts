@@ -10,7 +10,7 @@ import { chromium, type Browser, type Page } from "playwright-core";
 import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
 import { startServer, startUpstream, type Server } from "../server.ts";
 import { percentile } from "../support.ts";
-import { writeLongLog } from "./browser-log.ts";
+import { writeLongLog } from "../long-log.ts";
 
 export interface ScreenLoad {
   readonly screen: string;

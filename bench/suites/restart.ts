@@ -68,6 +68,11 @@ export async function restart(size: RestartSize = RESTART_SIZE): Promise<Restart
   }
 }
 
+/** A data folder with that many settled tasks. */
+export function writeSettled(dir: string, tasks: number, events: number): Promise<void> {
+  return fill(dir, (taskLog) => times(tasks, (i) => writeTask(taskLog, `task_s${i}`, events, SETTLED)));
+}
+
 async function fill(dir: string, write: (taskLog: TaskLog) => Promise<void>): Promise<void> {
   const migrations = join(packageRoot(), "migrations", "sqlite");
   const { store } = openSqliteStore({ dir, migrations, synchronous: "NORMAL" });

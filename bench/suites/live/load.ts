@@ -3,13 +3,13 @@
  * server in a process of its own. Requests are sent at their time, whether or not earlier ones were
  * answered, so a stall shows in the latencies. Client and server share the machine.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { WebSocket } from "ws";
 import { PROTOCOL } from "../../../src/core/protocol/stream-constants.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
-import { startServer, type Server } from "../../server.ts";
+import { probeLoop, readLoopDelays, startServer, type LoopDelays, type Server } from "../../server.ts";
 import { percentile } from "../../support.ts";
 
 export interface Load {
@@ -21,8 +21,7 @@ export interface Load {
   readonly refreshes: Spread;
   /** Requests without an answer below 400, and sockets that closed. */
   readonly errors: number;
-  /** Beyond the resolution of the probe, ms. */
-  readonly lag: { readonly p50: number; readonly p99: number; readonly max: number };
+  readonly lag: LoopDelays;
 }
 
 interface Spread {
@@ -41,20 +40,6 @@ const CYCLE = 40;
 const REFRESHES = 4;
 const WARM_UP_S = 5;
 
-/** Reports the delays of the event loop since the last report, at a signal. */
-const probe = (file: string): string =>
-  `data:text/javascript,${encodeURIComponent(`
-    import { monitorEventLoopDelay } from "node:perf_hooks";
-    import { writeFileSync } from "node:fs";
-    const delays = monitorEventLoopDelay({ resolution: 1 });
-    delays.enable();
-    process.on("SIGUSR2", () => {
-      const ms = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - 1);
-      const at = (p) => ms(delays.percentile(p));
-      writeFileSync(${JSON.stringify(file)}, JSON.stringify({ p50: at(50), p99: at(99), max: ms(delays.max) }));
-      delays.reset();
-    });`)}`;
-
 interface Person {
   readonly email: string;
   accessToken: string;
@@ -72,7 +57,7 @@ export async function load({ sockets = 2_000, perSecond = 200, seconds = 60 } = 
     SLIPWAY_USER_TASKS_PER_DAY: "0",
     SLIPWAY_USER_OPEN_TASKS: "0",
   };
-  const node = ["--import", probe(lagFile)];
+  const node = ["--import", probeLoop(lagFile)];
   const server = await startServer(join(dir, "data"), { ...env, ...quotas }, node);
   const open: WebSocket[] = [];
   try {
@@ -87,11 +72,9 @@ export async function load({ sockets = 2_000, perSecond = 200, seconds = 60 } = 
     const run = new Run(server, people, tasks);
     await run.send(perSecond, WARM_UP_S);
     run.clear();
-    process.kill(server.pid, "SIGUSR2");
+    await readLoopDelays(server, lagFile);
     await run.send(perSecond, seconds);
-    process.kill(server.pid, "SIGUSR2");
-    await systemClock.sleep(500);
-    const lag = JSON.parse(readFileSync(lagFile, "utf8")) as Load["lag"];
+    const lag = await readLoopDelays(server, lagFile);
     const closed = open.filter(({ readyState }) => readyState !== WebSocket.OPEN).length;
     return { sockets: open.length, perSecond, seconds, ...run.spreads(), errors: run.errors + closed, lag };
   } finally {

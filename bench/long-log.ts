@@ -1,9 +1,9 @@
 /** Writes a settled task with a long log into a store: its server does not run meanwhile. */
 import { join } from "node:path";
-import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
-import type { TaskState } from "../../src/core/task.ts";
-import { openSqliteStore } from "../../src/store/sqlite/store.ts";
-import { BENCH_TASK, createBenchTask, type BenchEvent } from "../support.ts";
+import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
+import type { TaskState } from "../src/core/task.ts";
+import { openSqliteStore } from "../src/store/sqlite/store.ts";
+import { BENCH_TASK, createBenchTask, type BenchEvent } from "./support.ts";
 
 const BATCH = 200;
 
