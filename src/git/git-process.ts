@@ -188,6 +188,8 @@ function environment(askpass: string, { auth, local, cwd, env }: GitCall): Recor
     GIT_CONFIG_NOSYSTEM: "1",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_NO_REPLACE_OBJECTS: "1",
+    // Refs are also read as files (bare/bare-repository.ts).
+    GIT_DEFAULT_REF_FORMAT: "files",
     // A damaged repository is an error; a repository around the data folder is not used instead.
     GIT_CEILING_DIRECTORIES: dirname(resolve(cwd)),
     GIT_ALLOW_PROTOCOL: local ? "file" : "http:https",

@@ -5,7 +5,7 @@
  *
  * M1 Fetches of one mirror run one after another; fetches of other mirrors run in parallel.
  * M2 A branch whose tip the mirror has is not fetched again: the tip is read first. The mirror has
- *    a tip if its own ref points at it and a proof holds (src/git/completeness.ts): a commit object
+ *    a tip if its own ref points at it and a proof holds (bare/completeness.ts): a commit object
  *    alone proves nothing about its trees and files.
  * M3 Each use sets the time of `slipway-used`. A mirror is removed under its own lock, and only if
  *    no task repository borrows from it and its last use is old: a task that has just fetched
@@ -18,7 +18,7 @@
  *    because a host may announce any number of names of any form, which would become files here.
  * M7 What a broken fetch leaves is removed at once, and what a killed process left when the owner
  *    of the data folder opens the mirrors.
- * M8 Each fetch leaves one pack; small ones are merged without the mirror's lock (packs.ts).
+ * M8 Each fetch leaves one pack; small ones are merged without the mirror's lock (bare/packs.ts).
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -31,10 +31,11 @@ import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { diskUsage } from "../core/lib/disk/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
-import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
+import { isRepository, readRef } from "./bare/bare-repository.ts";
+import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./bare/completeness.ts";
 import { TransferWatch } from "./transfer-watch.ts";
 import { readTip, type Tip } from "./branch/remote-tip.ts";
-import { adoptContents, removeHalfPacks } from "./packs.ts";
+import { adoptContents, removeHalfPacks } from "./bare/packs.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
@@ -200,18 +201,10 @@ class MirrorCache implements Mirrors {
   }
 
   /** True when the mirror has that tip of the base (M2). Marks the mirror as used. */
-  async #has(path: string, tip: Tip, source: MirrorSource): Promise<boolean> {
+  #has(path: string, tip: Tip, source: MirrorSource): boolean {
     if (!existsSync(path)) return false;
     markUse(path, source);
-    if (!isProven(path)) return false;
-    try {
-      const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `${mirrorRef(tip.base)}^{commit}`];
-      const { text } = await this.#git({ cwd: path, args });
-      return text.trim() === tip.baseSha;
-    } catch (error) {
-      if (error instanceof GitError) return false;
-      throw error;
-    }
+    return isRepository(path) && isProven(path) && readRef(path, mirrorRef(tip.base)) === tip.baseSha;
   }
 
   /**
@@ -242,7 +235,7 @@ class MirrorCache implements Mirrors {
   async #update(source: MirrorSource, tip: Tip, signal: AbortSignal, progress?: Progress): Promise<boolean> {
     const path = this.#getPath(source);
     const key = `${path}\n${tip.base}`;
-    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip, source), signal);
+    const has = (): Promise<boolean> => this.#write(path, async () => this.#has(path, tip, source), signal);
     const start = (stop: AbortSignal, report: Progress): Promise<void> =>
       this.#write(path, () => this.#refresh({ ...source, base: tip.base }, path, stop, report), stop);
     for (;;) {

@@ -6,9 +6,14 @@ import { isUtf8 } from "node:buffer";
 import { SlipwayError } from "../core/error.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { exceedsLimit } from "./git-errors.ts";
+import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import type { Git } from "./git-process.ts";
-import type { Diff, DiffFile, FileId, RepositoryFile } from "../core/ports/repositories.ts";
+import type { TaskRepositories } from "./task-repositories.ts";
+import type { Diff, DiffFile, FileId, Repositories, RepositoryFile } from "../core/ports/repositories.ts";
 
+const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
+/** Files and lists of commits, which never change, in characters. */
+const READS = { concurrency: 16, maxWaiting: Infinity, maxSize: 8 * 2 ** 20 } as const;
 const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;
 const TREE_BYTES = 32 * 2 ** 20;
@@ -146,7 +151,7 @@ interface FileRequest {
 const unusable = (why: string): RepositoryFile => ({ kind: "unusable", why });
 
 /** The file as UTF-8 text. Links, folders, larger files and other encodings are `unusable`. */
-export async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: FileRequest): Promise<RepositoryFile> {
+async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: FileRequest): Promise<RepositoryFile> {
   const { text } = await git({ cwd, args: ["--literal-pathspecs", "ls-tree", "-z", "--long", sha, "--", path] });
   const [, mode, object, size] = /^(\d{6}) \w+ ([0-9a-f]{40,64}) +(\d+|-)\t/.exec(text) ?? [];
   if (mode === undefined || object === undefined) return { kind: "absent" };
@@ -162,7 +167,7 @@ export async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: FileReq
 }
 
 /** Files and links of a commit, by its full SHA; null when the list is too long to read. */
-export async function listFileIds(git: Git, cwd: string, sha: string): Promise<FileId[] | null> {
+async function listFileIds(git: Git, cwd: string, sha: string): Promise<FileId[] | null> {
   const { text, truncated } = await git({
     cwd,
     args: ["ls-tree", "-r", "-z", "--end-of-options", sha],
@@ -173,4 +178,39 @@ export async function listFileIds(git: Git, cwd: string, sha: string): Promise<F
     const [, mode, object, path] = /^(\d{6}) \w+ ([0-9a-f]{40,64})\t(.*)$/s.exec(line) ?? [];
     return mode === undefined || object === undefined || path === undefined ? [] : [{ path, id: `${mode} ${object}` }];
   });
+}
+
+export const isCommit = (sha: string): boolean => COMMIT.test(sha);
+
+/** @throws SlipwayError `invalid_request` for anything but a full SHA. */
+export function requireCommit(sha: string): string {
+  if (isCommit(sha)) return sha;
+  throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+}
+
+const sizeOfFile = (file: RepositoryFile): number => (file.kind === "text" ? file.text.length : 0) + 200;
+
+function sizeOfList(files: readonly FileId[] | null): number {
+  return (files ?? []).reduce((sum, { path, id }) => sum + path.length + id.length + 50, 200);
+}
+
+/** What the tasks of one person read of one commit of a repository is the same, and kept. */
+export function openCommitReads(
+  git: Git,
+  tasks: Pick<TaskRepositories, "path" | "mirrorsOf">,
+): Pick<Repositories, "file" | "fileIds"> {
+  const reads = new BoundedCache(READS);
+  const keyOf = (taskId: string, ...parts: readonly string[]): string =>
+    [...tasks.mirrorsOf(taskId), ...parts].join("\n");
+  return {
+    async file(taskId, sha, path, maxBytes) {
+      const asked = { cwd: tasks.path(taskId), sha: requireCommit(sha), path, maxBytes };
+      const key = keyOf(taskId, "file", sha, path, String(maxBytes));
+      return await reads.get(key, () => readFileAt(git, asked), sizeOfFile);
+    },
+    async fileIds(taskId, sha) {
+      const read = (): Promise<FileId[] | null> => listFileIds(git, tasks.path(taskId), requireCommit(sha));
+      return await reads.get(keyOf(taskId, "ids", sha), read, sizeOfList);
+    },
+  };
 }

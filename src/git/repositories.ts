@@ -5,7 +5,7 @@ import { diskUsage, RepositorySizes } from "../core/lib/disk/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
-import { listFileIds, readDiff, readFileAt, readFilePatch, readPatch } from "./read.ts";
+import { isCommit, openCommitReads, readDiff, readFilePatch, readPatch, requireCommit } from "./read.ts";
 import { DEFAULT_GUARD, type GuardRules } from "../core/values/push-guard.ts";
 import { cleanMirrors, openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
@@ -14,7 +14,8 @@ import { leaveOut } from "./branch/guard/leave-out.ts";
 import { SecretSearch } from "./branch/guard/secret-search.ts";
 import { RepositoryProber } from "./branch/probe.ts";
 import { push } from "./branch/push.ts";
-import { mergeAll } from "./packs.ts";
+import { readRef } from "./bare/bare-repository.ts";
+import { mergeAll } from "./bare/packs.ts";
 import { openSigning } from "./branch/sign.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { TransferWatch } from "./transfer-watch.ts";
@@ -42,14 +43,6 @@ export interface RepositoriesOptions {
 
 /** Comparisons at once: each may take some hundred MiB and one core. */
 const COMPARISONS = { concurrency: 2, maxWaiting: 32, maxSize: 32 * 2 ** 20 } as const;
-
-const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
-
-/** @throws SlipwayError `invalid_request` for anything but a full SHA. */
-function requireCommit(sha: string): string {
-  if (COMMIT.test(sha)) return sha;
-  throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
-}
 
 /** UTF-16 units, and a constant for the rest of each file. */
 function sizeOfDiff({ files }: Diff): number {
@@ -115,11 +108,9 @@ export function openRepositories({
       removeOldLocks(path, openedAt);
       return path;
     },
-    resolve: tasks.resolve,
-    file: async (taskId, sha, path, maxBytes) =>
-      await readFileAt(git, { cwd: tasks.path(taskId), sha: requireCommit(sha), path, maxBytes }),
-    fileIds: async (taskId, sha) => await listFileIds(git, tasks.path(taskId), requireCommit(sha)),
-    has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
+    resolve: async (taskId, ref) => readRef(tasks.path(taskId), ref) ?? (await tasks.resolve(taskId, ref)),
+    ...openCommitReads(git, tasks),
+    has: async (taskId, sha) => isCommit(sha) && (await tasks.resolve(taskId, sha)) !== null,
     compareBranch: ({ taskId, ...call }, signal) =>
       compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
     inspect: (taskId, base, head, signal, secrets = []) => {

@@ -19,7 +19,8 @@ import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import type { IncompleteRepository } from "../core/ports/repositories.ts";
-import { findMissing, isSuspect, setSuspect } from "./completeness.ts";
+import { BareRepositories, writeRef } from "./bare/bare-repository.ts";
+import { findMissing, isSuspect, setSuspect } from "./bare/completeness.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
@@ -43,6 +44,8 @@ export interface TaskRepositories {
   distrust(taskId: string): readonly string[];
   /** True when git cannot enumerate what the base reaches. */
   isBaseUnreadable(taskId: string, signal: AbortSignal): Promise<boolean>;
+  /** Paths of the mirrors that this one borrows from; none when it is gone. */
+  mirrorsOf(taskId: string): readonly string[];
   /** Paths of the mirrors that task repositories borrow from. */
   borrowed(): ReadonlySet<string>;
   remove(taskId: string): Promise<void>;
@@ -99,6 +102,7 @@ async function isBaseUnreadable(git: Git, repository: string, signal: AbortSigna
 
 export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const bare = new BareRepositories(git, dir);
 
   function path(taskId: string): string {
     if (!TASK_ID.test(taskId)) throw new Error("invalid task id");
@@ -123,17 +127,14 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   async function makeDraft(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<string> {
     const draft = `${path(taskId)}.new`;
     rmSync(draft, { recursive: true, force: true });
-    await git({
-      cwd: dir,
-      signal,
-      args: ["init", "--quiet", "--bare", "--template=", `--initial-branch=${fetched.base}`, draft],
-    });
+    signal.throwIfAborted();
+    await bare.make(draft, fetched.base);
     const objects = join(draft, "objects");
     // Relative, so that the data folder can be moved.
     writeFileSync(join(objects, "info", "alternates"), `${relative(objects, join(fetched.path, "objects"))}\n`);
     appendFileSync(join(draft, "config"), CONFIG);
-    const refs = [`refs/heads/${fetched.base}`, BASE_REF].map((ref) => `create ${ref} ${fetched.baseSha}\n`);
-    await git({ cwd: draft, signal, args: ["update-ref", "--stdin"], input: refs.join("") });
+    // The mirror has the commit (M2 of mirrors.ts).
+    for (const ref of [`refs/heads/${fetched.base}`, BASE_REF]) await writeRef(draft, ref, fetched.baseSha);
     return draft;
   }
 
@@ -208,6 +209,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
       return readAlternates(path(taskId));
     },
     isBaseUnreadable: async (taskId, signal) => exists(taskId) && (await isBaseUnreadable(git, path(taskId), signal)),
+    mirrorsOf: (taskId) => readAlternates(path(taskId)),
     borrowed: () => new Set(readdirSync(dir).flatMap((name) => readAlternates(join(dir, name)))),
     async remove(taskId) {
       for (const folder of [path(taskId), `${path(taskId)}.new`, setAside(taskId)])

@@ -1,7 +1,17 @@
 /** The real adapter against a real git server over HTTP. */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect } from "vitest";
@@ -56,6 +66,37 @@ function commitInto(path: string, ref: string, files: Readonly<Record<string, st
   }
 }
 
+/** The commands of git that this process starts. Helpers that git starts itself do not count. */
+function countGits(dir: string) {
+  const bin = mkdtempSync(join(dir, "bin-"));
+  const log = join(bin, "log");
+  const [path = "", real] = [
+    process.env["PATH"],
+    execFileSync("sh", ["-c", "command -v git"], { encoding: "utf8" }).trim(),
+  ];
+  writeFileSync(join(bin, "git"), `#!/bin/sh\nprintf '%s\\n' "$*" >> '${log}'\nexec '${real}' "$@"\n`, { mode: 0o755 });
+  const start = (): void => void (process.env["PATH"] = `${bin}:${path}`);
+  const stop = (): void => void (process.env["PATH"] = path);
+  start();
+  return {
+    start,
+    stop,
+    /** Those since the last call. */
+    take(): string[] {
+      if (!existsSync(log)) return [];
+      const lines = readFileSync(log, "utf8").trim().split("\n");
+      rmSync(log);
+      return lines.map(
+        (line) =>
+          line
+            .replaceAll(/(?:^| )(?:-c \S+|--literal-pathspecs)/g, "")
+            .trim()
+            .split(" ")[0] ?? "",
+      );
+    },
+  };
+}
+
 interface Rig {
   readonly server: GitServer;
   readonly dir: string;
@@ -70,7 +111,9 @@ async function open(options: GitServerOptions = {}): Promise<Rig> {
   rig = { server, dir, url, repos: openRepositories({ dir, trustedHosts: [server.host] }) };
   return rig;
 }
+const PATH = process.env["PATH"];
 afterEach(async () => {
+  process.env["PATH"] = PATH;
   await rig?.server.close();
   if (rig !== null) rmSync(rig.dir, { recursive: true, force: true });
   rig = null;
@@ -220,6 +263,33 @@ describe("fetching", () => {
     const objects = join(repos.path("task_b2"), "objects");
     expect(everyFile(objects).map((file) => file.slice(objects.length + 1))).toEqual(["info/alternates"]);
     expect(readFileSync(join(objects, "info/alternates"), "utf8")).toMatch(/mirrors/);
+  });
+
+  it("a task on a repository that is here starts few gits: a fork holds the event loop", async () => {
+    const { dir, repos, url } = await open();
+    const settings = (taskId: string, sha: string) => repos.file(taskId, sha, ".slipway.yml", 65_536);
+    await settings("task_a1", (await prepare()).baseSha);
+    const gits = countGits(dir);
+    const { baseSha } = await prepare(null, { taskId: "task_b2" });
+    await Promise.all([settings("task_b2", baseSha), settings("task_b2", baseSha)]);
+    expect(gits.take()).toEqual(["ls-remote"]);
+    const asked = { taskId: "task_b2", userId: "user_a", repo: url, auth: null, branch: "slipway/b" };
+    const found = await repos.compareBranch({ ...asked, baseSha, work: null, expect: null }, signal);
+    expect(found).toMatchObject({ relation: "absent", refusal: null, workFork: baseSha });
+    expect(gits.take().toSorted()).toEqual(["ls-remote", "push"]);
+    gits.stop();
+    const sha = commitInto(repos.path("task_b2"), WORK_REF, { "work.txt": "work" });
+    gits.start();
+    expect(await repos.resolve("task_b2", WORK_REF)).toBe(sha);
+    await repos.push({ ...asked, sha, expect: null }, signal);
+    expect(gits.take()).toEqual(["update-ref", "ls-remote", "push"]);
+    // Of another person nothing is kept.
+    const other = { ...asked, taskId: "task_c3", userId: "user_c", base: null, parentTaskId: null };
+    await repos.prepare(other, signal);
+    gits.take();
+    await settings("task_c3", baseSha);
+    expect(gits.take()).toEqual(["ls-tree"]);
+    gits.stop();
   });
 
   it("a deletion of the upstream branch does not break a task that is based on it", async () => {

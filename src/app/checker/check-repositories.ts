@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import type { Repositories } from "../../core/ports/repositories.ts";
-import { isSuspect } from "../../git/completeness.ts";
+import { isSuspect } from "../../git/bare/completeness.ts";
 import type { SavedWork } from "./check-database.ts";
 import type { Finding } from "./finding.ts";
 

@@ -119,6 +119,7 @@ async function relate(branch: UpstreamBranch, tip: string, work: string): Promis
 
 /** The newest commit that both contain; null for histories without a common commit. */
 async function findFork(branch: UpstreamBranch, one: string, other: string): Promise<string | null> {
+  if (one === other) return one;
   const found = await branch.ask(["merge-base", one, other]);
   return found?.split("\n")[0] || null;
 }

@@ -8,6 +8,7 @@
  * Q3 A branch from which a delivered commit has gone is not created again by the same push.
  */
 import { TaskFailure } from "../../core/failure.ts";
+import { readRef, writeRef } from "../bare/bare-repository.ts";
 import type { Git } from "../git-process.ts";
 import { classifyPushError } from "../git-errors.ts";
 import { PUSHED, UpstreamBranch, type BranchCall } from "./upstream-branch.ts";
@@ -53,14 +54,14 @@ class Push {
   }
 
   async run(): Promise<void> {
-    const { sha, branch } = this.#call;
+    const { cwd, sha, branch } = this.#call;
     const delivered = `${DELIVERED}/${branch}`;
     await this.#branch.local(["update-ref", `${PUSHED}/${sha}`, sha]);
     const tip = await this.#branch.readTip();
     // Merged and deleted, for example. Only the same commit is held back: new work is pushed.
-    if (tip === null && (await this.#branch.resolve(delivered)) === sha) return;
+    if (tip === null && readRef(cwd, delivered) === sha) return;
     if (tip !== sha && !(tip !== null && (await this.#isDelivered(tip)))) await this.#send(tip);
-    await this.#branch.local(["update-ref", delivered, sha]);
+    await writeRef(cwd, delivered, sha);
   }
 
   /** True when the tip contains the commit. @throws `push_rejected` for a tip of others' work. */

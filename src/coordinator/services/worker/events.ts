@@ -6,7 +6,7 @@ import { failureProposal } from "../../effects/failure-proposal.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../../core/event.ts";
 import { WORKER_FAILURES, type FailureCode } from "../../../core/failure.ts";
-import { WORK_REF, type Repositories } from "../../../core/ports/repositories.ts";
+import { checkpointRef, WORK_REF, type Repositories } from "../../../core/ports/repositories.ts";
 import type { Clock, Ids } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { WorkerEvent } from "../../../core/protocol/worker.ts";
@@ -47,7 +47,8 @@ export async function toProposal(
     case "finished":
       return { ...(await toFinished(deps, task, data)), ...stamp };
     case "checkpoint":
-      if (await deps.repos.has(task.id, String(data["sha"]))) return { type: "checkpoint", data, ...stamp };
+      if (await isSaved(deps.repos, task.id, attempt, String(data["sha"])))
+        return { type: "checkpoint", data, ...stamp };
       return toNotice("checkpoint_missing", "The worker named a checkpoint that is not in the task repository.");
     case "message.status": {
       const message = await deps.store.message(task.id, String(data["id"]));
@@ -77,6 +78,16 @@ export async function toProposal(
 }
 
 /** The end of the working time is a question, asked in place of the worker's event. */
+/** Also an earlier checkpoint of the attempt, whose event was sent again. */
+async function isSaved(
+  repos: WorkerEventDeps["repos"],
+  taskId: string,
+  attempt: number,
+  sha: string,
+): Promise<boolean> {
+  return (await repos.resolve(taskId, checkpointRef(attempt))) === sha || (await repos.has(taskId, sha));
+}
+
 function toEnd(deps: WorkerEventDeps, task: Task, data: Record<string, unknown>): Proposal {
   const question = data["code"] === "deadline_exceeded" ? proposeMoreTime(task, deps.clock.now()) : null;
   if (question === null) return toFailure(deps, data);

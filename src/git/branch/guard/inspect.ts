@@ -66,6 +66,7 @@ class Inspection {
   readonly #search: SecretSearch;
   readonly #call: InspectCall;
   readonly #signal: AbortSignal;
+  #blobs: Promise<Blob[] | null> | null = null;
 
   constructor(git: Git, search: SecretSearch, call: InspectCall, signal: AbortSignal) {
     this.#git = git;
@@ -187,7 +188,11 @@ class Inspection {
   }
 
   /** Null when there are too many. */
-  async #newBlobs(): Promise<Blob[] | null> {
+  #newBlobs(): Promise<Blob[] | null> {
+    return (this.#blobs ??= this.#listBlobs());
+  }
+
+  async #listBlobs(): Promise<Blob[] | null> {
     const args = ["rev-list", "--objects", this.#call.head, ...this.#known()];
     const listed = await this.#run([...MIRRORED, ...args], LIST_BYTES);
     if (listed.truncated) return null;

@@ -35,6 +35,8 @@ const ATTACH = 'test -s "$1" || { rm -f "$1"; exit 1; }; exec losetup --nooverla
 const DETACH =
   'for device in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$device" || exit; done; rm -f "$1"';
 
+const FORMAT = 'image=$1; shift; mkfs.ext4 "$@" "$image" && exec debugfs -w -R "rmdir lost+found" "$image"';
+
 export interface DiskImage {
   readonly name: string;
   /** Allocated on the host's disk. */
@@ -226,6 +228,7 @@ async function tryCopy(from: string, to: string): Promise<boolean> {
 async function formatImage(path: string): Promise<void> {
   const extended = `lazy_itable_init=1,nodiscard,root_owner=${WORKER_UID}:${WORKER_UID}`;
   const size = ["-m", "0", "-i", String(INODE_BYTES)];
-  await runTool("mkfs.ext4", "-q", "-F", ...size, "-O", "^has_journal,^resize_inode", "-E", extended, path);
-  await runTool("debugfs", "-w", "-R", "rmdir lost+found", path);
+  const options = ["-q", "-F", ...size, "-O", "^has_journal,^resize_inode", "-E", extended];
+  // One process of the server for both.
+  await runTool("sh", "-c", FORMAT, "sh", path, ...options);
 }

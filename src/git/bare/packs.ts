@@ -24,12 +24,12 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { errorMessage } from "../core/error.ts";
-import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
-import type { MergedPacks } from "../core/ports/repositories.ts";
+import { errorMessage } from "../../core/error.ts";
+import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
+import type { MergedPacks } from "../../core/ports/repositories.ts";
 import { isProven, listPacks, writeProof } from "./completeness.ts";
-import type { Git } from "./git-process.ts";
-import type { TransferWatch } from "./transfer-watch.ts";
+import type { Git } from "../git-process.ts";
+import type { TransferWatch } from "../transfer-watch.ts";
 
 /** With fewer packs nothing is merged. */
 const MOST_PACKS = 8;
