@@ -67,8 +67,8 @@ const fetching = (id: string): Promise<true> =>
 
 it("[W7] a connection that drops in the middle of a fetch costs no later task its checkout", LIMIT, async () => {
   expect(await end(await submit())).toBe("done at attempt 1");
-  addLargeFile(12);
-  upstream.shape("app", { cutAfter: 2 * MB });
+  addLargeFile(4);
+  upstream.shape("app", { cutAfter: MB });
   const first = await submit();
   await eventually(async () => ((await server.task(first)).attempt > 1 ? true : null), "a second attempt");
   upstream.shape("app", null);
