@@ -20,6 +20,7 @@ const FORESEEN: readonly (readonly [string, Error, string])[] = [
     new GitError("fatal: invalid initial branch name: 'm..n'", undefined, 128),
     "repo_incomplete",
   ],
+  ["a host without room", new GitError("remote: fatal: No space left on device", undefined, 128), "repo_incomplete"],
   ["git without words", new GitError("", undefined, null), "repo_incomplete"],
   ["git that was killed", new GitError("\ngit exceeded the idle timeout"), "repo_incomplete"],
   ["an error that nobody foresaw", new TypeError("x is not a function"), "internal"],
@@ -29,6 +30,7 @@ const FORESEEN: readonly (readonly [string, Error, string])[] = [
 const EXCUSED: readonly (readonly [string, Error])[] = [
   ["no descriptor for a process", new ProcessStartError("git", system("EMFILE"))],
   ["no room for a file", system("ENOSPC")],
+  ["no room for git", new GitError("error: copy-fd: write returned: No space left on device", undefined, 128)],
   ["no memory", system("ENOMEM")],
   ["a store that is locked", new SlipwayError("unavailable", "The database is locked.")],
 ];
