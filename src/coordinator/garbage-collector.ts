@@ -17,6 +17,7 @@ import type { Artifacts } from "../core/ports/artifacts.ts";
 import { holdsSlot } from "../../machines/fold.ts";
 import { errorMessage } from "../core/error.ts";
 import { removeGarbage, totalBytes, type GcMode, type Garbage } from "../core/lib/garbage.ts";
+import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Salvage } from "./effects/salvage.ts";
@@ -38,6 +39,7 @@ export interface GarbageCollectorDeps {
   readonly salvage: Salvage;
   readonly clock: Clock;
   readonly log: Log;
+  readonly crashpoint: Crashpoint;
   /** Longest wait for one sandbox to be removed, ms. */
   readonly clearMs: number;
   /**
@@ -99,7 +101,7 @@ export class GarbageCollector {
   }
 
   async #collectAll(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
-    const { sandbox, broker, repos, clock, log, mirrorMs } = this.#deps;
+    const { sandbox, broker, repos, clock, log, crashpoint, mirrorMs } = this.#deps;
     const isNeeded = (name: string): Promise<boolean> => this.#isNamedSandboxNeeded(name);
     const kinds: readonly (readonly [string, Collect])[] = [
       ["sandboxes", () => this.#collectSandboxes(mode)],
@@ -117,6 +119,7 @@ export class GarbageCollector {
     for (const [name, collect] of kinds) {
       try {
         found.push(...(await collect(mode, signal)));
+        if (mode === "remove") crashpoint("collection.removed");
       } catch (error) {
         signal.throwIfAborted();
         log.warn({ error: errorMessage(error) }, `${name} could not be listed`);

@@ -204,7 +204,6 @@ class EffectSupervisor implements Supervisor {
     if (this.#adopted.has(listed.id)) return;
     const task = await this.#readNewest(listed);
     if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
-    crashpoint("adopt");
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
     const isAlive = sandboxes?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
@@ -213,6 +212,7 @@ class EffectSupervisor implements Supervisor {
       this.#skipPark(task);
       await taskLog.catchUp(task.id, null, task);
       this.#adopted.add(task.id);
+      crashpoint("adopted");
       return this.#onCommit((await this.#readNewest(task)) ?? task, []);
     }
     const text = isAlive
@@ -220,6 +220,7 @@ class EffectSupervisor implements Supervisor {
       : "The coordinator restarted and goes on.";
     await taskLog.catchUp(task.id, { code: "adopted", text });
     this.#adopted.add(task.id);
+    crashpoint("adopted");
   }
 
   /** The task, at least as new as every commit that was heard until it is returned (V5). */

@@ -2,7 +2,7 @@
  * SIGKILL at each named crash point of a real coordinator; the next one must come to the same kind
  * of end (rule D2).
  */
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
@@ -14,11 +14,14 @@ import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
+import { createServerClock } from "../support/process/clock.ts";
 import { eventually, launch, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
 const it = inTurn(4);
+/** Longer than repositories and artifacts are kept. */
+const RETENTION_MS = 40 * 24 * 3_600_000;
 
 let upstream: GitServer;
 let repo: { url: string };
@@ -39,7 +42,8 @@ afterEach(async () => {
   rmSync(join(data, ".."), { recursive: true, force: true, maxRetries: 5 });
 });
 
-const policy = { backoffMs: 200, backoffCapMs: 400, graceMs: 2_000 };
+/** The deadline of a cancel would end what no restart goes on with. */
+const policy = { backoffMs: 200, backoffCapMs: 400, graceMs: 2_000, cancelMs: 600_000 };
 const options = (crash?: string) => ({
   dataDir: data,
   policy,
@@ -47,6 +51,14 @@ const options = (crash?: string) => ({
 });
 const DONE = [{ bash: "echo one > one.txt" }, { say: "done" }, { finish: { title: "One", summary: "One file." } }];
 const FAILS = [{ exit: 7 }];
+/** Runs until `letGo`, or the test is over. */
+const waits = (): object[] => [
+  { bash: `echo one > one.txt; while [ -d ${data} ] && [ ! -e ${getGate()} ]; do sleep 0.1; done` },
+  { finish: { title: "One", summary: "" } },
+];
+const getGate = (): string => join(data, "..", "gate");
+const letGo = (): void => writeFileSync(getGate(), "");
+const LEAVES_WORK = [{ bash: "echo one > one.txt" }, { exit: 7 }];
 const KEY = { "idempotency-key": "the-one" };
 
 /**
@@ -159,25 +171,52 @@ it("[D2] [D7] killed while it stops the worker of a cancelled task, a restart en
   const doomed = await startServer(options("sandbox.stopping:1"));
   const id = (await submit(doomed, [{ hang: true }])) ?? "";
   await eventually(async () => ((await doomed.task(id)).state === "running" ? true : null), "it runs");
-  // What is not answered is sent again to the next coordinator.
-  const cancel = (on: RealServer) => on.call("POST", `/v1/tasks/${id}/cancel`, {}, KEY).catch(() => null);
-  await cancel(doomed);
+  // It is recorded before the worker is stopped, and so not sent again.
+  await doomed.call("POST", `/v1/tasks/${id}/cancel`, {}, KEY).catch(() => null);
   expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
   server = await startServer(options());
-  await cancel(server);
   const task = await settledOn(server, id);
   expect(task).toMatchObject({ state: "cancelled", failure: null });
   await lawful(task);
 });
 
-it("[D2] [W6] killed after it kept unsaved work, a restart keeps it once", async () => {
-  const script = [{ bash: "echo one > one.txt" }, { exit: 7 }];
-  const task = await crashAndRecover("salvage.kept:1", script);
+const KEPT = ["artifact.named:1", "salvage.kept:1"];
+it.each(sampled(KEPT, 1))("[D2] [W6] %s: a restart keeps the unsaved work once", async (point) => {
+  const task = await crashAndRecover(point, LEAVES_WORK);
   expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
   const events = (await server?.events(task.id)) ?? [];
   const kept = events.filter(({ data }) => "code" in data && data.code === "salvaged").map(({ attempt }) => attempt);
   expect(kept).toEqual([1, 2]);
   await lawful(task);
+});
+
+it("[D2] killed in a garbage collection, the next one removes the rest", async () => {
+  const clock = createServerClock(join(data, ".."));
+  const start = (crash?: string): Promise<RealServer> => {
+    const { env, ...others } = options(crash);
+    return startServer({ ...others, env: { ...env, ...clock.env } });
+  };
+  clock.set(-RETENTION_MS);
+  const first = await start();
+  const id = (await submit(first, LEAVES_WORK)) ?? "";
+  await settledOn(first, id);
+  await first.kill("SIGTERM");
+  clock.set(0);
+  const has = (...path: string[]): boolean => existsSync(join(data, ...path));
+  const left = (): boolean[] => [has("git", "tasks", `${id}.git`), has("artifacts", id)];
+  expect(left()).toEqual([true, true]);
+
+  const doomed = await start("collection.removed:5");
+  const collect = (on: RealServer) => on.call("POST", "/v1/ops/gc", {});
+  await collect(doomed).catch(() => null);
+  expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
+  expect(left(), "the repository is removed, the artifact is not").toEqual([false, true]);
+
+  server = await start();
+  expect((await collect(server)).status).toBe(200);
+  expect(left()).toEqual([false, false]);
+  const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process" }, {});
+  expect((await runDoctor({ config })).filter(({ ok }) => !ok)).toEqual([]);
 });
 
 describe("killed before it serves", () => {
@@ -191,24 +230,20 @@ describe("killed before it serves", () => {
 
   it("[D2] in the boot, again and again, while a worker runs: it is adopted in the end", async () => {
     server = await startServer(options());
-    const id =
-      (await submit(server, [
-        { bash: "echo one > one.txt" },
-        { wait: 6_000 },
-        { finish: { title: "One", summary: "" } },
-      ])) ?? "";
+    const id = (await submit(server, waits())) ?? "";
     await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
     await server.kill();
     for (let i = 0; i < 3; i += 1) expect(await launch(options("boot:1")).exited).toBe("SIGKILL");
     server = await startServer(options());
+    letGo();
     const task = await settledOn(server, id);
     expect(task).toMatchObject({ state: "done", attempt: 1 });
     await lawful(task);
   });
 
-  it("[D2] in the boot, with one of two tasks adopted: both go on", async () => {
+  it("[D2] in the boot, when a task was adopted: the next boot adopts it again, and all go on", async () => {
     const first = await startServer(options());
-    const script = [{ bash: "echo one > one.txt" }, { wait: 4_000 }, { finish: { title: "One", summary: "" } }];
+    const script = waits();
     const ids: string[] = [];
     for (const branch of ["work/a", "work/b"]) {
       const body = { repo: repo.url, prompt: "Do it.", script, branch };
@@ -217,24 +252,24 @@ describe("killed before it serves", () => {
     for (const id of ids)
       await eventually(async () => ((await first.task(id)).state === "running" ? true : null), "it runs");
     await first.kill();
-    expect(await launch(options("adopt:2")).exited).toBe("SIGKILL");
+    expect(await launch(options("adopted:1")).exited).toBe("SIGKILL");
     server = await startServer(options());
+    letGo();
     for (const id of ids) expect(await settledOn(server, id)).toMatchObject({ state: "done", attempt: 1 });
+    const events = (await Promise.all(ids.map((id) => server?.events(id) ?? []))).flat();
+    const adoptions = events.filter(({ data }) => "code" in data && data.code === "adopted");
+    expect(adoptions.length, "the boot that was killed adopted one as well").toBeGreaterThan(ids.length);
   });
 
   it("[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it", async () => {
     server = await startServer(options());
-    const id =
-      (await submit(server, [
-        { bash: "echo one > one.txt" },
-        { wait: 4_000 },
-        { finish: { title: "One", summary: "" } },
-      ])) ?? "";
+    const id = (await submit(server, waits())) ?? "";
     await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
     const begun = Date.now();
     expect(await server.kill("SIGTERM")).toBe(0);
     expect(Date.now() - begun).toBeLessThan(5_000);
     server = await startServer(options());
+    letGo();
     const task = await settledOn(server, id);
     expect(task).toMatchObject({ state: "done", attempt: 1 });
     await lawful(task);

@@ -51,8 +51,9 @@ export function openFileStores(dir: string, config: Config, parts: FileStorePart
   return { ...stores, setupCaches };
 }
 
-function openArtifacts(dir: string, config: Config, { clock, log, disposers }: FileStoreParts): Artifacts {
-  const files = openArtifactFiles({ dir, maxBytes: config.salvageMb * MB, now: () => clock.now() });
+function openArtifacts(dir: string, config: Config, parts: FileStoreParts): Artifacts {
+  const { clock, crashpoint, log, disposers } = parts;
+  const files = openArtifactFiles({ dir, maxBytes: config.salvageMb * MB, now: () => clock.now(), crashpoint });
   const open = (place: string): Promise<Bucket> => openBucket(place, config.s3);
   const artifacts = new BucketArtifacts({ files, dir, to: config.artifactsTo, openBucket: open, clock, log });
   disposers.add(() => artifacts.close());

@@ -14,6 +14,7 @@ import { createGzip } from "node:zlib";
 import { sanitizeArchive } from "./safe-archive.ts";
 import { type Artifacts, type Salvaged } from "../../core/ports/artifacts.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { noCrash, type Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { ARTIFACT_NAME, artifactName, artifactSchema, type Artifact } from "../../core/values/artifact.ts";
 
 export interface ArtifactFilesOptions {
@@ -22,6 +23,7 @@ export interface ArtifactFilesOptions {
   readonly maxBytes: number;
   /** Epoch ms. */
   readonly now: () => number;
+  readonly crashpoint?: Crashpoint;
 }
 
 /** An archive of which the metadata is here. */
@@ -47,7 +49,9 @@ const METADATA = /^(a\d{1,6}-workspace)\.json$/;
 /** Free disk space required in addition to the largest artifact, bytes. */
 const SPARE_BYTES = 256 * 2 ** 20;
 
-export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions): ArtifactFiles {
+export function openArtifactFiles(options: ArtifactFilesOptions): ArtifactFiles {
+  const { dir, maxBytes, now, crashpoint = noCrash } = options;
+
   function folder(taskId: string): string {
     if (!TASK_ID.test(taskId)) throw new Error("not a task id");
     return join(dir, taskId);
@@ -95,6 +99,7 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
         note,
       };
       await rename(draft, join(folder(taskId), name));
+      crashpoint("artifact.named");
       await writeFile(`${draft}.note`, JSON.stringify(artifact), { mode: 0o600, flush: true });
       await rename(`${draft}.note`, besides(taskId, name, ".json"));
       return artifact;

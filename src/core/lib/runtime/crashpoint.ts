@@ -8,7 +8,8 @@
  * - sandbox.before, sandbox.after: around `ensure`.
  * - sandbox.stopping, sandbox.ended: of a process sandbox, after the signal that asks the worker to
  *   end, and before the folder is removed.
- * - salvage.kept: an artifact is kept, before its notice.
+ * - artifact.named, salvage.kept: the archive of an artifact is whole and has no metadata yet; it is
+ *   kept, before its notice.
  * - mirror.fetched, repository.made: between the steps that prepare a task's repository.
  * - push.before, push.after: around the push, before its event.
  * - pull_request.after: after the pull request was opened, before its event.
@@ -23,7 +24,8 @@
  *   batch; keys.written, keys.wrapped: in one of the secret key.
  * - person.begun, person.files, person.part: an account is gone, the files of the person are, some
  *   rows are.
- * - adopt: before the k-th open task of a boot is adopted.
+ * - adopted: the k-th open task of a boot is adopted.
+ * - collection.removed: after each kind of resource of a garbage collection.
  * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;
