@@ -28,17 +28,19 @@ async function underKills(killed: Killed, kills: number, counts: Counts, seed: n
   let isCalm = false;
   let next = 0;
   const begun: string[] = [];
+  const open = new Set<number>();
   async function person(): Promise<void> {
     while (!isCalm) {
       const i = next++;
+      open.add(i);
       begun.push(await runTask(killed, i));
+      open.delete(i);
     }
   }
   async function strike(): Promise<void> {
-    const deaths = new Map<string, number>();
+    const common = { killed, random, open, spoilt: new Set<number>(), deaths: new Map<string, number>() };
     const mine: Counts = { coordinators: 0, workers: 0, faults: counts.faults };
-    while (!isCalm && mine.coordinators + mine.workers < kills)
-      await strikeOnce({ killed, random, counts: mine, deaths });
+    while (!isCalm && mine.coordinators + mine.workers < kills) await strikeOnce({ ...common, counts: mine });
     counts.coordinators += mine.coordinators;
     counts.workers += mine.workers;
   }
@@ -59,7 +61,9 @@ it(
   async () => {
     const begunAt = systemClock.monotonic();
     const counts: Counts = { coordinators: 0, workers: 0, faults: new Map() };
-    const opening = Array.from({ length: INSTALLATIONS }, (_, n) => openKilled((SEED + n) % 2 === 1));
+    const opening = Array.from({ length: INSTALLATIONS }, (_, n) =>
+      openKilled({ mayGoBack: (SEED + n) % 2 === 1, hasDisk: (SEED + n) % 3 !== 0 }),
+    );
     const installations = await Promise.all(opening);
     let [tasks, events] = [0, 0];
     try {

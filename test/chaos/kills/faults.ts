@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import Database from "../../../src/store/sqlite/driver.ts";
+import type { SmallDisk } from "../../support/process/small-disk.ts";
 import { killProcess, POLICY, REPO, type Killed } from "./installation.ts";
 import { listProcesses } from "./processes.ts";
 
@@ -24,13 +25,18 @@ export interface Strike {
   readonly counts: Counts;
   /** Kills of workers by task: each costs the task one of its attempts. */
   readonly deaths: Map<string, number>;
+  /** Numbers of the tasks that people wait for. */
+  readonly open: ReadonlySet<number>;
+  /** Those that met a full disk: it costs a task the one retry that it has for such a failure. */
+  readonly spoilt: Set<number>;
 }
 
 interface Fault {
   readonly name: string;
   /** Its share of all faults. */
   readonly weight: number;
-  readonly strike: (strike: Strike) => Promise<void>;
+  /** @returns false when it could not happen. */
+  readonly strike: (strike: Strike) => Promise<unknown>;
 }
 
 /** What a start takes on a machine that has little else to do, ms. */
@@ -44,6 +50,7 @@ const LONGEST_MS = 1_200;
 /** A task has ten attempts: the other ones are left for failures that follow from the faults. */
 const DEATHS_PER_TASK = 5;
 const MAX_CLOCK_MS = 2 * 3_600_000;
+const SHRINK_MS = 100;
 
 const between = (random: Random, least: number, most: number): number => least + random() * (most - least);
 
@@ -83,7 +90,7 @@ async function killEverything(strike: Strike): Promise<void> {
   await strike.killed.start();
 }
 
-async function killWorker(strike: Strike): Promise<void> {
+async function killWorker(strike: Strike): Promise<boolean> {
   const { killed, random, counts, deaths } = strike;
   await live(strike);
   const candidates = listProcesses(killed.data)
@@ -91,9 +98,10 @@ async function killWorker(strike: Strike): Promise<void> {
     .map(({ pid, box }) => ({ pid, task: box.replace(/-a\d+$/, "") }))
     .filter(({ task }) => (deaths.get(task) ?? 0) < DEATHS_PER_TASK);
   const victim = candidates[Math.floor(random() * candidates.length)];
-  if (victim === undefined || !killProcess(victim.pid)) return;
+  if (victim === undefined || !killProcess(victim.pid)) return false;
   deaths.set(victim.task, (deaths.get(victim.task) ?? 0) + 1);
   counts.workers += 1;
+  return true;
 }
 
 async function stopAndStart(strike: Strike): Promise<void> {
@@ -147,6 +155,38 @@ async function cutUpstream({ killed, random }: Strike): Promise<void> {
   killed.upstream.shape(REPO, null);
 }
 
+/** No program of the installation can write; half of the time the coordinator starts into it. */
+async function fillDisk(strike: Strike): Promise<boolean> {
+  const { killed, random, open, spoilt } = strike;
+  const { disk } = killed;
+  if (disk === null || [...open].some((task) => spoilt.has(task))) return false;
+  await live(strike);
+  const spoil = (): void => open.forEach((task) => spoilt.add(task));
+  spoil();
+  const full = keepFull(disk, between(random, 200, 3_000));
+  try {
+    if (random() < 0.5) {
+      await killCoordinator(strike);
+      await killed.start();
+    }
+  } finally {
+    await full;
+  }
+  // Those that were submitted meanwhile.
+  spoil();
+  return true;
+}
+
+/** What is deleted meanwhile makes no room for others. */
+async function keepFull(disk: SmallDisk, ms: number): Promise<void> {
+  const endAt = systemClock.monotonic() + ms;
+  try {
+    for (; systemClock.monotonic() < endAt; await delay(SHRINK_MS)) disk.shrink();
+  } finally {
+    disk.clear();
+  }
+}
+
 const FAULTS: readonly Fault[] = [
   { name: "coordinator killed", weight: 40, strike: killAndStart },
   { name: "coordinator killed, and again in its starts", weight: 20, strike: killStarts },
@@ -158,6 +198,7 @@ const FAULTS: readonly Fault[] = [
   { name: "coordinator paused by SIGSTOP", weight: 2, strike: pause },
   { name: "database locked by another program", weight: 2, strike: lockDatabase },
   { name: "network to the upstream cut", weight: 3, strike: cutUpstream },
+  { name: "disk full", weight: 3, strike: fillDisk },
 ];
 const TOTAL = FAULTS.reduce((sum, { weight }) => sum + weight, 0);
 
@@ -166,7 +207,7 @@ export async function strikeOnce(strike: Strike): Promise<void> {
   let rest = strike.random() * TOTAL;
   const fault = FAULTS.find(({ weight }) => (rest -= weight) < 0) ?? FAULTS[0];
   if (fault === undefined) return;
-  await fault.strike(strike);
+  if ((await fault.strike(strike)) === false) return;
   strike.counts.faults.set(fault.name, (strike.counts.faults.get(fault.name) ?? 0) + 1);
 }
 

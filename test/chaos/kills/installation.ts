@@ -17,12 +17,17 @@ import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { createServerClock } from "../../support/process/clock.ts";
 import { eventually, launch, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { openSmallDisk, type SmallDisk } from "../../support/process/small-disk.ts";
+import { watchEngine, type Seen } from "./engine-watch.ts";
 import { listProcesses, WORKER } from "./processes.ts";
 
 export const SLOTS = 4;
 export const REPO = "app";
 const POLL_MS = 150;
-const WATCH_MS = 250;
+/** Of the disk that can be full: far more than a long run writes, and it takes none of it ahead. */
+const DISK_MB = 4_096;
+/** With less free than this no task begins. */
+const MIN_FREE_MB = 64;
 /** Clocks of work that are short for the downtimes, and long for a busy machine. */
 export const POLICY = {
   backoffMs: 100,
@@ -43,6 +48,8 @@ export interface Killed {
   readonly data: string;
   readonly upstream: GitServer;
   readonly repo: { readonly url: string };
+  /** Where `data` lies, when nothing else lies there. */
+  readonly disk: SmallDisk | null;
   /**
    * Moves the wall clock of the coordinator; a time that is below zero becomes one above it where
    * the clock may not be set back.
@@ -65,21 +72,21 @@ export interface Killed {
   close(): Promise<void>;
 }
 
-/** The most that was seen at once. */
-interface Seen {
-  sandboxes: number;
-  perTask: number;
-  workers: number;
-  perBox: number;
+export interface KilledOptions {
+  /**
+   * Its clock may be set back: times of different tasks can then not be compared, so logs do not
+   * show how many slots were held at once.
+   */
+  readonly mayGoBack: boolean;
+  /** Where this user may mount one, its data is on a disk of its own. */
+  readonly hasDisk: boolean;
 }
 
-/**
- * @param mayGoBack its clock may be set back: times of different tasks can then not be compared, so
- * logs do not show how many slots were held at once.
- */
-export async function openKilled(mayGoBack: boolean): Promise<Killed> {
+export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise<Killed> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-kills-"));
-  const data = join(dir, "data");
+  const disk = hasDisk ? openSmallDisk(DISK_MB) : null;
+  const data = join(disk?.dir ?? dir, "data");
+  const minFree = disk === null ? {} : { SLIPWAY_MIN_FREE_MB: String(MIN_FREE_MB) };
   const upstream = await startGitServer();
   const clock = createServerClock(dir);
   const options = {
@@ -91,12 +98,11 @@ export async function openKilled(mayGoBack: boolean): Promise<Killed> {
       SLIPWAY_LOG_LEVEL: "error",
       SLIPWAY_USER_TASKS_PER_MINUTE: "0",
       SLIPWAY_USER_TASKS_PER_DAY: "0",
+      ...minFree,
       ...clock.env,
     },
   };
   const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: deriveInstanceId(data) });
-  const most: Seen = { sandboxes: 0, perTask: 0, workers: 0, perBox: 0 };
-  let isWatching = true;
   let isGivenUp = false;
   let startMs = 0;
   let offsetMs = 0;
@@ -123,32 +129,13 @@ export async function openKilled(mayGoBack: boolean): Promise<Killed> {
   /** The clock of the coordinator was set, that of the doctor was not. */
   const isJudged = (rule: string): boolean => rule !== "clock" && (rule !== "D4" || !mayGoBack);
 
-  async function watchEngine(): Promise<void> {
-    for (; isWatching; await delay(WATCH_MS)) {
-      const running = (await sandbox.list()).filter(({ state }) => state === "running");
-      const perTask = countBy(running, ({ taskId }) => taskId);
-      const perBox = countBy(
-        listProcesses(data).filter(({ isWorker }) => isWorker),
-        ({ box }) => box,
-      );
-      most.sandboxes = Math.max(most.sandboxes, running.length);
-      most.perTask = Math.max(most.perTask, ...perTask);
-      most.perBox = Math.max(most.perBox, ...perBox);
-      most.workers = Math.max(
-        most.workers,
-        perBox.reduce((sum, count) => sum + count, 0),
-      );
-    }
-  }
-
   await start();
-  const watching = watchEngine();
-  // What it threw is thrown where it is awaited.
-  watching.catch(() => undefined);
+  const engine = watchEngine(sandbox, data);
   return {
     data,
     upstream,
     repo: upstream.createRepo(REPO),
+    disk,
     moveClock(ms) {
       offsetMs += mayGoBack ? ms : Math.abs(ms);
       clock.set(offsetMs);
@@ -178,38 +165,32 @@ export async function openKilled(mayGoBack: boolean): Promise<Killed> {
     async expectInvariants() {
       const isEmpty = async (): Promise<true | null> => ((await sandbox.list()).length === 0 ? true : null);
       await eventually(isEmpty, "[D3] no sandbox is left");
-      isWatching = false;
-      await watching;
+      await engine.end();
       await kill("SIGTERM");
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
       try {
         const { violations, ...report } = await checkInvariants({ store, sandbox, maxConcurrent: SLOTS });
         expect(violations.filter(({ rule }) => isJudged(rule))).toEqual([]);
-        const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process" }, {});
+        const config = readConfig({ SLIPWAY_DATA_DIR: data, SLIPWAY_SANDBOX: "process", ...minFree }, {});
         const broken = (await runDoctor({ config })).filter(({ ok }) => !ok);
         expect(broken.filter(({ rule }) => isJudged(rule))).toEqual([]);
-        return { ...report, most };
+        return { ...report, most: engine.most };
       } finally {
         await store.close();
       }
     },
     async close() {
-      isWatching = false;
+      const watched = engine.end();
       current.process.kill("SIGCONT");
       await current.kill("SIGKILL");
       for (const { pid } of listProcesses(data)) killProcess(pid);
-      await watching.catch(() => undefined);
+      await watched.catch(() => undefined);
       await sandbox.close();
       await upstream.close();
+      disk?.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },
   };
-}
-
-function countBy<T>(items: readonly T[], keyOf: (item: T) => string): number[] {
-  const counts = new Map<string, number>();
-  for (const item of items) counts.set(keyOf(item), (counts.get(keyOf(item)) ?? 0) + 1);
-  return [...counts.values()];
 }
 
 /** @returns false when it has ended already. */

@@ -9,10 +9,14 @@ export interface SmallDisk {
   freeMb(): number;
   /** Takes all of the room. */
   fill(): void;
-  /** Gives back what `fill` took. */
+  /** Takes the room away that is free now, without memory for what would fill it. */
+  shrink(): void;
+  /** Gives back what `fill` and `shrink` took. */
   clear(): void;
   close(): void;
 }
+
+const SHRINK_TRIES = 20;
 
 /** @returns null where this user may not mount. */
 export function openSmallDisk(sizeMb: number): SmallDisk | null {
@@ -38,12 +42,32 @@ export function openSmallDisk(sizeMb: number): SmallDisk | null {
         closeSync(file);
       }
     },
-    clear: () => rmSync(filler, { force: true }),
+    shrink() {
+      for (let left = SHRINK_TRIES; left > 0; left -= 1) {
+        const { blocks, bfree, bsize } = statfsSync(dir);
+        // Refused when more was written since; then there is less to take.
+        if (resize(dir, (blocks - bfree) * bsize)) return;
+      }
+      throw new Error(`${dir} is written to all the time`);
+    },
+    clear() {
+      rmSync(filler, { force: true });
+      if (!resize(dir, sizeMb * 2 ** 20)) throw new Error(`${dir} cannot be made larger`);
+    },
     close() {
       execFileSync("umount", ["--lazy", dir]);
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+function resize(dir: string, bytes: number): boolean {
+  try {
+    execFileSync("mount", ["-o", `remount,size=${bytes}`, dir], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function fits(file: number, bytes: number): boolean {
