@@ -175,7 +175,7 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
     for (const id of ids) expect((await installation.settled(id)).state).toBe("cancelled");
   }
 
-  /** test/chaos/docker-kills.test.ts causes the same faults at random moments. */
+  /** test/chaos/docker-kills causes the same faults at random moments. */
   const LONG = process.env["SLIPWAY_CHAOS_LONG"] === "1";
   const FAULTS: readonly (readonly [string, boolean, () => Promise<void>])[] = [
     [

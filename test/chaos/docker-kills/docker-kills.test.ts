@@ -1,27 +1,29 @@
 /**
- * Many tasks in containers while the coordinator is killed at random moments, with the expectations
- * of coordinator-kills.test.ts. Where a private engine can run, it is killed and restarted too.
+ * Many tasks in containers while the coordinator is killed at random moments and containers are
+ * restarted, with the expectations of coordinator-kills.test.ts. Where a private engine can run, it
+ * is killed and restarted too, with the coordinator and under it.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
-import type { WireTask } from "../../src/core/protocol/rest.ts";
-import { describeWithDocker, dockerClient } from "../support/docker/engine.ts";
-import { openInstallation, type Installation } from "../support/docker/installation.ts";
-import { noPrivateEngine, openPrivateEngine, type PrivateEngine } from "../support/docker/private-engine.ts";
-import { seededIds } from "../support/manual-clock.ts";
-import { SEED, sized } from "../support/random.ts";
-import { inTurnTogether } from "../support/vitest/full-run.ts";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
+import { openInstallation, type Installation } from "../../support/docker/installation.ts";
+import { noPrivateEngine, openPrivateEngine, type PrivateEngine } from "../../support/docker/private-engine.ts";
+import { seededIds } from "../../support/manual-clock.ts";
+import { SEED, sized } from "../../support/random.ts";
+import { inTurnTogether } from "../../support/vitest/full-run.ts";
+import { createDockerFaults } from "./faults.ts";
 
 const it = inTurnTogether(3, 0);
 
 const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? sized(6, 10));
 const SLOTS = 4;
+/** Ends from outside are excused three times, then they count. */
+const MAX_ATTEMPTS = 10;
 const MAX_KILLS = 6 * TASKS;
 /** After this time no kill follows: on a busy machine each costs many seconds. */
 const KILLS_MS = 60_000 + TASKS * 10_000;
 const LIMIT_MS = 3 * KILLS_MS;
-/** Every n-th kill includes the engine, alternately by SIGKILL and by a restart. */
-const ENGINE_EVERY = 5;
 const POLICY = { backoffMs: 100, backoffCapMs: 1_000, graceMs: 1_000, cancelMs: 5_000 };
 const RULES = "[T1] [T2] [T4] [T5] [T6] [R1] [R5] [D1] [D2] [D3] [D4] [D5] [W1] [W5]";
 
@@ -51,8 +53,7 @@ function createScript(i: number): object[] {
 async function underKills(installation: Installation, engine: PrivateEngine | null): Promise<void> {
   const { random } = seededIds(SEED);
   const ids: string[] = [];
-  let kills = 0;
-  let engineEnds = 0;
+  const faults = createDockerFaults({ installation, engine, docker: engine?.docker ?? dockerClient(), random });
   let quiet = false;
 
   /** Repeats the request while the coordinator is down. */
@@ -68,7 +69,13 @@ async function underKills(installation: Installation, engine: PrivateEngine | nu
 
   /** Submits the task, and cancels or answers it as its kind demands, until it is settled. */
   async function runTask(i: number): Promise<WireTask> {
-    const body = { repo: installation.repo.url, prompt: `Task ${i}`, branch: `work/${i}`, script: createScript(i) };
+    const body = {
+      repo: installation.repo.url,
+      prompt: `Task ${i}`,
+      branch: `work/${i}`,
+      script: createScript(i),
+      maxAttempts: MAX_ATTEMPTS,
+    };
     const submitted = await callUntilAnswered("POST", "/v1/tasks", body, { "idempotency-key": `key-${i}` });
     expect(submitted.status, JSON.stringify(submitted.body)).toBeLessThan(300);
     const { id } = submitted.body as WireTask;
@@ -84,38 +91,23 @@ async function underKills(installation: Installation, engine: PrivateEngine | nu
     }
   }
 
-  async function killAll(engine: PrivateEngine | null): Promise<void> {
-    let startMs = 0;
+  async function strikeAll(): Promise<void> {
     // Bounded, so that tasks end on a machine that is too busy to do anything between two kills.
-    for (const end = Date.now() + KILLS_MS; !quiet && kills < MAX_KILLS && Date.now() < end;) {
-      // A slow start extends the delay; otherwise every coordinator would be killed before it does
-      // anything.
-      await delay(200 + random() * 1_300 + startMs);
-      await installation.kill("SIGKILL");
-      kills += 1;
-      if (engine === null || kills % ENGINE_EVERY !== 2) {
-        const begun = Date.now();
-        await installation.start();
-        startMs = Date.now() - begun;
-        continue;
-      }
-      engineEnds += 1;
-      await (engineEnds % 2 === 1 ? engine.kill() : engine.stop());
-      // The coordinator starts first, without an engine.
-      await installation.start();
-      await engine.start();
-    }
+    for (const end = Date.now() + KILLS_MS; !quiet && faults.counts.kills < MAX_KILLS && Date.now() < end;)
+      await faults.strike();
   }
 
   const all = Promise.all(Array.from({ length: TASKS }, (_, i) => runTask(i))).finally(() => (quiet = true));
   // Wait for both, so that no coordinator is started after this function returns.
-  const [, killed] = await Promise.allSettled([all, killAll(engine)]);
+  const [, killed] = await Promise.allSettled([all, strikeAll()]);
   const tasks = await all;
   if (killed.status === "rejected") throw killed.reason;
   await installation.expectInvariants();
+  const { kills, engineEnds, containerRestarts } = faults.counts;
   const { created, attempts, refused, mostRunning } = installation.seen;
   process.stdout.write(
-    `${TASKS} tasks, ${kills} kills, ${engineEnds} of them with the engine: ${attempts} attempts, ${created.size} containers, ` +
+    `${TASKS} tasks, ${kills} kills, ${engineEnds} ends of the engine, ${containerRestarts} restarts of a container: ` +
+      `${attempts} attempts, ${created.size} containers, ` +
       `${refused} refused by the engine, at most ${mostRunning} at once (seed ${SEED})\n`,
   );
   expect(new Set(ids).size).toBe(TASKS);
