@@ -1,4 +1,6 @@
-/** What happens to an installation on Docker under kills. Each fault ends with everything started. */
+/**
+ * What happens to an installation on Docker under kills. Each fault ends with everything started.
+ */
 import type Docker from "dockerode";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Installation } from "../../support/docker/installation.ts";
@@ -23,7 +25,9 @@ interface DockerFaultsDeps {
   readonly random: () => number;
 }
 
-/** Of as many faults one is of the engine and one of a container; the others kill the coordinator. */
+/**
+ * Of as many faults one is of the engine and one of a container; the others kill the coordinator.
+ */
 const ROUND = 5;
 const STOP_S = 1;
 

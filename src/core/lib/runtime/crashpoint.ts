@@ -8,8 +8,8 @@
  * - sandbox.before, sandbox.after: around `ensure`.
  * - sandbox.stopping, sandbox.ended: of a process sandbox, after the signal that asks the worker to
  *   end, and before the folder is removed.
- * - artifact.named, salvage.kept: the archive of an artifact is whole and has no metadata yet; it is
- *   kept, before its notice.
+ * - artifact.named, salvage.kept: the archive of an artifact is whole and has no metadata yet; it
+ *   is kept, before its notice.
  * - mirror.fetched, repository.made: between the steps that prepare a task's repository.
  * - push.before, push.after: around the push, before its event.
  * - pull_request.after: after the pull request was opened, before its event.
