@@ -253,10 +253,11 @@ describe("killed before it serves", () => {
       await eventually(async () => ((await first.task(id)).state === "running" ? true : null), "it runs");
     await first.kill();
     expect(await launch(options("adopted:1")).exited).toBe("SIGKILL");
-    server = await startServer(options());
+    const second = await startServer(options());
+    server = second;
     letGo();
-    for (const id of ids) expect(await settledOn(server, id)).toMatchObject({ state: "done", attempt: 1 });
-    const events = (await Promise.all(ids.map((id) => server?.events(id) ?? []))).flat();
+    for (const id of ids) expect(await settledOn(second, id)).toMatchObject({ state: "done", attempt: 1 });
+    const events = (await Promise.all(ids.map((id) => second.events(id)))).flat();
     const adoptions = events.filter(({ data }) => "code" in data && data.code === "adopted");
     expect(adoptions.length, "the boot that was killed adopted one as well").toBeGreaterThan(ids.length);
   });
