@@ -27,6 +27,7 @@ export const ERROR_TABLE = {
   task_settled: [409, "The task is settled"],
   task_open: [409, "The task is still open"],
   already_answered: [409, "The question was already answered"],
+  question_expired: [409, "The question is not open any more"],
   message_delivered: [409, "The message was already delivered"],
   nothing_to_push: [409, "There is no finished work to push"],
   conflict: [409, "The resource already exists or has changed"],

@@ -7,6 +7,7 @@ import type { Proposal } from "./event.ts";
 export const SERVER_NOTICES = [
   "adopted",
   "branch_gone",
+  "work_gone",
   "branch_merged",
   "branch_rewritten",
   "branch_updated",

@@ -23,8 +23,8 @@ for await (const { id, title, question } of client.watchTasks({ all: values.all 
     console.log(`${title}: ${question.question} ${text}`);
     left -= 1;
   } catch (problem) {
-    // Somebody else was faster: the first answer counts.
-    if (!(problem instanceof SlipwayProblem) || problem.code !== "already_answered") throw problem;
+    // Somebody else was faster (the first answer counts), or the question is not open any more.
+    if (!(problem instanceof SlipwayProblem) || problem.status !== 409) throw problem;
   }
   if (left <= 0) break;
 }

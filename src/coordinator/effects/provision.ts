@@ -134,7 +134,10 @@ class Provisioning {
     const work = saved !== null && (await repos.has(taskId, saved)) ? saved : null;
     const { branch, expectSha: expect } = spec;
     const found = await repos.compareBranch({ ...upstream, branch, baseSha: base.sha, work, expect }, stop);
-    return chooseStart({ spec, base, work }, found);
+    const chosen = chooseStart({ spec, base, work }, found);
+    if (saved === null || work !== null || chosen.start !== null || chosen.news !== null) return chosen;
+    const text = `The saved work (${saved.slice(0, 8)}) is no longer on this server. The work begins from ${base.name} at ${base.sha.slice(0, 8)}.`;
+    return { ...chosen, news: { code: "work_gone", text } };
   }
 
   async #prepareSandbox(stop: AbortSignal): Promise<void> {

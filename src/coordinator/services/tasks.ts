@@ -13,7 +13,13 @@ import { serverNotice } from "../../core/notices.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
-import { describeCapabilities, createTaskSpec, resolveOtherAgent, type ServerOptions } from "./tasks/task-spec.ts";
+import {
+  describeCapabilities,
+  createTaskSpec,
+  nameThread,
+  resolveOtherAgent,
+  type ServerOptions,
+} from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type { Capabilities } from "../../core/protocol/config.ts";
 import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../core/protocol/repositories.ts";
@@ -113,7 +119,7 @@ class OwnedTaskService implements TaskService {
     return await this.#begin({
       id,
       userId: person.userId,
-      threadId: id.replace("task_", "thread_"),
+      threadId: nameThread(id),
       parentId: null,
       spec,
       data: toSubmittedData(spec, policy, person.userId),
@@ -155,8 +161,9 @@ class OwnedTaskService implements TaskService {
   ): Promise<{ message: MessageRow } | { task: Task }> {
     const { taskLog, store, ids } = this.#deps;
     const { state } = await this.#permit(person, taskId, "direct");
-    if ((request.model ?? request.effort) !== undefined && !isSettledState(state))
-      throw new SlipwayError("task_open", "Only a follow-up task can have another model or effort.");
+    const isOther = (request.model ?? request.effort) !== undefined || request.fork === true;
+    if (isOther && !isSettledState(state))
+      throw new SlipwayError("task_open", "Only a follow-up task can have another model or effort, or be a fork.");
     const given = await this.attachments.give(person, request.attachments ?? [], taskId);
     // The id is derived from the key, so that a repeated request finds its own message.
     const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
@@ -221,8 +228,10 @@ class OwnedTaskService implements TaskService {
       return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...guard, ...request } }];
     });
     if (events.length > 0 || (await this.#isRecorded(taskId, request))) return task;
-    if (await this.#wasAsked(taskId, questionId))
-      throw new SlipwayError("already_answered", "The first answer counts.");
+    const { isAsked, isAnswered } = await this.#findQuestion(taskId, questionId);
+    if (isAnswered) throw new SlipwayError("already_answered", "The first answer counts.");
+    if (isAsked)
+      throw new SlipwayError("question_expired", "The task ended, or went on, without an answer to this question.");
     throw new SlipwayError("not_found", "There is no such question.");
   }
 
@@ -279,10 +288,13 @@ class OwnedTaskService implements TaskService {
     return this.quotas.admit(creation.userId, creation.idempotency?.key ?? null, begin);
   }
 
-  async #wasAsked(taskId: string, questionId: string): Promise<boolean> {
-    for await (const event of readLog(this.#deps.store, taskId))
-      if (event.type === "question" && event.data["id"] === questionId) return true;
-    return false;
+  async #findQuestion(taskId: string, questionId: string): Promise<{ isAsked: boolean; isAnswered: boolean }> {
+    let isAsked = false;
+    for await (const { type, data } of readLog(this.#deps.store, taskId)) {
+      if (type === "question" && data["id"] === questionId) isAsked = true;
+      if (type === "answer" && data["questionId"] === questionId) return { isAsked: true, isAnswered: true };
+    }
+    return { isAsked, isAnswered: false };
   }
 
   /** True when an event of this request is in the log: the request was sent again (rule R5). */

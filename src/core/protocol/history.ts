@@ -73,6 +73,12 @@ export const pullRequestSchema = z.strictObject({
   readAt: time.nullable().describe("When the forge said so; null = it did not, and this is as it was opened."),
   problem: z.string().nullable().describe("Why the forge did not tell."),
 });
+export const logDigestSchema = z.strictObject({
+  seq: z.int(),
+  digest: z
+    .string()
+    .describe("FNV-1a of 64 bits, hexadecimal, over the JSON of each event up to this seq, each with a line feed."),
+});
 export const machineSchema = z.strictObject({
   state: z.enum(TASK_STATES),
   snapshot: z.record(z.string(), z.unknown()).describe("The statechart's state and context; may change at any time."),

@@ -138,6 +138,10 @@ export const messageSchema = z
     interrupt: z.boolean().optional(),
     /** Of a follow-up task: merge the newest base into the branch before the work begins. */
     updateBase: z.boolean().optional(),
+    fork: z
+      .boolean()
+      .optional()
+      .describe("Of a follow-up task; refused while the task runs. True = in a thread and on a branch of its own."),
     /** Of a follow-up task; refused while the task runs. By default as before. */
     ...modelFields,
     attachments: attachmentIdsSchema.optional().describe("Ids of uploads: POST /v1/attachments."),
@@ -180,6 +184,9 @@ export const eventQuerySchema = z.strictObject({
   after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0).describe("Only events with a greater seq."),
   before: beforeSchema,
   limit: integer.min(1).max(1_000).default(500).describe("Most items of the page."),
+});
+export const digestQuerySchema = z.strictObject({
+  seq: integer.min(0).max(Number.MAX_SAFE_INTEGER).optional().describe("Absent = the end of the log."),
 });
 export type Before = z.infer<typeof eventQuerySchema>["before"];
 /** The query of lists of one task that are read from either end. */

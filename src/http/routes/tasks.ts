@@ -307,7 +307,7 @@ export const messageRoutes = [
     summary: "Answer the agent's question; the first answer counts",
     body: answerSchema,
     answers: { 200: json(taskSchema) },
-    problems: ["not_found", "already_answered"],
+    problems: ["not_found", "already_answered", "question_expired"],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const task = await deps.tasks.answer(identity, params["id"] ?? "", body, idempotencyKey);
       return { status: 200, body: await toTaskView(deps, task) };

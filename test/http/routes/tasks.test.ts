@@ -286,6 +286,22 @@ describe("a task's life", () => {
     expect(follow.body).toMatchObject({ parentId: over, prompt: "One more thing." });
   });
 
+  it("[R11] a fork of a settled task is in a thread and on a branch of its own; a task that runs is not forked", async () => {
+    const fork = (id: string, text = "Another way.") =>
+      api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text, fork: true } });
+    const open = await running();
+    expect([(await fork(open)).status, (await fork(open)).body.code]).toEqual([409, "task_open"]);
+    expect((await get(`/v1/tasks/${open}/messages`)).body.items).toEqual([]);
+    const id = await cancelled();
+    const before = (await get(`/v1/tasks/${id}`)).body;
+    const { status, body } = await fork(id);
+    expect(status).toBe(201);
+    expect(body).toMatchObject({ parentId: id, prompt: "Another way.", threadId: body.id.replace("task_", "thread_") });
+    expect([body.threadId, body.branch]).not.toEqual([before.threadId, before.branch]);
+    expect((await get(`/v1/tasks?thread=${before.threadId}`)).body.items).toHaveLength(1);
+    expect((await get(`/v1/tasks/${id}`)).body).toEqual(before);
+  });
+
   it("[R5] the same key sends a message once", async () => {
     const id = await running();
     const say = (text: string) =>
@@ -317,6 +333,18 @@ describe("a task's life", () => {
     expect((await answer("q9")).status).toBe(404);
     expect((await answer("q1")).body).toMatchObject({ id, question: null });
     expect((await answer("q1")).body.code).toBe("already_answered");
+  });
+
+  it("a question that closed without an answer is 409 `question_expired`", async () => {
+    const id = await running();
+    const question = { id: "q1", question: "Tabs?", options: ["yes"] };
+    await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["question", question]);
+    await api.call("POST", `/v1/tasks/${id}/cancel`, { token: ada });
+    await api.clock.advance(60_000);
+    await api.harness.until(id, "cancelled");
+    const body = { questionId: "q1", text: "yes" };
+    const late = await api.call("POST", `/v1/tasks/${id}/answer`, { token: ada, body });
+    expect([late.status, late.body.code]).toEqual([409, "question_expired"]);
   });
 
   it("[T4] the log, the tool calls, the attempts and the machine", async () => {

@@ -26,7 +26,7 @@ export interface ChosenStart {
 }
 
 /** Codes of notices that the worker gets as notes as well. */
-export const BRANCH_NEWS = ["branch_updated", "branch_rewritten", "branch_merged", "branch_gone"] as const;
+export const BRANCH_NEWS = ["branch_updated", "branch_rewritten", "branch_merged", "branch_gone", "work_gone"] as const;
 type BranchNews = (typeof BRANCH_NEWS)[number];
 
 /** @throws TaskFailure `push_forbidden`, `branch_conflict`. */

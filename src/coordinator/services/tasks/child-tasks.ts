@@ -1,6 +1,7 @@
 /**
- * Tasks that continue a settled task of the same thread: retries and follow-ups. A plan is what
- * such a task is (`spec`) and what it takes over from its parent (`data` of its first event).
+ * Tasks that continue a settled task: retries and follow-ups in its thread, and forks in one of
+ * their own. A plan is what such a task is (`spec`) and what it takes over from its parent (`data`
+ * of its first event).
  */
 import { SlipwayError } from "../../../core/error.ts";
 import type { EventData } from "../../../core/event.ts";
@@ -20,6 +21,8 @@ import { readEarlier, withFiles } from "./attachments.ts";
 import {
   checkLimits,
   deriveTitle,
+  nameBranch,
+  nameThread,
   resolveOtherAgent,
   resolvePullRequest,
   resolveReview,
@@ -30,12 +33,14 @@ import {
 export interface ChildPlan {
   readonly spec: TaskSpec;
   readonly data: EventData;
+  /** True = in a thread and on a branch of its own. */
+  readonly isFork?: boolean;
 }
 
 type TaskReader = Pick<Store, "tasks" | "eventsOfOthers">;
 
 /** A message whose attachments are known, and the model that it asks for. */
-export type FollowUpRequest = Pick<MessageRequest, "text" | "updateBase"> & {
+export type FollowUpRequest = Pick<MessageRequest, "text" | "updateBase" | "fork"> & {
   readonly attachments?: readonly Attachment[];
   readonly model?: ReturnType<typeof resolveOtherAgent>;
 };
@@ -67,15 +72,19 @@ export function toSubmittedData(spec: TaskSpec, policy: Policy, by: string): Eve
 /** The new task of a plan. @param by the user whose request it is. */
 export function toChild(
   parent: Task,
-  { spec: { submittedBy: _, ...planned }, data }: ChildPlan,
+  { spec: { submittedBy: _, ...planned }, data, isFork = false }: ChildPlan,
   { id, policy, by }: { readonly id: string; readonly policy: Policy; readonly by: string },
 ) {
-  const spec: TaskSpec = { ...planned, ...(by === parent.userId ? {} : { submittedBy: by }) };
+  const spec: TaskSpec = {
+    ...planned,
+    ...(isFork ? { branch: nameBranch(id) } : {}),
+    ...(by === parent.userId ? {} : { submittedBy: by }),
+  };
   return {
     id,
     // The thread keeps its owner, also when an admin retries it.
     userId: parent.userId,
-    threadId: parent.threadId,
+    threadId: isFork ? nameThread(id) : parent.threadId,
     parentId: parent.id,
     spec,
     data: { ...toSubmittedData(spec, policy, by), ...data },
@@ -138,6 +147,7 @@ function withReview(spec: TaskSpec, wanted: boolean | undefined, options: Pick<S
 /** @throws SlipwayError `expired`. */
 export async function planFollowUp(store: TaskReader, parent: Task, request: FollowUpRequest): Promise<ChildPlan> {
   assertSpec(parent);
+  const isFork = request.fork === true;
   const spec: TaskSpec = {
     ...withFiles(parent.spec, request.attachments ?? [], await readEarlier(store, parent)),
     ...request.model,
@@ -145,10 +155,11 @@ export async function planFollowUp(store: TaskReader, parent: Task, request: Fol
     title: deriveTitle(request.text),
     script: null,
     from: "checkpoint",
-    expectSha: await findPushedHead(store, parent),
+    // The branch of a fork is new.
+    expectSha: isFork ? null : await findPushedHead(store, parent),
     updateBase: request.updateBase ?? false,
   };
-  return { spec, data: { ...savedWork(parent), headSha: null, report: null } };
+  return { spec, data: { ...savedWork(parent), headSha: null, report: null }, isFork };
 }
 
 function assertSpec({ setAside }: Task): void {

@@ -76,8 +76,9 @@ export interface TaskService {
   withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
   /**
    * The first answer counts: `already_answered` for a second, except for the key of the first;
-   * `not_found` for a question that was never asked, `invalid_request` for an answer to a budget
-   * question that is neither `continue`, `stop` nor an amount.
+   * `question_expired` for a question that closed without an answer, `not_found` for one that was
+   * never asked, `invalid_request` for an answer to a budget question that is neither `continue`,
+   * `stop` nor an amount.
    */
   answer(person: Identity, taskId: string, request: AnswerRequest, idempotencyKey?: string | null): Promise<Task>;
   /**

@@ -260,12 +260,17 @@ export function checkLimits(limits: Limits, max: MaxLimits): Limits {
   });
 }
 
+/** The branch of a task that begins a thread. */
+export const nameBranch = (taskId: string): string => `slipway/${taskId.slice(-12).toLowerCase()}`;
+
+/** The thread that a task begins. */
+export const nameThread = (taskId: string): string => taskId.replace("task_", "thread_");
+
 /** @throws SlipwayError with the codes of TaskService.submit. */
 export function createTaskSpec(options: ServerOptions, request: SubmitRequest, taskId: string): TaskSpec {
   const { url } = parseRepositoryUrl(request.repo, { trustedHosts: options.trustedHosts });
   const base = request.base === undefined ? null : parseBranch(request.base);
-  const branch =
-    request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch);
+  const branch = request.branch === undefined ? nameBranch(taskId) : parseBranch(request.branch);
   const chosen = { ...resolveAgent(options, request), egress: resolveEgress(options, request) };
   return {
     repo: url,
