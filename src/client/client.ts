@@ -37,6 +37,7 @@ import type {
   KeyedCallOptions,
   Leftovers,
   ListQuery,
+  LogDigest,
   LoginAnswer,
   Machine,
   Me,
@@ -260,6 +261,11 @@ export class SlipwayClient {
     options: CallOptions = {},
   ): Promise<Page<WireEvent>> {
     return this.#get(`${task(id)}/events`, { ...query }, options);
+  }
+
+  /** Of the log up to this seq, as the server has it. */
+  logDigest(id: string, seq: number, options: CallOptions = {}): Promise<LogDigest> {
+    return this.#get(`${task(id)}/digest`, { seq }, options);
   }
 
   messages(id: string, query: HistoryQuery = {}, options: CallOptions = {}): Promise<Page<Message>> {

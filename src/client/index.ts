@@ -19,6 +19,7 @@ export type {
   KeyedCallOptions,
   Leftovers,
   ListQuery,
+  LogDigest,
   LoginAnswer,
   Machine,
   Me,

@@ -9,6 +9,7 @@ import type {
   conversationSchema,
   diffFileSchema,
   diffSchema,
+  logDigestSchema,
   machineSchema,
   messageRowSchema,
   pullRequestSchema,
@@ -56,6 +57,7 @@ export type Artifact = z.infer<typeof artifactRowSchema>;
 export type Leftovers = z.infer<typeof garbageReportSchema>;
 export type GitCredential = z.infer<typeof credentialSchema>;
 export type DiffFile = z.infer<typeof diffFileSchema>;
+export type LogDigest = z.infer<typeof logDigestSchema>;
 export type Conversation = z.infer<typeof conversationSchema>;
 export type TaskCounts = z.infer<typeof countsSchema>;
 export type TaskDiff = z.infer<typeof diffSchema>;

@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { accepts } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
-import type { AttemptRow, ConversationPlace, ToolCallRow } from "../../core/ports/store.ts";
+import type { AttemptRow, ConversationPlace, Store, ToolCallRow } from "../../core/ports/store.ts";
 import { eventSchema } from "../../core/protocol/events.ts";
 import {
   artifactRowSchema,
@@ -11,6 +11,7 @@ import {
   conversationSchema,
   diffFileSchema,
   diffSchema,
+  logDigestSchema,
   machineSchema,
   toolCallSchema,
 } from "../../core/protocol/history.ts";
@@ -19,12 +20,14 @@ import {
   conversationQuerySchema,
   diffFileQuerySchema,
   diffQuerySchema,
+  digestQuerySchema,
   eventQuerySchema,
   historyQuerySchema,
   pageSchema,
 } from "../../core/protocol/rest.ts";
 import type { Task } from "../../core/task.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
+import { LogDigests } from "../live/log-digests.ts";
 import { bySeq, json, listQuerySchema, nextCursor, pageOfList, readPage, route, type ApiDeps } from "../route.ts";
 import { toTaskViews } from "./tasks.ts";
 
@@ -91,6 +94,16 @@ async function readConversation(
   return { tasks, items: page.items.map(toWireEvent), next };
 }
 
+const digestsOf = new WeakMap<Store, LogDigests>();
+
+async function readDigest({ store }: ApiDeps, task: Task, seq: number): Promise<z.infer<typeof logDigestSchema>> {
+  const digests = digestsOf.get(store) ?? new LogDigests(store);
+  digestsOf.set(store, digests);
+  const digest = await digests.at(task.id, seq);
+  if (digest === null) throw new SlipwayError("not_found", `The log ends at ${task.seq}.`);
+  return { seq, digest };
+}
+
 export const historyRoutes = [
   route({
     method: "get",
@@ -106,6 +119,21 @@ export const historyRoutes = [
       const { id } = await deps.tasks.task(identity, params["id"] ?? "");
       const page = await readPage((...place) => deps.store.events(id, ...place), query);
       return { status: 200, body: { items: page.items.map(toWireEvent), next: nextCursor(page, bySeq) } };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/digest",
+    access: "user",
+    operation: "getLogDigest",
+    isLarge: true,
+    summary: "The digest of the log up to a seq, to compare with what a client has",
+    query: digestQuerySchema,
+    answers: { 200: json(logDigestSchema) },
+    problems: ["not_found"],
+    async handle({ deps, identity, params, query }) {
+      const task = await deps.tasks.task(identity, params["id"] ?? "");
+      return { status: 200, body: await readDigest(deps, task, query.seq ?? task.seq) };
     },
   }),
   route({

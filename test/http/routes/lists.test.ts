@@ -59,6 +59,14 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
+/** FNV-1a of 64 bits, by its definition. */
+function digestOf(events: readonly WireEvent[]): string {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of Buffer.from(events.map((event) => `${JSON.stringify(event)}\n`).join("")))
+    hash = ((hash ^ BigInt(byte)) * 0x100000001b3n) & 0xffffffffffffffffn;
+  return hash.toString(16).padStart(16, "0");
+}
+
 describe("[V8] lists of tasks", () => {
   it("are filtered by repository, by what needs the caller, and by owner for operators", async () => {
     expect(await get<Listed<WireTask>>(`/v1/tasks?repository=${REPO}-two`)).toMatchObject({
@@ -114,6 +122,21 @@ describe("[V8] what a task did", () => {
     }
     const bad = await api.call("GET", `/v1/tasks/${asking.id}/events?before=x`, { token: alice.accessToken });
     expect([bad.status, bad.body.code]).toEqual([400, "invalid_request"]);
+  });
+
+  it("[P12] has a digest for any seq: that of the events up to it, in any order of the questions", async () => {
+    const path = `/v1/tasks/${asking.id}`;
+    const { items } = await get<Listed<WireEvent>>(`${path}/events?limit=1000`);
+    const digests = ["cbf29ce484222325", ...items.map((_, i) => digestOf(items.slice(0, i + 1)))];
+    for (const seq of [items.length, 3, 0, items.length - 1, 4, items.length])
+      expect(await get(`${path}/digest?seq=${seq}`)).toEqual({ seq, digest: digests[seq] });
+    expect(await get(`${path}/digest`)).toEqual({ seq: items.length, digest: digests.at(-1) });
+    for (const [query, token, status] of [
+      [`?seq=${items.length + 1}`, alice.accessToken, 404],
+      ["?seq=-1", alice.accessToken, 400],
+      ["", bob.accessToken, 404],
+    ] as const)
+      expect((await api.call("GET", `${path}/digest${query}`, { token })).status, query).toBe(status);
   });
 
   it("has one tool call by the seq of its event", async () => {
