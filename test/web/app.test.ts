@@ -352,6 +352,7 @@ describeWithBrowser("the web app", () => {
         "/you/notifications",
         "/you/variables",
         "/console/audit",
+        "/console/egress",
         "/device",
       ];
       const misfits: string[] = [];

@@ -123,6 +123,27 @@ describeWithBrowser("notifications", () => {
     expect(messagesOf("tablet")).toHaveLength(2);
   });
 
+  it("[N3] another device has a page: what it was told and showed, a test, and its removal", async () => {
+    const { page: phone, deliver } = await openDevice("Far phone");
+    await turnOn(phone);
+    const { page } = await openDevice("laptop");
+    await turnOn(page);
+    const others = page.getByRole("region", { name: /^When this device stays silent/ });
+    const row = others.getByRole("listitem").filter({ hasText: "0 of 0 shown" });
+    await row.getByRole("button", { name: /^Look at / }).click();
+    const sheet = page.getByRole("dialog").filter({ hasText: "Send a test" });
+    await sheet.getByRole("button", { name: "Send a test" }).click();
+    await expect.poll(() => messagesOf("Far phone").length).toBe(1);
+    await sheet.getByText("accepted by the push service").waitFor();
+    await deliver(messagesOf("Far phone")[0]!);
+    await sheet.getByText(/shown after/).waitFor();
+    await sheet.getByText("1 of 1").waitFor();
+    expect(await findMisfits(page)).toEqual([]);
+    await sheet.getByRole("button", { name: "Remove the device" }).click();
+    await sheet.waitFor({ state: "detached" });
+    await phone.getByRole("button", { name: /^(?:Turn on notifications|Connect again)$/ }).waitFor();
+  });
+
   it("[N6] a topic and a webhook are added, tried and removed; the webhook's secret is shown once and verifies", async () => {
     const { page } = await rig.open({ viewport: NARROW });
     await rig.logIn(page);

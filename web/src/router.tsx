@@ -139,17 +139,22 @@ const threadRoute = createRoute({
 const machineRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/machine",
-  component: lazyRouteComponent(() => import("./screens/task/machine-view.tsx"), "MachineView"),
+  component: lazyRouteComponent(() => import("./screens/task/machine/machine-view.tsx"), "MachineView"),
 });
 const consoleRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/console",
-  component: lazyRouteComponent(() => import("./screens/console.tsx"), "Console"),
+  component: lazyRouteComponent(() => import("./screens/console/console.tsx"), "Console"),
 });
 const auditRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/console/audit",
-  component: lazyRouteComponent(() => import("./screens/audit.tsx"), "Audit"),
+  component: lazyRouteComponent(() => import("./screens/console/audit.tsx"), "Audit"),
+});
+const egressRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/console/egress",
+  component: lazyRouteComponent(() => import("./screens/console/egress.tsx"), "Egress"),
 });
 const variablesRoute = createRoute({
   getParentRoute: () => privateRoute,
@@ -181,6 +186,7 @@ export const router = createRouter({
       taskRoute.addChildren([conversationRoute, changesRoute, threadRoute, machineRoute]),
       consoleRoute,
       auditRoute,
+      egressRoute,
       variablesRoute,
       youRoute,
       notificationsRoute,

@@ -1,6 +1,6 @@
 /** The tasks, grouped by whose move it is. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import type { Me } from "../../../src/client/types.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -20,6 +20,11 @@ import { useServerSearch, type ServerSearch } from "../lib/tasks/server-search.t
 import { filterTasks, withoutText, type TaskFilter } from "../lib/tasks/task-filter.ts";
 import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
+
+/** The list is there before anybody pulls it. */
+const PullToRefresh = lazy(async () => ({
+  default: (await import("../components/tasks/pull-to-refresh.tsx")).PullToRefresh,
+}));
 
 const REPOS_SHOWN = 12;
 const COUNT_MS = 30_000;
@@ -42,6 +47,11 @@ export function Inbox() {
       <Bar />
       <main className="page" id="main">
         <InboxHead list={list} q={filter.q ?? ""} />
+        {list.isLoaded && (
+          <Suspense>
+            <PullToRefresh />
+          </Suspense>
+        )}
         <FilterChips list={list} filter={filter} person={person} now={now} />
         <div className="stack">
           <OfflineBanner list={list} />

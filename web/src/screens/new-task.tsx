@@ -18,6 +18,7 @@ import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { noteSubmit } from "../lib/device/push-support.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
+import { listModels } from "../lib/tasks/models.ts";
 import { putTask, useTaskList } from "../lib/tasks/task-list.ts";
 
 const PROMPT_LIMIT = 64 * 1024;
@@ -305,7 +306,7 @@ interface PlainOptionsProps {
 }
 
 function PlainOptions({ config, branches, options, set, agent }: PlainOptionsProps) {
-  const models = config.models.filter((name) => !name.endsWith("*"));
+  const models = listModels(config);
   return (
     <div className="pair">
       <TextField

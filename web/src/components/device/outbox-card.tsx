@@ -74,7 +74,7 @@ function OutboxRow({ item }: { item: OutboxItem }) {
         )}
       </span>
       <span className="end">
-        {item.state === "sent" ? "sent " : ""}
+        {item.state === "sent" ? (item.work.kind === "answer" ? "applied " : "sent ") : ""}
         {formatClock(item.endedAt ?? item.at)}
       </span>
       {hint !== null && <small>{hint}</small>}

@@ -148,15 +148,25 @@ function decodeEntities(text: string): string {
   return text.replaceAll(/&(?:amp|lt|gt|quot|#39);/g, (entity) => ENTITIES[entity] ?? entity);
 }
 
-/** The address is visible when the text differs, so that a text cannot pretend another address. */
+/**
+ * The host is named unless the text is that address itself, in the letters that the browser goes
+ * to: a text cannot pretend another address, be it by letters that look alike, by a host in its
+ * middle, or by turning the direction of what follows.
+ */
 function SafeLink({ href, text }: { href: string; text: string }) {
   const url = URL.canParse(href) ? new URL(href) : null;
   if (url === null || !["http:", "https:", "mailto:"].includes(url.protocol)) return <span>{text}</span>;
-  const shown = url.protocol === "mailto:" ? href : url.hostname;
+  const shown = url.protocol === "mailto:" ? url.pathname : url.host;
   return (
     <a className="link" href={url.href} target="_blank" rel="noopener noreferrer nofollow">
-      {text}
-      {!text.includes(shown) && <small className="muted"> ({shown})</small>}
+      <bdi>{text}</bdi>
+      {!isAddress(text, shown) && <small className="muted"> ({shown})</small>}
     </a>
   );
+}
+
+/** Whether a text begins with this host, or is this address of mail. */
+function isAddress(text: string, shown: string): boolean {
+  const bare = text.replace(/^(?:https?:\/\/|mailto:)/, "");
+  return bare === shown || (bare.startsWith(shown) && /^[/?#]/.test(bare.slice(shown.length)));
 }

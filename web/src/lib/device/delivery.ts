@@ -11,6 +11,13 @@ export const OUTBOX = "slipway-outbox";
 
 export type Receipt = { readonly kind: "task"; readonly task: WireTask } | MessageAnswer;
 export type Ended = { readonly receipt: Receipt } | { readonly problem: SlipwayProblem };
+
+/** How an answer came too late. */
+export const LATE: Readonly<Record<string, string>> = {
+  already_answered: "Somebody answered first; this answer was not applied.",
+  question_expired: "The question expired: the task ended, or went on, without an answer. This one was not applied.",
+};
+
 type Sender = Pick<SlipwayClient, "submit" | "message" | "answer">;
 
 /** @returns the item as it ended; null when the server could not be asked. */
@@ -24,8 +31,7 @@ export async function deliverItem(
     return { item: { ...item, state: "sent", endedAt: Date.now(), taskId }, end: { receipt } };
   } catch (thrown) {
     if (!(thrown instanceof SlipwayProblem) || isWorthWaiting(thrown)) return null;
-    const isLate = item.work.kind === "answer" && thrown.status === 409;
-    const problem = isLate ? "Somebody answered first; this answer was not applied." : formatProblem(thrown);
+    const problem = LATE[thrown.code] ?? formatProblem(thrown);
     return { item: { ...item, state: "failed", endedAt: Date.now(), problem }, end: { problem: thrown } };
   }
 }

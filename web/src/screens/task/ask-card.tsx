@@ -4,6 +4,7 @@ import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
 import { problemText } from "../../lib/client.ts";
+import { LATE } from "../../lib/device/delivery.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
@@ -81,7 +82,6 @@ function AnswerForm({ task, question }: AskCardProps) {
       {state === "kept" && (
         <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
       )}
-      {state === "elsewhere" && <p className="hint">Somebody answered first; your answer was not applied.</p>}
       {problem !== null && (
         <p className="hint bad" role="alert">
           {problem}
@@ -96,7 +96,7 @@ function AnswerForm({ task, question }: AskCardProps) {
   );
 }
 
-type AnswerState = "open" | "sending" | "kept" | "elsewhere";
+type AnswerState = "open" | "sending" | "kept" | "late";
 
 function useAnswer(task: WireTask, question: AskCardProps["question"]) {
   const [state, setState] = useState<AnswerState>("open");
@@ -112,9 +112,9 @@ function useAnswer(task: WireTask, question: AskCardProps["question"]) {
       else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
       return true;
     } catch (thrown) {
-      const isLate = thrown instanceof SlipwayProblem && thrown.status === 409;
-      setState(isLate ? "elsewhere" : "open");
-      if (!isLate) setProblem(problemText(thrown));
+      const late = thrown instanceof SlipwayProblem ? LATE[thrown.code] : undefined;
+      setState(late === undefined ? "open" : "late");
+      setProblem(late ?? problemText(thrown));
       return false;
     }
   };

@@ -1,5 +1,5 @@
 /** One block of the conversation. */
-import { memo, useState } from "react";
+import { lazy, memo, Suspense, useState } from "react";
 import { AttachedList } from "../../components/forms/attachments.tsx";
 import { Ansi } from "../../components/text/ansi.tsx";
 import { Icon } from "../../components/icon.tsx";
@@ -8,7 +8,8 @@ import type { Block, Step } from "../../lib/log/conversation.ts";
 import { formatBytes, formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";
-import { nameOf } from "../../lib/tasks/ownership.ts";
+import { mayDirect, nameOf } from "../../lib/tasks/ownership.ts";
+import { isSettled } from "../../lib/tasks/task-view.ts";
 import { useTaskView } from "./task-screen.tsx";
 
 type Kind<K extends Block["kind"]> = Extract<Block, { kind: K }>;
@@ -26,7 +27,7 @@ export const BlockView = memo(function BlockView({ block }: { block: Block }) {
     case "steps":
       return <Steps block={block} />;
     case "question":
-      return block.answer === null ? null : <Answered block={block} />;
+      return <Answered block={block} />;
     case "check":
       return <Check block={block} />;
     case "line":
@@ -48,6 +49,9 @@ export const BlockView = memo(function BlockView({ block }: { block: Block }) {
   }
 });
 
+/** Of a message that waits for the agent. */
+const TakeBack = lazy(async () => ({ default: (await import("./composer/take-back.tsx")).TakeBack }));
+
 const STATUS_TEXT: Readonly<Record<string, string>> = {
   queued: "the server has it",
   delivered: "delivered",
@@ -60,6 +64,9 @@ function PersonMessage({ block }: { block: Kind<"person"> }) {
   const { task, log } = useTaskView();
   const person = usePerson();
   const status = block.id === null ? undefined : log.conversation.statuses.get(block.id);
+  const isQueued = status === "queued" && !isSettled(task) && mayDirect(task, person);
+  // It keeps its place when the agent reads the message: what is below does not move.
+  const [wasQueued] = useState(isQueued);
   return (
     <article className="said">
       <p className="who">
@@ -71,6 +78,11 @@ function PersonMessage({ block }: { block: Kind<"person"> }) {
       </p>
       <p className="read prompt">{block.text}</p>
       <AttachedList attachments={block.attachments} />
+      {wasQueued && (
+        <Suspense fallback={<p className="acts" />}>
+          <TakeBack block={block} isQueued={isQueued} />
+        </Suspense>
+      )}
     </article>
   );
 }
@@ -120,16 +132,24 @@ function StepRow({ step, now }: { step: Step; now: number }) {
 function Answered({ block }: { block: Kind<"question"> }) {
   const { task } = useTaskView();
   const person = usePerson();
-  const by = block.answer?.by ?? null;
+  const { answer } = block;
+  if (answer === null)
+    return isSettled(task) ? (
+      <p className="event-line st-queued">
+        <Icon name="info" small />
+        <span>Expired without an answer: {block.question}</span>
+      </p>
+    ) : null;
+  const { by } = answer;
   return (
     <div className="said st-done">
       <p className="who">
         <Icon name="check" small />
         <b>{by === null || by === person?.id ? "Answered" : `Answered by ${nameOf(by, task, person)}`}</b>{" "}
-        <span>{block.answer === null ? "" : formatClock(block.answer.at)}</span>
+        <span>{formatClock(answer.at)}</span>
       </p>
       <p>
-        {block.question} → <b>{block.answer?.text}</b>
+        {block.question} → <b>{answer.text}</b>
       </p>
     </div>
   );

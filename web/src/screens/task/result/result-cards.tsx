@@ -3,11 +3,9 @@ import { Link } from "@tanstack/react-router";
 import { lazy, Suspense } from "react";
 import { Icon } from "../../../components/icon.tsx";
 import { Markdown } from "../../../components/text/markdown.tsx";
-import { formatBytes, formatUsd } from "../../../lib/format.ts";
-import { client } from "../../../lib/client.ts";
+import { formatUsd } from "../../../lib/format.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
-import { useQuery } from "@tanstack/react-query";
 import { RetryButton } from "../retry/retry-button.tsx";
 import { StopCard } from "../stop-card.tsx";
 import { ThreadCost } from "../thread/thread-cost.tsx";
@@ -15,6 +13,7 @@ import { useTaskView } from "../task-screen.tsx";
 
 // These show what is asked for when the task is opened, later than the rest in any case.
 const PullRequestFact = lazy(async () => ({ default: (await import("./pull-request.tsx")).PullRequestFact }));
+const Saved = lazy(async () => ({ default: (await import("./saved.tsx")).Saved }));
 const ExpiryFact = lazy(async () => ({ default: (await import("./expiry.tsx")).ExpiryFact }));
 const OpenPullRequestButton = lazy(async () => ({
   default: (await import("./pull-request.tsx")).OpenPullRequestButton,
@@ -138,32 +137,11 @@ function ResultFacts() {
         <dt>Cost</dt>
         <dd>{formatUsd(task.usage.usd)}</dd>
         <ThreadCost task={task} />
-        <Saved taskId={task.id} />
         <Suspense fallback={null}>
+          <Saved taskId={task.id} />
           <ExpiryFact />
         </Suspense>
       </dl>
     </section>
-  );
-}
-
-function Saved({ taskId }: { taskId: string }) {
-  const artifacts = useQuery({
-    queryKey: ["artifacts", taskId],
-    queryFn: ({ signal }) => client.artifacts(taskId, {}, { signal }),
-  });
-  const items = artifacts.data?.items ?? [];
-  if (items.length === 0) return null;
-  return (
-    <>
-      <dt>Saved</dt>
-      <dd>
-        {items.map((artifact) => (
-          <span key={artifact.name}>
-            {artifact.name}, {formatBytes(artifact.bytes)}{" "}
-          </span>
-        ))}
-      </dd>
-    </>
   );
 }

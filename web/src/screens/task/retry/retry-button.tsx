@@ -1,4 +1,4 @@
-/** Retry: a new task of the same thread, from where the person chooses. */
+/** Retry: a new task from where the person chooses, in this thread or in one of its own. */
 import { lazy, Suspense, useState } from "react";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
@@ -6,18 +6,20 @@ import { Sheet } from "../../../components/sheet.tsx";
 
 const RetryForm = lazy(async () => ({ default: (await import("./retry-form.tsx")).RetryForm }));
 
-export function RetryButton({ task }: { task: WireTask }) {
+/** @param isFork the form begins with a fork. */
+export function RetryButton({ task, isFork = false }: { task: WireTask; isFork?: boolean }) {
   const [isOpen, setOpen] = useState(false);
+  const name = isFork ? "Fork from here" : "Retry";
   return (
     <>
       <button className="btn line" type="button" onClick={() => setOpen(true)}>
-        <Icon name="st-retrying" />
-        Retry
+        <Icon name={isFork ? "fork" : "st-retrying"} />
+        {name}
       </button>
-      <Sheet title="Retry" isOpen={isOpen} onClose={() => setOpen(false)}>
+      <Sheet title={name} isOpen={isOpen} onClose={() => setOpen(false)}>
         {isOpen && (
           <Suspense fallback={<p className="muted">Loading…</p>}>
-            <RetryForm task={task} onClose={() => setOpen(false)} />
+            <RetryForm task={task} isFork={isFork} onClose={() => setOpen(false)} />
           </Suspense>
         )}
       </Sheet>

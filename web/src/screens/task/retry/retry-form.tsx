@@ -1,78 +1,188 @@
 /** The form of a retry; it is loaded when somebody opens it. */
+import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import type { RetryRequest, WireTask } from "../../../../../src/core/protocol/rest.ts";
-import { client, problemText } from "../../../lib/client.ts";
-import { writeDraft } from "../../../lib/drafts.ts";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
+import { SelectField } from "../../../components/forms/fields.tsx";
+import { client, configQuery, problemText } from "../../../lib/client.ts";
+import { useDraft, writeDraft } from "../../../lib/drafts.ts";
+import { listModels } from "../../../lib/tasks/models.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 
-type From = "push" | "checkpoint" | "start" | "edit";
+type From = "push" | "checkpoint" | "start" | "edit" | "fork";
+type Effort = WireTask["effort"];
 
 const TEXTS: readonly (readonly [From, string, string])[] = [
   ["push", "Only the push", "The commit goes up as it is. No agent runs."],
   ["checkpoint", "From the checkpoint", "The agent continues where it stopped, with what it knows."],
   ["start", "From the start, the same prompt", "A fresh container and a fresh conversation."],
   ["edit", "From the start, another prompt", "Opens New task, filled in."],
+  ["fork", "Fork: another way from here", "A new branch from this work. This branch and its thread stay as they are."],
 ];
 
-export function RetryForm({ task, onClose }: { task: WireTask; onClose: () => void }) {
-  const canPush = task.state === "failed" && task.headSha !== null;
-  // Without saved work there is nothing to go on from.
-  const canContinue = task.headSha !== null;
-  const options = TEXTS.filter(([from]) => (from !== "push" || canPush) && (from !== "checkpoint" || canContinue));
-  const [from, setFrom] = useState<From>(options[0]?.[0] ?? "start");
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
-  const navigate = useNavigate();
+/** What a retry may take other than the task had; empty = as before. */
+interface Choice {
+  readonly model: string;
+  readonly effort: string;
+}
 
-  const retry = async (): Promise<void> => {
-    if (from === "edit") {
-      writeDraft("new.repo", task.repo);
-      writeDraft("new.prompt", task.prompt);
-      await navigate({ to: "/new" });
-      return;
-    }
-    setBusy(true);
-    setProblem(null);
-    try {
-      const next = await client.retry(task.id, { from } satisfies RetryRequest);
-      putTask(next);
-      onClose();
-      await navigate({ to: "/tasks/$id", params: { id: next.id } });
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    } finally {
-      setBusy(false);
-    }
+const AS_BEFORE: Choice = { model: "", effort: "" };
+
+function toAgent({ model, effort }: Choice): { model?: string; effort?: NonNullable<Effort> } {
+  return {
+    ...(model === "" ? {} : { model }),
+    ...(effort === "" ? {} : { effort: effort as NonNullable<Effort> }),
   };
+}
 
+interface RetryFormProps {
+  readonly task: WireTask;
+  readonly isFork: boolean;
+  readonly onClose: () => void;
+}
+
+export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
+  // Without saved work there is nothing to go on from.
+  const hasWork = task.headSha !== null;
+  const needs: Partial<Record<From, boolean>> = {
+    push: task.state === "failed" && hasWork,
+    checkpoint: hasWork,
+    fork: hasWork,
+  };
+  const options = TEXTS.filter(([from]) => needs[from] ?? true);
+  const [from, setFrom] = useState<From>(isFork ? "fork" : (options[0]?.[0] ?? "start"));
+  const [text, setText] = useDraft(`fork.${task.id}`);
+  const [choice, setChoice] = useState(AS_BEFORE);
+  const { begin, problem, isBusy } = useBegin(task, onClose);
+  const runsAgent = from === "checkpoint" || from === "start" || from === "fork";
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        void retry();
+        void begin(from, text, choice).then((hasBegun) => hasBegun && setText(""));
       }}
     >
-      <fieldset className="options">
-        <legend className="sr">From where</legend>
-        {options.map(([value, title, text]) => (
-          <label key={value} className="option">
-            <input type="radio" name="from" checked={from === value} onChange={() => setFrom(value)} />
-            <b>{title}</b>
-            <small>{text}</small>
-          </label>
-        ))}
-      </fieldset>
+      {!isFork && (
+        <fieldset className="options">
+          <legend className="sr">From where</legend>
+          {options.map(([value, title, hint]) => (
+            <label key={value} className="option">
+              <input type="radio" name="from" checked={from === value} onChange={() => setFrom(value)} />
+              <b>{title}</b>
+              <small>{hint}</small>
+            </label>
+          ))}
+        </fieldset>
+      )}
+      {from === "fork" && <ForkFields task={task} text={text} setText={setText} />}
+      {runsAgent && <AgentFields task={task} choice={choice} onChange={setChoice} />}
       {problem !== null && (
         <p className="hint bad" role="alert">
           {problem}
         </p>
       )}
       <div className="acts">
-        <button className="btn primary" type="submit" disabled={isBusy}>
-          {from === "edit" ? "Edit the prompt" : "Start again"}
+        <button className="btn primary" type="submit" disabled={isBusy || (from === "fork" && text.trim() === "")}>
+          {from === "edit" ? "Edit the prompt" : from === "fork" ? "Fork and start" : "Start again"}
         </button>
       </div>
     </form>
+  );
+}
+
+function useBegin(task: WireTask, onClose: () => void) {
+  const [problem, setProblem] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const navigate = useNavigate();
+  const make = async (from: Exclude<From, "edit">, text: string, choice: Choice): Promise<WireTask> => {
+    if (from === "push") return client.retry(task.id, { from });
+    if (from !== "fork") return client.retry(task.id, { from, ...toAgent(choice) });
+    const answer = await client.message(task.id, { text, fork: true, ...toAgent(choice) });
+    if (answer.kind !== "follow_up") throw new Error("The task runs: it can be forked when it has ended.");
+    return answer.task;
+  };
+  /** @returns whether there is a new task. */
+  const begin = async (from: From, text: string, choice: Choice): Promise<boolean> => {
+    if (from === "edit") {
+      writeDraft("new.repo", task.repo);
+      writeDraft("new.prompt", task.prompt);
+      await navigate({ to: "/new" });
+      return false;
+    }
+    setBusy(true);
+    setProblem(null);
+    try {
+      const next = await make(from, text, choice);
+      putTask(next);
+      onClose();
+      await navigate({ to: "/tasks/$id", params: { id: next.id } });
+      return true;
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+      return false;
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { begin, problem, isBusy };
+}
+
+interface ForkFieldsProps {
+  readonly task: WireTask;
+  readonly text: string;
+  readonly setText: (text: string) => void;
+}
+
+function ForkFields({ task, text, setText }: ForkFieldsProps) {
+  return (
+    <>
+      <div className="field">
+        <label className="label" htmlFor="fork-prompt">
+          What should go differently?
+        </label>
+        <textarea
+          className="input low"
+          id="fork-prompt"
+          rows={3}
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+        />
+      </div>
+      <p className="hint">
+        A new branch from <code>{task.headSha?.slice(0, 7)}</code>, with the conversation so far.{" "}
+        <code>{task.branch}</code> and its thread stay as they are.
+      </p>
+    </>
+  );
+}
+
+interface AgentFieldsProps {
+  readonly task: WireTask;
+  readonly choice: Choice;
+  readonly onChange: (choice: Choice) => void;
+}
+
+/** Another model or effort, where the agent of the task has a model here. */
+function AgentFields({ task, choice, onChange }: AgentFieldsProps) {
+  const { data: config } = useQuery(configQuery);
+  const models = config === undefined ? [] : listModels(config);
+  if (config === undefined || models.length === 0 || task.agent === "scripted") return null;
+  return (
+    <div className="pair">
+      <SelectField
+        label="Model"
+        value={choice.model}
+        options={["", ...models]}
+        names={{ "": `As before (${task.model ?? "default"})` }}
+        onChange={(model) => onChange({ ...choice, model })}
+      />
+      <SelectField
+        label="Effort"
+        value={choice.effort}
+        options={["", ...config.efforts]}
+        names={{ "": `As before (${task.effort ?? "default"})` }}
+        onChange={(effort) => onChange({ ...choice, effort })}
+      />
+    </div>
   );
 }

@@ -2,6 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { TaskRow } from "../../../components/tasks/task-row.tsx";
 import { client } from "../../../lib/client.ts";
@@ -10,6 +11,20 @@ import { putTask, useTaskList } from "../../../lib/tasks/task-list.ts";
 import { useTaskView } from "../task-screen.tsx";
 
 const FRESH_MS = 30_000;
+
+/** It continues a task of another thread. */
+const isFork = (task: WireTask): task is WireTask & { parentId: string } =>
+  task.parentId !== null && task.threadId === task.id.replace("task_", "thread_");
+
+function ForkedFrom({ taskId }: { taskId: string }) {
+  return (
+    <p className="note">
+      <Link className="link" to="/tasks/$id" params={{ id: taskId }}>
+        Forked from another task
+      </Link>
+    </p>
+  );
+}
 
 export function ThreadFold() {
   const { task, now } = useTaskView();
@@ -32,7 +47,7 @@ export function ThreadFold() {
         .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
     [tasks, task.threadId, task.id],
   );
-  if (others.length === 0) return null;
+  if (others.length === 0) return isFork(task) ? <ForkedFrom taskId={task.parentId} /> : null;
   const earlier = others.filter(({ id }) => id < task.id).length;
   const parts = [
     earlier > 0 ? `${earlier} before` : "",

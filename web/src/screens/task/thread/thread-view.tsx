@@ -7,8 +7,11 @@ import { StatePill } from "../../../components/lifecycle/state-pill.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { formatClock, formatDay } from "../../../lib/format.ts";
 import { ConversationFold } from "../../../lib/log/conversation.ts";
-import { getAppearance } from "../../../lib/tasks/task-view.ts";
+import { usePerson } from "../../../lib/session.ts";
+import { mayDirect } from "../../../lib/tasks/ownership.ts";
+import { getAppearance, isSettled } from "../../../lib/tasks/task-view.ts";
 import { BlockView } from "../blocks.tsx";
+import { RetryButton } from "../retry/retry-button.tsx";
 import { TaskContext, useTaskView, type TaskView } from "../task-screen.tsx";
 
 const PAGE = 100;
@@ -55,6 +58,7 @@ export function ThreadView() {
 
 function Part({ task, events }: { task: WireTask; events: readonly WireEvent[] }) {
   const { now } = useTaskView();
+  const person = usePerson();
   const fold = new ConversationFold();
   for (const event of events.toSorted((a, b) => a.seq - b.seq)) fold.add(event);
   const conversation = fold.get();
@@ -63,7 +67,7 @@ function Part({ task, events }: { task: WireTask; events: readonly WireEvent[] }
   return (
     <section aria-label={task.title}>
       <h2 className="over">
-        <Link className="link" to="/tasks/$id" params={{ id: task.id }}>
+        <Link className="link tall" to="/tasks/$id" params={{ id: task.id }}>
           {task.title}
         </Link>{" "}
         <StatePill appearance={getAppearance(task)} word={task.state} />
@@ -87,6 +91,11 @@ function Part({ task, events }: { task: WireTask; events: readonly WireEvent[] }
           </div>
         ))}
       </TaskContext>
+      {isSettled(task) && task.headSha !== null && mayDirect(task, person) && (
+        <div className="acts">
+          <RetryButton task={task} isFork />
+        </div>
+      )}
     </section>
   );
 }

@@ -8,27 +8,13 @@ import { PageHead } from "../../../components/page-head.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { getPushSupport, type PushSupport } from "../../../lib/device/push-support.ts";
 import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../../lib/device/push.ts";
-import { formatClock, formatDuration } from "../../../lib/format.ts";
+import { delayOf, DeviceSheet, Last, Statistics } from "./device-history.tsx";
 import { TopicsAndWebhooks } from "./topics-and-webhooks.tsx";
 
 type Run = (work: () => Promise<unknown>) => void;
 type Kind = WireNotification["kind"];
 
 const POLL_MS = 3_000;
-const WORDS: Readonly<Record<Kind, string>> = {
-  needs_you: "asks",
-  budget: "budget",
-  done: "done",
-  failed: "failed",
-  test: "test",
-};
-const LOOKS: Readonly<Record<Kind, string>> = {
-  needs_you: "awaiting",
-  budget: "awaiting",
-  done: "done",
-  failed: "failed",
-  test: "queued",
-};
 const SWITCHES: readonly (readonly [name: string, hint: string, kinds: readonly Kind[]])[] = [
   ["Needs me", "questions and budgets", ["needs_you", "budget"]],
   ["Done", "with the summary", ["done"]],
@@ -78,7 +64,7 @@ export function Notifications() {
           )}
           {others.length > 0 && <OtherDevices devices={others} run={run} />}
           {query.data !== undefined && <TopicsAndWebhooks devices={topics} run={run} />}
-          {own !== undefined && <Last device={own} />}
+          {own !== undefined && <Last device={own} where="this device" />}
         </div>
       </main>
     </div>
@@ -166,39 +152,9 @@ function ThisDevice({ status, device, run }: DeviceProps) {
   );
 }
 
-const delayOf = ({ dueAt, shownAt }: WireNotification): number[] =>
-  shownAt === null ? [] : [Date.parse(shownAt) - Date.parse(dueAt)];
-
-/** Quiet ones were never meant to be shown. */
-function Statistics({ last }: { last: readonly WireNotification[] }) {
-  const sent = last.filter(({ ended }) => ended !== "quiet" && ended !== "obsolete");
-  const delays = sent.flatMap(delayOf).toSorted((a, b) => a - b);
-  const [median, slowest] = [delays[Math.floor(delays.length / 2)], delays.at(-1)];
-  return (
-    <dl className="statline">
-      <div>
-        <dt>Shown</dt>
-        <dd>
-          {delays.length} <small>of {sent.length}</small>
-        </dd>
-      </div>
-      <div>
-        <dt>Median</dt>
-        <dd>{median === undefined ? "–" : formatDuration(median)}</dd>
-      </div>
-      <div>
-        <dt>Slowest</dt>
-        <dd>{slowest === undefined ? "–" : formatDuration(slowest)}</dd>
-      </div>
-      <div>
-        <dt>Acted on</dt>
-        <dd>{sent.filter(({ actedAt }) => actedAt !== null).length}</dd>
-      </div>
-    </dl>
-  );
-}
-
 function OtherDevices({ devices, run }: { devices: readonly WirePushDevice[]; run: Run }) {
+  const [opened, setOpened] = useState<string | null>(null);
+  const device = devices.find(({ id }) => id === opened);
   return (
     <section aria-labelledby="other-devices">
       <h2 className="over" id="other-devices">
@@ -214,56 +170,18 @@ function OtherDevices({ devices, run }: { devices: readonly WirePushDevice[]; ru
                 {device.last.flatMap(delayOf).length} of {device.last.length} shown, by {device.service}
               </small>
             </span>
-            <button className="btn line" type="button" onClick={() => run(() => client.push.deleteDevice(device.id))}>
-              Remove
+            <button
+              className="btn line"
+              type="button"
+              aria-label={`Look at ${device.label}`}
+              onClick={() => setOpened(device.id)}
+            >
+              Look
             </button>
           </li>
         ))}
       </ul>
-    </section>
-  );
-}
-
-function describeRungs(row: WireNotification): string {
-  const after = delayOf(row)[0];
-  if (row.ended === "quiet") return "not sent: you looked at the task";
-  if (row.ended === "obsolete") return "not sent: the task went on";
-  if (row.actedAt !== null) return "acted on";
-  if (row.openedAt !== null) return "opened";
-  if (after !== undefined) return `shown after ${formatDuration(after)}`;
-  if (row.passedAt !== null) return "not shown in 30 s, the next device was told";
-  return row.acceptedAt === null ? (row.problem ?? "due") : "accepted by the push service";
-}
-
-function Last({ device }: { device: WirePushDevice }) {
-  if (device.last.length === 0) return null;
-  return (
-    <section aria-labelledby="last">
-      <h2 className="over" id="last">
-        Last {device.last.length} on this device
-      </h2>
-      <p className="note">Five rungs each: due, accepted, shown, opened, acted on.</p>
-      <ul className="rows set">
-        {device.last.map((row) => {
-          const rungs = [row.dueAt, row.acceptedAt, row.shownAt, row.openedAt, row.actedAt];
-          return (
-            <li key={row.id} className={`st-${LOOKS[row.kind]}`}>
-              <Icon name={row.kind === "test" ? "bell" : `st-${LOOKS[row.kind]}`} className="state-ic" />
-              <span>
-                <b>{row.title}</b>
-                <small>
-                  {WORDS[row.kind]} · {formatClock(Date.parse(row.dueAt))} · {describeRungs(row)}
-                </small>
-              </span>
-              <span className="rung" aria-hidden="true">
-                {rungs.map((at, index) => (
-                  <i key={index} className={at === null ? "" : "y"} />
-                ))}
-              </span>
-            </li>
-          );
-        })}
-      </ul>
+      {device !== undefined && <DeviceSheet device={device} run={run} onClose={() => setOpened(null)} />}
     </section>
   );
 }

@@ -1,11 +1,15 @@
 /** The machine of a task: the chart at any moment of its log, and what it accepts now. */
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
-import type { WireEvent } from "../../../../src/core/protocol/events.ts";
-import { Chart } from "../../components/lifecycle/chart.tsx";
-import { client, problemText } from "../../lib/client.ts";
-import { formatClock, formatCount } from "../../lib/format.ts";
-import { useTaskView } from "./task-screen.tsx";
+import { useMemo, useState, type ReactNode } from "react";
+import type { WireEvent } from "../../../../../src/core/protocol/events.ts";
+import { Icon } from "../../../components/icon.tsx";
+import { Chart } from "../../../components/lifecycle/chart.tsx";
+import { client } from "../../../lib/client.ts";
+import { formatClock, formatCount } from "../../../lib/format.ts";
+import { useTaskView } from "../task-screen.tsx";
+import { InSync } from "./in-sync.tsx";
+import { RawLog } from "./raw-log.tsx";
+import { useWholeLog } from "./whole-log.ts";
 
 const LEAVES: Readonly<Record<string, string>> = { running: "working", pushing: "branch" };
 
@@ -39,17 +43,15 @@ function toMoments(events: readonly WireEvent[]): Moment[] {
 export function MachineView() {
   const { task, log } = useTaskView();
   const [chosen, setChosen] = useState<number | null>(null);
-  const events = useQuery({
-    queryKey: ["machine-events", task.id, task.state],
-    queryFn: ({ signal }) => client.events(task.id, { limit: 1_000 }, { signal }),
-    placeholderData: (previous) => previous,
-  });
-  const moments = toMoments(events.data?.items ?? []);
-  const seq = chosen ?? log.seq;
+  const { events, problem } = useWholeLog(task.id, Math.max(log.seq, task.seq));
+  const moments = useMemo(() => toMoments(events), [events]);
+  const last = Math.max(1, events.length);
+  const seq = Math.min(chosen ?? last, last);
+  // The seqs of a log are 1, 2, 3, …
+  const past = useMemo(() => events.slice(0, seq), [events, seq]);
   const until = moments.filter((moment) => moment.seq <= seq);
   const moment = until.at(-1);
-  if (moment === undefined)
-    return <p className="empty">{events.error === null ? "Loading the machine…" : problemText(events.error)}</p>;
+  if (moment === undefined) return <p className="empty">{problem ?? "Loading the machine…"}</p>;
   const path = until.map(({ leaf }) => leaf);
   return (
     <div className="talk stack">
@@ -74,18 +76,22 @@ export function MachineView() {
           type="range"
           aria-label="Moment, by seq"
           min={1}
-          max={Math.max(1, log.seq)}
+          max={last}
           value={seq}
           onChange={(event) => setChosen(Number(event.target.value))}
         />
       </section>
-      <MachineFacts />
+      <MachineFacts>
+        <InSync events={past} />
+      </MachineFacts>
+      <Attempts />
       <Transitions moments={moments} present={moment.seq} onPick={setChosen} />
+      <RawLog name={task.id} events={events} seq={seq} />
     </div>
   );
 }
 
-function MachineFacts() {
+function MachineFacts({ children }: { children: ReactNode }) {
   const { task } = useTaskView();
   const { data } = useQuery({
     queryKey: ["machine", task.id, task.seq],
@@ -108,7 +114,52 @@ function MachineFacts() {
             <dd>{data.stuck.reason}</dd>
           </>
         )}
+        {children}
       </dl>
+      <details className="tool">
+        <summary>
+          <Icon name="box" small />
+          <b>Snapshot</b>
+          <span className="arg">the state and context of the chart, as stored</span>
+        </summary>
+        <pre className="out" tabIndex={0} role="region" aria-label="Snapshot">
+          {JSON.stringify(data.snapshot, null, 2)}
+        </pre>
+      </details>
+    </section>
+  );
+}
+
+/** The container of each attempt, and how it ended. */
+function Attempts() {
+  const { task } = useTaskView();
+  const { data } = useQuery({
+    queryKey: ["attempts", task.id, task.state, task.attempt],
+    queryFn: ({ signal }) => client.attempts(task.id, { limit: 50 }, { signal }),
+    placeholderData: (previous) => previous,
+  });
+  if (data === undefined || data.items.length === 0) return null;
+  return (
+    <section aria-labelledby="attempts-title">
+      <h2 className="over" id="attempts-title">
+        Attempts <span className="n">{data.items.length}</span>
+      </h2>
+      <ul className="rows set">
+        {data.items.map(({ number, container, startedAt, endedAt, exitCode, failure }) => (
+          <li key={number} className={endedAt === null ? "st-running" : failure === null ? "st-done" : "st-failed"}>
+            <Icon name="box" className="state-ic" />
+            <span>
+              <b>Attempt {number}</b>
+              <small className="mono">{container}</small>
+              <small>
+                {formatClock(Date.parse(startedAt))} to {endedAt === null ? "now" : formatClock(Date.parse(endedAt))}
+                {exitCode === null ? "" : `, exit ${exitCode}`}
+                {failure === null ? "" : `, ${failure.replaceAll("_", " ")}`}
+              </small>
+            </span>
+          </li>
+        ))}
+      </ul>
     </section>
   );
 }

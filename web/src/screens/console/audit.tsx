@@ -1,13 +1,13 @@
 /** The audit log, for admins: who did what, from where, on what, with which outcome. */
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import type { AuditRecord } from "../../../src/client/types.ts";
-import { Bar } from "../components/bar.tsx";
-import { SelectField } from "../components/forms/fields.tsx";
-import { Icon } from "../components/icon.tsx";
-import { PageHead } from "../components/page-head.tsx";
-import { client, problemText } from "../lib/client.ts";
-import { formatDay, formatSecond, pluralize } from "../lib/format.ts";
+import type { AuditRecord } from "../../../../src/client/types.ts";
+import { Bar } from "../../components/bar.tsx";
+import { SelectField } from "../../components/forms/fields.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { PageHead } from "../../components/page-head.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { formatDay, formatSecond, pluralize } from "../../lib/format.ts";
 
 const PAGE = 50;
 const VIA: Readonly<Record<AuditRecord["via"], string>> = {

@@ -2,24 +2,19 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
-import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
-import { Bar } from "../components/bar.tsx";
-import { Icon } from "../components/icon.tsx";
-import { Mini } from "../components/lifecycle/mini.tsx";
-import { Sheet } from "../components/sheet.tsx";
-import { client, problemText } from "../lib/client.ts";
-import {
-  formatAge,
-  formatClock,
-  formatCount,
-  formatDuration,
-  formatElapsed,
-  formatRepo,
-  pluralize,
-} from "../lib/format.ts";
-import { useNow } from "../lib/server-time.ts";
-import { usePerson } from "../lib/session.ts";
-import { describeStep, describeWait, getAppearance } from "../lib/tasks/task-view.ts";
+import type { Overview, WireTask } from "../../../../src/core/protocol/rest.ts";
+import { Bar } from "../../components/bar.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { Mini } from "../../components/lifecycle/mini.tsx";
+import { Sheet } from "../../components/sheet.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { formatAge, formatCount, formatDuration, formatElapsed, formatRepo, pluralize } from "../../lib/format.ts";
+import { useNow } from "../../lib/server-time.ts";
+import { usePerson } from "../../lib/session.ts";
+import { describeStep, describeWait, getAppearance } from "../../lib/tasks/task-view.ts";
+import { FailuresCard, SpendCard } from "./figures.tsx";
+import { StorageCard } from "./storage-card.tsx";
+import { StuckCard } from "./stuck-card.tsx";
 
 const REFRESH_MS = 3_000;
 const OPEN = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"] as const;
@@ -44,6 +39,10 @@ export function Console() {
       <main className="page full" id="main">
         <header className="top">
           <h1>Console</h1>
+          <Link className="btn line" to="/console/egress">
+            <Icon name="send" small />
+            Egress lists
+          </Link>
           {person?.role === "admin" && (
             <Link className="btn line" to="/console/audit">
               <Icon name="shield" small />
@@ -65,6 +64,7 @@ export function Console() {
 function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly WireTask[]; now: number }) {
   const { slots, queue, stuck, oldestOpenSeconds } = overview;
   const waiting = tasks.filter((task) => task.state === "queued");
+  const titles = new Map(tasks.map(({ id, title }) => [id, title]));
   return (
     <>
       <p className="read">
@@ -82,13 +82,16 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
       <QueueActions overview={overview} />
       <div className="grid console">
         {stuck.map((machine) => (
-          <StuckCard key={machine.id} machine={machine} now={now} />
+          <StuckCard key={machine.id} machine={machine} title={titles.get(machine.id) ?? null} now={now} />
         ))}
         <SlotsCard overview={overview} tasks={tasks.filter((task) => !isOutside(task))} now={now} />
         <HostCard overview={overview} />
         <QueueCard tasks={waiting} now={now} />
         <CountsCard overview={overview} />
+        <FailuresCard now={now} />
+        <SpendCard now={now} />
         <OutsideCard tasks={tasks.filter((task) => task.state !== "queued" && isOutside(task))} now={now} />
+        <StorageCard storage={overview.storage} />
       </div>
     </>
   );
@@ -161,30 +164,6 @@ function QueueActions({ overview }: { overview: Overview }) {
         </div>
       </Sheet>
     </div>
-  );
-}
-
-function StuckCard({ machine, now }: { machine: Overview["stuck"][number]; now: number }) {
-  const since = Date.parse(machine.since);
-  const isAsking = machine.reason.includes("waits for an answer");
-  return (
-    <section className={`card tinted st-${isAsking ? "awaiting" : "failed"} c12`}>
-      <div className="card-head">
-        <Icon name={isAsking ? "st-awaiting" : "st-failed"} className="state-ic" />
-        <div className="grow">
-          <h2>{isAsking ? "A person must answer" : `Stuck: ${machine.reason}`}</h2>
-          <p className="note">
-            {machine.state} since {formatClock(since)} ({formatAge(since, now)}) ·{" "}
-            <span className="mono">{machine.id}</span>
-          </p>
-        </div>
-      </div>
-      <div className="acts tight">
-        <Link className="btn line" to="/tasks/$id/machine" params={{ id: machine.id }}>
-          Inspect
-        </Link>
-      </div>
-    </section>
   );
 }
 

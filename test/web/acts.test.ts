@@ -1,0 +1,368 @@
+/** What a person does with a task, in a browser: retries, forks, messages and answers. */
+import { readFileSync } from "node:fs";
+import type { Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import { startFakeModel, type FakeModel } from "../../src/broker/model/fake/server.ts";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
+import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
+import { findMisfits } from "../support/browser/misfits.ts";
+import { EMAIL, openWebRig, taskState, type WebRig } from "../support/browser/rig.ts";
+import type { GitServer } from "../support/git-server.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(2);
+const KEY = "sk-test";
+const ASK = { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } };
+const FINISH = { finish: { title: "t", summary: "It came to its end." } };
+
+/** The names of states of the charts in sight that stand out of their boxes while each is lit. */
+const FIND_WIDE_NAMES = `[...document.querySelectorAll("svg.chart-art")]
+  .filter((chart) => chart.checkVisibility())
+  .flatMap((chart) => [...chart.querySelectorAll(".ch-state")])
+  .map((state) => {
+    state.classList.add("now");
+    return [state.querySelector("rect").getBBox(), state.querySelector("text")];
+  })
+  .map(([box, text]) => [box, text.getBBox(), text.textContent])
+  .map(([box, name, text]) => ({ text, isIn: name.x >= box.x + 1 && name.x + name.width <= box.x + box.width - 1 }))`;
+
+/** Changes the first text of the log that this device keeps of a task. */
+const CHANGE_KEPT = `(async () => {
+  const done = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  const [{ name }] = (await indexedDB.databases()).filter(({ name }) => name.startsWith("slipway-"));
+  const db = await done(indexedDB.open(name));
+  const store = db.transaction("parts", "readwrite").objectStore("parts");
+  const [key] = await done(store.getAllKeys());
+  const part = await done(store.get(key));
+  part.find(({ type }) => type === "message").data.content[0].text = "Something else.";
+  await done(store.put(part, key));
+  db.close();
+})()`;
+
+describeWithBrowser("acts on a task", () => {
+  let model: FakeModel;
+  let rig: WebRig;
+  let git: GitServer;
+
+  beforeAll(async () => {
+    const turns = [{ tools: [{ name: "finish", input: { title: "Looked", summary: "Nothing to change." } }] }];
+    model = await startFakeModel({ scenarios: { default: { turns } }, apiKey: KEY });
+    rig = await openWebRig((upstream) => {
+      git = upstream;
+      return { ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: model.url, SLIPWAY_AGENT: "scripted" };
+    });
+  });
+  afterAll(async () => {
+    await rig.close();
+    await model.close();
+  });
+  afterEach(() => rig.closeDevices());
+
+  async function open(path: string): Promise<{ page: Page; errors: string[] }> {
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(rig.server().url + path);
+    return { page, errors };
+  }
+
+  /** The task that the page shows once it is another than this one. */
+  async function readNext(page: Page, id: string): Promise<WireTask> {
+    await expect.poll(() => page.url()).not.toContain(id);
+    return rig.until(/tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "", (task) => task.settledAt !== null, "the end");
+  }
+
+  it("a retry takes another model and effort, chosen on the screen of the task", async () => {
+    const answer = await rig.call("POST", "/v1/tasks", { repo: rig.repo, prompt: "Look around.", agent: "anthropic" });
+    const before = await rig.until((answer.body as WireTask).id, (task) => task.settledAt !== null, "the end");
+    expect(before.state).toBe("done");
+    const { page, errors } = await open(`/tasks/${before.id}`);
+    await page.getByRole("button", { name: "Retry" }).click();
+    await page.getByRole("radio", { name: /^From the start, the same prompt/ }).check();
+    const models = page.getByLabel("Model");
+    expect(await models.inputValue()).toBe("");
+    const offered = await models.locator("option").evaluateAll((all) => all.map((one) => Reflect.get(one, "value")));
+    const other = String(offered.findLast((name) => name !== "" && name !== before.model));
+    await models.selectOption(other);
+    await page.getByLabel("Effort").selectOption("low");
+    await expectAccessible(page, "the retry");
+    await page.getByRole("button", { name: "Start again" }).click();
+    const next = await readNext(page, before.id);
+    expect(next).toMatchObject({ model: other, effort: "low", threadId: before.threadId, state: "done" });
+    expect(errors).toEqual([]);
+  });
+
+  it("[R11] a fork goes on from a task in a thread and on a branch of its own, and says from where", async () => {
+    const id = await rig.submit("Begins the way", [{ write: { path: "way.txt", content: "one\n" } }, FINISH]);
+    const before = await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await open(`/tasks/${id}/thread`);
+    await page.getByRole("button", { name: "Fork from here" }).click();
+    const start = page.getByRole("button", { name: "Fork and start" });
+    expect(await start.isDisabled()).toBe(true);
+    await page.getByLabel("What should go differently?").fill("write other.txt=two");
+    expect(await findMisfits(page)).toEqual([]);
+    await expectAccessible(page, "the fork");
+    await start.click();
+    const fork = await readNext(page, id);
+    expect(fork).toMatchObject({ state: "done", outcome: "pushed", parentId: id });
+    expect(fork.threadId).not.toBe(before.threadId);
+    expect(fork.branch).not.toBe(before.branch);
+    // It has what was there, and its own.
+    const { body } = await rig.call("GET", `/v1/tasks/${fork.id}/diff`);
+    const files = (body as { files: { path: string }[] }).files.map(({ path }) => path);
+    expect(files).toEqual(expect.arrayContaining(["way.txt", "other.txt"]));
+    const old = (await rig.call("GET", `/v1/tasks/${id}/diff`)).body as { files: { path: string }[] };
+    expect(old.files.map(({ path }) => path)).toEqual(["way.txt"]);
+    await page.getByRole("link", { name: "Forked from another task" }).click();
+    await expect.poll(() => page.url()).toContain(id);
+    expect(errors).toEqual([]);
+  });
+
+  it("[P4] a message that the agent has not read is taken back, changed, and sent once", async () => {
+    const id = await rig.submit("Is busy", [{ bash: "until [ -e ../go ]; do sleep 0.2; done", timeoutMs: 600_000 }]);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const { page, errors } = await open(`/tasks/${id}`);
+    await page.getByRole("radio", { name: "After turn" }).check({ force: true });
+    await page.getByLabel("Message").fill("Also add a tset");
+    await page.getByRole("button", { name: "Send" }).click();
+    const said = page.getByRole("article").filter({ hasText: "Also add a tset" });
+    await said.getByText("the server has it").waitFor();
+    await said.getByRole("button", { name: "Take back and edit" }).click();
+    await said.getByText("taken back").waitFor();
+    const field = page.getByLabel("Message");
+    await expect.poll(() => field.inputValue()).toBe("Also add a tset");
+    expect(await findMisfits(page)).toEqual([]);
+    await field.fill("Also add a test");
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByRole("article").filter({ hasText: "Also add a test" }).getByText("the server has it").waitFor();
+    const messages = (await rig.call("GET", `/v1/tasks/${id}/messages`)).body as { items: { status: string }[] };
+    expect(messages.items.map(({ status }) => status)).toEqual(["withdrawn", "queued"]);
+    await rig.call("POST", `/v1/tasks/${id}/cancel`);
+    expect(errors).toEqual([]);
+  });
+
+  it("[P8] an answer that comes too late says so: the question expired, and the conversation shows it", async () => {
+    const id = await rig.submit("Asks in vain", [ASK, FINISH]);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page } = await open("/");
+    const row = page.getByRole("listitem").filter({ hasText: "Asks in vain" });
+    await row.getByRole("button", { name: "Tabs" }).waitFor();
+    await page.route("**/v1/**", (route) => route.abort());
+    await row.getByRole("button", { name: "Tabs" }).click();
+    await page.getByRole("listitem", { name: /waiting, Answer/ }).waitFor();
+    await rig.call("POST", `/v1/tasks/${id}/cancel`);
+    await rig.until(id, (task) => task.state === "cancelled", "the end");
+    await page.unroute("**/v1/**");
+    await page
+      .getByRole("listitem", { name: /failed, Answer/ })
+      .getByText("The question expired")
+      .waitFor();
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByText("Expired without an answer: Tabs or spaces?").waitFor();
+    expect(await taskState(page).textContent()).toBe("cancelled");
+  });
+
+  it("an answer that was kept comes back as applied", async () => {
+    const id = await rig.submit("Asks and hears", [ASK, FINISH]);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page } = await open("/");
+    const row = page.getByRole("listitem").filter({ hasText: "Asks and hears" });
+    await row.getByRole("button", { name: "Tabs" }).waitFor();
+    await page.route("**/v1/**", (route) => route.abort());
+    await row.getByRole("button", { name: "Tabs" }).click();
+    await page.getByRole("listitem", { name: /waiting, Answer/ }).waitFor();
+    await page.unroute("**/v1/**");
+    await page
+      .getByRole("listitem", { name: /sent, Answer/ })
+      .getByText(/^applied /)
+      .waitFor();
+    await rig.until(id, (task) => task.state === "done", "the end");
+  });
+
+  it("[P1] a link names the host that it goes to, in whatever letters and order its text is written", async () => {
+    const say = [
+      "[github.com](https://evil.example/a)",
+      "[https://github.com/login?next=evil.example](https://evil.example/b)",
+      "https://g\u0456thub.com/c",
+      "[\u202Emoc.buhtig//:sptth](https://evil.example/d)",
+      "[github.com.evil.example](https://github.com.evil.example:8443/e)",
+      "https://github.com/f",
+      "[write](mailto:a@evil.example)",
+    ].join("\n\n");
+    const id = await rig.submit("Links", [{ say }, FINISH]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await open(`/tasks/${id}`);
+    await page.getByRole("link", { name: "https://github.com/f" }).waitFor();
+    const shown = await page
+      .locator("main .read a")
+      .evaluateAll((links) =>
+        links.map((link) => String(Reflect.get(link.querySelector("small") ?? {}, "textContent") ?? "")),
+      );
+    const evil = " (evil.example)";
+    expect(shown).toEqual([
+      evil,
+      evil,
+      " (xn--gthub-n2e.com)",
+      evil,
+      " (github.com.evil.example:8443)",
+      "",
+      " (a@evil.example)",
+    ]);
+    // The text cannot turn the direction of the name beside it.
+    expect(await page.locator("main .read a bdi").count()).toBe(shown.length);
+    expect(errors).toEqual([]);
+  });
+
+  it("[P12] the machine says whether the log on this device is the server's, at any moment, and reads it again when not", async () => {
+    const id = await rig.submit("Keeps its log", [{ say: "As it was said." }, FINISH]);
+    const { seq } = await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await open(`/tasks/${id}`);
+    await page.getByText("As it was said.").waitFor();
+    await page.getByRole("link", { name: "Machine" }).click();
+    const said = page.getByRole("status", { name: "Log" });
+    const digestAt = async (at: number): Promise<string> => {
+      const { body } = await rig.call("GET", `/v1/tasks/${id}/digest?seq=${at}`);
+      return `in sync at ${at}, digest ${(body as { digest: string }).digest}`;
+    };
+    await expect.poll(() => said.innerText()).toBe(await digestAt(seq));
+    await page.getByRole("slider", { name: "Moment, by seq" }).fill("3");
+    await expect.poll(() => said.innerText()).toBe(await digestAt(3));
+    expect(await findMisfits(page)).toEqual([]);
+    // The events are there as the wire has them, and as a file.
+    await page.locator("summary").filter({ hasText: "task.submitted" }).click();
+    await page.getByRole("region", { name: "Event 1" }).getByText(`"taskId": "${id}"`).waitFor();
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save the whole log" }).click();
+    const lines = readFileSync(await (await download).path(), "utf8")
+      .trim()
+      .split("\n");
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual(await rig.server().events(id));
+    await page.evaluate(CHANGE_KEPT);
+    await page.reload();
+    await said.getByText(`differs from the server’s at ${seq}`).waitFor();
+    await page.getByRole("button", { name: "Read it again" }).click();
+    await expect.poll(() => said.innerText()).toBe(await digestAt(seq));
+    await page.getByRole("link", { name: "Conversation" }).click();
+    await page.getByText("As it was said.").waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("a finger that pulls the list down at its top reads it again", async () => {
+    const { page, errors } = await rig.open({ viewport: NARROW, hasTouch: true, isMobile: true });
+    await rig.logIn(page);
+    let isMuted = false;
+    await page.context().routeWebSocket(/\/v1\/stream/, (socket) => {
+      const server = socket.connectToServer();
+      server.onMessage((frame) => {
+        if (!isMuted || !String(frame).includes('"type":"events"')) socket.send(frame);
+      });
+    });
+    await page.goto(rig.server().url);
+    await page.getByLabel("Connection: in sync").waitFor();
+    await page.locator(".pull").waitFor({ state: "attached" });
+    isMuted = true;
+    await rig.submit("Arrives unheard", [FINISH]);
+    const row = page.getByRole("link", { name: /Arrives unheard/ });
+    const session = await page.context().newCDPSession(page);
+    const pull = async (distance: number): Promise<void> => {
+      const touch = (type: "touchStart" | "touchMove", y: number) =>
+        session.send("Input.dispatchTouchEvent", { type, touchPoints: [{ x: 200, y }] });
+      await touch("touchStart", 150);
+      for (let moved = 15; moved <= distance; moved += 15) await touch("touchMove", 150 + moved);
+      await session.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+    };
+    await pull(45);
+    expect(await row.count()).toBe(0);
+    await pull(120);
+    await page.getByText(/^Up to date at /).waitFor();
+    await row.waitFor();
+    expect(errors).toEqual([]);
+  });
+
+  it("a credential is added by its fields: what the host refuses is said, and saved only without the check", async () => {
+    const { page, errors } = await open("/you");
+    const list = page.getByRole("region", { name: /^Git credentials/ });
+    const host = new URL(rig.repo).host;
+    await list.getByRole("button", { name: "Add a credential" }).click();
+    const sheet = page.getByRole("dialog", { name: "Add a credential" });
+    const save = sheet.getByRole("button", { name: "Save" });
+    await sheet.getByLabel("Host").fill(host);
+    await sheet.getByLabel("Token").fill("a-wrong-token");
+    expect(await sheet.getByLabel("Token").getAttribute("type")).toBe("password");
+    await sheet.getByLabel(/^Repository/).fill(rig.repo);
+    await sheet.getByLabel(/^User name/).fill("mira");
+    expect(await findMisfits(page)).toEqual([]);
+    git.refuse("storefront", { status: 401 });
+    await save.click();
+    await sheet.getByRole("alert").waitFor();
+    expect((await rig.call("GET", "/v1/credentials")).body).toMatchObject({ items: [] });
+    await sheet.getByRole("checkbox", { name: "Save it without the check" }).check();
+    await save.click();
+    const row = list.getByRole("listitem").filter({ hasText: host });
+    await row.getByText("mira").waitFor();
+    expect((await rig.call("GET", "/v1/credentials")).body).toMatchObject({
+      items: [{ host, username: "mira", check: { result: "skipped" } }],
+    });
+    git.refuse("storefront", null);
+    await row.getByRole("button", { name: "Remove" }).click();
+    await row.waitFor({ state: "detached" });
+    // The refused one.
+    expect(errors.filter((text) => !text.includes("422"))).toEqual([]);
+  });
+
+  it("[P3] the name of each state of the chart is in its box, lit or not, on a phone and at a desk", async () => {
+    const id = await rig.submit("Is drawn", [FINISH]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page } = await open(`/tasks/${id}/machine`);
+    for (const size of [NARROW, { width: 320, height: 640 }, WIDE]) {
+      await page.setViewportSize(size);
+      await page.getByRole("region", { name: "Chart of the lifecycle" }).first().waitFor();
+      const names = await page.evaluate<{ text: string; isIn: boolean }[]>(FIND_WIDE_NAMES);
+      expect(names.map(({ text }) => text)).toContain("provisioning");
+      expect(names.filter(({ isIn }) => !isIn)).toEqual([]);
+    }
+  });
+
+  it("the console counts what failed by its code, and what the tasks of the day cost by person", async () => {
+    const failing = [{ usage: { usd: 0.75 } }, { fail: { code: "agent_error", message: "It broke." } }];
+    const id = await rig.submit("Fails", failing, { maxAttempts: 1 });
+    await rig.until(id, (task) => task.state === "failed", "the end");
+    const { page, errors } = await open("/console");
+    const failures = page.getByRole("region", { name: "Failures" });
+    const { failure } = await rig.server().task(id);
+    await failures.getByText(failure!.code.replaceAll("_", " "), { exact: true }).waitFor();
+    await failures.getByRole("img", { name: /^Failures by hour: \d+, at most \d+, 0 hours ago$/ }).waitFor();
+    const storage = page.getByRole("region", { name: "Storage" });
+    await storage.getByText(/^no task starts below [\d.]+ [MG]B free, running ones end below [\d.]+ [MG]B$/).waitFor();
+    const spend = page.getByRole("region", { name: "Spend" });
+    await spend.getByText(EMAIL).waitFor();
+    await spend.getByText("$0.75").first().waitFor();
+    expect(await findMisfits(page)).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
+  it("an operator sees what tasks may reach, allows a host for one repository, and takes it back", async () => {
+    const { page, errors } = await open("/console");
+    await page.getByRole("link", { name: "Egress lists" }).click();
+    const all = page.getByRole("region", { name: "For all tasks" });
+    await all.getByText("As shipped").waitFor();
+    await page.getByRole("textbox", { name: "Repository" }).fill(rig.repo);
+    await page.getByRole("button", { name: "Show" }).click();
+    const own = page.getByRole("region", { name: /^More for / });
+    await own.getByLabel("Host to allow").fill("not a host");
+    await own.getByRole("button", { name: "Allow it" }).click();
+    await own.getByRole("alert").first().waitFor();
+    await own.getByLabel("Host to allow").fill("packages.example.com");
+    await own.getByRole("button", { name: "Allow it" }).click();
+    await own.getByText("packages.example.com", { exact: false }).first().waitFor();
+    const read = async (): Promise<unknown> =>
+      (await rig.server().call("GET", `/v1/ops/egress?repo=${encodeURIComponent(rig.repo)}`)).body;
+    expect(await read()).toMatchObject({ hosts: [expect.stringContaining("packages.example.com")] });
+    await own.getByRole("button", { name: /^Remove packages\.example\.com/ }).click();
+    await own.getByText("0 hosts").waitFor();
+    expect(await read()).toMatchObject({ hosts: [] });
+    expect(errors.filter((text) => !text.includes("400"))).toEqual([]);
+  });
+});

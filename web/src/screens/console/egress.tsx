@@ -1,0 +1,108 @@
+/** What tasks with egress `allowlist` may reach: a list for all, and more by repository. */
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
+import type { EgressChangeRequest, EgressListAnswer } from "../../../../src/core/protocol/rest.ts";
+import { Bar } from "../../components/bar.tsx";
+import { SimpleForm } from "../../components/forms/simple-form.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { PageHead } from "../../components/page-head.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { formatRepo, pluralize } from "../../lib/format.ts";
+
+export function Egress() {
+  const [repo, setRepo] = useState<string | null>(null);
+  useEffect(() => {
+    document.title = "Egress lists · Slipway";
+  }, []);
+  return (
+    <div className="app has-side">
+      <Bar />
+      <main className="page" id="main">
+        <PageHead title="Egress lists" back="/console" />
+        <div className="stack">
+          <p className="read">
+            Tasks whose egress is “listed hosts” reach these and nothing else. A repository may have more of its own.
+          </p>
+          <HostList repo={null} />
+          <section className="card" aria-label="Of a repository">
+            <SimpleForm
+              fields={["Repository"]}
+              placeholders={{ Repository: "https://github.com/owner/name" }}
+              action="Show"
+              onSubmit={async ({ Repository = "" }) => {
+                const found = await client.egress({ repo: Repository.trim() });
+                setRepo(found.repo);
+              }}
+            />
+          </section>
+          {repo !== null && <HostList key={repo} repo={repo} />}
+        </div>
+      </main>
+    </div>
+  );
+}
+
+/** @param repo null = the list of the installation. */
+function HostList({ repo }: { repo: string | null }) {
+  const queries = useQueryClient();
+  const queryKey = ["egress", repo];
+  const of = repo === null ? {} : { repo };
+  const list = useQuery({ queryKey, queryFn: ({ signal }) => client.egress(of, { signal }) });
+  const change = useMutation({
+    mutationFn: (wanted: EgressChangeRequest) => client.changeEgress({ ...of, ...wanted }),
+    onSuccess: (next: EgressListAnswer) => queries.setQueryData(queryKey, next),
+  });
+  const title = repo === null ? "For all tasks" : `More for ${formatRepo(repo)}`;
+  const problem = list.error ?? change.error;
+  const { hosts = [], shipped = false } = list.data ?? {};
+  return (
+    <section aria-label={title}>
+      <h2 className="over">
+        {title} <span className="n">{pluralize(hosts.length, "host")}</span>
+      </h2>
+      {repo === null && shipped && <p className="note">As shipped: package registries.</p>}
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problemText(problem)}
+        </p>
+      )}
+      <ul className="rows set">
+        {hosts.map((host) => (
+          <li key={host}>
+            <Icon name="send" />
+            <span>
+              <b className="mono">{host}</b>
+            </span>
+            <button
+              className="btn line"
+              type="button"
+              aria-label={`Remove ${host}`}
+              disabled={change.isPending}
+              onClick={() => change.mutate({ remove: [host] })}
+            >
+              Remove
+            </button>
+          </li>
+        ))}
+      </ul>
+      <div className="card">
+        <SimpleForm
+          key={hosts.length}
+          fields={["Host to allow"]}
+          placeholders={{ "Host to allow": "registry.example.com, or host:port" }}
+          action="Allow it"
+          onSubmit={async ({ "Host to allow": host = "" }) => {
+            await change.mutateAsync({ allow: [host.trim()] });
+          }}
+        />
+        {!(shipped && repo === null) && hosts.length > 0 && (
+          <div className="acts">
+            <button className="btn quiet" type="button" onClick={() => change.mutate({ reset: true })}>
+              {repo === null ? "Back to the shipped list" : "Remove all of them"}
+            </button>
+          </div>
+        )}
+      </div>
+    </section>
+  );
+}
