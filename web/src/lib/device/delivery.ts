@@ -15,7 +15,7 @@ export type Ended = { readonly receipt: Receipt } | { readonly problem: SlipwayP
 /** How an answer came too late. */
 export const LATE: Readonly<Record<string, string>> = {
   already_answered: "Somebody answered first; this answer was not applied.",
-  question_expired: "The question expired: the task ended, or went on, without an answer. This one was not applied.",
+  question_expired: "The question expired; this answer was not applied.",
 };
 
 type Sender = Pick<SlipwayClient, "submit" | "message" | "answer">;

@@ -6,8 +6,14 @@ import { formatBytes, formatRepo } from "../../lib/format.ts";
 type Storage = Overview["storage"];
 
 const MB = 1_000_000;
+const GB = 1_000_000_000;
+
 /** The wire counts in MiB. */
-const formatMb = (mb: number): string => formatBytes(mb * 2 ** 20);
+function formatMb(mb: number): string {
+  const bytes = mb * 2 ** 20;
+  return bytes < GB ? formatBytes(bytes) : `${(bytes / GB).toFixed(1)} GB`;
+}
+
 const SHOWN = 5;
 
 export function StorageCard({ storage }: { storage: Storage }) {

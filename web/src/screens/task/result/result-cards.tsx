@@ -13,8 +13,7 @@ import { useTaskView } from "../task-screen.tsx";
 
 // These show what is asked for when the task is opened, later than the rest in any case.
 const PullRequestFact = lazy(async () => ({ default: (await import("./pull-request.tsx")).PullRequestFact }));
-const Saved = lazy(async () => ({ default: (await import("./saved.tsx")).Saved }));
-const ExpiryFact = lazy(async () => ({ default: (await import("./expiry.tsx")).ExpiryFact }));
+const LaterFacts = lazy(async () => ({ default: (await import("./saved.tsx")).LaterFacts }));
 const OpenPullRequestButton = lazy(async () => ({
   default: (await import("./pull-request.tsx")).OpenPullRequestButton,
 }));
@@ -138,8 +137,7 @@ function ResultFacts() {
         <dd>{formatUsd(task.usage.usd)}</dd>
         <ThreadCost task={task} />
         <Suspense fallback={null}>
-          <Saved taskId={task.id} />
-          <ExpiryFact />
+          <LaterFacts taskId={task.id} />
         </Suspense>
       </dl>
     </section>

@@ -4,8 +4,19 @@ import { useState } from "react";
 import { client, problemText } from "../../../lib/client.ts";
 import { chooseFile } from "../../../lib/device/saving.ts";
 import { formatBytes } from "../../../lib/format.ts";
+import { ExpiryFact } from "./expiry.tsx";
 
-export function Saved({ taskId }: { taskId: string }) {
+/** What is asked for when the task is opened, and stands last among its facts. */
+export function LaterFacts({ taskId }: { taskId: string }) {
+  return (
+    <>
+      <Saved taskId={taskId} />
+      <ExpiryFact />
+    </>
+  );
+}
+
+function Saved({ taskId }: { taskId: string }) {
   const [problem, setProblem] = useState<string | null>(null);
   const artifacts = useQuery({
     queryKey: ["artifacts", taskId],
