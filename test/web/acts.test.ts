@@ -121,7 +121,7 @@ describeWithBrowser("acts on a task", () => {
   });
 
   it("[P4] a message that the agent has not read is taken back, changed, and sent once", async () => {
-    const id = await rig.submit("Is busy", [{ bash: "until [ -e ../go ]; do sleep 0.2; done", timeoutMs: 600_000 }]);
+    const id = await rig.submit("Is busy", [rig.gate().step]);
     await rig.until(id, (task) => task.state === "running", "running");
     const { page, errors } = await open(`/tasks/${id}`);
     await page.getByRole("radio", { name: "After turn" }).check({ force: true });
