@@ -160,8 +160,11 @@ describeWithBrowser("acts on a task", () => {
       .getByText("The question expired")
       .waitFor();
     await page.goto(`${rig.server().url}/tasks/${id}`);
+    await expect.poll(() => taskState(page).textContent()).toBe("cancelled");
+    await page.getByLabel("Connection: complete").waitFor();
+    // The list renders what is near the screen.
+    await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)");
     await page.getByText("Expired without an answer: Tabs or spaces?").waitFor();
-    expect(await taskState(page).textContent()).toBe("cancelled");
   });
 
   it("an answer that was kept comes back as applied", async () => {
