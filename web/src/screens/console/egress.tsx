@@ -9,6 +9,9 @@ import { PageHead } from "../../components/page-head.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { formatRepo, pluralize } from "../../lib/format.ts";
 
+/** Of a host that is named without one. */
+const HTTPS = 443;
+
 export function Egress() {
   const [repo, setRepo] = useState<string | null>(null);
   useEffect(() => {
@@ -89,10 +92,11 @@ function HostList({ repo }: { repo: string | null }) {
         <SimpleForm
           key={hosts.length}
           fields={["Host to allow"]}
-          placeholders={{ "Host to allow": "registry.example.com, or host:port" }}
+          placeholders={{ "Host to allow": "registry.example.com" }}
           action="Allow it"
           onSubmit={async ({ "Host to allow": host = "" }) => {
-            await change.mutateAsync({ allow: [host.trim()] });
+            const named = host.trim();
+            await change.mutateAsync({ allow: [/:\d+$/.test(named) ? named : `${named}:${HTTPS}`] });
           }}
         />
         {!(shipped && repo === null) && hosts.length > 0 && (
