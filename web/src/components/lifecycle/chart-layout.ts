@@ -60,12 +60,12 @@ export const TALL: ChartLayout = {
     ["working>branch", "M120 332V422"],
     ["working>awaiting_input", "M140 230H145"],
     ["working>done", "M86 318H83Q75 318 75 326V574Q75 582 79 582"],
-    ["running>retrying", "M84 306H65"],
+    ["running>retrying", "M80 306H65"],
     ["running>cancelling", "M252 250H271"],
     ["running>failed", "M252 276H258Q268 276 268 286V574Q268 583 271 583"],
   ],
   regions: [
-    { name: "running", x: 84, y: 184, width: 168, height: 158, textX: 240, textY: 204, anchor: "end" },
+    { name: "running", x: 80, y: 184, width: 172, height: 158, textX: 240, textY: 204, anchor: "end" },
     { name: "pushing", x: 84, y: 398, width: 168, height: 84, textX: 240, textY: 418, anchor: "end" },
   ],
   states: [

@@ -31,7 +31,6 @@ export function Console() {
     refetchInterval: REFRESH_MS,
   });
   const now = useNow();
-  const person = usePerson();
   const problem = overview.error ?? open.error;
   return (
     <div className="app has-side">
@@ -39,16 +38,6 @@ export function Console() {
       <main className="page full" id="main">
         <header className="top">
           <h1>Console</h1>
-          <Link className="btn line" to="/console/egress">
-            <Icon name="send" small />
-            Egress lists
-          </Link>
-          {person?.role === "admin" && (
-            <Link className="btn line" to="/console/audit">
-              <Icon name="shield" small />
-              Audit log
-            </Link>
-          )}
         </header>
         {problem !== null && (
           <p className="banner st-failed" role="alert">
@@ -107,6 +96,7 @@ function QueueActions({ overview }: { overview: Overview }) {
   const [action, setAction] = useState<Action | null>(null);
   const [result, setResult] = useState<string | null>(null);
   const queries = useQueryClient();
+  const person = usePerson();
   const { paused } = overview.queue;
   const run = async (): Promise<void> => {
     setResult("Working…");
@@ -138,6 +128,16 @@ function QueueActions({ overview }: { overview: Overview }) {
           <Icon name="trash" small />
           Clean up
         </button>
+        <Link className="btn line" to="/console/egress">
+          <Icon name="send" small />
+          Egress lists
+        </Link>
+        {person?.role === "admin" && (
+          <Link className="btn line" to="/console/audit">
+            <Icon name="shield" small />
+            Audit log
+          </Link>
+        )}
         {result !== null && (
           <span className="note" role="status">
             {result}

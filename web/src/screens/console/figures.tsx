@@ -11,7 +11,7 @@ const REFRESH_MS = 15_000;
 const MOST = 200;
 const SHOWN = 8;
 /** The drawing: a bar per hour. */
-const [BAR, GAP, HEIGHT] = [18, 6, 96];
+const [BAR, GAP, HEIGHT] = [10, 4, 72];
 
 interface Newest {
   readonly tasks: readonly WireTask[];
@@ -85,7 +85,7 @@ function Hours({ times, now }: { times: readonly number[]; now: number }) {
   const width = HOURS * (BAR + GAP);
   return (
     <svg
-      className="plot"
+      className="plot hours"
       viewBox={`0 0 ${width} ${HEIGHT + 20}`}
       role="img"
       aria-label={`Failures by hour: ${times.length}, at most ${most}, ${pluralize(HOURS - 1 - busiest, "hour")} ago`}

@@ -4,7 +4,7 @@ import type { WireEvent } from "../../../../../src/core/protocol/events.ts";
 import { saveBlob } from "../../../lib/device/saving.ts";
 import { formatSecond } from "../../../lib/format.ts";
 
-const SHOWN = 25;
+const SHOWN = 12;
 
 interface RawLogProps {
   readonly name: string;

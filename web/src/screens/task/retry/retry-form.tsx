@@ -74,7 +74,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
           ))}
         </fieldset>
       )}
-      {from === "fork" && <ForkFields task={task} text={text} setText={setText} />}
+      {from === "fork" && <ForkFields task={task} isAlone={isFork} text={text} setText={setText} />}
       {runsAgent && <AgentFields task={task} choice={choice} onChange={setChoice} />}
       {problem !== null && (
         <p className="hint bad" role="alert">
@@ -129,11 +129,13 @@ function useBegin(task: WireTask, onClose: () => void) {
 
 interface ForkFieldsProps {
   readonly task: WireTask;
+  /** True = no list of choices stands above and says what a fork is. */
+  readonly isAlone: boolean;
   readonly text: string;
   readonly setText: (text: string) => void;
 }
 
-function ForkFields({ task, text, setText }: ForkFieldsProps) {
+function ForkFields({ task, isAlone, text, setText }: ForkFieldsProps) {
   return (
     <>
       <div className="field">
@@ -148,10 +150,12 @@ function ForkFields({ task, text, setText }: ForkFieldsProps) {
           onChange={(event) => setText(event.target.value)}
         />
       </div>
-      <p className="hint">
-        A new branch from <code>{task.headSha?.slice(0, 7)}</code>, with the conversation so far.{" "}
-        <code>{task.branch}</code> and its thread stay as they are.
-      </p>
+      {isAlone && (
+        <p className="hint">
+          A new branch from <code>{task.headSha?.slice(0, 7)}</code>, with the conversation so far.{" "}
+          <code>{task.branch}</code> and its thread stay as they are.
+        </p>
+      )}
     </>
   );
 }
