@@ -124,7 +124,7 @@ describeWithBrowser("notifications", () => {
   });
 
   it("[N3] another device has a page: what it was told and showed, a test, and its removal", async () => {
-    const { page: phone, deliver } = await openDevice("Far phone");
+    const { page: phone, deliver } = await openDevice("far");
     await turnOn(phone);
     const { page } = await openDevice("laptop");
     await turnOn(page);
@@ -133,9 +133,9 @@ describeWithBrowser("notifications", () => {
     await row.getByRole("button", { name: /^Look at / }).click();
     const sheet = page.getByRole("dialog").filter({ hasText: "Send a test" });
     await sheet.getByRole("button", { name: "Send a test" }).click();
-    await expect.poll(() => messagesOf("Far phone").length).toBe(1);
+    await expect.poll(() => messagesOf("far").length).toBe(1);
     await sheet.getByText("accepted by the push service").waitFor();
-    await deliver(messagesOf("Far phone")[0]!);
+    await deliver(messagesOf("far")[0]!);
     await sheet.getByText(/shown after/).waitFor();
     await sheet.getByText("1 of 1").waitFor();
     expect(await findMisfits(page)).toEqual([]);
