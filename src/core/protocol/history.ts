@@ -73,6 +73,9 @@ export const pullRequestSchema = z.strictObject({
   readAt: time.nullable().describe("When the forge said so; null = it did not, and this is as it was opened."),
   problem: z.string().nullable().describe("Why the forge did not tell."),
 });
+export const digestQuerySchema = z.strictObject({
+  seq: z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional().describe("Absent = the end of the log."),
+});
 export const logDigestSchema = z.strictObject({
   seq: z.int(),
   digest: z

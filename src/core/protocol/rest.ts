@@ -185,9 +185,6 @@ export const eventQuerySchema = z.strictObject({
   before: beforeSchema,
   limit: integer.min(1).max(1_000).default(500).describe("Most items of the page."),
 });
-export const digestQuerySchema = z.strictObject({
-  seq: integer.min(0).max(Number.MAX_SAFE_INTEGER).optional().describe("Absent = the end of the log."),
-});
 export type Before = z.infer<typeof eventQuerySchema>["before"];
 /** The query of lists of one task that are read from either end. */
 export const historyQuerySchema = z.strictObject({
