@@ -35,8 +35,10 @@ export function InSync({ events }: { events: readonly WireEvent[] }) {
   return (
     <>
       <dt>Log</dt>
-      <dd role="status" aria-label="Log">
-        <Said found={found} />
+      <dd>
+        <span role="status" aria-label="Log">
+          <Said found={found} />
+        </span>
         {found?.kind === "differs" && (
           <button className="btn line" type="button" onClick={() => void readAgain(task.id)}>
             Read it again
