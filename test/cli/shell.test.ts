@@ -2,13 +2,10 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
 import { CLI, cleanEnv, killAll, makeHome, run, start, type Ended } from "./command.ts";
-import { inTurn } from "../support/vitest/full-run.ts";
-
-const it = inTurn(2);
 
 const EMAIL = "ada@example.org";
 const PASSWORD = "a long enough word 17";
