@@ -17,7 +17,7 @@ import type { Accounts } from "../core/ports/accounts.ts";
 import type { Clock } from "../core/ports/runtime.ts";
 import { RateLimited, SlipwayError } from "../core/error.ts";
 import type { AuthenticatedCaller, ClientInfo, Sessions, TokenGrant } from "./sessions.ts";
-import { sha256 } from "./tokens.ts";
+import { sha256 } from "./tokens/signer.ts";
 
 const TTL_MS = 10 * 60_000;
 const INTERVAL_MS = 5_000;

@@ -19,7 +19,7 @@ import { assertGoodPassword } from "./password-rules.ts";
 import type { Passkeys } from "./passkeys/passkeys.ts";
 import type { GitGrants } from "./providers/git-grants.ts";
 import type { AuthenticatedCaller, ClientInfo, Sessions, TokenGrant } from "./sessions.ts";
-import { sha256 } from "./tokens.ts";
+import { sha256 } from "./tokens/signer.ts";
 
 const HOUR = 60 * 60_000;
 const PASSWORD_LINK_MS = 24 * HOUR;

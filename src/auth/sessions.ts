@@ -3,8 +3,7 @@
  * secret to a user.
  *
  * A1 All refusals have the same text and, for passwords, take the same time.
- * A2 A rotated refresh token that is presented after the grace period revokes its session; within
- *    the grace period it yields the same successor again.
+ * A2 A refresh token is good once, or until its successor arrived (tokens/refresh-tokens.ts).
  * A3 Roles and revocation are read from the store on every call: a JWT only identifies the session.
  */
 import PQueue from "p-queue";
@@ -12,9 +11,10 @@ import type { Act } from "../core/ports/audit.ts";
 import type { AccessToken, Accounts, KeySource, Role, Scope, Session, User, Identity } from "../core/ports/accounts.ts";
 import { assertGoodPassword } from "./password-rules.ts";
 import { Passwords } from "./passwords.ts";
-import { createPersonalToken } from "./personal-tokens.ts";
-import { Tickets } from "./tickets.ts";
-import { equalSecrets, isPersonalToken, sha256, shortDigest, TokenSigner, type RefreshToken } from "./tokens.ts";
+import { createPersonalToken } from "./tokens/personal-tokens.ts";
+import { RefreshTokens } from "./tokens/refresh-tokens.ts";
+import { Tickets } from "./tokens/tickets.ts";
+import { equalSecrets, isPersonalToken, sha256, shortDigest, TokenSigner } from "./tokens/signer.ts";
 import { SlipwayError } from "../core/error.ts";
 import { ALL_SCOPES } from "../core/roles.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
@@ -100,6 +100,7 @@ export class Sessions {
   readonly #options: Required<SessionOptions>;
   readonly passwords = new Passwords();
   readonly #tickets: Tickets<AuthenticatedCaller>;
+  readonly #refreshTokens: RefreshTokens;
   readonly #setup = new PQueue({ concurrency: 1 });
 
   constructor(options: SessionOptions) {
@@ -115,6 +116,11 @@ export class Sessions {
     this.#clock = options.clock;
     this.#ids = options.ids;
     this.#signer = new TokenSigner({ keys: options.keys, accessTtlMs: this.#options.accessTtlMs });
+    this.#refreshTokens = new RefreshTokens({
+      ...this.#options,
+      signer: this.#signer,
+      graceMs: this.#options.refreshGraceMs,
+    });
     this.#tickets = new Tickets(options.clock, this.#options.ticketTtlMs);
   }
 
@@ -191,25 +197,13 @@ export class Sessions {
     if (token === null) throw unauthenticated();
     const session = await this.#accounts.session(token.sessionId);
     if (session === null || !this.isLive(session)) throw unauthenticated();
-    if (sha256(text) === session.tokenHash) return this.#rotate(token, session, client);
-    return this.#replay(token, session);
-  }
-
-  async #rotate(token: RefreshToken, session: Session, client: ClientInfo): Promise<TokenGrant> {
-    const next = this.#signer.nextRefresh(token);
-    const at = this.#clock.now();
-    const address = client.address === "" ? undefined : client.address;
-    if (await this.#accounts.rotateSession(session.id, session.tokenHash, sha256(next), at, address))
+    if (sha256(text) !== session.tokenHash) {
+      const next = await this.#refreshTokens.replay(token, session);
+      if (next === null) throw unauthenticated();
       return this.#grant(session, next);
-    return this.refresh(token.text, client);
-  }
-
-  async #replay(token: RefreshToken, session: Session): Promise<TokenGrant> {
-    const now = this.#clock.now();
-    const next = sha256(token.text) === session.previousHash && this.#signer.successor(token, session.tokenHash);
-    if (next && now - session.rotatedAt <= this.#options.refreshGraceMs) return this.#grant(session, next);
-    await this.#accounts.revokeSession(session.id, now);
-    throw unauthenticated();
+    }
+    const next = await this.#refreshTokens.rotate(token, session, client.address);
+    return next === null ? this.refresh(text, client) : this.#grant(session, next);
   }
 
   async logout(caller: AuthenticatedCaller, act?: Act): Promise<void> {
@@ -241,6 +235,7 @@ export class Sessions {
       tokenHash: sha256(token),
       previousHash: null,
       rotatedAt: now,
+      confirmedAt: now,
       createdAt: now,
       expiresAt: now + this.#options.refreshAbsoluteMs,
       revokedAt: null,
@@ -309,6 +304,7 @@ export class Sessions {
     const claims = this.#signer.readAccess(bearer, this.#clock.now());
     const session = claims && (await this.#accounts.session(claims.sessionId));
     if (!claims || !session || !this.isLive(session) || session.userId !== claims.userId) throw unauthenticated();
+    this.#refreshTokens.confirm(session, claims.expiresAt - this.#options.accessTtlMs);
     return this.#caller(session.userId, {
       sessionId: session.id,
       expiresAt: claims.expiresAt,

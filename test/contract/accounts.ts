@@ -24,6 +24,7 @@ const session = (id: string, tokenHash: string): Session => ({
   userId: "u1",
   tokenHash,
   previousHash: null,
+  confirmedAt: null,
   rotatedAt: 10,
   createdAt: 10,
   expiresAt: 1_000,
@@ -115,6 +116,20 @@ function sessionSuite(get: () => Accounts): void {
     expect(await get().sessionByHash("h1")).toBeNull();
     expect(await get().rotateSession("none", "h9", "h10", 30)).toBe(false);
     expect(await get().session("none")).toBeNull();
+  });
+
+  it("[H19] a rotation is confirmed once, and for its own token only", async () => {
+    await get().createUser(newUser("u1"));
+    await get().createSession(session("s1", "h1"));
+    expect(await get().rotateSession("s1", "h1", "h2", 20)).toBe(true);
+    await get().confirmSession("s1", "h1", 25);
+    await get().confirmSession("none", "h2", 25);
+    expect(await get().session("s1")).toMatchObject({ confirmedAt: null });
+    await get().confirmSession("s1", "h2", 30);
+    await get().confirmSession("s1", "h2", 40);
+    expect(await get().session("s1")).toMatchObject({ tokenHash: "h2", confirmedAt: 30 });
+    await get().rotateSession("s1", "h2", "h3", 50);
+    expect(await get().session("s1")).toMatchObject({ confirmedAt: null });
   });
 
   it("a revoked session keeps its first revocation time and does not rotate", async () => {

@@ -5,6 +5,9 @@
  */
 const LOCK = "slipway-session";
 
+/** Pages wait for the lock meanwhile: a network that swallows requests must not hold it, ms. */
+const TIMEOUT_MS = 30_000;
+
 const JSON_HEADERS = { "content-type": "application/json", accept: "application/json" };
 
 /** @returns the status; 0 = the server cannot be reached, 401 = the person must log in. */
@@ -16,6 +19,7 @@ export async function callAsPerson(path: string, body: object | null, key: strin
       method: "POST",
       headers: { ...JSON_HEADERS, authorization: `Bearer ${session.token}`, "idempotency-key": key },
       ...(body === null ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     return response.status;
   } catch {
@@ -32,7 +36,8 @@ export interface WorkerSession {
 export const openSession = (): Promise<WorkerSession | null> => navigator.locks.request(LOCK, refresh);
 
 async function refresh(): Promise<WorkerSession | null> {
-  const response = await fetch("/v1/session/refresh", { method: "POST", headers: JSON_HEADERS, body: "{}" });
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  const response = await fetch("/v1/session/refresh", { method: "POST", headers: JSON_HEADERS, body: "{}", signal });
   if (response.status >= 500 || response.status === 429) throw new Error(`the server answered ${response.status}`);
   if (!response.ok) return null;
   const { accessToken, user } = (await response.json()) as { accessToken: string; user: { id: string } };

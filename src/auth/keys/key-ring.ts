@@ -24,7 +24,7 @@ import {
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { noCrash, type Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
-import { shortDigest } from "../tokens.ts";
+import { shortDigest } from "../tokens/signer.ts";
 import {
   credentialContext,
   deriveSecret,

@@ -10,7 +10,7 @@ import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import { RateLimited, SlipwayError } from "../../core/error.ts";
 import type { Clock } from "../../core/ports/runtime.ts";
-import { sha256 } from "../tokens.ts";
+import { sha256 } from "../tokens/signer.ts";
 import type { Vault } from "../vault.ts";
 
 export const CHALLENGE_MS = 5 * 60_000;

@@ -16,7 +16,7 @@ import { errorMessage, SlipwayError } from "../../core/error.ts";
 import type { LoginProblem, LoginProvider } from "../../core/protocol/people.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
 import type { ClientInfo, Sessions, TokenGrant } from "../sessions.ts";
-import { sha256 } from "../tokens.ts";
+import { sha256 } from "../tokens/signer.ts";
 import type { Vault } from "../vault.ts";
 import type { ProviderPerson } from "./allow-list.ts";
 import type { GitGrants } from "./git-grants.ts";

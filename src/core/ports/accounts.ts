@@ -79,11 +79,13 @@ export interface Session {
   readonly userId: string;
   readonly tokenHash: string;
   /**
-   * The token that was replaced last, and when. Presented again within the grace period it yields
-   * the same successor; after it, the session is revoked.
+   * The token that was replaced last, and when. Presented again within the grace period, or before
+   * the successor is confirmed, it yields the same successor; after that, the session is revoked.
    */
   readonly previousHash: string | null;
   readonly rotatedAt: number;
+  /** When the client first showed that it has the newest token; null = not since the rotation. */
+  readonly confirmedAt: number | null;
   readonly createdAt: number;
   readonly expiresAt: number;
   readonly revokedAt: number | null;
@@ -214,6 +216,8 @@ export interface Accounts {
    * @param address where the client is now; absent = where it was.
    */
   rotateSession(id: string, fromHash: string, toHash: string, at: number, address?: string): Promise<boolean>;
+  /** The client has the token with this hash. The first time stays; another hash is ignored. */
+  confirmSession(id: string, tokenHash: string, at: number): Promise<void>;
   /** Idempotent: the first revocation time stays. An unknown id is ignored. */
   revokeSession(id: string, at: number): Promise<void>;
   /** All sessions of the user but `except`. @returns how many were not revoked before. */

@@ -182,7 +182,14 @@ function passkeys(drops: Drops): Passkeys {
 
 type Sessions = Pick<
   Accounts,
-  "createSession" | "session" | "openSessions" | "sessionByHash" | "rotateSession" | "revokeSession" | "revokeSessions"
+  | "createSession"
+  | "session"
+  | "openSessions"
+  | "sessionByHash"
+  | "rotateSession"
+  | "confirmSession"
+  | "revokeSession"
+  | "revokeSessions"
 >;
 
 function sessions(drops: Drops): Sessions {
@@ -206,8 +213,19 @@ function sessions(drops: Drops): Sessions {
       const row = rows.get(id);
       if (row === undefined || row.tokenHash !== fromHash || row.revokedAt !== null) return false;
       const place = address ?? row.address;
-      rows.set(id, { ...row, tokenHash: toHash, previousHash: fromHash, rotatedAt: at, address: place });
+      rows.set(id, {
+        ...row,
+        tokenHash: toHash,
+        previousHash: fromHash,
+        rotatedAt: at,
+        confirmedAt: null,
+        address: place,
+      });
       return true;
+    },
+    async confirmSession(id, tokenHash, at) {
+      const row = rows.get(id);
+      if (row?.tokenHash === tokenHash) rows.set(id, { ...row, confirmedAt: row.confirmedAt ?? at });
     },
     async revokeSession(id, at) {
       const row = rows.get(id);

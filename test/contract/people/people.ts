@@ -159,6 +159,7 @@ export function linkSuite(get: () => Accounts): void {
       userId: "u2",
       tokenHash: "h1",
       previousHash: null,
+      confirmedAt: null,
       rotatedAt: 1,
       createdAt: 1,
       expiresAt: 99,

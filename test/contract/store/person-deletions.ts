@@ -24,7 +24,14 @@ export function personDeletionsContract(get: () => PersonParts): void {
     const email = `${userId}@example.org`;
     const times = { createdAt: T0, expiresAt: T0 + 9 };
     await accounts.createUser({ id: userId, email, role: "admin", createdAt: T0, disabledAt: null, passwordHash: "h" });
-    const session = { id: `s ${userId}`, userId, tokenHash: `h ${userId}`, previousHash: null, rotatedAt: T0 };
+    const session = {
+      id: `s ${userId}`,
+      userId,
+      tokenHash: `h ${userId}`,
+      previousHash: null,
+      rotatedAt: T0,
+      confirmedAt: null,
+    };
     await accounts.createSession({ ...session, ...times, revokedAt: null, device: "", address: "" });
     const token = { id: `t ${userId}`, userId, name: "ci", hash: `t ${userId}`, ...times, lastUsedAt: null };
     await accounts.createToken({ ...token, scopes: null });

@@ -301,7 +301,7 @@ CREATE TABLE sessions (
   rotated_at    INTEGER NOT NULL,
   expires_at    INTEGER NOT NULL,
   revoked_at    INTEGER
-, created_at INTEGER NOT NULL DEFAULT 0, device TEXT NOT NULL DEFAULT '', address TEXT NOT NULL DEFAULT '') STRICT;
+, created_at INTEGER NOT NULL DEFAULT 0, device TEXT NOT NULL DEFAULT '', address TEXT NOT NULL DEFAULT '', confirmed_at INTEGER) STRICT;
 
 CREATE TABLE settings (
   key   TEXT PRIMARY KEY,

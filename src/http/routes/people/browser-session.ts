@@ -11,7 +11,7 @@ import { readCookie, rejectOtherSites, setCookie } from "../../cookies.ts";
 import { EMPTY, json, route, type RouteCall, type RouteReply, MEMORY_REPLAY } from "../../route.ts";
 
 export const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
-/** The refresh has none: its credential is the cookie, which yields the same successor for 30 s. */
+/** The refresh has none: its cookie yields the same successor again until that arrived (H19). */
 const COOKIE_SECONDS = 90 * 24 * 60 * 60;
 
 type AnyCall = Pick<RouteCall<unknown, unknown>, "headers" | "isSecure">;

@@ -32,6 +32,7 @@ interface SessionRow {
   user_id: string;
   token_hash: string;
   previous_hash: string | null;
+  confirmed_at: number | null;
   rotated_at: number;
   expires_at: number;
   revoked_at: number | null;
@@ -65,6 +66,7 @@ const toSession = (row: SessionRow): Session => ({
   tokenHash: row.token_hash,
   previousHash: row.previous_hash,
   rotatedAt: row.rotated_at,
+  confirmedAt: row.confirmed_at,
   createdAt: row.created_at,
   expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
@@ -130,18 +132,25 @@ function userWrites(db: Connection): UserWrites {
   };
 }
 
-type SessionWrites = Pick<AccountWrites, "createSession" | "rotateSession" | "revokeSession" | "revokeSessions">;
+type SessionWrites = Pick<
+  AccountWrites,
+  "createSession" | "rotateSession" | "confirmSession" | "revokeSession" | "revokeSessions"
+>;
 
 function sessionWrites(db: Connection): SessionWrites {
   const createSession = db.prepare(
     `INSERT INTO sessions
-       (id, user_id, token_hash, previous_hash, rotated_at, created_at, expires_at, revoked_at, device, address)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       (id, user_id, token_hash, previous_hash, rotated_at, created_at, expires_at, revoked_at, device, address,
+        confirmed_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   const rotate = db.prepare(
     `UPDATE sessions
-     SET token_hash = ?, previous_hash = token_hash, rotated_at = ?, address = coalesce(?, address)
+     SET token_hash = ?, previous_hash = token_hash, rotated_at = ?, confirmed_at = NULL, address = coalesce(?, address)
      WHERE id = ? AND token_hash = ? AND revoked_at IS NULL`,
+  );
+  const confirm = db.prepare(
+    "UPDATE sessions SET confirmed_at = ? WHERE id = ? AND token_hash = ? AND confirmed_at IS NULL",
   );
   const revoke = db.prepare("UPDATE sessions SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?");
   const revokeOthers = db.prepare(
@@ -160,9 +169,11 @@ function sessionWrites(db: Connection): SessionWrites {
         row.revokedAt,
         row.device,
         row.address,
+        row.confirmedAt,
       ),
     rotateSession: (id: string, fromHash: string, toHash: string, at: number, address?: string): boolean =>
       rotate.run(toHash, at, address ?? null, id, fromHash).changes === 1,
+    confirmSession: (id: string, tokenHash: string, at: number): void => void confirm.run(at, id, tokenHash),
     revokeSession: (id: string, at: number): void => void revoke.run(at, id),
     revokeSessions: (userId: string, at: number, except: string | null): number =>
       revokeOthers.run(at, userId, except).changes,
@@ -232,6 +243,7 @@ export function sqliteAccounts(db: Connection): (run: Run) => Omit<Accounts, "re
     openSessions: async (userId) => openSessions.all(userId).map(toSession),
     sessionByHash: async (hash) => mapRow(sessionByHash.get(hash) ?? byPrevious.get(hash), toSession),
     rotateSession: (id, fromHash, toHash, at, address) => run("rotateSession", id, fromHash, toHash, at, address),
+    confirmSession: (id, tokenHash, at) => run("confirmSession", id, tokenHash, at),
     revokeSession: (id, at) => run("revokeSession", id, at),
     revokeSessions: (userId, at, except) => run("revokeSessions", userId, at, except),
     createToken: (token) => orConflict("The token", run("createToken", token)),

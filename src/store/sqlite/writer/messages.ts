@@ -73,6 +73,7 @@ export interface AccountWrites {
   createSession(session: Session): void;
   /** @returns false when the current hash is not `fromHash` or the session is revoked. */
   rotateSession(id: string, fromHash: string, toHash: string, at: number, address?: string): boolean;
+  confirmSession(id: string, tokenHash: string, at: number): void;
   revokeSession(id: string, at: number): void;
   revokeSessions(userId: string, at: number, except: string | null): number;
   createToken(token: AccessToken): void;

@@ -6,7 +6,7 @@ import jwt from "jsonwebtoken";
 import { fixedKeys } from "../../../auth/fixed-keys.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Accounts } from "../../../../src/core/ports/accounts.ts";
-import { isPersonalToken, newPersonalToken } from "../../../../src/auth/tokens.ts";
+import { isPersonalToken, newPersonalToken } from "../../../../src/auth/tokens/signer.ts";
 import type { Store } from "../../../../src/core/ports/store.ts";
 import { LOCAL_USER_ID, openSessions, type TokenGrant, type Sessions } from "../../../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../../../src/store/sqlite/store.ts";
@@ -153,9 +153,34 @@ describe("refresh tokens", () => {
     expect((await again.refresh(first.refreshToken)).refreshToken).toBe(second.refreshToken);
   });
 
-  it("after the grace, reuse ends the whole family", async () => {
+  it("[H19] a token whose successor was lost on its way is good until that is used, days later", async () => {
+    const first = await begin();
+    await clock.advance(600 * SECOND);
+    const lost = await sessions.refresh(first.refreshToken);
+    await clock.advance(3 * DAY);
+    const again = await sessions.refresh(first.refreshToken);
+    expect(again.refreshToken).toBe(lost.refreshToken);
+    await sessions.authenticate(again.accessToken);
+    await expect.poll(async () => (await sessions.sessionOf(again.refreshToken))?.confirmedAt).not.toBeNull();
+    await clock.advance(31 * SECOND);
+    await expect(sessions.refresh(first.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
+    await expect(sessions.refresh(again.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
+  });
+
+  it("[H19] the access token of before a rotation does not show that its successor arrived", async () => {
+    const first = await begin();
+    await clock.advance(300 * SECOND);
+    const lost = await sessions.refresh(first.refreshToken);
+    await sessions.authenticate(first.accessToken);
+    await clock.advance(31 * SECOND);
+    expect((await sessions.refresh(first.refreshToken)).refreshToken).toBe(lost.refreshToken);
+  });
+
+  it("[H19] after the grace, reuse ends the whole family", async () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
+    await sessions.authenticate(second.accessToken);
+    await expect.poll(async () => (await sessions.sessionOf(second.refreshToken))?.confirmedAt).not.toBeNull();
     await clock.advance(31 * SECOND);
     await expect(sessions.refresh(first.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
     await expect(sessions.refresh(second.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);

@@ -21,8 +21,8 @@ import {
 import { crc32 } from "node:zlib";
 import jwt from "jsonwebtoken";
 import { z } from "zod";
-import { SlipwayError } from "../core/error.ts";
-import type { KeySource } from "../core/ports/accounts.ts";
+import { SlipwayError } from "../../core/error.ts";
+import type { KeySource } from "../../core/ports/accounts.ts";
 
 const ALGORITHM = "HS256";
 const TYPE = "at+jwt";

@@ -1,7 +1,7 @@
 /** One-time secrets for opening a socket. Kept in memory: a restart invalidates them. */
 import { randomBytes } from "node:crypto";
-import type { Clock } from "../core/ports/runtime.ts";
-import { sha256 } from "./tokens.ts";
+import type { Clock } from "../../core/ports/runtime.ts";
+import { sha256 } from "./signer.ts";
 
 const TICKETS = 10_000;
 

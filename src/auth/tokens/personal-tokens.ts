@@ -1,8 +1,8 @@
 /** Personal access tokens: made once, shown once, stored as a digest. */
-import type { AccessToken, Accounts, Scope } from "../core/ports/accounts.ts";
-import { ALL_SCOPES } from "../core/roles.ts";
-import type { Clock, Ids } from "../core/ports/runtime.ts";
-import { newPersonalToken, sha256, shortDigest } from "./tokens.ts";
+import type { AccessToken, Accounts, Scope } from "../../core/ports/accounts.ts";
+import { ALL_SCOPES } from "../../core/roles.ts";
+import type { Clock, Ids } from "../../core/ports/runtime.ts";
+import { newPersonalToken, sha256, shortDigest } from "./signer.ts";
 
 const DAY = 24 * 60 * 60 * 1_000;
 
