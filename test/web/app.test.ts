@@ -7,7 +7,7 @@ import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { WIDE, describeWithBrowser, expectAccessible, NARROW } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { sampled } from "../support/random.ts";
-import { openWebRig, PASSWORD, EMAIL, taskState as state, type WebRig } from "../support/browser/rig.ts";
+import { openWebRig, PASSWORD, EMAIL, taskState as state, untilAtEnd, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
 const it = inTurn(4);
@@ -235,10 +235,7 @@ describeWithBrowser("the web app", () => {
     await rig.restart();
     await expect.poll(() => state(page).textContent()).toBe("done");
     await page.getByLabel("Connection: complete").waitFor();
-    // The list renders what is near the screen.
-    await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)");
-    await page.getByText("after", { exact: true }).waitFor();
-    expect(await page.getByText("after", { exact: true }).count()).toBe(1);
+    await untilAtEnd(page, "after");
     expect(await page.getByText("before", { exact: true }).count()).toBe(1);
   });
 

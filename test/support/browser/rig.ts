@@ -130,6 +130,16 @@ export async function openWebRig(
 
 export const taskState = (page: Page) => page.getByRole("status", { name: "Task state" });
 
+/** Waits for the last part of a list that renders what is near the screen, and grows as it does. */
+export async function untilAtEnd(page: Page, text: string): Promise<void> {
+  const last = page.getByText(text, { exact: true });
+  const look = async (): Promise<number> => {
+    await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)");
+    return last.count();
+  };
+  await expect.poll(look).toBe(1);
+}
+
 /** Resolves when the page is controlled by a service worker, whose files are complete then. */
 export async function untilControlled(page: Page): Promise<void> {
   const state = (): Promise<unknown> => page.evaluate("navigator.serviceWorker.controller?.state");
