@@ -14,8 +14,6 @@ import { inTurnTogether } from "../../support/vitest/full-run.ts";
 const it = inTurnTogether(3, 2);
 
 const KILLS = Number(process.env["SLIPWAY_CHAOS_KILLS"] ?? sized(10, 40));
-/** Long runs (`npm run chaos`) also fill disks; a short one has room for the other faults only. */
-const FILLS_DISKS = KILLS >= 100;
 /** A lone one waits more than it works, so a long run has more of them. */
 const INSTALLATIONS = Math.min(3, Math.ceil(KILLS / 100));
 /** Some wait in the queue. */
@@ -64,7 +62,7 @@ it(
     const begunAt = systemClock.monotonic();
     const counts: Counts = { coordinators: 0, workers: 0, faults: new Map() };
     const opening = Array.from({ length: INSTALLATIONS }, (_, n) =>
-      openKilled({ mayGoBack: (SEED + n) % 2 === 1, hasDisk: FILLS_DISKS && (SEED + n) % 3 !== 0 }),
+      openKilled({ mayGoBack: (SEED + n) % 2 === 1, hasDisk: (SEED + n) % 3 !== 0 }),
     );
     const installations = await Promise.all(opening);
     let [tasks, events] = [0, 0];
