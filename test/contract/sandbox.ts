@@ -397,7 +397,7 @@ export function sandboxContract(
         if (rig.peer === undefined) throw new Error("this rig has no second process");
         return rig.peer(spec, crashAt);
       };
-      /** The worker runs, and ends when it is told to; it was started once. */
+      /** The worker is started once, runs, and ends on request. */
       const expectGoodEnd = async (spec: SandboxSpec): Promise<void> => {
         await started();
         await sandbox.stop(spec.name, 60_000);
