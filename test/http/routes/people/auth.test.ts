@@ -12,6 +12,12 @@ afterAll(() => api.close());
 const login = (email: string, password = PASSWORD) => api.call("POST", "/v1/auth/login", { body: { email, password } });
 const minute = () => api.clock.advance(61_000);
 
+/** The answer of a refresh has arrived: its access token is used (H19). */
+async function arrives(server: ApiServer, answer: { accessToken: string; refreshToken: string }): Promise<void> {
+  expect((await server.call("GET", "/v1/me", { token: answer.accessToken })).status).toBe(200);
+  await expect.poll(async () => (await server.sessions.sessionOf(answer.refreshToken))?.confirmedAt).not.toBeNull();
+}
+
 describe("setup", () => {
   it("[S7] only an admin can create a user", async () => {
     const eve = { email: "eve@example.com", password: PASSWORD, role: "admin" };
@@ -46,6 +52,7 @@ describe("sessions over the wire", () => {
     const [a, b] = await Promise.all([refresh(first.body.refreshToken), refresh(first.body.refreshToken)]);
     expect([a.status, b.status]).toEqual([200, 200]);
     expect(a.body.refreshToken).toBe(b.body.refreshToken);
+    await arrives(api, a.body);
     await api.clock.advance(31_000);
     expect((await refresh(first.body.refreshToken)).body.code).toBe("unauthenticated");
     expect((await refresh(a.body.refreshToken)).status).toBe(401);
@@ -342,6 +349,10 @@ describe("behind one address", () => {
       expect((await renew(forged)).status).toBe(429);
       const next = await renew(refreshToken);
       expect(next.status).toBe(200);
+      // While nobody has used its successor, the answer may have been lost (H19).
+      await mine.clock.advance(31_000);
+      expect((await renew(refreshToken)).body.refreshToken).toBe(next.body.refreshToken);
+      await arrives(mine, next.body);
       // One that was signed here and is used up is refused each time, and is no guess either.
       await mine.clock.advance(31_000);
       for (let n = 0; n < 12; n++) expect((await renew(refreshToken)).status).toBe(401);
