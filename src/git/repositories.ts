@@ -75,6 +75,13 @@ export function openRepositories({
   const sizes = new RepositorySizes();
   const prober = new RepositoryProber(git, trustedHosts, dir);
 
+  /** The path of a task repository without the locks of processes that were killed. */
+  function writable(taskId: string): string {
+    const path = tasks.path(taskId);
+    removeOldLocks(path, openedAt);
+    return path;
+  }
+
   /** Validates both SHAs and returns the path of the task repository. */
   function validateRange(taskId: string, base: string, head: string): string {
     [base, head].forEach(requireCommit);
@@ -103,24 +110,20 @@ export function openRepositories({
     },
     probe: (request, signal) => prober.probe(request, signal),
     hasMirror: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
-    path(taskId) {
-      const path = tasks.path(taskId);
-      removeOldLocks(path, openedAt);
-      return path;
-    },
+    path: writable,
     resolve: async (taskId, ref) => readRef(tasks.path(taskId), ref) ?? (await tasks.resolve(taskId, ref)),
     ...openCommitReads(git, tasks),
     has: async (taskId, sha) => isCommit(sha) && (await tasks.resolve(taskId, sha)) !== null,
     compareBranch: ({ taskId, ...call }, signal) =>
-      compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
+      compareBranch(git, trustedHosts, { ...call, cwd: writable(taskId) }, signal),
     inspect: (taskId, base, head, signal, secrets = []) => {
       const cwd = validateRange(taskId, base, head);
       return inspectChange(git, search, { cwd, base, head, rules: guard, secrets }, signal);
     },
-    leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: tasks.path(taskId) }, signal),
-    sign: ({ taskId, ...work }, signal) => sign({ ...work, cwd: tasks.path(taskId) }, signal),
+    leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: writable(taskId) }, signal),
+    sign: ({ taskId, ...work }, signal) => sign({ ...work, cwd: writable(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
-      push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
+      push(git, trustedHosts, { cwd: writable(taskId), repo, auth, sha, branch, expect }, signal),
     diff: readCachedDiff,
     async diffFile(taskId, base, head, path) {
       const file = (await readCachedDiff(taskId, base, head)).files.find((changed) => changed.path === path);

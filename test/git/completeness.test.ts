@@ -6,20 +6,23 @@ import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect } from "vitest";
+import { errorMessage } from "../../src/core/error.ts";
 import { readProgress } from "../../src/core/lib/git-progress.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
-import { checkpointRef, type Repositories } from "../../src/core/ports/repositories.ts";
+import { checkpointRef, WORK_REF, type Repositories } from "../../src/core/ports/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { git } from "../support/repository.ts";
@@ -30,6 +33,7 @@ const it = inTurn(3);
 /** Bytes that do not compress, so that a fetch of them takes its time. */
 const large = (bytes: number): string => randomBytes(bytes / 2).toString("hex");
 const MB = 2 ** 20;
+const DELIVERED = "refs/slipway/delivered/slipway/one";
 
 let server: GitServer;
 let dir: string;
@@ -226,6 +230,53 @@ it("[D2] a lock that a killed git left on a ref does not block the next push to 
   utimesSync(lock, old, old);
   expect(existsSync(join(repos.path("task_a1"), "refs/slipway/base.lock"))).toBe(false);
 });
+
+it.always(
+  "[D2] locks that a killed process left at each name block nothing that is done with a repository",
+  async () => {
+    const { baseSha } = await prepare("task_a1");
+    const path = repos.path("task_a1");
+    const work = await git(path, "commit-tree", "-m", "work", "-p", baseSha, `${baseSha}:src`);
+    const key = join(dir, "key");
+    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key]);
+    const range = { taskId: "task_a1", base: baseSha, head: work, expect: null };
+    const branch = { taskId: "task_a1", userId: "user_a", repo: url, auth: null, branch: "slipway/one", expect: null };
+    const steps: Record<string, () => Promise<unknown>> = {
+      "leave out": () => repos.leaveOut({ ...range, paths: ["README.md"] }, never),
+      push: () => repos.push({ ...branch, sha: work }, never),
+      "push again": () => repos.push({ ...branch, sha: work }, never),
+      compare: () => {
+        server.commit("app", branch.branch, { "others.txt": "others" });
+        return repos.compareBranch({ ...branch, baseSha, work }, never);
+      },
+      sign: () => repos.sign(range, never),
+      prepare: () => prepare("task_a1"),
+      follow: () => prepare("task_a2", never, undefined, "task_a1"),
+      merge: async () => expect((await repos.mergePacks(never)).filter(({ error }) => error !== null)).toEqual([]),
+      "a push of the worker": () => git(path, "push", "--quiet", repos.path("task_a1"), `${work}:${WORK_REF}`),
+    };
+    for (const [name, step] of Object.entries(steps)) {
+      await repos.close();
+      for (const bare of [mirror(), path]) lockAll(bare);
+      await expect.poll(() => Date.now()).toBeGreaterThan(Date.now());
+      repos = openRepositories({ dir, trustedHosts: [server.host], signingKeyFile: key });
+      expect(await step().then(() => "done", errorMessage), name).toBe("done");
+    }
+  },
+);
+
+/** The lock of each file of a repository that git or Slipway locks, also of refs to come. */
+function lockAll(bare: string): void {
+  const refs = readdirSync(join(bare, "refs"), { recursive: true, encoding: "utf8" }).map((name) => `refs/${name}`);
+  const toCome = [DELIVERED, WORK_REF, "refs/slipway/upstream"];
+  const index = `slipway-guard-index-${process.pid}`;
+  for (const name of ["HEAD", "config", "packed-refs", "shallow", index, ...refs, ...toCome]) {
+    const path = join(bare, name);
+    if (path.endsWith(".lock") || statSync(path, { throwIfNoEntry: false })?.isDirectory()) continue;
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(`${path}.lock`, "");
+  }
+}
 
 describe("git's progress", () => {
   it("is passed on once per second at most, and only in git's own words", () => {

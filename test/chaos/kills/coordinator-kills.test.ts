@@ -86,9 +86,10 @@ it(
         events += report.events;
       }
       const faults = [...counts.faults].map(([name, count]) => `  ${count} x ${name}\n`).join("");
+      const failures = installations.flatMap((killed) => [...killed.failures].map(([code, n]) => `${n} x ${code}`));
       const killedText = `${counts.coordinators} kills of coordinators and ${counts.workers} of workers`;
       process.stdout.write(
-        `${killedText} at ${rate} a minute, ${tasks} tasks, ${events} events (seed ${SEED})\n${faults}`,
+        `${killedText} at ${rate} a minute, ${tasks} tasks, ${events} events (seed ${SEED})\n${faults}  attempts that failed: ${failures.join(", ")}\n`,
       );
       expect(counts.coordinators + counts.workers).toBeGreaterThanOrEqual(KILLS);
     } finally {

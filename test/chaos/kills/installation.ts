@@ -50,6 +50,8 @@ export interface Killed {
   readonly repo: { readonly url: string };
   /** Where `data` lies, when nothing else lies there. */
   readonly disk: SmallDisk | null;
+  /** How many attempts ended with each failure. */
+  readonly failures: Map<string, number>;
   /**
    * Moves the wall clock of the coordinator; a time that is below zero becomes one above it where
    * the clock may not be set back.
@@ -136,6 +138,7 @@ export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise
     upstream,
     repo: upstream.createRepo(REPO),
     disk,
+    failures: new Map(),
     moveClock(ms) {
       offsetMs += mayGoBack ? ms : Math.abs(ms);
       clock.set(offsetMs);

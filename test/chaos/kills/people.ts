@@ -44,7 +44,7 @@ export async function runTask(killed: Killed, i: number): Promise<string> {
   const spoken = await follow(killed, id, kind, i);
   const children = await childrenOf(killed, id);
   const task = await read(killed, id);
-  judge(killed, task, kind, i);
+  await judge(killed, task, kind, i);
   if (kind === "retried") {
     expect(children, `one retry of task ${i}`).toHaveLength(1);
     expect(children[0]).toMatchObject({ id: spoken, state: "failed" });
@@ -135,10 +135,16 @@ async function judgeMessage(
   }
 }
 
-function judge(killed: Killed, task: WireTask, kind: Kind, i: number): void {
+async function judge(killed: Killed, task: WireTask, kind: Kind, i: number): Promise<void> {
   const fails = kind === "refused" || kind === "retried";
   const state = fails ? "failed" : kind === "cancelled" ? "cancelled" : "done";
-  expect([i, kind, task.state, task.failure?.code ?? null]).toEqual([i, kind, state, fails ? "refused" : null]);
+  const { items: attempts } = (await killed.call("GET", `/v1/tasks/${task.id}/attempts`)).body as {
+    items: { failure: string | null }[];
+  };
+  for (const { failure } of attempts)
+    if (failure !== null) killed.failures.set(failure, (killed.failures.get(failure) ?? 0) + 1);
+  const seen = JSON.stringify([task.failure, attempts], null, 1);
+  expect([i, kind, task.state, task.failure?.code ?? null], seen).toEqual([i, kind, state, fails ? "refused" : null]);
   if (state !== "done") return;
   const { git } = killed.upstream;
   expect(git(REPO, "rev-parse", `refs/heads/work/${i}`)).toBe(task.headSha);
