@@ -46,7 +46,8 @@ export async function lists(tasks = 10_000): Promise<Lists> {
   }
   const waitingMs = await longestHold(async () => {
     const { items } = await store.tasks({ userId: null, states: ["queued"], limit: PAGE });
-    await toTaskViews({ operations: coordinator.operations, budget: coordinator.budget, accounts }, items);
+    const { operations, budget } = coordinator;
+    await toTaskViews({ operations, budget, accounts, store }, items);
   });
   const search = { holdMs: 0, totalMs: 0 };
   for (const text of PATTERNS) {

@@ -11,6 +11,7 @@ import type { Bus, Deleted, Delta, Hint, Log } from "../core/ports/runtime.ts";
 export function memoryBus(log?: Pick<Log, "error">): Bus {
   const hints = new Set<(hint: Hint) => void>();
   const deletions = new Set<(deleted: Deleted) => void>();
+  const reads = new Set<(userId: string) => void>();
   const deltas = new Set<(delta: Delta) => void>();
 
   function deliver<T>(listeners: ReadonlySet<(value: T) => void>, value: T): void {
@@ -33,13 +34,16 @@ export function memoryBus(log?: Pick<Log, "error">): Bus {
   return {
     publishHint: ({ taskId, userId, seq }) => deliver(hints, { taskId, userId, seq }),
     publishDeleted: ({ taskId, userId }) => deliver(deletions, { taskId, userId }),
+    publishRead: (userId) => deliver(reads, userId),
     publishDelta: ({ taskId, userId, messageId, text }) => deliver(deltas, { taskId, userId, messageId, text }),
     onHint: (listener) => listen(hints, listener),
     onDeleted: (listener) => listen(deletions, listener),
+    onRead: (listener) => listen(reads, listener),
     onDelta: (listener) => listen(deltas, listener),
     async close() {
       hints.clear();
       deletions.clear();
+      reads.clear();
       deltas.clear();
     },
   };

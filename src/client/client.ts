@@ -231,6 +231,11 @@ export class SlipwayClient {
     return this.#json({ method: "POST", path: `${task(id)}/keep`, body: { keep }, ...keyed(options) });
   }
 
+  /** You have seen your task up to this event: it is unread while `notableSeq > readSeq`. */
+  markRead(id: string, seq: number, options: KeyedCallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/read`, body: { seq }, ...keyed(options) });
+  }
+
   /** A new task of the same thread. */
   retry(id: string, body: RetryRequest = {}, options: KeyedCallOptions = {}): Promise<WireTask> {
     return this.#json({ method: "POST", path: `${task(id)}/retry`, body, ...keyed(options) });
@@ -364,13 +369,7 @@ export class SlipwayClient {
 
   /** Removes what no task needs any more; with `dryRun` it only lists it. May take minutes. */
   gc(body: { dryRun?: boolean } = {}, options: KeyedCallOptions = {}): Promise<Leftovers> {
-    return this.#json({
-      method: "POST",
-      path: "/v1/ops/gc",
-      body,
-      timeoutMs: GC_MS,
-      ...keyed(options),
-    });
+    return this.#json({ method: "POST", path: "/v1/ops/gc", body, timeoutMs: GC_MS, ...keyed(options) });
   }
 
   /** Cancel without grace. */

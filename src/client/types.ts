@@ -15,8 +15,8 @@ import type {
   pullRequestSchema,
   toolCallSchema,
 } from "../core/protocol/history.ts";
+import type { countsSchema } from "../core/protocol/task-parts.ts";
 import type {
-  countsSchema,
   garbageReportSchema,
   meSchema,
   newUserSchema,

@@ -275,8 +275,10 @@ export interface TaskProgress {
   readonly changes: { readonly files: number; readonly additions: number; readonly deletions: number } | null;
   /** What was last seen to happen, in words, and when (epoch ms); null until then. */
   readonly activity: { readonly at: number; readonly text: string } | null;
+  /** The seq of the last event that its owner should see; 0 after an act of theirs, null = none. */
+  readonly notable: number | null;
 }
-export const NO_PROGRESS: TaskProgress = { todo: null, changes: null, activity: null };
+export const NO_PROGRESS: TaskProgress = { todo: null, changes: null, activity: null, notable: null };
 
 /** A stored task. `seq` is the length of the log and the optimistic lock. */
 export interface Task {

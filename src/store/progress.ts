@@ -4,9 +4,12 @@
  *
  * P1 Later events replace what earlier ones said; null = these events say nothing about it.
  * P2 The activity is one line without control characters, bounded in length.
+ * P3 Notable is what a person should see: a question of any kind, an end, and what somebody else
+ *    began or cancels in their name. An act of the owner says that they saw what was before it, so
+ *    their own cancel, and the end that follows from it, is not notable.
  */
-import type { EventData, TaskEvent } from "../core/event.ts";
-import type { TaskProgress } from "../core/task.ts";
+import type { EventData, EventType, TaskEvent } from "../core/event.ts";
+import { NO_PROGRESS, type TaskProgress } from "../core/task.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -15,11 +18,15 @@ const LINE = 160;
 /** The inputs of tools that say most, the best first. */
 const MAIN_INPUTS = ["command", "path", "file_path", "pattern", "query", "url"];
 
-/** Data of another form than that of its type says nothing. */
-export function projectProgress(events: readonly TaskEvent[]): TaskProgress {
-  const progress: Mutable<TaskProgress> = { todo: null, changes: null, activity: null };
+/**
+ * Data of another form than that of its type says nothing.
+ * @param ownerId of the task.
+ */
+export function projectProgress(events: readonly TaskEvent[], ownerId: string): TaskProgress {
+  const progress: Mutable<TaskProgress> = { ...NO_PROGRESS };
   for (const event of events) {
     const { type, at, data } = event;
+    progress.notable = toNotable(event, ownerId) ?? progress.notable;
     if (type === "todo") progress.todo = toTodo(data) ?? progress.todo;
     if (type === "checkpoint") progress.changes = toChanges(data) ?? progress.changes;
     const text = toLine(describeActivity(event));
@@ -33,7 +40,25 @@ export function mergeProgress(before: TaskProgress, next: TaskProgress): TaskPro
     todo: next.todo ?? before.todo,
     changes: next.changes ?? before.changes,
     activity: next.activity ?? before.activity,
+    notable: next.notable ?? before.notable,
   };
+}
+
+/** Acts that name in `by` whose they are. A worker cannot name anybody (rule S15). */
+const ACTS: ReadonlySet<EventType> = new Set<EventType>([
+  "task.submitted",
+  "task.state",
+  "message",
+  "message.status",
+  "answer",
+]);
+
+function toNotable({ type, seq, from, to, data, workerSeq }: TaskEvent, ownerId: string): number | null {
+  const by = workerSeq === null && ACTS.has(type) ? data["by"] : undefined;
+  if (by === ownerId) return 0;
+  const isForeign = typeof by === "string" && (type === "task.submitted" || data["reason"] === "cancel");
+  const isEnd = from !== to && (to === "done" || to === "failed");
+  return isForeign || isEnd || type === "question" ? seq : null;
 }
 
 function toTodo({ items }: EventData): TaskProgress["todo"] {

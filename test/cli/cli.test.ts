@@ -85,6 +85,8 @@ function makeTask(over: Partial<WireTask> = {}): WireTask {
     startedAt: at,
     settledAt: at,
     seq: 3,
+    notableSeq: 0,
+    readSeq: 0,
     ...over,
   };
 }

@@ -122,9 +122,14 @@ export function projectionContract(get: () => Store): void {
       data: { id: `t${name}`, name, input },
     });
     const created = await create(get());
-    expect(created.progress).toEqual({ todo: null, changes: null, activity: null });
+    expect(created.progress).toEqual({ todo: null, changes: null, activity: null, notable: null });
     const task = await move(get(), created, claim, ready, todo("completed", "in_progress", "pending"));
-    expect(task.progress).toEqual({ todo: { done: 1, total: 3, current: "step 1" }, changes: null, activity: null });
+    expect(task.progress).toEqual({
+      todo: { done: 1, total: 3, current: "step 1" },
+      changes: null,
+      activity: null,
+      notable: null,
+    });
     const run = tool("bash", { command: "npm test\n\u001b[2J --all" });
     const sizes = { sha: "a".repeat(40), cursor: null, files: 2, additions: 30, deletions: 4 };
     const worked = await move(get(), task, { ...run, at: T0 + 7_000 }, { type: "checkpoint", data: sizes });
@@ -132,6 +137,7 @@ export function projectionContract(get: () => Store): void {
       todo: task.progress.todo,
       changes: { files: 2, additions: 30, deletions: 4 },
       activity: { at: T0 + 7_000, text: "npm test [2J --all" },
+      notable: null,
     });
     const quiet = await move(get(), worked, notice("nothing that the agent did"));
     expect(quiet.progress).toEqual(worked.progress);

@@ -8,6 +8,7 @@ import type { Store } from "../../src/core/ports/store.ts";
 import { TASK_STATES, type Task } from "../../src/core/task.ts";
 import type { AuditLog } from "../../src/core/ports/audit.ts";
 import { deletionsContract } from "./store/deletions.ts";
+import { readMarksContract } from "./store/read-marks.ts";
 import { keysContract } from "./people/keys.ts";
 import { auditSuite } from "./people/people.ts";
 import { personDeletionsContract } from "./store/person-deletions.ts";
@@ -52,6 +53,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("pages", () => pagesContract(get));
     describe("lists", () => listsContract(get));
     describe("deletions", () => deletionsContract(() => opened));
+    describe("read marks", () => readMarksContract(get));
     describe("deletions of people", () => personDeletionsContract(() => opened));
     queueContract(get);
     accountsContract(() => opened.accounts);

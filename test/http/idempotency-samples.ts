@@ -107,6 +107,12 @@ export function taskSamples(api: ApiServer): Samples {
       const effects = async (): Promise<number> => Number((await call("GET", `/v1/tasks/${id}/keep`)).body.keep);
       return { path: `/v1/tasks/${id}/keep`, body: { keep: true }, other: { keep: false }, effects };
     },
+    "post /v1/tasks/{id}/read": async () => {
+      const id = await done();
+      const { seq } = (await call("GET", `/v1/tasks/${id}`)).body as { seq: number };
+      const effects = async (): Promise<number> => Number((await call("GET", `/v1/tasks/${id}`)).body.readSeq === seq);
+      return { path: `/v1/tasks/${id}/read`, body: { seq }, other: { seq: 1 }, effects };
+    },
     "post /v1/variables": async () => {
       const body = { repo: REPO, name: "FLAVOUR", value: "sweet and sour" };
       return { body, other: { ...body, value: "bitter and salty" } };

@@ -1,13 +1,19 @@
-/** Details of screens in a browser: how long a task stays, and the words of the chart. */
-import type { Page } from "playwright-core";
+/** Details in a browser: what is unread, how long a task stays, the words of the chart. */
+import type { Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
-import { describeWithBrowser, NARROW, WIDE } from "../support/browser/browser.ts";
+import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { EMAIL, openWebRig, PASSWORD, type WebRig } from "../support/browser/rig.ts";
 
 const DAYS = 30;
 const OPERATOR = { email: "otto@example.com", password: PASSWORD };
 const DONE = [{ finish: { title: "t", summary: "It came to its end." } }];
+const ASK = [{ ask: { question: "Which quay?", options: ["North", "South"] } }, ...DONE];
+
+/** As when another window covers the page, or no longer does. */
+const show = (page: Page, state: "hidden" | "visible"): Promise<void> =>
+  page.evaluate(`Object.defineProperty(document, "visibilityState", { configurable: true, value: "${state}" });
+    document.dispatchEvent(new Event("visibilitychange"));`);
 
 /** The names of states of the charts in sight that stand out of their boxes. */
 const FIND_WIDE_NAMES = `[...document.querySelectorAll("svg.chart-art")]
@@ -32,6 +38,59 @@ describeWithBrowser("details of screens", () => {
     await page.goto(rig.server().url + path);
     return page;
   }
+
+  const unread = (page: Page, title: string): Locator => page.getByRole("link", { name: `${title} (unread)` });
+  const marks = async (id: string): Promise<number[]> => {
+    const { notableSeq, readSeq } = await rig.server().task(id);
+    return [notableSeq, readSeq];
+  };
+
+  it("[P13] a question and an end are unread on every device until one of them shows the task", async () => {
+    const title = "Asks about the quay";
+    const id = await rig.submit(title, ASK);
+    const { notableSeq } = await rig.until(id, (task) => task.question !== null, "the question");
+    const [phone, laptop] = [await open("/"), await open("/")];
+    await laptop.setViewportSize(WIDE);
+    for (const scheme of ["light", "dark"] as const) {
+      await phone.emulateMedia({ colorScheme: scheme });
+      await unread(phone, title).waitFor();
+      await expectAccessible(phone, `an unread row, ${scheme}`);
+    }
+    expect(await phone.title()).toMatch(/^\(\d+\) Inbox/);
+    await unread(laptop, title).click();
+    await laptop.getByText("Which quay?").first().waitFor();
+    await expect.poll(() => unread(phone, title).count()).toBe(0);
+    await expect.poll(() => marks(id)).toEqual([notableSeq, notableSeq]);
+    // The end is seen where the task is open.
+    await laptop.goto(`${rig.server().url}/`);
+    await laptop.getByRole("heading", { name: "Inbox" }).waitFor();
+    await rig.call("POST", `/v1/tasks/${id}/answer`, {
+      questionId: (await rig.server().task(id)).question?.id,
+      text: "North",
+    });
+    await rig.until(id, (task) => task.state === "done", "the end");
+    for (const page of [phone, laptop]) await unread(page, title).waitFor();
+    await unread(phone, title).click();
+    await expect.poll(() => unread(laptop, title).count()).toBe(0);
+  });
+
+  it("[P13] a page that is covered reads nothing, and what was seen without a server is marked when it is back", async () => {
+    const gate = rig.gate();
+    const id = await rig.submit("Ends behind a window", [gate.step, ...DONE]);
+    const page = await open(`/tasks/${id}`);
+    await page.getByLabel(/Connection: in sync at/).waitFor();
+    await show(page, "hidden");
+    gate.open();
+    const { seq, notableSeq } = await rig.until(id, (task) => task.state === "done", "the end");
+    await page.getByText("It came to its end.").first().waitFor();
+    expect([notableSeq, await marks(id)]).toEqual([seq, [seq, 0]]);
+    await rig.server().kill();
+    const refused = page.waitForEvent("requestfailed", (request) => request.url().endsWith(`/${id}/read`));
+    await show(page, "visible");
+    await refused;
+    await rig.restart();
+    await expect.poll(() => marks(id), { timeout: 60_000 }).toEqual([seq, seq]);
+  });
 
   it("[R7] a task says until when it stays, is kept by its owner and expires again; an operator sees it only", async () => {
     const id = await rig.submit("Is worth keeping", DONE);

@@ -39,6 +39,7 @@ export const EXPENDABLE: ReadonlySet<string> = new Set([
   "tokens",
   "credentials",
   "repository_variables",
+  "task_reads",
 ]);
 
 /** @throws SqliteError when the file is not a database. */

@@ -50,6 +50,7 @@ const COLUMN_RULES: Readonly<Record<keyof DerivedColumns, string>> = {
   todo: "M4",
   changes: "M4",
   activity: "M4",
+  notable: "M4",
 };
 
 /** Characters of a task's lists that are kept as they are. The rest is kept as digests. */
@@ -79,9 +80,11 @@ export function checkTask(inspection: Inspection, task: RawTask): TaskReport {
 const PROGRESS = new Set<keyof DerivedColumns>(["todo", "changes", "activity"]);
 
 /**
- * Migration 6 wrote `todo` and `changes` of earlier logs as SQLite writes JSON, and no `activity`.
+ * Migration 6 wrote `todo` and `changes` of earlier logs as SQLite writes JSON, and no `activity`;
+ * migration 23 nothing notable: all of it is read.
  */
 function isSameProgress(name: keyof DerivedColumns, stored: unknown, derived: unknown): boolean {
+  if (name === "notable") return stored === null;
   if (!PROGRESS.has(name) || typeof derived !== "string") return false;
   if (typeof stored !== "string") return name === "activity";
   try {
@@ -100,9 +103,12 @@ export class FoldedLog {
   progress: TaskProgress = NO_PROGRESS;
   createdAt: number | null = null;
 
-  constructor(inspection: Inspection, taskId: string, text: (text: string) => string) {
+  readonly #ownerId: string;
+
+  constructor(inspection: Inspection, task: Pick<RawTask, "id" | "user_id">, text: (text: string) => string) {
     this.projections = new LogProjections(text);
-    for (const row of inspection.events(taskId)) {
+    this.#ownerId = task.user_id;
+    for (const row of inspection.events(task.id)) {
       let event: TaskEvent;
       try {
         event = toTaskEvent(row);
@@ -120,7 +126,7 @@ export class FoldedLog {
 
   #note(event: TaskEvent): void {
     const { type, data, workerSeq } = event;
-    this.progress = mergeProgress(this.progress, projectProgress([event]));
+    this.progress = mergeProgress(this.progress, projectProgress([event], this.#ownerId));
     if (type === "usage" && workerSeq === null) this.usage.push(toRequestUsage(event));
     if (type === "checkpoint" || (type === "task.state" && data["reason"] === "finished"))
       this.saved.add(String(data["sha"]));
@@ -171,7 +177,7 @@ class TaskCheck {
   constructor(inspection: Inspection, task: RawTask) {
     this.#inspection = inspection;
     this.#task = task;
-    this.#log = new FoldedLog(inspection, task.id, createShortener());
+    this.#log = new FoldedLog(inspection, task, createShortener());
   }
 
   run(): TaskReport {

@@ -108,7 +108,7 @@ function repairTask(repairs: Repairs, id: string): void {
   if (task === null) return;
   const spec = readSpec(task);
   if (spec !== null) repairs.writeSearch(id, searchableText(spec));
-  const log = new FoldedLog(repairs.inspection, id, (text) => text);
+  const log = new FoldedLog(repairs.inspection, task, (text) => text);
   const columns = deriveColumns(task, log);
   if (columns === null || !isDerivable(task, columns)) return;
   repairs.writeTask(id, { ...columns });
@@ -118,7 +118,7 @@ function repairTask(repairs: Repairs, id: string): void {
 function repairLedger(repairs: Repairs, id: string): void {
   const task = repairs.inspection.task(id);
   if (task === null) return;
-  const { usage } = new FoldedLog(repairs.inspection, id, (text) => text);
+  const { usage } = new FoldedLog(repairs.inspection, task, (text) => text);
   const { missing, unmatched } = matchLedger(usage, repairs.inspection.ledger(id));
   const left = [...unmatched];
   for (const { seq, at, attempt, amounts } of missing) {

@@ -24,7 +24,7 @@ import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type { Capabilities } from "../../core/protocol/config.ts";
 import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../core/protocol/repositories.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from "../../core/protocol/rest.ts";
-import type { Clock, Ids } from "../../core/ports/runtime.ts";
+import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff, DiffFile } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { TaskAct } from "../../core/roles.ts";
@@ -57,6 +57,7 @@ export interface TaskServiceDeps extends ServerOptions, OwnDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly policy: Policy;
+  readonly bus: Pick<Bus, "publishDeleted" | "publishRead">;
 }
 
 export function createTaskService(deps: TaskServiceDeps): TaskService {
@@ -134,6 +135,15 @@ class OwnedTaskService implements TaskService {
 
   #permit(person: Identity, taskId: string, act: TaskAct): Promise<Task> {
     return readPermitted(this.#deps.store, person, taskId, act);
+  }
+
+  async markRead(person: Identity, taskId: string, seq: number): Promise<Task> {
+    const { store, bus } = this.#deps;
+    const task = await this.#permit(person, taskId, "look");
+    if (task.userId !== person.userId)
+      throw new SlipwayError("forbidden", "The task belongs to somebody else. Only they mark it as read.");
+    if (await store.markRead(person.userId, taskId, seq)) bus.publishRead(person.userId);
+    return task;
   }
 
   async cancel(person: Identity, taskId: string, force: boolean, key: string | null = null): Promise<Task> {

@@ -51,15 +51,18 @@ export interface Delta {
 }
 
 /**
- * Delivers hints, deletions and deltas to subscribers. A lost hint costs latency, never data.
- * Listeners must not throw. The functions that take one return how to unsubscribe.
+ * Delivers hints, deletions, read marks and deltas to subscribers. A lost hint costs latency, never
+ * data. Listeners must not throw. The functions that take one return how to unsubscribe.
  */
 export interface Bus {
   publishHint(hint: Hint): void;
   publishDeleted(deleted: Deleted): void;
+  /** "This person marked tasks of theirs as read." */
+  publishRead(userId: string): void;
   publishDelta(delta: Delta): void;
   onHint(listener: (hint: Hint) => void): () => void;
   onDeleted(listener: (deleted: Deleted) => void): () => void;
+  onRead(listener: (userId: string) => void): () => void;
   onDelta(listener: (delta: Delta) => void): () => void;
   close(): Promise<void>;
 }

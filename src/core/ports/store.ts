@@ -202,6 +202,21 @@ export interface Deletions {
 }
 
 /**
+ * Up to where people have read their own tasks; contract in test/contract/store/read-marks.ts.
+ * A task is unread while its `progress.notable` is above the mark of its owner; without a mark 0.
+ */
+export interface ReadMarks {
+  /**
+   * Moves the mark up to `seq`, at most to the end of the log, and gives it a rev of its own.
+   * @returns false, with nothing written, when that changes nothing: the task was not unread, stays
+   * unread, is another person's, or is not there. So a client may call it as often as it likes.
+   */
+  markRead(userId: string, taskId: string, seq: number): Promise<boolean>;
+  /** The marks of these tasks' owners. Tasks without a mark are left out. */
+  readSeqs(taskIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
+}
+
+/**
  * Stores tasks. Contract in test/contract/store.ts, one suite for every adapter.
  * - Durability: every write is atomic and resolves after it is durable. Every later read sees it.
  * - Order: writes happen in the order of their calls. Calls of one turn of the event loop may share
@@ -216,7 +231,7 @@ export interface Deletions {
  * - One writer: opening a data folder that another process has open throws SlipwayError `locked`.
  * - After `close`, writes reject with SlipwayError `unavailable`.
  */
-export interface Store extends Transcripts, Deletions, PersonDeletions {
+export interface Store extends Transcripts, Deletions, ReadMarks, PersonDeletions {
   /** Inserts a task. Idempotent by idempotency key; without a key, a taken id rejects. */
   create(task: NewTask): Promise<CreateResult>;
   /**
@@ -230,8 +245,12 @@ export interface Store extends Transcripts, Deletions, PersonDeletions {
   tally(query: TallyQuery): Promise<Tally>;
   /** Of the person's newest `among` tasks: their repositories, the last used first. */
   recentRepositories(userId: string, among: number): Promise<RecentRepository[]>;
-  /** Tasks of one owner (null = of all) with a rev above `afterRev`, oldest change first. */
-  changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
+  /**
+   * Tasks of one owner (null = of all) with a rev above `afterRev`, oldest change first.
+   * @param reader also those that this person marked read since, with the rev of the mark where
+   * that is the later one.
+   */
+  changes(userId: string | null, afterRev: number, limit: number, reader?: string): Promise<Page<Task>>;
   /** Events with a seq above `seq`, in order. */
   events(taskId: string, seq: number, limit: number, direction?: Direction): Promise<Page<TaskEvent>>;
   /** The events of a thread's tasks whose type is in CONVERSATION_TYPES, by task and seq. */

@@ -2,7 +2,7 @@
 import { remainingBudget } from "../budget.ts";
 import type { EventData, EventRow, EventType, TaskEvent } from "../event.ts";
 import { withBetterAdvice } from "../failure.ts";
-import type { Task, TaskSpec, Wait } from "../task.ts";
+import type { Task, TaskContext, TaskSpec, Wait } from "../task.ts";
 import type { WireEvent } from "./events.ts";
 import type { WireTask } from "./rest.ts";
 
@@ -69,6 +69,12 @@ export function toRepoName(repo: string): string {
 
 const toPerson = (id: string, emailOf: (userId: string) => string | null) => ({ id, email: emailOf(id) });
 
+function toQuestion(asked: TaskContext["question"]): WireTask["question"] {
+  if (asked === null) return null;
+  const { id, question, options, askedAt } = asked;
+  return { id, question, options: options && [...options], askedAt: toIsoTime(askedAt) };
+}
+
 /** The options of the submission, as they were after defaults. */
 function toSubmission({ base, budget, limits, egress, verify, priority, pullRequest, maxAttempts }: TaskSpec) {
   return { base, budget, limits, egress, verify: [...verify], priority, pullRequest, maxAttempts };
@@ -79,6 +85,7 @@ function toSubmission({ base, budget, limits, egress, verify, priority, pullRequ
  * @param wait why a queued task waits; null in other states.
  * @param emailOf the e-mail of a person by id; null when there is no such account.
  * @param threadBudget null = the thread has none.
+ * @param readSeq the mark of its owner.
  */
 export function toWireTask(
   task: Task,
@@ -86,6 +93,7 @@ export function toWireTask(
   wait: Wait | null,
   emailOf: (userId: string) => string | null = () => null,
   threadBudget: WireTask["threadBudget"] = null,
+  readSeq = 0,
 ): WireTask {
   const { spec, snapshot, progress } = task;
   const c = snapshot.context;
@@ -121,12 +129,7 @@ export function toWireTask(
       detail: s.detail,
     })),
     failure: c.failure && withBetterAdvice(c.failure),
-    question: c.question && {
-      id: c.question.id,
-      question: c.question.question,
-      options: c.question.options && [...c.question.options],
-      askedAt: toIsoTime(c.question.askedAt),
-    },
+    question: toQuestion(c.question),
     budget: Object.keys(budget).length === 0 ? null : budget,
     usage: c.usage,
     threadBudget,
@@ -143,5 +146,7 @@ export function toWireTask(
     startedAt: isoOrNull(c.startedAt),
     settledAt: isoOrNull(c.settledAt),
     seq: task.seq,
+    notableSeq: progress.notable ?? 0,
+    readSeq,
   };
 }

@@ -69,7 +69,6 @@ export const newTokenSchema = z.strictObject({
   /** All when left out. */
   scopes: z.array(scopeSchema).min(1).max(3).optional(),
 });
-export const keepSchema = z.strictObject({ keep: z.boolean() });
 const agentName = z.string().min(1).max(50).optional().describe("See GET /v1/config.");
 const modelFields = {
   model: z.string().min(1).max(100).optional(),
@@ -277,6 +276,8 @@ export const taskSchema = z.strictObject({
   startedAt: time.nullable(),
   settledAt: time.nullable().describe("When it became done, failed or cancelled; it does not change after that."),
   seq: z.int().describe("The length of its log."),
+  notableSeq: z.int().describe("The last event that its owner should see: a question, an end; 0 = none."),
+  readSeq: z.int().describe("Up to which its owner has read. It is unread for them while `notableSeq` is greater."),
 });
 export type WireTask = z.infer<typeof taskSchema>;
 
@@ -345,16 +346,6 @@ export const overviewSchema = z.strictObject({
   }),
 });
 export type Overview = z.infer<typeof overviewSchema>;
-
-/** How many tasks there are, by whose move it is. */
-export const countsSchema = z.strictObject({
-  needs: z.int().describe("They wait for an answer."),
-  running: z.int().describe("Claimed, and not waiting for an answer."),
-  waiting: z.int().describe("Queued, or between two attempts."),
-  done: z.int(),
-  failed: z.int(),
-  cancelled: z.int(),
-});
 
 export function pageSchema<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), next: z.string().nullable() });

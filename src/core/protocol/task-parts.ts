@@ -75,3 +75,19 @@ export const submissionSchema = z.strictObject({
   pullRequest: z.enum(PULL_REQUEST_MODES),
   maxAttempts: z.int(),
 });
+
+export const keepSchema = z.strictObject({ keep: z.boolean() });
+
+export const readSchema = z.strictObject({
+  seq: z.int().min(0).max(Number.MAX_SAFE_INTEGER).describe("The last event that the person has seen."),
+});
+
+/** How many tasks there are, by whose move it is. */
+export const countsSchema = z.strictObject({
+  needs: z.int().describe("They wait for an answer."),
+  running: z.int().describe("Claimed, and not waiting for an answer."),
+  waiting: z.int().describe("Queued, or between two attempts."),
+  done: z.int(),
+  failed: z.int(),
+  cancelled: z.int(),
+});

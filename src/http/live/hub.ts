@@ -31,7 +31,7 @@ const HUB_TIMING: HubTiming = { logGapMs: 16, listGapMs: 100, pollMs: 3_000, sta
 
 export interface HubDeps {
   readonly store: Pick<Store, "task" | "eventRows" | "changes" | "deletedSince">;
-  readonly bus: Pick<Bus, "onHint" | "onDeleted" | "onDelta">;
+  readonly bus: Pick<Bus, "onHint" | "onDeleted" | "onRead" | "onDelta">;
   /** Converts tasks to their current wire form, in their order. */
   readonly views: (tasks: readonly Task[]) => Promise<readonly WireTask[]>;
   readonly clock: Clock;
@@ -72,9 +72,15 @@ const POLL_BATCH = 50;
 
 /**
  * Topics: `task:<id>`, `tasks` (the user's own), `tasks:all` (operators and admins). A key names
- * the channel of a topic; `tasks` has one channel per user.
+ * the channel of a topic; lists have one channel per person, because a person's read marks are
+ * changes of their lists alone (rule V11).
  */
-const channelKey = { log: (taskId: string) => `task:${taskId}`, own: (userId: string) => `own:${userId}`, all: "all" };
+const ALL = "all:";
+const channelKey = {
+  log: (taskId: string) => `task:${taskId}`,
+  own: (userId: string) => `own:${userId}`,
+  all: (userId: string) => `${ALL}${userId}`,
+};
 
 interface FeedDeps extends HubDeps {
   /** True for a task that was deleted a short time ago. */
@@ -97,6 +103,8 @@ class ChannelHub implements Hub {
   readonly #deps: HubDeps;
   readonly #timing: HubTiming;
   readonly #channels = new Map<string, Channel>();
+  /** Those of `tasks:all`. */
+  readonly #ofAll = new Set<Channel>();
   readonly #turns = new LoopTurns();
   readonly #stopped = new AbortController();
   readonly #unsubscribers: readonly (() => void)[];
@@ -113,7 +121,11 @@ class ChannelHub implements Hub {
       bus.onHint(({ taskId, userId, seq }) => {
         this.#channels.get(channelKey.log(taskId))?.notify(seq);
         this.#channels.get(channelKey.own(userId))?.notify();
-        this.#channels.get(channelKey.all)?.notify();
+        for (const channel of this.#ofAll) channel.notify();
+      }),
+      bus.onRead((userId) => {
+        this.#channels.get(channelKey.own(userId))?.notify();
+        this.#channels.get(channelKey.all(userId))?.notify();
       }),
       bus.onDeleted(({ taskId, userId }) => this.#endTask(taskId, userId)),
       bus.onDelta(({ taskId, messageId, text }) =>
@@ -129,11 +141,9 @@ class ChannelHub implements Hub {
     this.#deleted.add(taskId);
     for (const oldest of this.#deleted) if (this.#deleted.size > DELETIONS) this.#deleted.delete(oldest);
     this.#channels.get(channelKey.log(taskId))?.end();
-    for (const [key, topic] of [
-      [channelKey.own(userId), "tasks"],
-      [channelKey.all, "tasks:all"],
-    ] as const)
-      this.#channels.get(key)?.broadcast({ type: "deleted", topic, ids: [taskId] });
+    const ids = [taskId];
+    this.#channels.get(channelKey.own(userId))?.broadcast({ type: "deleted", topic: "tasks", ids });
+    for (const channel of this.#ofAll) channel.broadcast({ type: "deleted", topic: "tasks:all", ids });
   }
 
   connect(identity: Identity, sink: FrameSink): HubConnection {
@@ -158,7 +168,9 @@ class ChannelHub implements Hub {
     channel.join(subscriber);
     return () => {
       channel.leave(subscriber);
-      if (channel.empty && this.#channels.get(target.key) === channel) this.#channels.delete(target.key);
+      if (!channel.empty || this.#channels.get(target.key) !== channel) return;
+      this.#channels.delete(target.key);
+      this.#ofAll.delete(channel);
     };
   }
 
@@ -168,6 +180,7 @@ class ChannelHub implements Hub {
     const { stallMs } = this.#timing;
     const channel = new Channel(topic, feed, { clock, log, turns: this.#turns, signal, stallMs, gapMs });
     this.#channels.set(key, channel);
+    if (key.startsWith(ALL)) this.#ofAll.add(channel);
     return channel;
   }
 
@@ -278,9 +291,10 @@ async function resolveTopic(
     // The task with the rev that was sent as the cursor has that rev or a higher one from then on,
     // as its deletion has.
     const deleted = after === 0 ? [] : await store.deletedSince(owner, after - 1, DELETIONS);
-    const isKnown = after === 0 || deleted.length > 0 || (await store.changes(owner, after - 1, 1)).items.length > 0;
+    const isKnown =
+      after === 0 || deleted.length > 0 || (await store.changes(owner, after - 1, 1, userId)).items.length > 0;
     if (!isKnown || deleted.length === DELETIONS) return "invalid_cursor";
-    return { ...getListTarget(deps, timing, owner), deleted: deleted.map(({ id }) => id) };
+    return { ...getListTarget(deps, timing, owner, userId), deleted: deleted.map(({ id }) => id) };
   }
   if (!topic.startsWith("task:")) return "not_found";
   const task = await store.task(topic.slice("task:".length));
@@ -308,12 +322,17 @@ function toFeedItem(row: EventRow): FeedItem {
   return { cursor: row.seq, json, bytes: json.length - row.data.length + row.dataBytes };
 }
 
-function getListTarget({ store, views, isDeleted }: FeedDeps, timing: HubTiming, owner: string | null): ChannelTarget {
+function getListTarget(
+  { store, views, isDeleted }: FeedDeps,
+  timing: HubTiming,
+  owner: string | null,
+  reader: string,
+): ChannelTarget {
   return {
-    key: owner === null ? channelKey.all : channelKey.own(owner),
+    key: owner === null ? channelKey.all(reader) : channelKey.own(reader),
     gapMs: timing.listGapMs,
     async feed(after, limit) {
-      const { items, more } = await store.changes(owner, after, Math.min(limit, LIST_PAGE_ITEMS));
+      const { items, more } = await store.changes(owner, after, Math.min(limit, LIST_PAGE_ITEMS), reader);
       const found = (await views(items)).map((view, i): FeedItem => {
         const json = JSON.stringify(view);
         return { cursor: items[i]?.rev ?? after, json, bytes: Buffer.byteLength(json) };

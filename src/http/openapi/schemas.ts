@@ -21,7 +21,6 @@ import {
   toolCallSchema,
 } from "../../core/protocol/history.ts";
 import {
-  countsSchema,
   garbageReportSchema,
   meSchema,
   overviewSchema,
@@ -36,7 +35,7 @@ import {
 import { notificationSchema, pushDeviceSchema, webhookDeviceSchema } from "../../core/protocol/push.ts";
 import { identitySchema } from "../../core/protocol/people.ts";
 import { credentialSchema, recentRepositorySchema, repositoryCheckSchema } from "../../core/protocol/repositories.ts";
-import { questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
+import { countsSchema, questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
 import { clientFrameSchema, serverFrameSchema } from "../../core/protocol/stream.ts";
 import { scriptStepSchema } from "../../core/task-schema.ts";
 import { EXAMPLES } from "./examples.ts";

@@ -10,9 +10,7 @@ import { toIsoTime, toWireTask } from "../../core/protocol/mapping.ts";
 import {
   answerSchema,
   countsQuerySchema,
-  countsSchema,
   historyQuerySchema,
-  keepSchema,
   messageSchema,
   pageSchema,
   retrySchema,
@@ -22,23 +20,30 @@ import {
   taskSchema,
   type WireTask,
 } from "../../core/protocol/rest.ts";
-import { bySeq, EMPTY, isId, json, nextCursor, readPage, route, type ApiDeps } from "../route.ts";
+import { countsSchema, keepSchema, readSchema } from "../../core/protocol/task-parts.ts";
+import { bySeq, EMPTY, isId, json, MEMORY_REPLAY, nextCursor, readPage, route, type ApiDeps } from "../route.ts";
 
-type ViewDeps = Pick<ApiDeps, "operations" | "budget" | "accounts">;
+type ViewDeps = Pick<ApiDeps, "operations" | "budget" | "accounts"> & {
+  readonly store: Pick<ApiDeps["store"], "readSeqs">;
+};
 
 /**
- * Converts tasks to their wire form, with their owners, the budgets of their threads and the
- * reasons why queued ones wait.
+ * Converts tasks to their wire form, with their owners, what these have read, the budgets of their
+ * threads and the reasons why queued ones wait.
  */
 export async function toTaskViews(deps: ViewDeps, tasks: readonly Task[]): Promise<WireTask[]> {
-  const [waits, threads] = await Promise.all([deps.operations.waits(tasks), deps.budget.threads(tasks)]);
+  const [waits, threads, reads] = await Promise.all([
+    deps.operations.waits(tasks),
+    deps.budget.threads(tasks),
+    deps.store.readSeqs(tasks.map(({ id }) => id)),
+  ]);
   const emails = new Map<string, string | null>();
   for (const id of new Set(tasks.flatMap(({ userId, spec }) => [userId, spec.submittedBy ?? userId])))
     emails.set(id, (await deps.accounts.user(id))?.email ?? null);
   const emailOf = (id: string): string | null => emails.get(id) ?? null;
   return tasks.map((task) => {
     const [wait, budget] = [waits.get(task.id) ?? null, threads.get(task.threadId) ?? null];
-    return toWireTask(task, phaseOf(task.snapshot), wait, emailOf, budget);
+    return toWireTask(task, phaseOf(task.snapshot), wait, emailOf, budget, reads.get(task.id));
   });
 }
 
@@ -218,6 +223,21 @@ export const taskRoutes = [
     problems: ["not_found"],
     async handle({ deps, identity, params, body }) {
       return { status: 200, body: { keep: await deps.tasks.deletions.keep(identity, params["id"] ?? "", body.keep) } };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/tasks/:id/read",
+    access: "user",
+    operation: "markTaskRead",
+    summary: "Its owner has seen the task up to an event; the mark only goes forward",
+    body: readSchema,
+    replay: MEMORY_REPLAY,
+    answers: { 200: json(taskSchema) },
+    problems: ["not_found"],
+    async handle({ deps, identity, params, body }) {
+      const task = await deps.tasks.markRead(identity, params["id"] ?? "", body.seq);
+      return { status: 200, body: await toTaskView(deps, task) };
     },
   }),
   route({

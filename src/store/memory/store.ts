@@ -14,14 +14,15 @@ import type {
   Deletions,
   Direction,
   NewTask,
+  ReadMarks,
   Store,
   Tally,
   TallyQuery,
   TaskQuery,
 } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
-import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
-import { getDueAt, isAsking, isRepository, toEventRow, type Entry } from "./entry.ts";
+import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
+import { asRead, getDueAt, isAsking, isRepository, memoryReadMarks, toEventRow, type Entry } from "./entry.ts";
 import { before, byId, keyOf, pageFrom } from "./lists.ts";
 import { memoryAudit } from "./audit.ts";
 import { memoryKeys } from "./keys.ts";
@@ -36,8 +37,10 @@ import { MemoryLedger } from "./usage-ledger.ts";
 import { mergeProgress, projectProgress } from "../progress.ts";
 import { makeTask, searchableText, toRecentRepositories } from "../task-record.ts";
 
-class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions | keyof StoredReads> {
+type Apart = keyof Deletions | keyof PersonDeletions | keyof StoredReads | keyof ReadMarks;
+class MemoryStore implements Omit<Store, Apart> {
   readonly deletions: MemoryDeletions;
+  readonly marks: ReadMarks;
   readonly people: PersonDeletions;
   readonly stored: StoredReads;
   readonly #ledger: MemoryLedger;
@@ -61,6 +64,7 @@ class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions
     };
     this.stored = storedReads(this.#entries, this.#transcripts);
     this.deletions = memoryDeletions(this.#entries, forget, () => ++this.#rev);
+    this.marks = memoryReadMarks(this.#entries, () => ++this.#rev);
     this.people = people.methods(this.#entries, {
       drop: (userId) => {
         notifications.dropPerson(userId);
@@ -82,7 +86,8 @@ class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions
     this.#assertFree(id);
     const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
     const lists = new MemoryProjections();
-    const stored = makeTask(id, core, snapshot, NO_PROGRESS, state, event.seq, ++this.#rev, event.at);
+    const progress = projectProgress([event], userId);
+    const stored = makeTask(id, core, snapshot, progress, state, event.seq, ++this.#rev, event.at);
     const entry: Entry = { task: stored, slot, search: searchableText(spec), log: [event], lists };
     lists.apply(event);
     this.#entries.set(id, entry);
@@ -112,13 +117,12 @@ class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions
     const last = events.at(-1);
     if (last === undefined) throw new Error(`a commit of ${taskId} has no events`);
     if (entry === undefined || entry.task.seq !== expectedSeq) return null;
-    events.forEach(({ seq }, i) => {
+    for (const [i, { seq }] of events.entries())
       if (seq !== expectedSeq + 1 + i) throw new Error(`event ${seq} of ${taskId} is out of order`);
-    });
     entry.lists.assertNew(events);
     const isFollowUpKnown = followUp !== undefined && this.#keys.has(keyOf(followUp) ?? "");
     if (followUp !== undefined && !isFollowUpKnown) this.#assertFree(followUp.id);
-    const progress = mergeProgress(entry.task.progress, projectProgress(events));
+    const progress = mergeProgress(entry.task.progress, projectProgress(events, entry.task.userId));
     const moved = { snapshot, progress, state, seq: last.seq, rev: ++this.#rev, updatedAt: last.at };
     const task: Task = { ...entry.task, ...moved };
     entry.task = task;
@@ -190,9 +194,9 @@ class MemoryStore implements Omit<Store, keyof Deletions | keyof PersonDeletions
     return toRecentRepositories(newest.map(({ id, spec }) => ({ id, repo: spec.repo })));
   }
 
-  async changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>> {
+  async changes(userId: string | null, afterRev: number, limit: number, reader?: string): Promise<Page<Task>> {
     const found = [...this.#entries.values()]
-      .map(({ task }) => task)
+      .map((entry) => asRead(entry, reader))
       .filter((task) => task.rev > afterRev && (userId === null || task.userId === userId))
       .toSorted((a, b) => a.rev - b.rev);
     return pageFrom(found, limit);
@@ -390,7 +394,7 @@ export function openMemoryStore(): {
   const notifications = new MemoryNotifications();
   const people = new MemoryPersonDeletions();
   const memory = new MemoryStore(ledger, notifications, people);
-  const store: Store = Object.assign(memory, memory.deletions.methods, memory.people, memory.stored);
+  const store: Store = Object.assign(memory, memory.deletions.methods, memory.people, memory.stored, memory.marks);
   const accounts = memoryAccounts(audit, (deletion) => people.begin(deletion));
   return { store, accounts, audit, keys: memoryKeys(accounts, audit, notifications), ledger, notifications };
 }

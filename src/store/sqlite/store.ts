@@ -16,7 +16,7 @@ import type { Act, AuditLog } from "../../core/ports/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
-import { NO_PROGRESS, type Task } from "../../core/task.ts";
+import type { Task } from "../../core/task.ts";
 import { createAuditedRun, sqliteAudit } from "./accounts/audit.ts";
 import { sqliteAccounts } from "./accounts/accounts.ts";
 import { sqliteNotifications } from "./tables/notifications.ts";
@@ -31,6 +31,7 @@ import { CoreCache, toNewTaskRow, toProgress } from "./tables/rows.ts";
 import { openReserve } from "./writer/disk-reserve.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
+import { projectProgress } from "../progress.ts";
 import { makeTask } from "../task-record.ts";
 import type { ExplainUnreadable } from "../unreadable.ts";
 
@@ -78,6 +79,7 @@ export type StoreReader = Omit<
   | "purgeDeletion"
   | "purgePerson"
   | "setKept"
+  | "markRead"
   | "recordExit"
   | "setSetting"
 >;
@@ -152,7 +154,7 @@ function assemble(
     cache.set(id, core);
     return {
       kind: "created",
-      task: makeTask(id, core, snapshot, NO_PROGRESS, state, event.seq, written.rev, event.at),
+      task: makeTask(id, core, snapshot, projectProgress([event], userId), state, event.seq, written.rev, event.at),
     };
   }
 
@@ -181,6 +183,7 @@ function assemble(
     dropTranscript: (taskId) => groupCommit.run("dropTranscript", taskId),
     purgeDeletion: (taskId, at) => groupCommit.run("purgeDeletion", taskId, at),
     setKept: (taskId, at) => groupCommit.run("setKept", taskId, at),
+    markRead: (...mark) => groupCommit.run("markRead", ...mark),
     purgePerson: (deletion) => groupCommit.run("purgePerson", deletion),
     async beginDeletion(request) {
       const hasBegun = await groupCommit.run("beginDeletion", request);
@@ -252,7 +255,8 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     task: async (id) => reads.task(id),
     tasks: (query) => reads.tasks(query),
     recentRepositories: async (userId, among) => reads.recentRepositories(userId, among),
-    changes: async (userId, afterRev, limit) => reads.changes(userId, afterRev, limit),
+    changes: async (...place) => reads.changes(...place),
+    readSeqs: async (taskIds) => reads.readSeqs(taskIds),
     events: async (...place) => reads.events(...place),
     conversation: async (query) => reads.conversation(query),
     tally: async (query) => reads.tally(query),

@@ -64,6 +64,7 @@ const COLUMNS: Injury[] = [
   column("M4", "failed", "settled_at = NULL"),
   column("M4", "done", `todo = '{"done":9,"total":9,"current":null}'`),
   column("M4", "done", "changes = NULL"),
+  column("M4", "done", "notable = 1"),
   column("M4", "running", `activity = '{"at":1,"text":"nothing of the kind"}'`),
   column("M4", "running", "activity = 'no JSON'"),
   snapshot("running", "$.context.excused", "9"),

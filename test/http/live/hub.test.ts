@@ -261,6 +261,7 @@ it("[F1] a bus that loses hints costs latency, never data", async () => {
     hubBus: (bus) => ({
       onDelta: (l) => bus.onDelta(l),
       onDeleted: (l) => bus.onDeleted(l),
+      onRead: (l) => bus.onRead(l),
       onHint: (listener) => bus.onHint((hint) => void (n++ % 2 === 0 && listener(hint))),
     }),
   });
@@ -278,7 +279,10 @@ it("[F1] a bus that loses hints costs latency, never data", async () => {
 
   const mute = await openServer({
     hubTiming: { pollMs: 300 },
-    hubBus: () => ({ onHint: () => () => false, onDeleted: () => () => false, onDelta: () => () => false }),
+    hubBus: () => {
+      const listen = () => () => false;
+      return { onHint: listen, onDeleted: listen, onRead: listen, onDelta: listen };
+    },
   });
   const task = await mute.writer.create(ALICE.userId);
   const other = await connectClient(mute.url, alice);

@@ -131,7 +131,7 @@ export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Write
 
 export interface LiveServerOptions {
   /** The bus that the hub subscribes to; the writer publishes on `bus`. */
-  readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDeleted" | "onDelta">;
+  readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDeleted" | "onRead" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
   readonly webSocketTiming?: Partial<WebSocketTiming>;
 }
@@ -187,7 +187,10 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
     openHub({
       store,
       bus: options.hubBus?.(bus) ?? bus,
-      views: async (tasks) => tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null)),
+      async views(tasks) {
+        const reads = await store.readSeqs(tasks.map(({ id }) => id));
+        return tasks.map((task) => toWireTask(task, phaseOf(task.snapshot), null, undefined, null, reads.get(task.id)));
+      },
       clock: systemClock,
       log,
       ...(options.hubTiming && { timing: options.hubTiming }),

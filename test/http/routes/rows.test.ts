@@ -70,6 +70,51 @@ it("[V3] it follows its log: the list, the size of the change, and what was done
   expect(listed).toEqual([row]);
 });
 
+it("[V11] it is unread after a question and an end, until its owner marks it read; their own acts are read", async () => {
+  const { harness } = api;
+  const ask = async (token: string, method: string, path: string, body?: object) =>
+    await api.call(method, path, { token, ...(body === undefined ? {} : { body }) });
+  const submitted = (await ask(alice.accessToken, "POST", "/v1/tasks", { repo: REPO, prompt: "z", priority: 10 })).body;
+  const { id } = submitted;
+  expect([submitted.notableSeq, submitted.readSeq]).toEqual([0, 0]);
+  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  const work = (
+    ...events: Parameters<typeof harness.fakeWorkers.send> extends [unknown, unknown, ...infer R] ? R : never
+  ) => harness.fakeWorkers.send(harness.coordinator.workerApi, id, ...events);
+  const row = async (): Promise<WireTask> => {
+    const [listed] = (await ask(alice.accessToken, "GET", "/v1/tasks?limit=1")).body.items;
+    expect((await ask(alice.accessToken, "GET", `/v1/tasks/${id}`)).body).toEqual(listed);
+    return listed;
+  };
+  const mark = async (seq: number, token = alice.accessToken) =>
+    await ask(token, "POST", `/v1/tasks/${id}/read`, { seq });
+  await work(["ready", {}], ["todo", { items: [] }]);
+  expect((await row()).notableSeq).toBe(0);
+  await work(["question", { id: "q1", question: "Tabs?", options: null }]);
+  const asked = await row();
+  expect([asked.notableSeq, asked.readSeq]).toEqual([asked.seq, 0]);
+  expect((await mark(asked.seq - 1)).body.readSeq).toBe(0);
+  const read = await mark(9_000_000);
+  expect([read.status, read.body]).toEqual([200, { ...asked, readSeq: asked.seq }]);
+  expect((await mark(1)).body.readSeq).toBe(asked.seq);
+  expect(
+    (await ask(alice.accessToken, "POST", `/v1/tasks/${id}/answer`, { questionId: "q1", text: "yes" })).status,
+  ).toBe(200);
+  expect((await row()).notableSeq).toBe(0);
+  await ask(LOCAL_TOKEN, "POST", `/v1/ops/tasks/${id}/kill`, {});
+  const killed = await row();
+  expect(killed.notableSeq).toBeGreaterThan(killed.readSeq);
+
+  const eve = await api.person("eve@example.com");
+  const refused = [await mark(1, eve.accessToken), await mark(1, LOCAL_TOKEN), await mark(-1)];
+  expect(refused.map(({ status, body }) => [status, body.code])).toEqual([
+    [404, "not_found"],
+    [403, "forbidden"],
+    [400, "invalid_request"],
+  ]);
+  expect((await row()).readSeq).toBe(asked.seq);
+});
+
 it("[V7] a person's repositories are listed, the last used first, and one can be checked before a task", async () => {
   const carol = await api.person("carol@example.com");
   const token = carol.accessToken;

@@ -282,6 +282,15 @@ describe("0006", () => {
       { ...whole, activity: null },
       { todo: { done: 0, total: 0, current: null }, changes: null, activity: null },
     ]);
+    // What is from before there were marks is read, and no change of anybody's list.
+    expect(
+      db
+        .prepare(
+          "SELECT r.seq - t.seq, r.rev, t.notable FROM task_reads AS r JOIN tasks AS t USING (user_id) WHERE t.id = r.task_id",
+        )
+        .raw()
+        .all(),
+    ).toEqual(Array.from({ length: 3 }, () => [0, 0, null]));
     expect(() => db.exec("UPDATE tasks SET seq = 1 WHERE id = 't1'")).toThrow(/never changes/);
   });
 });

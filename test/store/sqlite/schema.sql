@@ -47,6 +47,8 @@ WHERE type IN ('task.submitted', 'task.state', 'message', 'message.status', 'que
 
 CREATE UNIQUE INDEX task_events_worker ON task_events (task_id, attempt, worker_seq) WHERE worker_seq IS NOT NULL;
 
+CREATE INDEX task_reads_user ON task_reads (user_id, rev);
+
 CREATE INDEX task_specs_repo ON task_specs (repo, task_id);
 
 CREATE INDEX task_specs_repo_of ON task_specs (task_id, repo);
@@ -327,6 +329,13 @@ CREATE TABLE task_events (
   PRIMARY KEY (task_id, seq)
 ) STRICT;
 
+CREATE TABLE task_reads (
+  task_id TEXT PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
+  user_id TEXT NOT NULL,
+  seq     INTEGER NOT NULL,
+  rev     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE VIRTUAL TABLE task_search USING fts5 (
   search,
   content = 'task_specs',
@@ -371,7 +380,7 @@ CREATE TABLE tasks (
   started_at      INTEGER,
   settled_at      INTEGER,
   snapshot        TEXT NOT NULL
-, todo TEXT, changes TEXT, activity TEXT) STRICT;
+, todo TEXT, changes TEXT, activity TEXT, notable INTEGER) STRICT;
 
 CREATE TABLE tokens (
   id           TEXT PRIMARY KEY,

@@ -49,6 +49,11 @@ export interface TaskService {
   ): Promise<{ task: Task; replayed: boolean }>;
   task(person: Identity, taskId: string): Promise<Task>;
   /**
+   * Its owner has seen the task up to `seq` (rule V11). Idempotent; tells nobody but the owner's
+   * other pages, and them only when it changed something. `forbidden` for anybody else.
+   */
+  markRead(person: Identity, taskId: string, seq: number): Promise<Task>;
+  /**
    * Idempotent while the task is open; `task_settled` after, except for the key that cancelled it.
    * `force` = without grace (operators).
    */

@@ -44,6 +44,7 @@ export interface RawTask {
   readonly todo: string | null;
   readonly changes: string | null;
   readonly activity: string | null;
+  readonly notable: number | null;
   readonly spec: string | null;
   readonly search: string | null;
 }
@@ -165,7 +166,7 @@ export class Inspection {
     const row = this.#prepare<[string], RawTask>(
       `SELECT t.id, t.user_id, t.machine_version, t.priority, t.turn, t.rank, t.created_at, t.state, t.slot,
          t.attempt, t.excused, t.seq, t.rev, t.due_at, t.updated_at, t.started_at, t.settled_at, t.snapshot,
-         t.todo, t.changes, t.activity,
+         t.todo, t.changes, t.activity, t.notable,
          s.spec, s.search
        FROM tasks AS t LEFT JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
     ).get(id);

@@ -120,7 +120,11 @@ export class Repairs {
   renewRev(id: string): void {
     this.#db
       .prepare(
-        "UPDATE tasks SET rev = (SELECT max(rev) + 1 FROM (SELECT rev FROM tasks UNION ALL SELECT rev FROM deleted_tasks)) WHERE id = ?",
+        `UPDATE tasks SET rev = (
+           SELECT max(rev) + 1 FROM (
+             SELECT rev FROM tasks UNION ALL SELECT rev FROM deleted_tasks UNION ALL SELECT rev FROM task_reads
+           )
+         ) WHERE id = ?`,
       )
       .run(id);
   }

@@ -5,6 +5,7 @@
 import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, NewTask, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskProgress, TaskState } from "../../../core/task.ts";
+import { projectProgress } from "../../progress.ts";
 import { makeTask, searchableText, type TaskCore } from "../../task-record.ts";
 import {
   makeSubstitute,
@@ -67,10 +68,12 @@ export interface NewTaskRow extends Omit<NewTask, "spec"> {
   readonly spec: string;
   readonly search: string;
   readonly priority: number;
+  readonly notable: number | null;
 }
 
 export function toNewTaskRow({ spec, ...task }: NewTask): NewTaskRow {
-  return { ...task, spec: JSON.stringify(spec), search: searchableText(spec), priority: spec.priority };
+  const { notable } = projectProgress([task.event], task.userId);
+  return { ...task, spec: JSON.stringify(spec), search: searchableText(spec), priority: spec.priority, notable };
 }
 
 export function toTaskCore(row: CoreRow): TaskCore {
@@ -88,23 +91,28 @@ export function toTaskCore(row: CoreRow): TaskCore {
 }
 
 /** The columns of a StateRow, selected from `tasks AS t`. */
-export const STATE_COLUMNS = "t.id, t.state, t.seq, t.rev, t.updated_at, t.snapshot, t.todo, t.changes, t.activity";
+export const STATE_COLUMNS =
+  "t.id, t.state, t.seq, t.rev, t.updated_at, t.snapshot, t.todo, t.changes, t.activity, t.notable";
 
-/** JSON; null = nothing yet. `activity` is null too for what an earlier version recorded. */
+/**
+ * JSON; null = nothing yet. `activity` and `notable` are null too for what an earlier version
+ * recorded.
+ */
 export interface ProgressRow {
   todo: string | null;
   changes: string | null;
   activity: string | null;
+  notable: number | null;
 }
 
 /** What cannot be read is unknown. */
-export function toProgress({ todo, changes, activity }: ProgressRow): TaskProgress {
-  return { todo: parseOr(todo, null), changes: parseOr(changes, null), activity: parseOr(activity, null) };
+export function toProgress({ todo, changes, activity, notable }: ProgressRow): TaskProgress {
+  return { todo: parseOr(todo, null), changes: parseOr(changes, null), activity: parseOr(activity, null), notable };
 }
 
-export function toProgressRow({ todo, changes, activity }: TaskProgress): ProgressRow {
+export function toProgressRow({ todo, changes, activity, notable }: TaskProgress): ProgressRow {
   const toJson = (value: object | null): string | null => (value === null ? null : JSON.stringify(value));
-  return { todo: toJson(todo), changes: toJson(changes), activity: toJson(activity) };
+  return { todo: toJson(todo), changes: toJson(changes), activity: toJson(activity), notable };
 }
 
 /** The part of a task that changes with its log. */

@@ -16,6 +16,7 @@ import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
 import type { ExplainUnreadable } from "../../unreadable.ts";
 import { personDeletionReads } from "../accounts/person-deletions.ts";
 import { deletionReads, NOT_DELETED } from "../deletions.ts";
+import { markedChanges, readMarkReads } from "../read-marks.ts";
 import { loadReads } from "./load-reads.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
@@ -50,6 +51,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
   );
   const setting = db.prepare<[string], string>("SELECT value FROM settings WHERE key = ?").pluck();
 
+  const withMarks = markedChanges(db);
   const search = taskSearch(db);
 
   function core(id: string): TaskCore {
@@ -80,7 +82,11 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
       const { items, more } = pageOf(found.items, query.limit, sizeOf, toTask);
       return { items, more: more || found.more };
     },
-    changes(userId: string | null, afterRev: number, limit: number): Page<Task> {
+    changes(userId: string | null, afterRev: number, limit: number, reader?: string): Page<Task> {
+      if (reader !== undefined) {
+        const marked = withMarks(userId, afterRev, limit + 1, reader);
+        return pageOf(marked, limit, sizeOf, (row) => ({ ...toTask(row), rev: row.change }));
+      }
       const found =
         userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
       return pageOf(found, limit, sizeOf, toTask);
@@ -97,6 +103,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
     ...queueReads(db, aside),
     ...loadReads(db),
     ...deletionReads(db),
+    ...readMarkReads(db),
     ...personDeletionReads(db),
   };
 }

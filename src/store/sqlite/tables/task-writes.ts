@@ -12,6 +12,7 @@ import { projectProgress } from "../../progress.ts";
 import { projectEvent, type ProjectionChange } from "../../projection.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { deletionWrites } from "../deletions.ts";
+import { readMarkWrite } from "../read-marks.ts";
 import { queueWrites } from "./queue.ts";
 import { toProgressRow, type NewTaskRow, type ProgressRow } from "./rows.ts";
 import { transcriptWrites } from "./transcripts.ts";
@@ -33,6 +34,7 @@ export function taskWrites(
   const updateTask = taskUpdate(db);
   const transcripts = transcriptWrites(db);
   const deletions = deletionWrites(db);
+  const markRead = readMarkWrite(db);
   const insertTask = taskInsert(db);
   const insertSpec = db.prepare("INSERT INTO task_specs (task_id, spec, search) VALUES (?, ?, ?)");
   const findKey = db.prepare<[string, string], { task_id: string; fingerprint: string }>(
@@ -49,7 +51,8 @@ export function taskWrites(
   );
   const newestRev = db
     .prepare<[], number | null>(
-      "SELECT max(rev) FROM (SELECT max(rev) AS rev FROM tasks UNION ALL SELECT max(rev) FROM deleted_tasks)",
+      `SELECT max(rev) FROM (SELECT max(rev) AS rev FROM tasks UNION ALL SELECT max(rev) FROM deleted_tasks
+         UNION ALL SELECT max(rev) FROM task_reads)`,
     )
     .pluck();
   /** The newest rev; null = read it from the database. */
@@ -104,6 +107,12 @@ export function taskWrites(
     },
     purgeDeletion: deletions.purgeDeletion,
     setKept: deletions.setKept,
+    markRead(userId, taskId, seq) {
+      const rev = nextRev();
+      const isWritten = markRead(userId, taskId, seq, rev);
+      if (isWritten) newest = rev;
+      return isWritten;
+    },
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
     ping: () => void ping.run(PING),
   };
@@ -113,8 +122,8 @@ export function taskWrites(
 function taskInsert(db: Connection) {
   const statement = db.prepare(
     `INSERT INTO tasks (id, user_id, thread_id, parent_id, machine_version, priority, turn, rank, created_at,
-       state, slot, attempt, excused, seq, rev, due_at, updated_at, started_at, settled_at, snapshot)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       state, slot, attempt, excused, seq, rev, due_at, updated_at, started_at, settled_at, snapshot, notable)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   return (task: NewTaskRow, place: { turn: number; rank: number }, rev: number): void => {
     const { id, userId, threadId, parentId, priority, machineVersion, snapshot, state, slot, event } = task;
@@ -133,13 +142,14 @@ function taskInsert(db: Connection) {
       c.settledAt,
     ];
     const fixed = [id, userId, threadId, parentId, machineVersion, priority, place.turn, place.rank, event.at];
-    statement.run(...fixed, ...mutable, JSON.stringify(snapshot));
+    statement.run(...fixed, ...mutable, JSON.stringify(snapshot), task.notable);
   };
 }
 
 /** Columns that each event sets; those of progress stay where it says nothing about them. */
 const COMMON_COLUMNS = `seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?,
-  todo = coalesce(?, todo), changes = coalesce(?, changes), activity = coalesce(?, activity)`;
+  todo = coalesce(?, todo), changes = coalesce(?, changes), activity = coalesce(?, activity),
+  notable = coalesce(?, notable)`;
 
 /**
  * Updates a task's row by compare-and-swap (W1, W2). @returns the progress after it; undefined when
@@ -150,21 +160,24 @@ function taskUpdate(db: Connection) {
     `UPDATE tasks SET ${COMMON_COLUMNS}
      WHERE id = ? AND seq = ? AND state = ? AND slot = ? AND attempt = ?
        AND state NOT IN ('done', 'failed', 'cancelled')
-     RETURNING todo, changes, activity`,
+     RETURNING todo, changes, activity, notable`,
   );
   const updateAny = db.prepare<unknown[], ProgressRow>(
     `UPDATE tasks SET ${COMMON_COLUMNS},
        state = ?, slot = ?, attempt = ?, excused = ?, started_at = ?, settled_at = ?
      WHERE id = ? AND seq = ? AND state NOT IN ('done', 'failed', 'cancelled')
-     RETURNING todo, changes, activity`,
+     RETURNING todo, changes, activity, notable`,
   );
+  const owner = db.prepare<[string], string>("SELECT user_id FROM tasks WHERE id = ?").pluck();
   return (commit: CommitCall, last: TaskEvent, rev: number): ProgressRow | undefined => {
     const { taskId, expectedSeq, events, snapshot, state, slot } = commit;
     const c = snapshot.context;
     const held = slot ? 1 : 0;
     const due = isSettledState(state) ? null : c.dueAt;
-    const { todo, changes, activity } = toProgressRow(projectProgress(events));
-    const common = [last.seq, rev, due, last.at, JSON.stringify(snapshot), todo, changes, activity];
+    // Nothing that a worker sends is an act of a person.
+    const ownerId = events.every(({ workerSeq }) => workerSeq !== null) ? "" : (owner.get(taskId) ?? "");
+    const { todo, changes, activity, notable } = toProgressRow(projectProgress(events, ownerId));
+    const common = [last.seq, rev, due, last.at, JSON.stringify(snapshot), todo, changes, activity, notable];
     if (events[0]?.from === state) {
       const found = updateSameState.get(...common, taskId, expectedSeq, state, held, c.attempt);
       if (found !== undefined) return found;

@@ -25,6 +25,7 @@ import type { Commit, DeletionRequest } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
 import type { PersonWrites } from "../accounts/person-deletions.ts";
+import type { ReadMarkWrites } from "../read-marks.ts";
 import type { NewTaskRow, ProgressRow } from "../tables/rows.ts";
 
 /** The result of inserting a task: its rev, or the task that used the idempotency key before. */
@@ -37,7 +38,7 @@ export interface CommitCall extends Omit<Commit, "followUp"> {
   readonly followUp?: NewTaskRow;
 }
 
-export interface TaskWrites {
+export interface TaskWrites extends ReadMarkWrites {
   create(task: NewTaskRow): Created;
   /**
    * @returns the new rev and the progress after the commit, or null when `expectedSeq` does not

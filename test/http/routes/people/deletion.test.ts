@@ -116,6 +116,8 @@ async function everything(email: string) {
   const retried = await post(token, `/v1/tasks/${theirs.id}/retry`, {});
   const finished = await done(token, "Mine.");
   const deleted = await done(token, "Gone.");
+  for (const id of [finished, deleted])
+    expect((await post(token, `/v1/tasks/${id}/read`, { seq: 9_000 })).readSeq).toBeGreaterThan(1);
   await api.call("DELETE", `/v1/tasks/${deleted}`, { token });
   const { id: open } = await post(token, "/v1/tasks", { repo: REPO, prompt: `For ${email}.`, attachments: [own] });
   const usage = { id: "req_1", taskId: finished, userId, attempt: 1, at: api.clock.now(), model: "m", usd: 3 };

@@ -65,6 +65,8 @@ it("[R10] the archive has what a person has, no secret, and nothing of anybody e
   ) => api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ...events);
   await work(["ready", {}], ["tool.started", { id: "t1", name: "bash", input: { command: "ls" } }]);
   await work(["message", { id: "m1", role: "assistant", content: [{ type: "text", text: "Said by the agent." }] }]);
+  await work(["question", { id: "q1", question: "Tabs?", options: null }]);
+  const { seq } = (await post(`/v1/tasks/${id}/read`, { seq: 9_000 })).body;
   const foreign = await submit(ben.accessToken, "Ben's prompt.");
   await api.call("POST", `/v1/tasks/${id}/cancel`, { token: ben.accessToken });
 
@@ -81,6 +83,8 @@ it("[R10] the archive has what a person has, no secret, and nothing of anybody e
   expect(JSON.parse(files.get("variables.json")!)).toMatchObject([{ value: "sweet" }, { value: null }]);
   expect(JSON.parse(files.get("sessions.json")!)).toHaveLength(1);
   expect(files.get(`tasks/${id}/task.json`)).toContain("Ann's prompt.");
+  // The cancel of the operator came after what she has read.
+  expect(JSON.parse(files.get(`tasks/${id}/task.json`)!)).toMatchObject({ readSeq: seq, notableSeq: seq + 1 });
   expect(files.get(`tasks/${id}/events-1.jsonl`)).toContain("task.submitted");
   expect(files.get(`tasks/${id}/messages-1.jsonl`)).toContain("Said by the agent.");
   expect(files.get(`tasks/${id}/tool-calls-1.jsonl`)).toContain('"ls"');

@@ -4,7 +4,7 @@ import { memo, type ReactNode } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatAge, formatCount, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
-import { isOwn } from "../../lib/tasks/ownership.ts";
+import { isOwn, isUnread } from "../../lib/tasks/ownership.ts";
 import {
   describeCost,
   describeStep,
@@ -42,12 +42,16 @@ export const TaskRow = memo(function TaskRow({ task, now, forecast = "", childre
   const todo = (task.todo?.total ?? 0) > 0 ? task.todo : null;
   const changes = (task.changes?.files ?? 0) > 0 ? task.changes : null;
   const isAsking = appearance === "awaiting" || appearance === "parked";
+  const isNew = isUnread(task, person);
   const isWrapped = isAsking || appearance === "queued" || appearance === "failed";
   return (
-    <li className={`row st-${appearance}`}>
+    <li className={`row st-${appearance}${isNew ? " unread" : ""}`}>
       <Link className="row-link" to="/tasks/$id" params={{ id: task.id }}>
         <Icon name={`st-${appearance}`} className="state-ic" />
-        <span className="row-title">{task.title}</span>
+        <span className="row-title">
+          {task.title}
+          {isNew && <span className="sr"> (unread)</span>}
+        </span>
         <span className="row-age">{getAge(task, now)}</span>
         <span className={isWrapped ? "row-step wrap" : "row-step"}>
           <span className="txt">

@@ -7,6 +7,11 @@ export function isOwn({ owner }: WireTask, person: Me | null): boolean {
   return person === null || owner.id === person.id;
 }
 
+/** For its owner only. Rows that this device kept from an earlier version are read. */
+export function isUnread(task: WireTask, person: Me | null): boolean {
+  return isOwn(task, person) && task.notableSeq > task.readSeq;
+}
+
 /** Messages, answers, retries and budgets. */
 export function mayDirect(task: WireTask, person: Me | null): boolean {
   return isOwn(task, person) || person?.role === "admin";

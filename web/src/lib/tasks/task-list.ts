@@ -62,10 +62,11 @@ function publish(change: Partial<TaskListView> = {}): void {
   );
 }
 
-/** A newer form replaces an older one. */
-export function putTask(task: WireTask): void {
-  const known = byId.get(task.id);
-  if (known !== undefined && known.seq > task.seq) return;
+/** A newer form replaces an older one. An answer may be older than a mark: read stays read. */
+export function putTask(found: WireTask): void {
+  const known = byId.get(found.id);
+  if (known !== undefined && known.seq > found.seq) return;
+  const task = known !== undefined && known.readSeq > found.readSeq ? { ...found, readSeq: known.readSeq } : found;
   byId.set(task.id, task);
   keep(task);
   publish();

@@ -17,7 +17,7 @@ import { useEventLog, type LogView } from "../../lib/log/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { serverNow, useNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";
-import { isOwn } from "../../lib/tasks/ownership.ts";
+import { isOwn, isUnread } from "../../lib/tasks/ownership.ts";
 import { getTask, putTask, useTaskList } from "../../lib/tasks/task-list.ts";
 import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { describeStep, describeThreadBudget, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
@@ -81,8 +81,10 @@ function useTask(id: string, log: LogView): { task: WireTask | undefined; proble
 export function TaskScreen() {
   const { id } = useParams({ from: "/private/tasks/$id" });
   const log = useEventLog(id);
-  usePresence(id);
   const { task, problem } = useTask(id, log);
+  const person = usePerson();
+  const unread = task !== undefined && isUnread(task, person) && log.seq >= task.notableSeq ? task.notableSeq : 0;
+  usePresence(id, unread, useTaskList().connection);
   const now = useNow(task !== undefined && !isSettled(task));
   useEffect(() => {
     if (task !== undefined) document.title = `${task.title} · Slipway`;
