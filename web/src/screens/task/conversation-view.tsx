@@ -14,8 +14,7 @@ import { isSettled } from "../../lib/tasks/task-view.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { BlockView, ToolRow } from "./blocks.tsx";
 import { Composer } from "./composer/composer.tsx";
-import { ResultCards } from "./result/result-cards.tsx";
-import { StopCard } from "./stop-card.tsx";
+import { ResultCards, StopCard } from "./result/result-cards.tsx";
 import { ThreadFold } from "./thread/thread-fold.tsx";
 import { useTaskView } from "./task-screen.tsx";
 

@@ -7,7 +7,6 @@ import { formatUsd } from "../../../lib/format.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { RetryButton } from "../retry/retry-button.tsx";
-import { StopCard } from "../stop-card.tsx";
 import { ThreadCost } from "../thread/thread-cost.tsx";
 import { useTaskView } from "../task-screen.tsx";
 
@@ -17,6 +16,15 @@ const LaterFacts = lazy(async () => ({ default: (await import("./saved.tsx")).La
 const OpenPullRequestButton = lazy(async () => ({
   default: (await import("./pull-request.tsx")).OpenPullRequestButton,
 }));
+
+const Stages = lazy(async () => ({ default: (await import("../stop-card.tsx")).StopCard }));
+
+/** Few tasks are stopped. */
+export const StopCard = () => (
+  <Suspense>
+    <Stages />
+  </Suspense>
+);
 
 export function ResultCards() {
   const { task, log } = useTaskView();
