@@ -167,13 +167,15 @@ export async function* watchTasks(
 ): AsyncGenerator<WireTask, void, undefined> {
   const { signal, all = false, onCursor } = options;
   let after = options.after ?? null;
-  const seen = new Map<string, string>();
+  const seen = new Map<string, { readonly seq: number; readonly readSeq: number; readonly wait: string }>();
   /** False for a form of the task that was already yielded, from the stream or by polling. */
-  const fresh = (task: WireTask): boolean => {
-    const form = `${task.seq} ${JSON.stringify(task.wait)}`;
-    const known = seen.get(task.id);
-    if (known === form || (known !== undefined && Number.parseInt(known) > task.seq)) return false;
-    seen.set(task.id, form);
+  const fresh = ({ id, seq, readSeq, wait: reason }: WireTask): boolean => {
+    const known = seen.get(id);
+    const wait = JSON.stringify(reason);
+    if (known !== undefined && known.seq >= seq)
+      if (known.seq > seq || known.readSeq > readSeq || (known.readSeq === readSeq && known.wait === wait))
+        return false;
+    seen.set(id, { seq, readSeq, wait });
     return true;
   };
   yield* follow(deps, options, {

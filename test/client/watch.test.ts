@@ -288,6 +288,23 @@ describe("watchTasks", () => {
     expect(found).toEqual(["a1", "b1", "a2", "c1"]);
     expect(stage?.subscriptions).toEqual([null, 10]);
   });
+
+  it("[V11] a mark is another form of a task, and what is read stays read", async () => {
+    const client = await open(http, (socket, frame) => {
+      if (frame["type"] === "auth") sendFrame(socket, { type: "ready" });
+      if (frame["type"] !== "subscribe") return;
+      sendFrame(socket, { type: "subscribed", topic: "tasks", after: frame["after"] });
+      const marks = [0, 0, 4, 0, 4];
+      const items = [...marks.map((readSeq) => ({ ...task("a", 4), readSeq })), { ...task("a", 5), readSeq: 4 }];
+      sendFrame(socket, { type: "events", topic: "tasks", items, cursor: 12 });
+    });
+    const found: string[] = [];
+    for await (const { seq, readSeq } of client.watchTasks()) {
+      found.push(`${seq} ${readSeq}`);
+      if (seq === 5) break;
+    }
+    expect(found).toEqual(["4 0", "4 4", "5 4"]);
+  });
 });
 
 it("SlipwayProblem is an Error with the server's words", () => {
