@@ -33,7 +33,7 @@ const PATTERNS = [
 export async function lists(tasks = 10_000): Promise<Lists> {
   const { store, accounts, close } = await openBenchStore();
   const { coordinator } = await openBenchCoordinator(1, { store, close: () => Promise.resolve() });
-  await coordinator.operations.pauseQueue(true);
+  await coordinator.operations.setQueueMode("paused");
   for (let i = 0; i < tasks; i += 500) {
     const submits = Array.from({ length: 500 }, (_, n) =>
       coordinator.tasks.submit(

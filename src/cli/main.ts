@@ -23,6 +23,7 @@ import { egressCommands } from "./commands/egress.ts";
 import { EXIT, exitCodeFor } from "./exit.ts";
 import { artifactsCommand } from "./commands/artifacts.ts";
 import { gcCommand } from "./commands/gc.ts";
+import { queueCommands } from "./commands/queue.ts";
 import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
 import { auditCommand } from "./commands/people/audit.ts";
@@ -87,6 +88,7 @@ function programFor(io: Io): Command {
     backupCommand,
     restoreCommand,
     gcCommand,
+    queueCommands,
     completionCommand,
   ];
   for (const add of commands) add(program, io);

@@ -350,15 +350,17 @@ export class SlipwayClient {
     return this.#get("/v1/ops/overview", {}, options);
   }
 
-  async pauseQueue(paused: boolean, options: KeyedCallOptions = {}): Promise<void> {
-    const path = `/v1/ops/queue/${paused ? "pause" : "resume"}`;
-    await this.#transport.send({ method: "POST", path, ...keyed(options) });
+  /** False also ends a drain. */
+  pauseQueue(paused: boolean, options: KeyedCallOptions = {}): Promise<Overview["queue"]> {
+    return this.#json({ method: "POST", path: `/v1/ops/queue/${paused ? "pause" : "resume"}`, ...keyed(options) });
   }
 
-  /**
-   * What tasks with egress `allowlist` may reach; with a repository: what its tasks may reach
-   * besides.
-   */
+  /** A pause that says what still runs: see `drain` of the answer, and of the overview's queue. */
+  drainQueue(options: KeyedCallOptions = {}): Promise<Overview["queue"]> {
+    return this.#json({ method: "POST", path: "/v1/ops/queue/drain", ...keyed(options) });
+  }
+
+  /** What tasks with egress `allowlist` reach; with a repository: what its tasks reach besides. */
   egress(query: { repo?: string } = {}, options: CallOptions = {}): Promise<EgressListAnswer> {
     return this.#get("/v1/ops/egress", { ...query }, options);
   }
@@ -374,8 +376,7 @@ export class SlipwayClient {
 
   /** Cancel without grace. */
   kill(id: string, options: KeyedCallOptions = {}): Promise<WireTask> {
-    const path = `/v1/ops/tasks/${encodeURIComponent(id)}/kill`;
-    return this.#json({ method: "POST", path, ...keyed(options) });
+    return this.#json({ method: "POST", path: `/v1/ops/tasks/${encodeURIComponent(id)}/kill`, ...keyed(options) });
   }
 
   async #enter(call: Call): Promise<LoginAnswer> {

@@ -1,10 +1,11 @@
 /** Commands on tasks of a real server, as a person types them. */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../support/process/server.ts";
-import { killAll, makeHome, run, type Ended } from "./command.ts";
+import { killAll, makeHome, run, start, type Ended } from "./command.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
 const it = inTurn(3);
@@ -119,4 +120,29 @@ it("[R8] keep marks a task that expiry leaves alone, says so, and --off takes it
   expect([off.code, JSON.parse(off.out)]).toEqual([0, { id: done, keep: false }]);
   expect(await isKept()).toEqual({ keep: false });
   expect((await slipway("keep", done, "--off")).out).toBe(`${done}  expires as others do\n`);
+});
+
+it("[D15] queue drain --wait names what runs and ends when nothing does; a resume ends the wait as a failure", async () => {
+  const gate = join(home, "gate");
+  const held = { bash: `while [ ! -e '${gate}' ]; do sleep 0.05; done` };
+  const finish = { finish: { title: "Work", summary: "Done." } };
+  const id = await submit("three", [held, finish], "working");
+  const drain = ["queue", "drain", "--wait", "--data-dir", join(home, "data")];
+  const first = start(home, drain);
+  await first.saw(id);
+  const shown = await slipway("queue");
+  expect(shown.out).toMatch(new RegExp(`^${id} +working .*three$`, "m"));
+  expect(shown.out).toMatch(/^Draining: .* still runs?\b/m);
+  const given = await slipway("queue", "drain", "--wait", "--minutes", "0");
+  expect([given.code, given.out, given.err]).toEqual([1, "", expect.stringContaining("still drains")]);
+  expect((await slipway("queue", "resume")).out).toContain("Tasks are started");
+  expect(await first.ended).toMatchObject({ code: 1, out: "", err: expect.stringContaining("ended the drain") });
+  const second = start(home, [...drain, "--json"]);
+  await second.saw(id);
+  writeFileSync(gate, "");
+  const ended = await second.ended;
+  expect([ended.code, JSON.parse(ended.out)]).toMatchObject([0, { paused: true, drain: { state: "drained" } }]);
+  expect(await server.task(id)).toMatchObject({ state: "done" });
+  expect((await slipway("queue", "pause")).out).toContain("paused the queue");
+  expect(JSON.parse((await slipway("queue", "resume", "--json")).out)).toMatchObject({ paused: false, drain: null });
 });

@@ -183,6 +183,9 @@ export function taskSamples(api: ApiServer): Samples {
     "post /v1/ops/queue/pause": async () => ({
       token: (await api.person("pause@example.com", "operator")).accessToken,
     }),
+    "post /v1/ops/queue/drain": async () => ({
+      token: (await api.person("drain@example.com", "operator")).accessToken,
+    }),
     "post /v1/ops/queue/resume": async () => ({
       token: (await api.person("resume@example.com", "operator")).accessToken,
     }),

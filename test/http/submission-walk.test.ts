@@ -9,7 +9,7 @@ beforeAll(async () => {
   api = await openApiServer();
   ({ accessToken: token } = await api.person("ada@example.com"));
   // A worker would ask for its specification.
-  await api.harness.coordinator.scheduler.pause(true);
+  await api.harness.coordinator.scheduler.setMode("paused");
 });
 afterAll(() => api.close());
 

@@ -27,6 +27,7 @@ import type { Task, Wait, WaitReason } from "../../core/task.ts";
 import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import { UNBOUNDED, type WorkspaceAdmission, type Promises } from "./workspace-admission.ts";
 import { EngineBreaker, type EngineBreakerDeps } from "./engine-breaker.ts";
+import { readQueueMode, writeQueueMode, type QueueMode } from "./queue-mode.ts";
 import { Slots } from "./slots.ts";
 import { yieldSlots } from "./yielding.ts";
 
@@ -75,8 +76,12 @@ export interface Scheduler {
   adopt(taskId: string): void;
   /** Gives the task's slot back. Idempotent. */
   release(taskId: string): void;
-  /** Durable: holds over restarts. */
-  pause(paused: boolean): Promise<void>;
+  /**
+   * Durable: holds over restarts. Idempotent: a drain keeps the time at which it began. Once a
+   * pause or a drain has resolved, no claim that was under way follows.
+   */
+  setMode(state: QueueMode["state"]): Promise<void>;
+  mode(): QueueMode;
   noteInfraFailure(): void;
   /**
    * Checks the engine if that is due: opens the breaker when it does not answer, closes it when it
@@ -86,7 +91,8 @@ export interface Scheduler {
   checkHealth(): Promise<boolean>;
   /**
    * Parks tasks that have kept their slots for an answer for too long, one for each task that waits
-   * for a slot (rule D14). Never rejects.
+   * for a slot (rule D14); while the queue drains, all that wait for an answer (rule D15). Never
+   * rejects.
    */
   yieldSlots(): Promise<void>;
   state(): QueueState;
@@ -99,11 +105,15 @@ export interface Scheduler {
 const BATCH = 64;
 /** How many queued tasks are examined when some of the first ones are deferred. */
 const LOOK_AHEAD = 1_000;
-const PAUSED = "queue.paused";
 /** How long one answer about free disk space is used, ms. */
 const DISK_MS = 1_000;
 /** Pause after a claim that failed, ms. */
 const REST_MS = 1_000;
+const REASONS: Readonly<Record<QueueMode["state"], string | null>> = {
+  open: null,
+  paused: "An operator paused the queue.",
+  draining: "An operator drains the queue: no further task starts.",
+};
 
 /**
  * @param queue limits the slots; by default its concurrency is `maxConcurrent`.
@@ -112,14 +122,14 @@ export async function createScheduler(
   deps: SchedulerDeps,
   queue = new PQueue({ concurrency: deps.maxConcurrent }),
 ): Promise<Scheduler> {
-  return new TaskScheduler(deps, queue, (await deps.store.setting(PAUSED)) === "1");
+  return new TaskScheduler(deps, queue, await readQueueMode(deps.store));
 }
 
 class TaskScheduler implements Scheduler {
   readonly #deps: SchedulerDeps;
   readonly #breaker: EngineBreaker;
   readonly #slots: Slots;
-  #isPaused: boolean;
+  #mode: QueueMode;
   #isStarted = false;
   /** The batches under way. */
   #claiming: Promise<void> | null = null;
@@ -133,11 +143,11 @@ class TaskScheduler implements Scheduler {
   /** Why the last claim failed; null after one that did not. Outlives the rest. */
   #failure: string | null = null;
 
-  constructor(deps: SchedulerDeps, queue: PQueue, isPaused: boolean) {
+  constructor(deps: SchedulerDeps, queue: PQueue, mode: QueueMode) {
     this.#deps = deps;
     this.#breaker = new EngineBreaker(deps);
     this.#slots = new Slots(queue, () => this.schedule());
-    this.#isPaused = isPaused;
+    this.#mode = mode;
     // A task without a slot (in pushing, for example) may hold back others of its thread.
     deps.taskLog.onCommit((task) => {
       if (isSettled(task.snapshot)) this.schedule();
@@ -180,10 +190,19 @@ class TaskScheduler implements Scheduler {
     this.#slots.release(taskId);
   }
 
-  async pause(paused: boolean): Promise<void> {
-    await this.#deps.store.setSetting(PAUSED, paused ? "1" : null);
-    this.#isPaused = paused;
-    if (!paused) this.schedule();
+  async setMode(state: QueueMode["state"]): Promise<void> {
+    const { store, clock } = this.#deps;
+    const before = this.#mode;
+    const since = before.state === "draining" ? before.since : clock.now();
+    const mode = state === "draining" ? { state, since } : { state };
+    await writeQueueMode(store, mode);
+    this.#mode = mode;
+    if (state === "open") this.schedule();
+    else await this.#claiming;
+  }
+
+  mode(): QueueMode {
+    return this.#mode;
   }
 
   noteInfraFailure(): void {
@@ -199,6 +218,7 @@ class TaskScheduler implements Scheduler {
   }
 
   async yieldSlots(): Promise<void> {
+    if (this.#mode.state === "draining") return yieldSlots(this.#deps, this.#slots.ids, Infinity, 0);
     if (this.#isBlocked() || this.#disk.shortage !== null || this.#slots.free > 0) return;
     try {
       const waiting = await this.#nextClaims(this.#deps.maxConcurrent);
@@ -212,11 +232,11 @@ class TaskScheduler implements Scheduler {
     const engine = this.#breaker.reason;
     const { shortage } = this.#disk;
     return {
-      paused: this.#isPaused,
+      paused: this.#mode.state !== "open",
       breaker: engine === null ? "closed" : "open",
       disk: shortage === null ? "ok" : "low",
       store: this.#failure === null ? "ok" : "failing",
-      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage ?? this.#failure),
+      reason: REASONS[this.#mode.state] ?? engine ?? shortage ?? this.#failure,
     };
   }
 
@@ -249,7 +269,7 @@ class TaskScheduler implements Scheduler {
     isUserFull: (userId: string) => Promise<boolean>,
   ): Promise<WaitReason> {
     const { store, getDeferral } = this.#deps;
-    if (this.#isPaused) return "paused";
+    if (this.#mode.state !== "open") return "paused";
     if (this.#breaker.reason !== null) return "sandbox_unavailable";
     if (this.#disk.shortage !== null) return "disk_low";
     const deferral = (await getDeferral?.(task)) ?? null;
@@ -266,7 +286,7 @@ class TaskScheduler implements Scheduler {
   }
 
   #isBlocked(): boolean {
-    return !this.#isStarted || this.#isPaused || this.#breaker.reason !== null || this.#rest !== null;
+    return !this.#isStarted || this.#mode.state !== "open" || this.#breaker.reason !== null || this.#rest !== null;
   }
 
   /** Nothing is claimed for a while after a failure of the store (G8). */

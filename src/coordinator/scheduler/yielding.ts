@@ -1,6 +1,6 @@
 /**
  * Slots that wait with their task for a person's answer, while other tasks wait for a slot (rule
- * D14).
+ * D14) or the queue drains (rule D15).
  */
 import { holdsSlot, phaseOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
@@ -23,11 +23,17 @@ export interface YieldingDeps {
  * Parks tasks until `needed` slots are free or being freed, the oldest question first. Tasks whose
  * sandbox is still being cleared count as freed, because clearing may outlast the pause between two
  * calls. Never rejects; the next call retries a task that could not be parked.
+ * @param patience the part of `parkMs` for which a question keeps its slot all the same.
  */
-export async function yieldSlots(deps: YieldingDeps, holders: Iterable<string>, needed: number): Promise<void> {
+export async function yieldSlots(
+  deps: YieldingDeps,
+  holders: Iterable<string>,
+  needed: number,
+  patience = PATIENCE,
+): Promise<void> {
   const { taskLog, store, clock, log } = deps;
   const yields = (task: Task): boolean =>
-    askedForMs(task, clock.now()) > task.snapshot.context.policy.parkMs * PATIENCE;
+    askedForMs(task, clock.now()) > task.snapshot.context.policy.parkMs * patience;
   try {
     const tasks = (await Promise.all([...holders].map((id) => store.task(id)))).filter((task) => task !== null);
     const parked = tasks

@@ -3,6 +3,8 @@
  */
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
+import { surveyDrain, type Drain } from "../scheduler/drain.ts";
+import type { QueueMode } from "../scheduler/queue-mode.ts";
 import type { QueueState, Scheduler } from "../scheduler/scheduler.ts";
 import type { WorkspaceAdmission, WorkspaceRules, WorkspaceSurvey } from "../scheduler/workspace-admission.ts";
 import type { BootStatus, IncompletePart } from "../boot-status.ts";
@@ -105,7 +107,8 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
     queue: () => scheduler.state(),
     boot: () => deps.bootStatus.incomplete(),
     setAside: async () => (await store.setAside()).length,
-    pauseQueue: (paused) => scheduler.pause(paused),
+    setQueueMode: (state) => scheduler.setMode(state),
+    drain: () => surveyDrain(scheduler, store),
     collect: (mode, signal) => deps.garbageCollector.collect(mode, signal),
     async storage() {
       const { floorMb, lowMb } = deps.workspaces;
@@ -161,8 +164,10 @@ export interface OperationsService {
   boot(): readonly IncompletePart[];
   /** How many tasks this version cannot read (rule M11). */
   setAside(): Promise<number>;
-  /** Durable: holds over restarts. Idempotent. */
-  pauseQueue(paused: boolean): Promise<void>;
+  /** As Scheduler.setMode. */
+  setQueueMode(state: QueueMode["state"]): Promise<void>;
+  /** What a drain waits for; null while the queue does not drain. */
+  drain(): Promise<Drain | null>;
   /**
    * Garbage collection (GarbageCollector.collect). May take minutes when there is much to remove.
    */

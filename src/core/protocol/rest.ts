@@ -18,7 +18,7 @@ import {
   usageSchema,
   waitSchema,
 } from "./task-parts.ts";
-import { storageSurveySchema } from "./usage.ts";
+import { queueSchema, storageSurveySchema } from "./usage.ts";
 
 export const PROMPT_LIMIT = 64 * 1024;
 export const MOST_ATTEMPTS = 10;
@@ -310,13 +310,7 @@ export const overviewSchema = z.strictObject({
   oldestOpenSeconds: z.number().nullable(),
   stuck: z.array(z.strictObject({ id: z.string(), state: z.enum(TASK_STATES), reason: z.string(), since: time })),
   slots: z.strictObject({ used: z.int(), max: z.int() }),
-  queue: z.strictObject({
-    paused: z.boolean(),
-    breaker: z.enum(["closed", "open"]),
-    disk: z.enum(["ok", "low"]),
-    store: z.enum(["ok", "failing"]).describe("failing = claims cannot be stored; they are tried again."),
-    reason: z.string().nullable(),
-  }),
+  queue: queueSchema,
   boot: z
     .array(z.strictObject({ part: z.enum(["tasks", "engine", "orphans", "set_aside"]), reason: z.string() }))
     .describe(

@@ -1,6 +1,7 @@
-/** The schemas of usage and quotas. */
+/** The schemas of usage and quotas, and of what operators see: the queue, the storage. */
 import { z } from "zod";
 import { quotasSchema } from "../quotas.ts";
+import { TASK_STATES } from "../task.ts";
 
 export const usageSchema = z.strictObject({
   user: z.strictObject({ id: z.string(), email: z.string() }),
@@ -67,4 +68,34 @@ export const storageSurveySchema = z.strictObject({
     )
     .nullable()
     .describe("The largest git repositories on this server, up to half a minute old; null = not measured yet."),
+});
+
+const drainSchema = z.strictObject({
+  state: z
+    .enum(["draining", "drained"])
+    .describe("drained = nothing runs: the server and the machine can be stopped without loss of time or work."),
+  since: z.iso.datetime(),
+  running: z.int().describe("Tasks that run or push. Without those that wait for an answer without a sandbox."),
+  clearing: z.int().describe("Ended attempts whose work is being saved or whose sandbox is being removed."),
+  tasks: z
+    .array(
+      z.strictObject({
+        id: z.string(),
+        title: z.string(),
+        state: z.enum(TASK_STATES),
+        phase: z.string().nullable(),
+        startedAt: z.iso.datetime().nullable(),
+      }),
+    )
+    .describe("The running ones, the one that began first before the others; at most 100."),
+});
+
+/** The queue, for operators. */
+export const queueSchema = z.strictObject({
+  paused: z.boolean().describe("No task is claimed: an operator paused the queue, or drains it."),
+  drain: drainSchema.nullable().describe("Of a queue that drains; null = it does not."),
+  breaker: z.enum(["closed", "open"]),
+  disk: z.enum(["ok", "low"]),
+  store: z.enum(["ok", "failing"]).describe("failing = claims cannot be stored; they are tried again."),
+  reason: z.string().nullable().describe("Why no task is claimed; null = tasks are."),
 });

@@ -5,7 +5,9 @@ import { z } from "zod";
 import { SlipwayError, type FieldError } from "../../core/error.ts";
 import { totalBytes } from "../../core/lib/garbage.ts";
 import type { Task } from "../../core/task.ts";
-import { toIsoTime } from "../../core/protocol/mapping.ts";
+import { phaseOf } from "../../../machines/fold.ts";
+import { isoOrNull, toIsoTime } from "../../core/protocol/mapping.ts";
+import { queueSchema } from "../../core/protocol/usage.ts";
 import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import { gcSchema, garbageReportSchema, overviewSchema, taskSchema, type Overview } from "../../core/protocol/rest.ts";
 import { json, nothing, route, type ApiDeps, type Route } from "../route.ts";
@@ -26,7 +28,8 @@ const readySchema = z.strictObject({
   /** Parts that are not complete and hold nothing up; absent = none. */
   incomplete: z.array(z.enum([...overviewSchema.shape.boot.element.shape.part.options, "backup"])).optional(),
 });
-const queueSchema = overviewSchema.shape.queue;
+/** Most running tasks that a drain lists. */
+const DRAIN_LIST = 100;
 
 async function readDisk(deps: ApiDeps): Promise<{ totalMb: number; freeMb: number }> {
   const { blocks, bavail, bsize } = await statfs(deps.dataDir);
@@ -56,6 +59,19 @@ async function listIncomplete({ operations }: ApiDeps): Promise<Overview["boot"]
   return [...boot, { part: "set_aside", reason }];
 }
 
+async function readQueue({ operations }: ApiDeps): Promise<Overview["queue"]> {
+  const drain = await operations.drain();
+  const queue = { ...operations.queue() };
+  if (drain === null) return { ...queue, drain: null };
+  const { running, clearing, since } = drain;
+  const tasks = running.slice(0, DRAIN_LIST).map(({ id, state, spec, snapshot }) => {
+    const { startedAt } = snapshot.context;
+    return { id, title: spec.title, state, phase: phaseOf(snapshot), startedAt: isoOrNull(startedAt) };
+  });
+  const state = running.length === 0 && clearing === 0 ? ("drained" as const) : ("draining" as const);
+  return { ...queue, drain: { state, since: toIsoTime(since), running: running.length, clearing, tasks } };
+}
+
 function readBackup({ backup }: ApiDeps): Overview["backup"] {
   const status = backup?.() ?? null;
   if (status === null) return null;
@@ -64,10 +80,11 @@ function readBackup({ backup }: ApiDeps): Overview["backup"] {
 
 async function overview(deps: ApiDeps): Promise<Overview> {
   const { store, operations, clock } = deps;
-  const [{ byState, oldestOpenAt }, stuck, slots, sandbox, disk, storage] = await Promise.all([
+  const [{ byState, oldestOpenAt }, stuck, slots, queue, sandbox, disk, storage] = await Promise.all([
     store.counts(),
     operations.stuckTasks(),
     operations.slots(),
+    readQueue(deps),
     operations.sandbox(),
     readDisk(deps),
     readStorage(deps),
@@ -77,7 +94,7 @@ async function overview(deps: ApiDeps): Promise<Overview> {
     oldestOpenSeconds: oldestOpenAt === null ? null : Math.max(0, (clock.now() - oldestOpenAt) / 1_000),
     stuck: stuck.map((item) => ({ ...item, since: toIsoTime(item.since) })),
     slots,
-    queue: { ...operations.queue() },
+    queue,
     boot: await listIncomplete(deps),
     backup: readBackup(deps),
     host: {
@@ -136,18 +153,25 @@ function checkReady(deps: ApiDeps): Promise<FieldError[]> {
   return found;
 }
 
-function queueRoute(word: "pause" | "resume"): Route {
+const QUEUE_WORDS = {
+  pause: { state: "paused", summary: "Stop claiming tasks; persists across restarts" },
+  drain: { state: "draining", summary: "Stop claiming tasks, and say what still runs; persists across restarts" },
+  resume: { state: "open", summary: "Resume claiming tasks; ends a pause and a drain" },
+} as const;
+
+function queueRoute(word: keyof typeof QUEUE_WORDS): Route {
+  const { state, summary } = QUEUE_WORDS[word];
   return route({
     method: "post",
     path: `/v1/ops/queue/${word}`,
     access: "operator",
     operation: `${word}Queue`,
-    summary: word === "pause" ? "Stop claiming tasks; persists across restarts" : "Resume claiming tasks",
+    summary,
     answers: { 200: json(queueSchema) },
     async handle({ deps, identity }) {
-      await deps.operations.pauseQueue(word === "pause");
+      await deps.operations.setQueueMode(state);
       deps.log.info({ by: identity.userId, queue: word }, "an operator changed the queue");
-      return { status: 200, body: { ...deps.operations.queue() } };
+      return { status: 200, body: await readQueue(deps) };
     },
   });
 }
@@ -165,6 +189,7 @@ export const operationsRoutes = [
     },
   }),
   queueRoute("pause"),
+  queueRoute("drain"),
   queueRoute("resume"),
   route({
     method: "post",

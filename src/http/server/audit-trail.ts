@@ -87,6 +87,7 @@ export const AUDITED: Readonly<Record<string, Audited>> = {
   acceptLinkInBrowser: always(),
   rotateKeys: always(),
   pauseQueue: always(),
+  drainQueue: always(),
   resumeQueue: always(),
   collectGarbage: always("dryRun"),
   changeEgressHosts: always("allow", "remove", "reset"),

@@ -10,7 +10,7 @@ import { settle } from "../../support/manual-clock.ts";
 /** A second scheduler on the queue of the harness; its store fails on demand. */
 async function openFailing(fails: (call: "claimable" | "record") => boolean) {
   const harness = await openHarness({ settings: { maxConcurrent: 2 } });
-  await harness.coordinator.scheduler.pause(true);
+  await harness.coordinator.scheduler.setMode("paused");
   for (let i = 0; i < 4; i += 1) await harness.submit();
   await harness.store.setSetting("queue.paused", null);
   const errors: string[] = [];

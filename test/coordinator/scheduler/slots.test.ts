@@ -69,7 +69,7 @@ describe("slots", () => {
 it("[D4] the queue limits the claims, even if the store counts no slot as held", async () => {
   const harness = await openHarness();
   try {
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     const ids: string[] = [];
     for (let i = 0; i < 6; i += 1) ids.push((await harness.submit()).id);
     const queue = new PQueue({ concurrency: 2 });

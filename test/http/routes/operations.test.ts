@@ -242,6 +242,32 @@ describe("overview", () => {
     expect((await api.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN })).body.queue.paused).toBe(true);
     expect((await post("resume")).body.paused).toBe(false);
   });
+
+  it("[D15] a drain names what still runs, says when nothing does, and ends with a resume", async () => {
+    const mine = await openApiServer();
+    try {
+      const post = (word: string) => mine.call("POST", `/v1/ops/queue/${word}`, { token: LOCAL_TOKEN });
+      const read = async () => (await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN })).body.queue;
+      const { body: task } = await mine.call("POST", "/v1/tasks", {
+        token: LOCAL_TOKEN,
+        body: { repo: REPO, prompt: "Run on.", title: "The last one" },
+      });
+      await mine.harness.until(task.id, "provisioning");
+      expect((await read()).drain).toBeNull();
+      const { body: begun } = await post("drain");
+      const tasks = [{ id: task.id, title: "The last one", state: "provisioning" }];
+      expect(begun).toMatchObject({ paused: true, drain: { state: "draining", running: 1, clearing: 0, tasks } });
+      expect((await read()).drain).toEqual({ ...begun.drain, tasks: [expect.objectContaining(tasks[0] ?? {})] });
+      await mine.call("POST", `/v1/ops/tasks/${task.id}/kill`, { token: LOCAL_TOKEN });
+      await mine.harness.until(task.id, "cancelled");
+      await expect
+        .poll(async () => (await read()).drain, { timeout: 20_000 })
+        .toEqual({ state: "drained", since: begun.drain.since, running: 0, clearing: 0, tasks: [] });
+      expect((await post("resume")).body).toMatchObject({ paused: false, drain: null, reason: null });
+    } finally {
+      await mine.close();
+    }
+  });
 });
 
 describe("the OpenAPI document", () => {
@@ -300,6 +326,7 @@ describe("the OpenAPI document", () => {
       "get /v1/tasks/{id}/machine",
       "get /v1/ops/overview",
       "post /v1/ops/queue/pause",
+      "post /v1/ops/queue/drain",
       "post /v1/ops/queue/resume",
       "post /v1/ops/tasks/{id}/kill",
       "get /healthz",

@@ -7,7 +7,7 @@ let api: ApiServer;
 beforeAll(async () => {
   api = await openApiServer({ deps: { origins: [SHELL] } });
   // What waits does not change by itself.
-  await api.harness.coordinator.operations.pauseQueue(true);
+  await api.harness.coordinator.operations.setQueueMode("paused");
   for (let i = 0; i < 5; i++)
     await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: `Do it ${i}.` } });
 });

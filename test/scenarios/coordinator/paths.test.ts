@@ -34,9 +34,9 @@ async function make(id: string, event: PathEvent): Promise<void> {
   const questionId = question?.id ?? "";
   switch (event.move) {
     case "claim":
-      await coordinator.scheduler.pause(false);
+      await coordinator.scheduler.setMode("open");
       await harness.until(id, "provisioning");
-      await coordinator.scheduler.pause(true);
+      await coordinator.scheduler.setMode("paused");
       for (let i = 0; i < 50 && !fakeWorkers.has(id); i += 1) await settle();
       return;
     case "step_started":
@@ -171,7 +171,7 @@ async function begin(submitted: Readonly<Record<string, unknown>>): Promise<stri
     maxAttempts: submitted["maxAttempts"] as number,
   };
   const parentId = submitted["from"] === "push" ? await failedPush(request) : null;
-  await coordinator.scheduler.pause(true);
+  await coordinator.scheduler.setMode("paused");
   latches.push.closed = latches.forge.closed = latches.stop.closed = true;
   if (parentId !== null) return (await coordinator.tasks.retry(ALICE, parentId, { from: "push" })).id;
   return (await harness.submit(request)).id;

@@ -124,9 +124,9 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
     case "longJump":
       return clock.jump(pick * 60_000);
     case "pause":
-      return coordinator.scheduler.pause(true);
+      return coordinator.scheduler.setMode("paused");
     case "resume":
-      return coordinator.scheduler.pause(false);
+      return coordinator.scheduler.setMode("open");
     case "stale":
       return mayRefuse(
         coordinator.workerApi.accept(
@@ -161,7 +161,7 @@ async function slotsAgree(harness: Harness): Promise<void> {
 
 /** Nothing may hang: after every task is cancelled, all slots and sandboxes are free. */
 async function comesToAnEnd(harness: Harness): Promise<readonly Task[]> {
-  await harness.coordinator.scheduler.pause(false);
+  await harness.coordinator.scheduler.setMode("open");
   // Also follow-up tasks, which begin when a task settles. A cancelled task begins none.
   for (const id of await harness.store.openIds())
     await mayRefuse(harness.coordinator.tasks.cancel({ userId: "user_op", role: "operator" }, id, true));

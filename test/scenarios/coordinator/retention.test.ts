@@ -315,10 +315,10 @@ describe("[D9] an engine outage", () => {
 
   it("failing attempts pause claiming although the engine answers", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 15_000 } });
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
-    await harness.coordinator.scheduler.pause(false);
+    await harness.coordinator.scheduler.setMode("open");
     for (let i = 0; i < 200 && harness.coordinator.scheduler.state().breaker !== "open"; i += 1)
       await harness.clock.advance(20);
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });

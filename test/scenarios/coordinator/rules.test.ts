@@ -179,10 +179,10 @@ describe("slots", () => {
 
   it("[D8] users take turns, independent of how much each submitted", async () => {
     await open({ settings: { maxConcurrent: 1 } });
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     const own = await Promise.all(Array.from({ length: 4 }, () => harness.submit({}, ALICE)));
     const other = await harness.submit({}, BOB);
-    await harness.coordinator.scheduler.pause(false);
+    await harness.coordinator.scheduler.setMode("open");
     const order: string[] = [];
     for (let i = 0; i < 5; i += 1) {
       await settle();
@@ -217,7 +217,7 @@ describe("slots", () => {
 describe("deadlines", () => {
   it("[D6] fire once, never early, and after downtime", async () => {
     await open({ policy: { queueMs: 60_000 } });
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     const { id } = await harness.submit();
     await harness.clock.advance(59_000);
     expect((await harness.task(id)).state).toBe("queued");
@@ -302,9 +302,9 @@ describe("[D7] cancel", () => {
       await harness.until(id, "cancelled");
       expect(await code(harness.coordinator.tasks.cancel(ALICE, id, false))).toBe("task_settled");
     };
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     await cancel((await harness.submit()).id);
-    await harness.coordinator.scheduler.pause(false);
+    await harness.coordinator.scheduler.setMode("open");
     const booting = await harness.submit();
     await harness.until(booting.id, "provisioning");
     await cancel(booting.id);
@@ -472,14 +472,14 @@ describe("disk space", () => {
   it("a lowered maximum applies to tasks that were submitted before", async () => {
     const { store } = openMemoryStore();
     await open({ store });
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     const { id } = await harness.submit({ limits: { memoryMb: 4_000, diskMb: 8_000, cpus: 1 } });
     await harness.close();
     const asked: Limits[] = [];
     const run = ({ limits }: SandboxSpec): Promise<number> => (asked.push(limits), new Promise(() => undefined));
     await open({ store, run, settings: { maxLimits: { memoryMb: 512, cpus: 2, diskMb: 100 } } });
     await expect(harness.submit({ limits: { diskMb: 101 } })).rejects.toMatchObject({ code: "limits_unavailable" });
-    await harness.coordinator.scheduler.pause(false);
+    await harness.coordinator.scheduler.setMode("open");
     await harness.until(id, "provisioning");
     await settle(50);
     expect(asked).toEqual([{ memoryMb: 512, cpus: 1, diskMb: 100 }]);
@@ -489,10 +489,10 @@ describe("disk space", () => {
 describe("failures", () => {
   it("[D9] many engine failures pause claiming until the engine answers", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 1_000 } });
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
-    await harness.coordinator.scheduler.pause(false);
+    await harness.coordinator.scheduler.setMode("open");
     for (let i = 0; i < 200 && harness.coordinator.scheduler.state().breaker !== "open"; i += 1)
       await harness.clock.advance(20);
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });

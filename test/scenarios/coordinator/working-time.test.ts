@@ -152,7 +152,7 @@ describe("downtime", () => {
     await harness.until(parked, "running.parked");
     const parkedBefore = await times(parked);
     const retrying = await running();
-    await harness.coordinator.scheduler.pause(true);
+    await harness.coordinator.scheduler.setMode("paused");
     harness.sandbox.crash(sandboxName(retrying, 1), { exitCode: 7, outOfMemory: false, tail: "" });
     await harness.until(retrying, "retrying");
     const retryBefore = await times(retrying);

@@ -91,13 +91,13 @@ export class People {
       case "withdraw":
         return await this.#withdraw(task, text, act.twice);
       case "pause_queue":
-        this.#send(text, null, ({ operations }) => operations.pauseQueue(true).then(() => "paused"));
+        this.#send(text, null, ({ operations }) => operations.setQueueMode("paused").then(() => "paused"));
         this.#world.time.schedule(this.#domain, 1_000 + act.choice * 50, () => this.resumeQueue());
     }
   }
 
   resumeQueue(): void {
-    this.#send("resume", null, ({ operations }) => operations.pauseQueue(false).then(() => "resumed"));
+    this.#send("resume", null, ({ operations }) => operations.setQueueMode("open").then(() => "resumed"));
   }
 
   /** Answers the question that was just recorded, after a while. */

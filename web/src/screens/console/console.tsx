@@ -1,18 +1,16 @@
 /** The operator's console: slots, queue, host, stuck machines. */
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { useState } from "react";
 import type { Overview, WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Mini } from "../../components/lifecycle/mini.tsx";
-import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { formatAge, formatCount, formatDuration, formatElapsed, formatRepo, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
-import { usePerson } from "../../lib/session.ts";
 import { describeStep, describeWait, getAppearance } from "../../lib/tasks/task-view.ts";
 import { FailuresCard, SpendCard } from "./figures.tsx";
+import { DrainCard, QueueActions } from "./queue-actions.tsx";
 import { StorageCard } from "./storage-card.tsx";
 import { StuckCard } from "./stuck-card.tsx";
 
@@ -68,8 +66,9 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
         )}
         {queue.reason !== null && <b> {queue.reason}</b>}
       </p>
-      <QueueActions overview={overview} />
+      <QueueActions queue={queue} />
       <div className="grid console">
+        {queue.drain !== null && <DrainCard drain={queue.drain} now={now} />}
         {stuck.map((machine) => (
           <StuckCard key={machine.id} machine={machine} title={titles.get(machine.id) ?? null} now={now} />
         ))}
@@ -89,83 +88,6 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
 /** A task that holds no slot: its container is gone until it goes on. */
 const isOutside = (task: WireTask): boolean =>
   task.state === "queued" || task.state === "retrying" || task.phase === "parked";
-
-type Action = "pause" | "gc";
-
-function QueueActions({ overview }: { overview: Overview }) {
-  const [action, setAction] = useState<Action | null>(null);
-  const [result, setResult] = useState<string | null>(null);
-  const queries = useQueryClient();
-  const person = usePerson();
-  const { paused } = overview.queue;
-  const run = async (): Promise<void> => {
-    setResult("Working…");
-    try {
-      if (action === "pause") {
-        await client.pauseQueue(!paused);
-        setResult(paused ? "The queue runs again." : "The queue is paused. Running tasks continue.");
-      } else {
-        const { items } = await client.gc({});
-        setResult(`${pluralize(items.length, "item")} removed.`);
-      }
-      await queries.invalidateQueries({ queryKey: ["overview"] });
-    } catch (thrown) {
-      setResult(problemText(thrown));
-    }
-    setAction(null);
-  };
-  const pauseText = paused
-    ? "Waiting tasks start again, in fair order."
-    : "No further task starts. Running tasks continue to their end.";
-  return (
-    <div className="talk">
-      <div className="acts tight">
-        <button className="btn line" type="button" onClick={() => setAction("pause")}>
-          <Icon name="pause" small />
-          {paused ? "Resume the queue" : "Pause the queue"}
-        </button>
-        <button className="btn line" type="button" onClick={() => setAction("gc")}>
-          <Icon name="trash" small />
-          Clean up
-        </button>
-        <Link className="btn line" to="/console/egress">
-          <Icon name="send" small />
-          Egress lists
-        </Link>
-        {person?.role === "admin" && (
-          <Link className="btn line" to="/console/audit">
-            <Icon name="shield" small />
-            Audit log
-          </Link>
-        )}
-        {result !== null && (
-          <span className="note" role="status">
-            {result}
-          </span>
-        )}
-      </div>
-      <Sheet
-        title={action === "gc" ? "Clean up?" : paused ? "Resume the queue?" : "Pause the queue?"}
-        isOpen={action !== null}
-        onClose={() => setAction(null)}
-      >
-        <p className="read">
-          {action === "gc"
-            ? "Removes containers, images, volumes and repositories that no task needs any more. Running tasks keep theirs."
-            : pauseText}
-        </p>
-        <div className="acts">
-          <button className="btn primary" type="button" onClick={() => void run()}>
-            {action === "gc" ? "Clean up" : paused ? "Resume" : "Pause"}
-          </button>
-          <button className="btn line" type="button" onClick={() => setAction(null)}>
-            Leave it
-          </button>
-        </div>
-      </Sheet>
-    </div>
-  );
-}
 
 function SlotsCard({ overview, tasks, now }: { overview: Overview; tasks: readonly WireTask[]; now: number }) {
   const { slots, sandbox } = overview;
