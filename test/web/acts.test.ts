@@ -173,7 +173,10 @@ describeWithBrowser("acts on a task", () => {
     const row = page.getByRole("listitem").filter({ hasText: "Asks and hears" });
     await row.getByRole("button", { name: "Tabs" }).waitFor();
     await page.route("**/v1/**", (route) => route.abort());
+    // The item waits before it is sent at all: then it would arrive, and never be kept.
+    const refused = page.waitForEvent("requestfailed", (request) => request.url().endsWith(`/${id}/answer`));
     await row.getByRole("button", { name: "Tabs" }).click();
+    await refused;
     await page.getByRole("listitem", { name: /waiting, Answer/ }).waitFor();
     await page.unroute("**/v1/**");
     await page
