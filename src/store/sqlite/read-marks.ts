@@ -1,5 +1,7 @@
 /** Up to where people have read their tasks, in SQLite. */
+import { setImmediate } from "node:timers/promises";
 import type { Connection } from "./driver.ts";
+import type { Page } from "../../core/lib/pagination.ts";
 import { NOT_DELETED } from "./deletions.ts";
 import { STATE_COLUMNS, type StateRow } from "./tables/rows.ts";
 
@@ -16,26 +18,63 @@ export function readMarkReads(db: Connection) {
   };
 }
 
+/** Tasks, and marks, that are looked at in one turn of the event loop. */
+const LOOKED_AT = 2_000;
+
+interface ChangesQuery {
+  readonly userId: string | null;
+  readonly reader: string;
+  readonly after: number;
+}
+
 /**
  * Changes of a person's list or of that of all, and what one person read: two indexes that are
- * merged, each task once.
+ * merged, each task once, at the later place. Tasks whose mark is later are passed over, so all are
+ * looked at in parts; what changes meanwhile moves to the end.
+ * @param toPage makes a page of at most `limit` of these rows.
  */
-export function markedChanges(db: Connection) {
-  const prepare = (owned: string) =>
-    db.prepare<{ userId: string | null; reader: string; after: number; limit: number }, ChangedRow>(
+export function markedChanges<T>(
+  db: Connection,
+  toPage: (rows: Iterable<ChangedRow>, limit: number) => Page<T>,
+): (query: ChangesQuery, limit: number) => Promise<Page<T>> {
+  const prepare = (owned: string) => ({
+    bound: db
+      .prepare<ChangesQuery, number | null>(
+        `SELECT min(rev) FROM (
+           SELECT * FROM (
+             SELECT t.rev FROM tasks AS t WHERE ${owned} t.rev > @after ORDER BY t.rev LIMIT 1 OFFSET ${LOOKED_AT}
+           ) UNION ALL SELECT * FROM (
+             SELECT rev FROM task_reads WHERE user_id = @reader AND rev > @after
+             ORDER BY rev LIMIT 1 OFFSET ${LOOKED_AT}
+           )
+         )`,
+      )
+      .pluck(),
+    rows: db.prepare<ChangesQuery & { upto: number; limit: number }, ChangedRow>(
       `SELECT ${STATE_COLUMNS}, t.rev AS change FROM tasks AS t
-       WHERE ${owned} t.rev > @after AND ${NOT_DELETED} AND NOT EXISTS (
+       WHERE ${owned} t.rev > @after AND t.rev <= @upto AND ${NOT_DELETED} AND NOT EXISTS (
          SELECT 1 FROM task_reads AS r WHERE r.task_id = t.id AND r.user_id = @reader AND r.rev > t.rev
        )
        UNION ALL
        SELECT ${STATE_COLUMNS}, r.rev AS change
        FROM task_reads AS r INDEXED BY task_reads_user CROSS JOIN tasks AS t ON t.id = r.task_id
-       WHERE r.user_id = @reader AND r.rev > @after AND r.rev > t.rev AND ${NOT_DELETED}
+       WHERE r.user_id = @reader AND r.rev > @after AND r.rev <= @upto AND r.rev > t.rev AND ${NOT_DELETED}
        ORDER BY change LIMIT @limit`,
-    );
+    ),
+  });
   const [ofAll, ofUser] = [prepare(""), prepare("t.user_id = @userId AND")];
-  return (userId: string | null, after: number, limit: number, reader: string): IterableIterator<ChangedRow> =>
-    (userId === null ? ofAll : ofUser).iterate({ userId, reader, after, limit });
+  return async ({ userId, reader, after }, limit) => {
+    const { bound, rows } = userId === null ? ofAll : ofUser;
+    for (let from = after; ;) {
+      const query = { userId, reader, after: from };
+      const upto = bound.get(query) ?? null;
+      const all = rows.iterate({ ...query, upto: upto ?? Number.MAX_SAFE_INTEGER, limit: limit + 1 });
+      const { items, more } = toPage(all, limit);
+      if (items.length > 0 || upto === null) return { items, more: more || upto !== null };
+      from = upto;
+      await setImmediate();
+    }
+  };
 }
 
 export interface ReadMarkWrites {

@@ -51,7 +51,6 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
   );
   const setting = db.prepare<[string], string>("SELECT value FROM settings WHERE key = ?").pluck();
 
-  const withMarks = markedChanges(db);
   const search = taskSearch(db);
 
   function core(id: string): TaskCore {
@@ -71,6 +70,10 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
     toTask(row);
   const sizeOf = (row: rows.StateRow): number => row.snapshot.length + core(row.id).size;
 
+  const withMarks = markedChanges(db, (marked, limit) =>
+    pageOf(marked, limit, sizeOf, (row) => ({ ...toTask(row), rev: row.change })),
+  );
+
   return {
     core,
     task(id: string): Task | null {
@@ -82,11 +85,8 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache, explain: Expl
       const { items, more } = pageOf(found.items, query.limit, sizeOf, toTask);
       return { items, more: more || found.more };
     },
-    changes(userId: string | null, afterRev: number, limit: number, reader?: string): Page<Task> {
-      if (reader !== undefined) {
-        const marked = withMarks(userId, afterRev, limit + 1, reader);
-        return pageOf(marked, limit, sizeOf, (row) => ({ ...toTask(row), rev: row.change }));
-      }
+    changes(userId: string | null, afterRev: number, limit: number, reader?: string): Page<Task> | Promise<Page<Task>> {
+      if (reader !== undefined) return withMarks({ userId, reader, after: afterRev }, limit);
       const found =
         userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
       return pageOf(found, limit, sizeOf, toTask);
