@@ -48,7 +48,10 @@ describe("servers by name", () => {
     const elsewhere = await slipway("tasks", "--context", "nowhere");
     expect([elsewhere.code, elsewhere.err]).toEqual([2, expect.stringContaining("Known are: local, work.")]);
     expect((await slipway("context", "use", "local")).code).toBe(0);
-    expect((await slipway("tasks")).code).toBe(3);
+    // A Slipway of this machine may listen there: it knows neither this log-in nor this task.
+    const local = await slipway("tasks");
+    expect(local.out).toBe("");
+    expect(local.code).not.toBe(0);
     expect((await slipway("tasks", "--context", "work")).code).toBe(0);
     const own = await slipway("tasks", "--data-dir", join(home, "data"));
     expect([own.code, own.out]).toEqual([0, expect.stringContaining(taskId)]);
