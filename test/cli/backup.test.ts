@@ -12,9 +12,9 @@ import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 import { killAll, makeHome, run } from "./command.ts";
-import { inTurn } from "../support/vitest/full-run.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurnTogether(3, 1);
 
 const FINISH = { finish: { title: "Work", summary: "Done." } };
 let home = "";
