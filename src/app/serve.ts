@@ -117,7 +117,7 @@ async function start(context: StartContext): Promise<RunningServer> {
   disposers.add(() => coordinator.close());
   onStep("coordinator");
   const url = await openHttp(context, parts, coordinator, sessions);
-  recordServer(dir, url);
+  recordServer(dir, url, log);
   log.info({}, `listening on ${url}`);
   onStep("listening");
   startBoot(context, coordinator);

@@ -57,3 +57,29 @@ it("[Y5] a folder that was filled to the last byte opens, removes what fetches l
   expect((await end((await submit(url)).id)).state).toBe("done");
   await eventually(async () => ((await reserve())?.held === true ? true : null), "the store has its reserve again");
 });
+
+it("[Y5] a folder where nothing can be written opens, and begins work when it has room again", async ({ skip }) => {
+  disk = openSmallDisk(140);
+  if (disk === null) return skip("only root may mount");
+  upstream = await startGitServer();
+  const { url } = upstream.createRepo("small", { "a.txt": "a" });
+  await serve(upstream.host, disk.dir);
+  const first = await end((await submit(url)).id);
+  await server?.kill("SIGKILL");
+  // What the start gives up or removes makes no room either.
+  const full = setInterval(() => disk?.shrink(), 20);
+  disk.shrink();
+  try {
+    await serve(upstream.host, disk.dir);
+    expect(await server?.task(first.id)).toEqual(first);
+    expect(await submit(url)).toMatchObject({ status: 503 });
+  } finally {
+    clearInterval(full);
+    disk.clear();
+  }
+  const accepted = await eventually(async () => {
+    const { status, id } = await submit(url);
+    return status === 201 ? id : null;
+  }, "there is room for a task");
+  expect((await end(accepted)).state).toBe("done");
+});

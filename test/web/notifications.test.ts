@@ -167,6 +167,7 @@ describeWithBrowser("notifications", () => {
     const { body, headers } = receiver.requests[1]!;
     expect(new Webhook(secret.trim()).verify(body, headers as Record<string, string>)).toMatchObject({ type: "test" });
     await page.getByRole("button", { name: "Remove Chat" }).click();
+    await page.getByRole("button", { name: "Remove Chat" }).waitFor({ state: "detached" });
     await page.getByRole("button", { name: "Remove Pager" }).click();
     await page.getByRole("button", { name: "Remove Pager" }).waitFor({ state: "detached" });
     await page.getByRole("button", { name: "Add a topic or a webhook" }).click();

@@ -162,6 +162,30 @@ describeWithBrowser("the app without a server", () => {
     await failed.waitFor({ state: "detached" });
   });
 
+  it("[P8] an answer that comes too late at once says so, though its question is gone from the screen", async () => {
+    const id = await rig.submit("Asks in haste", ASK);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    const row = page.getByRole("listitem").filter({ hasText: "Asks in haste" });
+    let release = (): void => undefined;
+    const gone = new Promise<void>((resolve) => (release = resolve));
+    await page.route("**/answer", async (route) => {
+      await gone;
+      await route.continue();
+    });
+    await row.getByRole("button", { name: "Tabs" }).click();
+    await rig.call("POST", `/v1/tasks/${id}/cancel`);
+    await row.getByRole("button", { name: "Spaces" }).waitFor({ state: "detached" });
+    release();
+    const failed = page.getByRole("listitem", { name: /failed, Answer/ }).filter({ hasText: "The question expired" });
+    await failed.waitFor();
+    await page.reload();
+    await failed.waitFor();
+    await failed.getByRole("button", { name: "Take back" }).click();
+    await failed.waitFor({ state: "detached" });
+  });
+
   it("[P9] after the log-out nothing of the person is left on the device", async () => {
     const id = await rig.submit("Is seen once", [{ say: "a secret" }, { finish: { title: "t", summary: "s" } }]);
     await rig.until(id, (task) => task.state === "done", "the end");

@@ -1,9 +1,10 @@
 /** The data folder of an installation: creating it, and what is derived from its path. */
-import { accessSync, constants, existsSync, mkdirSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { DATABASE_FILE } from "./backup-format.ts";
 import { readIfExists, replaceFile } from "../../core/lib/runtime/replace-file.ts";
+import type { Log } from "../../core/ports/runtime.ts";
 
 /**
  * Creates the folder, and its missing parents, for this user alone.
@@ -55,9 +56,22 @@ function createFolder(dir: string): boolean {
   return true;
 }
 
-/** Lets the command line on this machine find the server (src/cli/connect.ts). */
-export function recordServer(dir: string, url: string): void {
-  replaceFile(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`);
+/**
+ * Lets the command line on this machine find the server (src/cli/connect.ts). Never throws: a
+ * server that starts on a full disk serves without this file. What an earlier server recorded is
+ * removed then, because its address and its process are gone.
+ */
+export function recordServer(dir: string, url: string, log: Log): void {
+  const path = join(dir, "server.json");
+  try {
+    replaceFile(path, `${JSON.stringify({ url, pid: process.pid })}\n`);
+  } catch (error) {
+    rmSync(path, { force: true });
+    log.warn(
+      { error: errorMessage(error) },
+      `the server's address was not recorded: the command line needs --url ${url}`,
+    );
+  }
 }
 
 /** Where the server that recorded itself last listens, or did. Null = none. */

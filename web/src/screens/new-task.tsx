@@ -123,7 +123,7 @@ function useSubmit(
       for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
       attaching.clear();
       writeDraft("new.files", "");
-      if (sent.kind === "waiting" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
+      if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
       putTask(sent.receipt.task);
       await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
     } catch (thrown) {

@@ -9,6 +9,7 @@ import { loadOperatorToken } from "../../../../src/app/secrets.ts";
 import { loadKey } from "../../../../src/auth/vault.ts";
 import { replaceFile } from "../../../../src/core/lib/runtime/replace-file.ts";
 import { openRepositories } from "../../../../src/git/repositories.ts";
+import { quiet } from "../../../support/coordinator/harness.ts";
 import { hasPrlimit } from "../../../support/process/descriptors.ts";
 
 let dir: string;
@@ -47,16 +48,22 @@ describe.runIf(hasPrlimit)("[M9] on a full disk", () => {
   });
 
   it("a start writes none of the files that it finds as they are to be", () => {
-    recordServer(dir, "http://localhost:1");
+    recordServer(dir, "http://localhost:1", quiet);
     openRepositories({ dir: join(dir, "git"), trustedHosts: [] });
     const files = ["server.json", "git/askpass.sh", "git/binary.attributes"].map((name) => join(dir, name));
     const before = files.map((file) => [readFileSync(file, "utf8"), statSync(file).mode]);
     const failure = withFullDisk(() => {
-      recordServer(dir, "http://localhost:1");
+      recordServer(dir, "http://localhost:1", quiet);
       openRepositories({ dir: join(dir, "git"), trustedHosts: [] });
     });
     expect(failure).toBeNull();
     expect(files.map((file) => [readFileSync(file, "utf8"), statSync(file).mode])).toEqual(before);
+  });
+
+  it("a start whose address cannot be recorded goes on, and the address of an earlier one is removed", () => {
+    recordServer(dir, "http://localhost:1", quiet);
+    expect(withFullDisk(() => recordServer(dir, "http://localhost:2", quiet))).toBeNull();
+    expect(readdirSync(dir)).toEqual([]);
   });
 });
 

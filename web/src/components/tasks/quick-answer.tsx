@@ -17,17 +17,15 @@ export function QuickAnswer({ task }: { task: WireTask }) {
   const [problem, setProblem] = useState<string | null>(null);
   if (question === null) return null;
   const options = (question.options ?? []).filter((option) => option.length <= LONGEST).slice(0, SHOWN);
-  /** What waits on this device, also after a reload. */
-  const waiting = kept.find(
-    ({ work, state }) => state === "waiting" && work.kind === "answer" && work.body.questionId === question.id,
-  );
-  const waits = waiting?.work.kind === "answer" ? waiting.work.body.text : null;
+  /** What this device keeps, also after a reload. */
+  const own = kept.find(({ work }) => work.kind === "answer" && work.body.questionId === question.id);
+  const waits = own?.state === "waiting" && own.work.kind === "answer" ? own.work.body.text : null;
   const send = async (text: string): Promise<void> => {
     setSent(text);
     try {
       const body = { questionId: question.id, text };
       const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
-      if (sent.kind === "waiting") setSent(null);
+      if (sent.kind !== "sent") setSent(null);
       else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
     } catch (thrown) {
       setSent(null);
@@ -41,7 +39,7 @@ export function QuickAnswer({ task }: { task: WireTask }) {
           key={option}
           className="btn line"
           type="button"
-          disabled={sent !== null || waits !== null}
+          disabled={sent !== null || own !== undefined}
           onClick={() => void send(option)}
         >
           {waits === option ? `${option}, kept` : sent === option ? "Sending…" : option}

@@ -13,10 +13,12 @@ export type Receipt = { readonly kind: "task"; readonly task: WireTask } | Messa
 export type Ended = { readonly receipt: Receipt } | { readonly problem: SlipwayProblem };
 
 /** How an answer came too late. */
-export const LATE: Readonly<Record<string, string>> = {
+const LATE: Readonly<Record<string, string>> = {
   already_answered: "Somebody answered first; this answer was not applied.",
   question_expired: "The question expired; this answer was not applied.",
 };
+
+export const isLate = ({ code }: SlipwayProblem): boolean => Object.hasOwn(LATE, code);
 
 type Sender = Pick<SlipwayClient, "submit" | "message" | "answer">;
 

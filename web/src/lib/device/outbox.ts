@@ -9,12 +9,16 @@
 import { impatientClient } from "../client.ts";
 import { session } from "../session.ts";
 import { createStore } from "../store.ts";
-import { deliverItem, OUTBOX, type Ended, type Receipt } from "./delivery.ts";
+import { deliverItem, isLate, OUTBOX, type Ended, type Receipt } from "./delivery.ts";
 import { dropOutboxItem, keepOutboxItem, readOutbox } from "./kept.ts";
 import { withLock } from "./lock.ts";
 import type { OutboxItem, OutboxWork } from "./outbox-item.ts";
 
-export type Dispatched = { readonly kind: "sent"; readonly receipt: Receipt } | { readonly kind: "waiting" };
+export type Dispatched =
+  | { readonly kind: "sent"; readonly receipt: Receipt }
+  | { readonly kind: "waiting" }
+  /** An answer that was not applied, which the outbox says. */
+  | { readonly kind: "late" };
 
 /** A person does not wait longer for an answer before the item counts as kept. */
 const PATIENCE_MS = 6_000;
@@ -35,7 +39,8 @@ export function newKey(): string {
 
 /**
  * Sends now, or keeps it for later when the server cannot be reached.
- * @throws SlipwayProblem when the server rejects it; nothing is kept then.
+ * @throws SlipwayProblem when the server rejects it; nothing is kept then, but for a late answer:
+ * its question is closed, so the place where it was given is gone from the screen.
  */
 export async function dispatch(work: OutboxWork, id: string): Promise<Dispatched> {
   const taskId = work.kind === "submit" ? null : work.taskId;
@@ -47,6 +52,7 @@ export async function dispatch(work: OutboxWork, id: string): Promise<Dispatched
     return { kind: "waiting" };
   }
   ended.delete(id);
+  if ("problem" in end && isLate(end.problem)) return { kind: "late" };
   await dropItem(id);
   if ("problem" in end) throw end.problem;
   return { kind: "sent", receipt: end.receipt };

@@ -1,10 +1,8 @@
 /** An open question. The answer names the question, so a late tap never answers another one. */
 import { useState } from "react";
-import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
 import { problemText } from "../../lib/client.ts";
-import { LATE } from "../../lib/device/delivery.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
@@ -79,7 +77,7 @@ function AnswerForm({ task, question }: AskCardProps) {
           onChange={(event) => setOwn(event.target.value)}
         />
       </div>
-      {state === "kept" && (
+      {state === "waiting" && (
         <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
       )}
       {problem !== null && (
@@ -96,7 +94,7 @@ function AnswerForm({ task, question }: AskCardProps) {
   );
 }
 
-type AnswerState = "open" | "sending" | "kept" | "late";
+type AnswerState = "open" | "sending" | "waiting" | "late";
 
 function useAnswer(task: WireTask, question: AskCardProps["question"]) {
   const [state, setState] = useState<AnswerState>("open");
@@ -108,13 +106,12 @@ function useAnswer(task: WireTask, question: AskCardProps["question"]) {
     try {
       const body = { questionId: question.id, text };
       const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
-      if (sent.kind === "waiting") setState("kept");
+      if (sent.kind !== "sent") setState(sent.kind);
       else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
-      return true;
+      return sent.kind !== "late";
     } catch (thrown) {
-      const late = thrown instanceof SlipwayProblem ? LATE[thrown.code] : undefined;
-      setState(late === undefined ? "open" : "late");
-      setProblem(late ?? problemText(thrown));
+      setState("open");
+      setProblem(problemText(thrown));
       return false;
     }
   };
