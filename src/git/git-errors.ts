@@ -3,7 +3,7 @@
  * transport.c) and the large hosts.
  */
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import { GitError } from "../core/lib/git-error.ts";
+import { GitError, isLocalDiskFull, DISK_FULL } from "../core/lib/git-error.ts";
 
 /**
  * True when git exceeded a limit (git-process.ts). The end of a helper is in the words of its
@@ -87,6 +87,8 @@ const PUSH: readonly Rule[] = [
 function classify(rules: readonly Rule[], otherwise: FailureCode, error: unknown): unknown {
   if (!(error instanceof GitError)) return error;
   if (exceedsLimit(error)) return new TaskFailure("repo_too_large", { evidence: error.output.trim(), cause: error });
+  if (isLocalDiskFull(error))
+    return new TaskFailure("interrupted", { detail: DISK_FULL, evidence: error.output.trim(), cause: error });
   const words = error.output.replace(/https?:\/\/\S+/g, "<address>");
   const rule = rules.find(({ pattern }) => pattern.test(words));
   return new TaskFailure(rule?.code ?? (rules === PUSH && isDamaged(error) ? "repo_incomplete" : otherwise), {

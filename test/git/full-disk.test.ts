@@ -50,3 +50,23 @@ it("[Y5] [D10] ends its own task, nothing of it stays, and other repositories ar
   await prepare(small.url, "task_c");
   await repos.close();
 });
+
+it("[Y5] what git cannot write here is the server's disk, and the host is not named", async ({ skip }) => {
+  disk = openSmallDisk(40);
+  if (disk === null) return skip("only root may mount");
+  server = await startGitServer();
+  const { url } = server.createRepo("small", { "a.txt": "a" });
+  const repos = openRepositories({ dir: disk.dir, trustedHosts: [server.host] });
+  const prepare = (taskId: string) =>
+    repos.prepare(
+      { taskId, userId: "user_a", repo: url, auth: null, base: null, parentTaskId: null },
+      AbortSignal.timeout(60_000),
+    );
+  await prepare("task_a");
+  server.commit("small", "main", { "b.txt": randomBytes(2 ** 20).toString("hex") });
+  disk.fill();
+  await expect(prepare("task_b")).rejects.toMatchObject({ code: "interrupted", message: "The server's disk is full." });
+  disk.clear();
+  await prepare("task_b");
+  await repos.close();
+});

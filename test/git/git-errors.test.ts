@@ -71,3 +71,28 @@ it.each([
   expect((classifyFetchError(error) as TaskFailure).code).toBe(fetch);
   expect((classifyPushError(error) as TaskFailure).code).toBe(push);
 });
+
+const FULL = "No space left on device";
+it.each([
+  `fatal: write error: ${FULL}`,
+  `fatal: unable to create temporary file '/data/git/mirrors/a/objects/pack/tmp_pack_x': ${FULL}\nfatal: fetch-pack: invalid index-pack output`,
+  `error: cannot lock ref 'refs/remotes/origin/x': Unable to create '/data/git/x.lock': ${FULL}`,
+  `remote: Counting objects: 3, done.\nfatal: sha1 file '/data/x' write error: ${FULL}\nfatal: index-pack failed`,
+  "fatal: cannot create directory '/data/git/x': Disk quota exceeded",
+])("[Y5] %s: it is the server's disk that is full, not the host that fails", (output) => {
+  const error = new GitError(output);
+  for (const failure of [classifyFetchError(error), classifyPushError(error)])
+    expect(failure).toMatchObject({ code: "interrupted", message: "The server's disk is full." });
+});
+
+it.each([
+  `remote: error: ${FULL}`,
+  `remote: fatal: write error: ${FULL}\nerror: remote unpack failed: index-pack abnormal exit`,
+  `error: remote unpack failed: ${FULL}\n ! [remote rejected] work -> work (unpacker error)`,
+  ` ! [remote rejected] work -> work (failed to update ref: ${FULL})`,
+  `fatal: remote error: try later\nfatal: write error: ${FULL}`,
+])("[Y5] %s: it is the host's disk", (output) => {
+  const error = new GitError(output);
+  expect((classifyFetchError(error) as TaskFailure).code).toBe("repo_unreachable");
+  expect((classifyPushError(error) as TaskFailure).code).toMatch(/^(?:remote_unreachable|push_rejected)$/);
+});

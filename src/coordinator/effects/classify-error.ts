@@ -9,8 +9,7 @@
  */
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { TaskFailure, type FailureCode } from "../../core/failure.ts";
-import { isDiskFullMessage } from "../../core/lib/disk/disk-full.ts";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError, isLocalDiskFull, DISK_FULL } from "../../core/lib/git-error.ts";
 import { ProcessStartError } from "../../core/lib/runtime/process-group.ts";
 import type { FailureDetails } from "./failure-proposal.ts";
 
@@ -18,15 +17,13 @@ export interface ClassifiedError extends FailureDetails {
   readonly code: FailureCode;
 }
 
-const NO_ROOM = "The server's disk is full.";
-
 /** System errors of a machine that lacks something, with what an operator does about it. */
 const LACKING: Readonly<Record<string, string>> = {
   EMFILE: "The server has no free file descriptor.",
   ENFILE: "The server's machine has no free file descriptor.",
   EAGAIN: "The server's machine can start no further process.",
   ENOMEM: "The server's machine has no free memory.",
-  ENOSPC: NO_ROOM,
+  ENOSPC: DISK_FULL,
   EDQUOT: "The server's disk quota is used up.",
   EIO: "The server's disk cannot be read or written.",
   EROFS: "The server's disk is read-only.",
@@ -42,15 +39,10 @@ export function classifyError(error: unknown): ClassifiedError {
   if (lacking !== null) return { code: "interrupted", detail: lacking, evidence };
   if (error instanceof GitError) {
     const output = error.output.trim() || evidence;
-    if (hasNoRoom(output)) return { code: "interrupted", detail: NO_ROOM, evidence: output };
+    if (isLocalDiskFull(error)) return { code: "interrupted", detail: DISK_FULL, evidence: output };
     return { code: "repo_incomplete", evidence: output };
   }
   return { code: "internal", evidence };
-}
-
-/** Git found no room here: what a host says of its own disk stands behind `remote:`. */
-function hasNoRoom(output: string): boolean {
-  return output.split("\n").some((line) => !line.startsWith("remote:") && isDiskFullMessage(line));
 }
 
 function findLacking(error: unknown): string | null {

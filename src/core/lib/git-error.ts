@@ -1,3 +1,5 @@
+import { isDiskFullMessage } from "./disk/disk-full.ts";
+
 /** A git command that failed. The coordinator and the worker both throw it. */
 export class GitError extends Error {
   /** What git wrote, bounded by the caller. */
@@ -16,4 +18,17 @@ export class GitError extends Error {
     this.output = output;
     this.exitCode = exitCode;
   }
+}
+
+/** What a task is told when git found no room on the server's disk. */
+export const DISK_FULL = "The server's disk is full.";
+
+/**
+ * True when git found no room here. What the other side says of its own disk stands behind
+ * `remote:`, `remote unpack failed:`, in a `[remote rejected]`, or behind `remote error:`, where it
+ * may have lines of its own.
+ */
+export function isLocalDiskFull({ output }: GitError): boolean {
+  const [own = ""] = output.split("remote error:", 1);
+  return own.split("\n").some((line) => !/\bremote\b/.test(line) && isDiskFullMessage(line));
 }
