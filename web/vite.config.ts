@@ -14,6 +14,18 @@ const SCREENS: Readonly<Record<string, readonly string[]>> = {
   "/you": ["you"],
 };
 
+/** Small parts of several first screens, and what the app begins with. */
+const APP = new RegExp(
+  `/web/src/(?:${[
+    "main|router",
+    "components/(?:bar|icon|sheet|sync|page-head|with-list|lifecycle/mini|device/update-banner|device/offline-banner|device/outbox-card)",
+    "components/tasks/(?:task-groups|task-row|quick-answer)",
+    "lib/(?:client|session|server-time|store|format|keys|theme|drafts)",
+    "lib/tasks/(?:task-list|task-view|task-filter|task-query|forecast|ownership)",
+    "lib/device/(?:kept|outbox|outbox-item|delivery|push-support)",
+  ].join("|")})\\.tsx?$|/src/client/`,
+);
+
 /** The file of the chunk, and those of all that it imports at once. */
 function collectFiles(bundle: Bundle, file: string, into: Set<string>): Set<string> {
   const chunk = bundle[file];
@@ -55,7 +67,15 @@ const bootFirst: Plugin = {
         {
           tag: "script",
           injectTo: "head-prepend",
-          attrs: { type: "module", async: true, fetchpriority: "high", crossorigin: true, src: `/${find("boot")}` },
+          // The first paint is work for a slow processor, and would come before it.
+          attrs: {
+            type: "module",
+            async: true,
+            blocking: "render",
+            fetchpriority: "high",
+            crossorigin: true,
+            src: `/${find("boot")}`,
+          },
         },
       ];
     },
@@ -76,8 +96,13 @@ export default defineConfig({
         codeSplitting: {
           groups: [
             { name: "boot", test: /\/web\/src\/(?:boot|lib\/device\/lock)\.ts$/, priority: 2 },
-            // What every screen needs: each file is a round trip where the network is slow.
-            { name: "frame", test: /\/node_modules\/(?:react|react-dom|scheduler|@tanstack)\//, priority: 1 },
+            // Each file is a round trip where the network is slow, and few are on their way at once.
+            {
+              name: "frame",
+              test: /\/node_modules\/(?:react|react-dom|scheduler|@tanstack)\/|rolldown\/runtime/,
+              priority: 2,
+            },
+            { name: "app", test: APP, priority: 1 },
           ],
         },
       },

@@ -9,15 +9,19 @@ import {
 } from "@tanstack/react-router";
 import { lazy, Suspense, useEffect, useState } from "react";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
+import { queryClient } from "./lib/client.ts";
 import { onPaletteKey } from "./lib/keys.ts";
-import { session, startSession } from "./lib/session.ts";
+import { getPerson, session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
 import { startTaskList, stopTaskList, tryNow } from "./lib/tasks/task-list.ts";
+import { taskQuery } from "./lib/tasks/task-query.ts";
 import { readFilter } from "./lib/tasks/task-filter.ts";
 import { NotFound } from "./screens/not-found.tsx";
 
 /** Most visits on a phone never open it. */
 const Palette = lazy(async () => ({ default: (await import("./components/palette.tsx")).Palette }));
+
+const PUSH_AFTER_MS = 1_500;
 
 const rootRoute = createRootRoute({ component: Root, notFoundComponent: NotFound });
 
@@ -25,9 +29,18 @@ function Root() {
   const state = useStore(session);
   const userId = state.kind === "active" ? state.user.id : null;
   useEffect(() => {
-    if (userId === null) return stopTaskList();
-    startTaskList();
-    void import("./lib/device/push.ts").then(({ startPush }) => startPush());
+    if (userId === null) {
+      // The session may have become active since this was drawn.
+      if (getPerson() === null) stopTaskList();
+      return undefined;
+    }
+    startTaskList(userId);
+    // The screen first.
+    const timer = setTimeout(
+      () => void import("./lib/device/push.ts").then(({ startPush }) => startPush()),
+      PUSH_AFTER_MS,
+    );
+    return () => clearTimeout(timer);
   }, [userId]);
   useEffect(() => {
     addEventListener("online", tryNow);
@@ -59,7 +72,10 @@ const privateRoute = createRoute({
   id: "private",
   beforeLoad: async ({ location }) => {
     await startSession();
-    if (session.get().kind !== "active") redirect({ to: "/login", search: { next: location.href }, throw: true });
+    const person = getPerson();
+    if (person === null) redirect({ to: "/login", search: { next: location.href }, throw: true });
+    // Before the first screen is drawn, which shows it then.
+    else startTaskList(person.id);
   },
 });
 
@@ -119,6 +135,8 @@ else if (location.pathname === "/") void Promise.allSettled([loadInbox()]);
 const taskRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/tasks/$id",
+  // Asked for while the screen is loaded; the screen says why it fails.
+  loader: ({ params }) => void queryClient.prefetchQuery(taskQuery(params.id)),
   component: lazyRouteComponent(loadTask, "TaskScreen"),
 });
 const conversationRoute = createRoute({

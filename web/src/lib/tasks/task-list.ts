@@ -41,6 +41,8 @@ const byId = new Map<string, WireTask>();
 const listeners = new Set<() => void>();
 let view = EMPTY;
 let stop: AbortController | null = null;
+/** The person whose list it is. */
+let owner: string | null = null;
 let isScheduled = false;
 const unkept = new Map<string, WireTask>();
 let keeping: ReturnType<typeof setTimeout> | undefined;
@@ -115,9 +117,11 @@ async function watch(signal: AbortSignal, isWhole: boolean): Promise<void> {
   for await (const task of changes) putTask(task);
 }
 
-/** Starts the watch of a new session; a running one ends, and its tasks are dropped. */
-export function startTaskList(): void {
+/** Starts the watch of a session, once; that of another person ends, and its tasks are dropped. */
+export function startTaskList(userId: string): void {
+  if (owner === userId) return;
   stopTaskList();
+  owner = userId;
   void openOutbox();
   void readTasks().then((tasks) => {
     for (const task of tasks) if (!byId.has(task.id)) byId.set(task.id, task);
@@ -156,6 +160,7 @@ function follow(): void {
 export function stopTaskList(): void {
   stop?.abort();
   stop = null;
+  owner = null;
   byId.clear();
   unkept.clear();
   view = EMPTY;

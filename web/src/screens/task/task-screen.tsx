@@ -11,14 +11,14 @@ import { WithList } from "../../components/tasks/with-list.tsx";
 import { Slip } from "../../components/lifecycle/slip.tsx";
 import { StatePill } from "../../components/lifecycle/state-pill.tsx";
 import { Sync } from "../../components/sync.tsx";
-import { client } from "../../lib/client.ts";
 import { usePresence } from "../../lib/device/presence.ts";
 import { useEventLog, type LogView } from "../../lib/log/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { serverNow, useNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, isUnread } from "../../lib/tasks/ownership.ts";
-import { getTask, putTask, useTaskList } from "../../lib/tasks/task-list.ts";
+import { getTask, useTaskList } from "../../lib/tasks/task-list.ts";
+import { taskQuery } from "../../lib/tasks/task-query.ts";
 import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { describeStep, describeThreadBudget, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
 import { NotFound } from "../not-found.tsx";
@@ -53,14 +53,7 @@ const READ_AFTER_FAILURE_MS = 2_000;
 function useTask(id: string, log: LogView): { task: WireTask | undefined; problem: SlipwayProblem | null } {
   useTaskList();
   const queries = useQueryClient();
-  const query = useQuery({
-    queryKey: ["task", id],
-    queryFn: async ({ signal }) => {
-      const task = await client.task(id, { signal });
-      putTask(task);
-      return task;
-    },
-  });
+  const query = useQuery(taskQuery(id));
   const listed = getTask(id);
   const task = [listed, query.data].filter((form) => form !== undefined).toSorted((a, b) => b.seq - a.seq)[0];
   const problem = query.error instanceof SlipwayProblem ? query.error : null;
