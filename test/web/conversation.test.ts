@@ -67,6 +67,51 @@ describe("the conversation", () => {
     ]);
   });
 
+  it("a step has the end of what it printed, of its own attempt, and its progress is no line of the conversation", () => {
+    const step = (name: string, status = "started"): Part => ({
+      type: "task.step",
+      data: { name, status, detail: null },
+    });
+    const notice = (code: string, text: string): Part => ({ type: "notice", data: { level: "info", code, text } });
+    const setup = (id: string, output: string): Part[] => [
+      { type: "tool.started", data: { id, name: "setup", input: { command: "npm ci" } } },
+      { type: "tool.finished", data: { id, name: "setup", output, exitCode: 0, ms: 5, truncated: false } },
+    ];
+    const { blocks } = foldAll([
+      notice("step.image", "too early"),
+      step("mirror"),
+      notice("step.mirror", "Receiving objects: 10%"),
+      notice("step.mirror", "Receiving objects: 90%"),
+      step("mirror", "ended"),
+      notice("mirror", "a notice of another kind"),
+      step("clone", "ended"),
+      step("setup"),
+      ...setup("s1", "\u001b[32madded\u001b[0m 3 packages\n"),
+      ...setup("s2", "x".repeat(20_000)),
+      { ...step("mirror"), attempt: 2 },
+    ]);
+    const logs = blocks.flatMap((block) =>
+      block.kind === "steps" ? block.steps.map(({ name, log }) => [name, log]) : [],
+    );
+    const [mirror, clone, installed, second] = logs;
+    expect(mirror).toEqual(["mirror", "Receiving objects: 10%\nReceiving objects: 90%\n"]);
+    expect([clone, second]).toEqual([
+      ["clone", ""],
+      ["mirror", ""],
+    ]);
+    expect(installed).toEqual(["setup", `${"x".repeat(7_999)}\n`]);
+    expect(blocks.map((block) => (block.kind === "line" ? block.text : block.kind))).toEqual([
+      "too early",
+      "steps",
+      "a notice of another kind",
+      "tool",
+      "tool",
+      "steps",
+    ]);
+    const first = foldAll([step("setup"), ...setup("s1", "\u001b[32madded\u001b[0m\n")]).blocks[0];
+    expect(first).toMatchObject({ steps: [{ name: "setup", log: "$ npm ci\n\u001b[32madded\u001b[0m\n" }] });
+  });
+
   it("the time in each state follows from the events that change it, whatever their type", () => {
     const { spans } = foldAll([
       { type: "task.submitted", from: null, to: "queued" },

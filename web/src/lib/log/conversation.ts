@@ -11,6 +11,8 @@ export interface Step {
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly detail: string | null;
+  /** The end of what it printed. */
+  readonly log: string;
 }
 
 export interface ToolResult {
@@ -100,7 +102,7 @@ export interface Conversation {
   readonly stop: StopProof | null;
 }
 
-/** Characters of the output of a running tool that are kept. */
+/** Characters of the output of a running tool, and of a step, that are kept. */
 const LIVE_LIMIT = 8_000;
 
 export class ConversationFold {
@@ -156,9 +158,11 @@ export class ConversationFold {
       case "tool.started": {
         const { id, name, input } = event.data;
         this.#open(`tool ${id}`, { kind: "tool", key: String(event.seq), at, name, input, result: null, live: "" });
+        if (name === "setup") this.#addToStep(event.attempt, name, `$ ${String(input["command"])}`);
         return;
       }
       case "tool.finished":
+        if (event.data.name === "setup") this.#addToStep(event.attempt, "setup", event.data.output);
         return this.#finishTool(event.data);
       case "todo":
         this.#todo = event.data.items;
@@ -195,9 +199,7 @@ export class ConversationFold {
         return;
       }
       case "notice":
-        // A sign of life: the row of the tool shows its time already.
-        if (event.data.code === "working") return;
-        this.#blocks.push({ kind: "line", key, at, level: event.data.level, text: event.data.text });
+        this.#addNotice(event, at);
         return;
       case "push": {
         const text = `Pushed ${event.data.branch} at ${event.data.sha.slice(0, 7)}`;
@@ -240,12 +242,33 @@ export class ConversationFold {
       const ended = status === "ended";
       const next: Step =
         known === undefined
-          ? { name, startedAt: at, endedAt: ended ? at : null, detail }
+          ? { name, startedAt: at, endedAt: ended ? at : null, detail, log: "" }
           : { ...known, endedAt: ended ? at : known.endedAt, detail: detail ?? known.detail };
       const steps =
         known === undefined ? [...block.steps, next] : block.steps.map((step) => (step === known ? next : step));
       return { ...block, steps };
     });
+  }
+
+  #addNotice({ seq, attempt, data: { code, level, text } }: WireEventOf<"notice">, at: number): void {
+    // A sign of life: the row of the tool shows its time already.
+    if (code === "working" || (code.startsWith("step.") && this.#addToStep(attempt, code.slice(5), text))) return;
+    this.#blocks.push({ kind: "line", key: String(seq), at, level, text });
+  }
+
+  /** @returns false when the attempt has no such step. */
+  #addToStep(attempt: number, name: string, text: string): boolean {
+    let isFound = false;
+    this.#update(`steps ${attempt}`, (block) => {
+      if (block.kind !== "steps") return block;
+      const steps = block.steps.map((step) => {
+        if (step.name !== name) return step;
+        isFound = true;
+        return { ...step, log: `${step.log}${text.trimEnd()}\n`.slice(-LIVE_LIMIT) };
+      });
+      return { ...block, steps };
+    });
+    return isFound;
   }
 
   #addMessage({ seq, data }: WireEventOf<"message">, at: number): void {

@@ -5,7 +5,7 @@ import { Ansi } from "../../components/text/ansi.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import type { Block, Step } from "../../lib/log/conversation.ts";
-import { formatBytes, formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
+import { formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";
 import { mayDirect, nameOf } from "../../lib/tasks/ownership.ts";
@@ -48,6 +48,10 @@ export const BlockView = memo(function BlockView({ block }: { block: Block }) {
       return block satisfies never;
   }
 });
+
+/** What opens with a tap is loaded with the first tap. */
+const ToolDetail = lazy(async () => ({ default: (await import("./output.tsx")).ToolDetail }));
+const StepLog = lazy(async () => ({ default: (await import("./output.tsx")).StepLog }));
 
 /** Of a message that waits for the agent. */
 const TakeBack = lazy(async () => ({ default: (await import("./composer/take-back.tsx")).TakeBack }));
@@ -114,17 +118,37 @@ function Steps({ block }: { block: Kind<"steps"> }) {
   );
 }
 
+/** One line; where the step printed something, it opens to that. */
 function StepRow({ step, now }: { step: Step; now: number }) {
-  const isOpen = step.endedAt === null;
-  return (
-    <li className={isOpen ? "st-running" : "st-done"}>
+  const { name, startedAt, endedAt, detail, log } = step;
+  const [isShown, setShown] = useState(false);
+  const isOpen = endedAt === null;
+  const line = (
+    <>
       <Icon name={isOpen ? "st-running" : "check"} small />
       <span>
-        {step.name} {step.detail !== null && <small>{step.detail}</small>}
+        {name} {detail !== null && <small>{detail}</small>}
       </span>
-      <span className="end">
-        {isOpen ? formatElapsed(now - step.startedAt) : formatDuration((step.endedAt ?? now) - step.startedAt)}
-      </span>
+      <span className="end">{isOpen ? formatElapsed(now - startedAt) : formatDuration(endedAt - startedAt)}</span>
+    </>
+  );
+  return (
+    <li className={isOpen ? "st-running" : "st-done"}>
+      {log === "" ? (
+        <div>{line}</div>
+      ) : (
+        <details onToggle={(event) => setShown(event.currentTarget.open)}>
+          <summary>
+            {line}
+            <Icon name="chev-r" small className="turn" />
+          </summary>
+          {isShown && (
+            <Suspense>
+              <StepLog step={step} />
+            </Suspense>
+          )}
+        </details>
+      )}
     </li>
   );
 }
@@ -227,7 +251,11 @@ export const ToolRow = memo(function ToolRow({ block, isLast }: { block: Kind<"t
             {isRunning ? formatElapsed(now - block.at) : ended === null ? "did not finish" : formatDuration(ended.ms)}
           </span>
         </summary>
-        {isOpen && <ToolDetail block={block} />}
+        {isOpen && (
+          <Suspense>
+            <ToolDetail block={block} />
+          </Suspense>
+        )}
       </details>
       {isTailed && (
         <pre className="out tail" aria-live="off" aria-label={`The last output of ${block.name}`}>
@@ -237,39 +265,3 @@ export const ToolRow = memo(function ToolRow({ block, isLast }: { block: Kind<"t
     </>
   );
 });
-
-/** Shown at once; the rest on request, because a long text costs layout. */
-const SHOWN = 20_000;
-
-function ToolDetail({ block }: { block: Kind<"tool"> }) {
-  const [isWhole, setWhole] = useState(false);
-  const { result } = block;
-  const output = result === null || result === "lost" ? block.live : result.output;
-  const text = isWhole ? output : output.slice(0, SHOWN);
-  const input =
-    typeof block.input["command"] === "string" ? `$ ${block.input["command"]}` : JSON.stringify(block.input, null, 2);
-  return (
-    <>
-      <pre className="out" tabIndex={0} role="region" aria-label={`Input and output of ${block.name}`}>
-        <span className="d">{input}</span>
-        {"\n"}
-        <Ansi text={text} />
-      </pre>
-      <div className="outfoot">
-        {result !== null && result !== "lost" && (
-          <>
-            {result.exitCode !== null && <span>exit {result.exitCode}</span>}
-            <span>{formatDuration(result.ms)}</span>
-            <span>{formatBytes(output.length)}</span>
-            {result.truncated && <span>shortened by the worker</span>}
-          </>
-        )}
-        {output.length > SHOWN && !isWhole && (
-          <button className="link" type="button" onClick={() => setWhole(true)}>
-            Whole output
-          </button>
-        )}
-      </div>
-    </>
-  );
-}
