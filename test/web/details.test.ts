@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { EMAIL, openWebRig, PASSWORD, type WebRig } from "../support/browser/rig.ts";
+import type { GitServer } from "../support/git-server.ts";
 
 const DAYS = 30;
 const OPERATOR = { email: "otto@example.com", password: PASSWORD };
@@ -25,8 +26,12 @@ const FIND_WIDE_NAMES = `[...document.querySelectorAll("svg.chart-art")]
 
 describeWithBrowser("details of screens", () => {
   let rig: WebRig;
+  let git: GitServer;
   beforeAll(async () => {
-    rig = await openWebRig({ SLIPWAY_TASKS_EXPIRE_DAYS: String(DAYS) });
+    rig = await openWebRig((upstream) => {
+      git = upstream;
+      return { SLIPWAY_TASKS_EXPIRE_DAYS: String(DAYS) };
+    });
     expect((await rig.server().call("POST", "/v1/users", { ...OPERATOR, role: "operator" })).status).toBe(201);
   });
   afterAll(() => rig.close());
@@ -110,6 +115,24 @@ describeWithBrowser("details of screens", () => {
     await result.getByRole("button", { name: "Let it expire" }).click();
     await result.getByRole("button", { name: "Keep it" }).waitFor();
     await expect.poll(isKept).toEqual({ keep: false });
+  });
+
+  it("a step of provisioning opens to what it printed; one that printed nothing does not open", async () => {
+    const setup = "setup:\n  - printf '\\033[32madded\\033[0m 3 packages\\n'\n";
+    const { url: repo } = git.createRepo("with-setup", { ".slipway.yml": setup });
+    const id = await rig.submit("Is prepared", DONE, { repo });
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const page = await open(`/tasks/${id}`);
+    await page.getByText(/^Ready in /).click();
+    const steps = page.locator(".steps li");
+    await steps.filter({ hasText: "setup" }).locator("summary").click();
+    const log = page.getByRole("region", { name: "Log of setup" });
+    // Workers send the text of an output without its colours.
+    await expect.poll(() => log.textContent()).toMatch(/^\$ printf '.*'\nadded 3 packages\n$/);
+    await steps.filter({ hasText: "connect" }).waitFor();
+    expect(await steps.filter({ hasText: "connect" }).locator("summary").count()).toBe(0);
+    expect(await findMisfits(page)).toEqual([]);
+    await expectAccessible(page, "the log of a step");
   });
 
   it("[P3] at a desk the name of each state of the chart is in its box", async () => {
