@@ -18,7 +18,7 @@ const SCREENS: Readonly<Record<string, readonly string[]>> = {
 const APP = new RegExp(
   `/web/src/(?:${[
     "main|router",
-    "components/(?:bar|icon|sheet|sync|page-head|with-list|lifecycle/mini|device/update-banner|device/offline-banner|device/outbox-card)",
+    "components/(?:act|bar|icon|sheet|sync|page-head|with-list|lifecycle/mini|device/update-banner|device/offline-banner|device/outbox-card)",
     "components/tasks/(?:task-groups|task-row|quick-answer)",
     "lib/(?:client|session|server-time|store|format|keys|theme|drafts)",
     "lib/tasks/(?:task-list|task-view|task-filter|task-query|forecast|ownership)",

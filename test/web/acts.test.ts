@@ -1,4 +1,5 @@
 /** What a person does with a task, in a browser: retries, forks, messages and answers. */
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
@@ -6,9 +7,8 @@ import { startFakeModel, type FakeModel } from "../../src/broker/model/fake/serv
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
-import { EMAIL, openWebRig, taskState, untilAtEnd, type WebRig } from "../support/browser/rig.ts";
+import { openWebRig, taskState, untilAtEnd, type WebRig } from "../support/browser/rig.ts";
 import type { GitServer } from "../support/git-server.ts";
-import { formatUsd } from "../../web/src/lib/format.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
 const it = inTurn(2);
@@ -330,49 +330,29 @@ describeWithBrowser("acts on a task", () => {
     }
   });
 
-  it("the console counts what failed by its code, and what the tasks of the day cost by person", async () => {
-    const failing = [{ usage: { usd: 0.75 } }, { fail: { code: "agent_error", message: "It broke." } }];
-    const id = await rig.submit("Fails", failing, { maxAttempts: 1 });
-    await rig.until(id, (task) => task.state === "failed", "the end");
-    const { page, errors } = await open("/console");
-    const failures = page.getByRole("region", { name: "Failures" });
-    const { failure } = await rig.server().task(id);
-    await failures.getByText(failure!.code.replaceAll("_", " "), { exact: true }).waitFor();
-    await failures.getByRole("img", { name: /^Failures by hour: \d+, at most \d+, 0 hours ago$/ }).waitFor();
-    const storage = page.getByRole("region", { name: "Storage" });
-    await storage.getByText(/^no task starts below [\d.]+ [MG]B free, running ones end below [\d.]+ [MG]B$/).waitFor();
-    const spend = page.getByRole("region", { name: "Spend" });
-    await spend.getByText(EMAIL).waitFor();
-    // The tests before it cost something as well.
-    const { items } = (await rig.call("GET", "/v1/tasks?limit=200")).body as { items: WireTask[] };
-    const usd = items.reduce((sum, { usage }) => sum + usage.usd, 0);
-    expect(usd).toBeGreaterThanOrEqual(0.75);
-    await spend.getByRole("definition").getByText(formatUsd(usd)).waitFor();
+  it("[W6] what a killed worker had not saved is downloaded on the page of its task, which says so", async () => {
+    const gate = rig.gate();
+    const begun = async (): Promise<boolean> =>
+      (await rig.server().events(id)).some(({ type, data }) => type === "tool.started" && data["name"] === "bash");
+    const late = { write: { path: "late.txt", content: "not lost\n" } };
+    const id = await rig.submit("Is killed", [late, gate.step, FINISH]);
+    await expect.poll(begun).toBe(true);
+    expect((await rig.call("POST", `/v1/ops/tasks/${id}/kill`)).status).toBe(202);
+    await rig.until(id, (task) => task.state === "cancelled", "the end");
+    const kept = async (): Promise<unknown> => (await rig.call("GET", `/v1/tasks/${id}/artifacts`)).body;
+    await expect.poll(kept).toMatchObject({ items: [{ name: "a1-workspace.tar.gz" }] });
+    const { page, errors } = await rig.open();
+    await page.addInitScript("delete globalThis.showSaveFilePicker");
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    const result = page.getByRole("region", { name: "Result" });
+    const download = page.waitForEvent("download");
+    await result.getByRole("button", { name: /^Download a1-workspace\.tar\.gz, [\d.]+ k?B$/ }).click();
+    expect((await download).suggestedFilename()).toBe(`${id}-a1-workspace.tar.gz`);
+    const archive = await (await download).path();
+    expect(execFileSync("tar", ["xzOf", archive, "workspace/late.txt"]).toString()).toBe("not lost\n");
+    await result.getByRole("status").getByText("a1-workspace.tar.gz is downloaded.").waitFor();
     expect(await findMisfits(page)).toEqual([]);
     expect(errors).toEqual([]);
-  });
-
-  it("an operator sees what tasks may reach, allows a host for one repository, and takes it back", async () => {
-    const { page, errors } = await open("/console");
-    await page.getByRole("link", { name: "Egress lists" }).click();
-    const all = page.getByRole("region", { name: "For all tasks" });
-    await all.getByText("As shipped").waitFor();
-    await page.getByRole("textbox", { name: "Repository" }).fill(rig.repo);
-    await page.getByRole("button", { name: "Show" }).click();
-    const own = page.getByRole("region", { name: /^More for / });
-    await own.getByLabel("Host to allow").fill("not a host");
-    await own.getByRole("button", { name: "Allow it" }).click();
-    await own.getByRole("alert").first().waitFor();
-    await own.getByLabel("Host to allow").fill("packages.example.com");
-    await own.getByRole("button", { name: "Allow it" }).click();
-    const remove = own.getByRole("button", { name: /^Remove packages\.example\.com/ });
-    await remove.waitFor();
-    const read = async (): Promise<unknown> =>
-      (await rig.server().call("GET", `/v1/ops/egress?repo=${encodeURIComponent(rig.repo)}`)).body;
-    expect(await read()).toMatchObject({ hosts: [expect.stringContaining("packages.example.com")] });
-    await remove.click();
-    await own.getByText("0 hosts").waitFor();
-    expect(await read()).toMatchObject({ hosts: [] });
-    expect(errors.filter((text) => !text.includes("400"))).toEqual([]);
   });
 });

@@ -7,13 +7,14 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { ServerConfig } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
+import { useAct } from "../components/act.tsx";
 import { AttachField, takesFiles } from "../components/forms/attachments.tsx";
 import { useAttaching, type Attaching } from "../lib/attachments/attaching.ts";
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
 import { PreFlight, useRepositoryCheck } from "../components/forms/pre-flight.tsx";
 import { hasForge, PullRequestChoice } from "../components/forms/pull-request-choice.tsx";
-import { client, configQuery, problemText } from "../lib/client.ts";
+import { client, configQuery } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { noteSubmit } from "../lib/device/push-support.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
@@ -105,33 +106,25 @@ function useSubmit(
   config: ServerConfig | undefined,
   attaching: Attaching,
 ) {
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { run, said, isBusy } = useAct();
   const navigate = useNavigate();
   const submit = async (): Promise<void> => {
-    setBusy(true);
-    setProblem(null);
-    try {
-      // What was chosen for another host or another agent does not count.
-      const isForge = config !== undefined && hasForge(config, repo);
-      noteSubmit();
-      const canBe = config !== undefined && canReview(config, options.agent ?? config.agents[0] ?? "");
-      const isReviewed = canBe && options.isReviewed === true;
-      const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
-      const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
-      const sent = await dispatch({ kind: "submit", body }, draftKey());
-      for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
-      attaching.clear();
-      writeDraft("new.files", "");
-      if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
-      putTask(sent.receipt.task);
-      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-      setBusy(false);
-    }
+    // What was chosen for another host or another agent does not count.
+    const isForge = config !== undefined && hasForge(config, repo);
+    noteSubmit();
+    const canBe = config !== undefined && canReview(config, options.agent ?? config.agents[0] ?? "");
+    const isReviewed = canBe && options.isReviewed === true;
+    const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
+    const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
+    const sent = await dispatch({ kind: "submit", body }, draftKey());
+    for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
+    attaching.clear();
+    writeDraft("new.files", "");
+    if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
+    putTask(sent.receipt.task);
+    await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
   };
-  return { submit, problem, isBusy };
+  return { submit: () => run(submit), problem: said?.text ?? null, isBusy };
 }
 
 function Problem({ text }: { text: string }) {

@@ -1,19 +1,17 @@
 /** Offers notifications once, after the first task that was sent from here. */
 import { useState } from "react";
-import { problemText } from "../../lib/client.ts";
 import { isWorthAsking, noteAsked } from "../../lib/device/push-support.ts";
 import { turnOn } from "../../lib/device/push.ts";
+import { ResultLine, useAct } from "../act.tsx";
 import { Icon } from "../icon.tsx";
 
 export function PushOffer() {
   const [isOpen, setOpen] = useState(isWorthAsking);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   if (!isOpen) return null;
-  const accept = (): void => {
-    turnOn().then(
-      () => setOpen(false),
-      (thrown: unknown) => setProblem(problemText(thrown)),
-    );
+  const accept = async (): Promise<void> => {
+    await turnOn();
+    setOpen(false);
   };
   const decline = (): void => {
     noteAsked();
@@ -28,13 +26,9 @@ export function PushOffer() {
           <p className="note">A question, a budget or the end. You can lock the phone; the task goes on.</p>
         </div>
       </div>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <div className="acts">
-        <button className="btn primary" type="button" onClick={accept}>
+        <button className="btn primary" type="button" onClick={() => void run(accept)}>
           Turn on notifications
         </button>
         <button className="btn quiet" type="button" onClick={decline}>

@@ -1,11 +1,11 @@
 /** Attachments: the buttons that add them, and the list of what is attached. */
 import { useQuery } from "@tanstack/react-query";
-import { useRef, useState, type ClipboardEvent, type DragEvent } from "react";
+import { useRef, type ClipboardEvent, type DragEvent } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { MAX_ATTACHMENTS, type Attaching } from "../../lib/attachments/attaching.ts";
 import { formatBytes } from "../../lib/format.ts";
-import { problemText } from "../../lib/client.ts";
 import { loadBlob, loadPicture } from "../../lib/attachments/pictures.ts";
+import { useAct } from "../act.tsx";
 import { Icon } from "../icon.tsx";
 
 /** For the element that takes files which are pasted or dropped. */
@@ -145,23 +145,18 @@ export function AttachedList({ attachments }: { attachments: readonly Attachment
 }
 
 function DownloadButton({ attachment }: { attachment: Attachment }) {
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const download = async (): Promise<void> => {
-    setProblem(null);
-    try {
-      const { saveBlob } = await import("../../lib/device/saving.ts");
-      saveBlob(attachment.name, await loadBlob(attachment.id));
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
+    const { saveBlob } = await import("../../lib/device/saving.ts");
+    saveBlob(attachment.name, await loadBlob(attachment.id));
   };
   return (
-    <button className="thumb-open" type="button" onClick={() => void download()}>
+    <button className="thumb-open" type="button" onClick={() => void run(download)}>
       <Pic attachment={attachment} />
       <span className="cap">
         <b title={attachment.name}>{attachment.name}</b>
-        <span role={problem === null ? undefined : "alert"}>
-          {problem ?? `${formatBytes(attachment.bytes)}, download`}
+        <span role={said === null ? undefined : "alert"}>
+          {said?.text ?? `${formatBytes(attachment.bytes)}, download`}
         </span>
       </span>
     </button>

@@ -1,6 +1,6 @@
 /** The fields of the log-in and of the first account. */
-import { useState, type ReactNode } from "react";
-import { problemText } from "../../lib/client.ts";
+import type { ReactNode } from "react";
+import { useAct } from "../act.tsx";
 
 interface CredentialsFormProps {
   readonly label: string;
@@ -10,26 +10,14 @@ interface CredentialsFormProps {
 }
 
 export function CredentialsForm({ label, isNew, action, children }: CredentialsFormProps) {
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
-  const submit = async (form: HTMLFormElement): Promise<void> => {
-    const fields = new FormData(form);
-    setBusy(true);
-    setProblem(null);
-    try {
-      await action(String(fields.get("email")), String(fields.get("password")));
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { run, said, isBusy } = useAct();
   return (
     <form
       aria-label={label}
       onSubmit={(event) => {
         event.preventDefault();
-        void submit(event.currentTarget);
+        const fields = new FormData(event.currentTarget);
+        void run(() => action(String(fields.get("email")), String(fields.get("password"))));
       }}
     >
       <div className="field">
@@ -60,15 +48,15 @@ export function CredentialsForm({ label, isNew, action, children }: CredentialsF
           required
           minLength={isNew ? 10 : 1}
           maxLength={1024}
-          aria-invalid={problem !== null}
+          aria-invalid={said !== null}
           aria-describedby="password-hint"
         />
         <p
-          className={problem === null ? "hint" : "hint bad"}
+          className={said === null ? "hint" : "hint bad"}
           id="password-hint"
-          role={problem === null ? undefined : "alert"}
+          role={said === null ? undefined : "alert"}
         >
-          {problem ?? (isNew ? "At least 10 characters." : "")}
+          {said?.text ?? (isNew ? "At least 10 characters." : "")}
         </p>
       </div>
       <div className="field">

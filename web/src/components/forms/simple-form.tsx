@@ -1,6 +1,6 @@
 /** A form of text fields that shows why it was refused. */
 import { useState, type ReactNode } from "react";
-import { problemText } from "../../lib/client.ts";
+import { ResultLine, useAct } from "../act.tsx";
 import { TextField } from "./fields.tsx";
 
 interface SimpleFormProps {
@@ -17,14 +17,13 @@ const SECRETS = new Set(["Password", "Current password", "New password", "Token"
 
 export function SimpleForm({ fields, optional = [], placeholders = {}, action, onSubmit, children }: SimpleFormProps) {
   const [values, setValues] = useState<Readonly<Record<string, string>>>({});
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said, isBusy } = useAct();
   const isComplete = fields.every((name) => optional.includes(name) || (values[name] ?? "").trim() !== "");
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        setProblem(null);
-        onSubmit(values).catch((thrown: unknown) => setProblem(problemText(thrown)));
+        void run(() => onSubmit(values));
       }}
     >
       {fields.map((name) => (
@@ -38,14 +37,10 @@ export function SimpleForm({ fields, optional = [], placeholders = {}, action, o
           onChange={(value) => setValues({ ...values, [name]: value })}
         />
       ))}
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       {children}
       <div className="acts">
-        <button className="btn primary" type="submit" disabled={!isComplete}>
+        <button className="btn primary" type="submit" disabled={!isComplete || isBusy}>
           {action}
         </button>
       </div>

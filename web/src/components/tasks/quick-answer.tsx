@@ -2,10 +2,10 @@
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { problemText } from "../../lib/client.ts";
 import { dispatch, newKey, outbox } from "../../lib/device/outbox.ts";
 import { useStore } from "../../lib/store.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";
+import { ResultLine, useAct } from "../act.tsx";
 
 const SHOWN = 2;
 const LONGEST = 28;
@@ -14,7 +14,7 @@ export function QuickAnswer({ task }: { task: WireTask }) {
   const { question } = task;
   const [sent, setSent] = useState<string | null>(null);
   const kept = useStore(outbox);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   if (question === null) return null;
   const options = (question.options ?? []).filter((option) => option.length <= LONGEST).slice(0, SHOWN);
   /** What this device keeps, also after a reload. */
@@ -22,15 +22,13 @@ export function QuickAnswer({ task }: { task: WireTask }) {
   const waits = own?.state === "waiting" && own.work.kind === "answer" ? own.work.body.text : null;
   const send = async (text: string): Promise<void> => {
     setSent(text);
-    try {
+    const isDone = await run(async () => {
       const body = { questionId: question.id, text };
       const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
       if (sent.kind !== "sent") setSent(null);
       else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
-    } catch (thrown) {
-      setSent(null);
-      setProblem(problemText(thrown));
-    }
+    });
+    if (!isDone) setSent(null);
   };
   return (
     <div className="row-acts">
@@ -48,11 +46,7 @@ export function QuickAnswer({ task }: { task: WireTask }) {
       <Link className="btn quiet" to="/tasks/$id" params={{ id: task.id }}>
         Open
       </Link>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
     </div>
   );
 }

@@ -11,8 +11,9 @@ import { useNow } from "../../lib/server-time.ts";
 import { describeStep, describeWait, getAppearance } from "../../lib/tasks/task-view.ts";
 import { FailuresCard, SpendCard } from "./figures.tsx";
 import { DrainCard, QueueActions } from "./queue-actions.tsx";
+import { ResultBanner } from "./result-banner.tsx";
 import { StorageCard } from "./storage-card.tsx";
-import { StuckCard } from "./stuck-card.tsx";
+import { StopSheet, StuckCard, useStop } from "./stuck-card.tsx";
 
 const REFRESH_MS = 3_000;
 const OPEN = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"] as const;
@@ -52,6 +53,7 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
   const { slots, queue, stuck, oldestOpenSeconds } = overview;
   const waiting = tasks.filter((task) => task.state === "queued");
   const titles = new Map(tasks.map(({ id, title }) => [id, title]));
+  const stop = useStop();
   return (
     <>
       <p className="read">
@@ -67,10 +69,17 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
         {queue.reason !== null && <b> {queue.reason}</b>}
       </p>
       <QueueActions queue={queue} />
+      <ResultBanner act={stop.act} name="Result of the stop" />
       <div className="grid console">
         {queue.drain !== null && <DrainCard drain={queue.drain} now={now} />}
         {stuck.map((machine) => (
-          <StuckCard key={machine.id} machine={machine} title={titles.get(machine.id) ?? null} now={now} />
+          <StuckCard
+            key={machine.id}
+            machine={machine}
+            title={titles.get(machine.id) ?? null}
+            now={now}
+            onAsk={stop.ask}
+          />
         ))}
         <SlotsCard overview={overview} tasks={tasks.filter((task) => !isOutside(task))} now={now} />
         <HostCard overview={overview} />
@@ -81,6 +90,7 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
         <OutsideCard tasks={tasks.filter((task) => task.state !== "queued" && isOutside(task))} now={now} />
         <StorageCard storage={overview.storage} />
       </div>
+      <StopSheet stop={stop} />
     </>
   );
 }

@@ -3,11 +3,13 @@ import { useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import type { Overview } from "../../../../src/core/protocol/rest.ts";
+import { useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import { formatElapsed, pluralize } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
+import { ResultBanner } from "./result-banner.tsx";
 
 type Queue = Overview["queue"];
 type Drain = NonNullable<Queue["drain"]>;
@@ -43,8 +45,8 @@ const ACTIONS: Readonly<Record<Action, Texts>> = {
     what: "For a stop of the machine or its engine. No further task starts, running tasks continue to their end, and one that waits for an answer is parked with its work saved. This page says when nothing runs any more. The queue stays like that, also after a restart, until you resume it.",
     confirm: "Drain",
     act: async () => {
-      const { drain } = await client.drainQueue();
-      return drain === null ? "The queue runs again." : describeDrain(drain);
+      await client.drainQueue();
+      return "The queue drains. Running tasks continue to their end.";
     },
   },
   resume: {
@@ -78,18 +80,14 @@ function offers({ paused, drain }: Queue): readonly Action[] {
 
 export function QueueActions({ queue }: { queue: Queue }) {
   const [action, setAction] = useState<Action | null>(null);
-  const [result, setResult] = useState<string | null>(null);
+  const act = useAct();
   const queries = useQueryClient();
   const person = usePerson();
-  const run = async (chosen: Action): Promise<void> => {
+  const run = (chosen: Action): void => {
     setAction(null);
-    setResult("Working…");
-    try {
-      setResult(await ACTIONS[chosen].act());
-      await queries.invalidateQueries({ queryKey: ["overview"] });
-    } catch (thrown) {
-      setResult(problemText(thrown));
-    }
+    void act
+      .run(ACTIONS[chosen].act, { done: (text) => text })
+      .then(() => queries.invalidateQueries({ queryKey: ["overview"] }));
   };
   const texts = action === null ? null : ACTIONS[action];
   return (
@@ -111,16 +109,12 @@ export function QueueActions({ queue }: { queue: Queue }) {
             Audit log
           </Link>
         )}
-        {result !== null && (
-          <span className="note" role="status">
-            {result}
-          </span>
-        )}
       </div>
+      <ResultBanner act={act} name="Result for the queue" />
       <Sheet title={texts?.title ?? ""} isOpen={action !== null} onClose={() => setAction(null)}>
         <p className="read">{texts?.what}</p>
         <div className="acts">
-          <button className="btn primary" type="button" onClick={() => action !== null && void run(action)}>
+          <button className="btn primary" type="button" onClick={() => action !== null && run(action)}>
             {texts?.confirm}
           </button>
           <button className="btn line" type="button" onClick={() => setAction(null)}>

@@ -2,6 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import { useAct } from "../../components/act.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { client, problemText } from "../../lib/client.ts";
@@ -65,20 +66,12 @@ function Decision({ code, setCode, onEnd }: DecisionProps) {
     queryFn: ({ signal }) => client.people.lookAtDevice(code, { signal }),
     enabled: code !== "",
   });
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
-  const decide = (allow: boolean): void => {
-    setBusy(true);
-    setProblem(null);
-    client.people.decideDevice(code, allow).then(
-      () => onEnd(allow ? "Approved. The program is logged in within seconds." : "Refused. Nothing was logged in."),
-      (error: unknown) => {
-        setBusy(false);
-        setProblem(problemText(error));
-      },
-    );
+  const { run, said, isBusy } = useAct();
+  const decide = async (allow: boolean): Promise<void> => {
+    await client.people.decideDevice(code, allow);
+    onEnd(allow ? "Approved. The program is logged in within seconds." : "Refused. Nothing was logged in.");
   };
-  const failure = problem ?? (found.error === null ? null : problemText(found.error));
+  const failure = said?.text ?? (found.error === null ? null : problemText(found.error));
   return (
     <>
       {failure !== null && (
@@ -105,7 +98,11 @@ function Decision({ code, setCode, onEnd }: DecisionProps) {
             <b>{person?.email ?? "you"}</b>. It began {formatAge(Date.parse(found.data.startedAt), serverNow())} ago and
             shows the code <code>{code}</code>.
           </p>
-          <Approval isBusy={isBusy} onDecide={decide} note="Approve only what you started yourself, just now." />
+          <Approval
+            isBusy={isBusy}
+            onDecide={(allow) => void run(() => decide(allow))}
+            note="Approve only what you started yourself, just now."
+          />
         </>
       )}
     </>

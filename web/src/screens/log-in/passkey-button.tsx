@@ -1,5 +1,5 @@
 /** The button that asks for a passkey and logs in with it. */
-import { useState } from "react";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
 
 /** The ceremonies are loaded when one begins. */
@@ -13,18 +13,12 @@ interface PasskeyButtonProps {
 }
 
 export function PasskeyButton({ isBusy, onBusy, onEnter }: PasskeyButtonProps) {
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const enter = async (): Promise<void> => {
     onBusy(true);
-    setProblem(null);
     const { enterWithPasskey, passkeyProblem } = await loadPasskeys();
-    try {
-      await enterWithPasskey();
-      await onEnter();
-    } catch (thrown) {
-      setProblem(passkeyProblem(thrown));
-      onBusy(false);
-    }
+    const hasEntered = await run(() => enterWithPasskey().then(onEnter), { problem: passkeyProblem });
+    if (!hasEntered) onBusy(false);
   };
   return (
     <>
@@ -32,11 +26,7 @@ export function PasskeyButton({ isBusy, onBusy, onEnter }: PasskeyButtonProps) {
         <Icon name="key" />
         Use a passkey
       </button>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
     </>
   );
 }

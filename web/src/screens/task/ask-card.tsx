@@ -1,8 +1,8 @@
 /** An open question. The answer names the question, so a late tap never answers another one. */
 import { useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
-import { problemText } from "../../lib/client.ts";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
@@ -55,7 +55,7 @@ export function AskCard({ task, question }: AskCardProps) {
 function AnswerForm({ task, question }: AskCardProps) {
   const [own, setOwn] = useDraft(`answer.${question.id}`);
   const [choice, setChoice] = useState(question.options?.[0] ?? null);
-  const { state, problem, send } = useAnswer(task, question);
+  const { state, said, send } = useAnswer(task, question);
   const text = own.trim() === "" ? choice : own;
   return (
     <form
@@ -80,11 +80,7 @@ function AnswerForm({ task, question }: AskCardProps) {
       {state === "waiting" && (
         <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
       )}
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <div className="acts">
         <button className="btn primary" type="submit" disabled={state !== "open" || text === null}>
           {state === "sending" ? "Sending…" : "Answer"}
@@ -98,24 +94,22 @@ type AnswerState = "open" | "sending" | "waiting" | "late";
 
 function useAnswer(task: WireTask, question: AskCardProps["question"]) {
   const [state, setState] = useState<AnswerState>("open");
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   /** @returns whether it is sent, or kept to be sent. */
   const send = async (text: string): Promise<boolean> => {
     setState("sending");
-    setProblem(null);
-    try {
+    let isLate = false;
+    const isDone = await run(async () => {
       const body = { questionId: question.id, text };
       const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
+      isLate = sent.kind === "late";
       if (sent.kind !== "sent") setState(sent.kind);
       else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
-      return sent.kind !== "late";
-    } catch (thrown) {
-      setState("open");
-      setProblem(problemText(thrown));
-      return false;
-    }
+    });
+    if (!isDone) setState("open");
+    return isDone && !isLate;
   };
-  return { state, problem, send };
+  return { state, said, send };
 }
 
 function budgetTitle(id: string): string {

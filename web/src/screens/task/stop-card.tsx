@@ -1,7 +1,7 @@
 /** The stages of a stop as the log proves them, and after the end what is left of the work. */
-import { useState } from "react";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
-import { problemText, client } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import type { SavedWork, StopProof } from "../../lib/log/stop-proof.ts";
 import { formatCount, formatElapsed, formatSecond, pluralize } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
@@ -73,26 +73,15 @@ export function StopCard() {
 function KillButton() {
   const { task } = useTaskView();
   const person = usePerson();
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   if (person === null || person.role === "user") return null;
-  const kill = async (): Promise<void> => {
-    setProblem(null);
-    try {
-      putTask(await client.kill(task.id));
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
-  };
+  const kill = (): void => void run(async () => putTask(await client.kill(task.id)));
   return (
     <div className="acts">
-      <button className="btn danger" type="button" onClick={() => void kill()}>
+      <button className="btn danger" type="button" onClick={kill}>
         Kill now
       </button>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
     </div>
   );
 }

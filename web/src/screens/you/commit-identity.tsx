@@ -2,10 +2,11 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import type { CommitIdentity } from "../../../../src/core/values/git-identity.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Choice, TextField } from "../../components/forms/fields.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client, configQuery, problemText } from "../../lib/client.ts";
+import { client, configQuery } from "../../lib/client.ts";
 
 type Commits = { readonly author: string | null; readonly signed: boolean };
 /** The author is a robot, or the person who asked. */
@@ -76,16 +77,13 @@ function IdentityForm({ identity, author, onSaved }: FormProps) {
   const [name, setName] = useState(identity?.name ?? "");
   const [email, setEmail] = useState(identity?.email ?? "");
   const [as, setAs] = useState<CommitIdentity["as"]>(identity?.as ?? "installation");
-  const [problem, setProblem] = useState<string | null>(null);
-  const send = (call: Promise<void>): void => {
-    setProblem(null);
-    call.then(onSaved).catch((thrown: unknown) => setProblem(problemText(thrown)));
-  };
+  const { run, said } = useAct();
+  const send = (call: () => Promise<void>): void => void run(() => call().then(onSaved));
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        send(client.people.changeCommitIdentity({ name: name.trim(), email: email.trim(), as }));
+        send(() => client.people.changeCommitIdentity({ name: name.trim(), email: email.trim(), as }));
       }}
     >
       <TextField label="Name" value={name} onChange={setName} />
@@ -102,17 +100,13 @@ function IdentityForm({ identity, author, onSaved }: FormProps) {
         />
       )}
       <p className="hint">It counts from the next attempt of your tasks on.</p>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <div className="acts">
         <button className="btn primary" type="submit" disabled={name.trim() === "" || email.trim() === ""}>
           Save
         </button>
         {identity !== null && (
-          <button className="btn line" type="button" onClick={() => send(client.people.deleteCommitIdentity())}>
+          <button className="btn line" type="button" onClick={() => send(() => client.people.deleteCommitIdentity())}>
             Use the account's address
           </button>
         )}

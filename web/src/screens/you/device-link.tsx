@@ -6,6 +6,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { encode } from "uqr";
 import type { DeviceOffer, DeviceOfferState } from "../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client, problemText } from "../../lib/client.ts";
@@ -16,25 +17,20 @@ const ASK_MS = 2_000;
 export function DeviceLink() {
   const queries = useQueryClient();
   const [offer, setOffer] = useState<DeviceOffer | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const begin = async (): Promise<void> => {
-    setProblem(null);
     queries.removeQueries({ queryKey: ["device-offer"] });
-    await client.people.offerDevice().then(setOffer, (thrown: unknown) => setProblem(problemText(thrown)));
+    setOffer(await client.people.offerDevice());
   };
   return (
     <section aria-label="Your phone">
       <p className="talk">
-        <button className="btn line wide" type="button" onClick={() => void begin()}>
+        <button className="btn line wide" type="button" onClick={() => void run(begin)}>
           <Icon name="qr" />
           Log in on your phone
         </button>
       </p>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <Sheet title="Log in on your phone" isOpen={offer !== null} onClose={() => setOffer(null)}>
         {offer !== null && <Pairing offer={offer} />}
       </Sheet>

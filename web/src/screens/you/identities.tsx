@@ -1,8 +1,8 @@
 /** The providers that a person can log in with. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
 import { useProviders } from "../log-in/login-problems.ts";
 import { serverNow } from "../../lib/server-time.ts";
@@ -17,15 +17,12 @@ export function Identities() {
     queryKey: ["identities"],
     queryFn: ({ signal }) => client.people.identities({}, { signal }),
   });
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const items = list.data?.items ?? [];
-  if (providers.length === 0 && items.length === 0) return null;
-  const unlink = (id: string): void => {
-    setProblem(null);
-    client.people
-      .unlink(id)
-      .then(() => queries.invalidateQueries({ predicate: ({ queryKey: [key] }) => UNLINKED.has(key) }))
-      .catch((thrown: unknown) => setProblem(problemText(thrown)));
+  if (providers.length === 0 && items.length === 0 && said === null) return null;
+  const unlink = async (id: string): Promise<void> => {
+    await run(() => client.people.unlink(id));
+    await queries.invalidateQueries({ predicate: ({ queryKey: [key] }) => UNLINKED.has(key) });
   };
   return (
     <section aria-labelledby="identities-title">
@@ -43,17 +40,13 @@ export function Identities() {
                 {lastUsedAt === null ? "" : `, used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
               </small>
             </span>
-            <button className="btn line" type="button" onClick={() => unlink(id)}>
+            <button className="btn line" type="button" onClick={() => void unlink(id)}>
               Unlink
             </button>
           </li>
         ))}
       </ul>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       {providers
         .filter((provider) => !items.some((item) => item.provider === provider.id))
         .map(({ id, name, startUrl }) => (

@@ -2,10 +2,11 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import type { OwnPasskey } from "../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
 import { useHasPasskeys } from "../log-in/login-problems.ts";
@@ -14,19 +15,16 @@ export function Passkeys() {
   const queries = useQueryClient();
   const isOffered = useHasPasskeys();
   const list = useQuery({ queryKey: ["passkeys"], queryFn: ({ signal }) => client.people.passkeys({}, { signal }) });
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const [renamed, setRenamed] = useState<OwnPasskey | null>(null);
   const items = list.data?.items ?? [];
-  if (!isOffered && items.length === 0) return null;
+  if (!isOffered && items.length === 0 && said === null) return null;
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["passkeys"] });
-  const run = async (work: () => Promise<unknown>, describe: (thrown: unknown) => string): Promise<void> => {
-    setProblem(null);
-    await work().catch((thrown: unknown) => setProblem(describe(thrown)));
-    await refresh();
-  };
+  const remove = ({ id }: OwnPasskey): void => void run(() => client.people.deletePasskey(id)).then(refresh);
   const make = async (): Promise<void> => {
     const { makePasskey, passkeyProblem } = await import("../../lib/device/passkeys.ts");
-    await run(makePasskey, passkeyProblem);
+    await run(makePasskey, { problem: passkeyProblem });
+    await refresh();
   };
   return (
     <section aria-labelledby="passkeys-title">
@@ -39,7 +37,7 @@ export function Passkeys() {
             key={passkey.id}
             passkey={passkey}
             onRename={() => setRenamed(passkey)}
-            onRemove={() => void run(() => client.people.deletePasskey(passkey.id), problemText)}
+            onRemove={() => remove(passkey)}
           />
         ))}
         {items.length === 0 && (
@@ -52,11 +50,7 @@ export function Passkeys() {
           </li>
         )}
       </ul>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       {isOffered && (
         <p className="talk">
           <button className="btn line wide" type="button" onClick={() => void make()}>

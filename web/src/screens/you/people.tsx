@@ -1,7 +1,9 @@
 /** The accounts of this server and the open invitations, for admins. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { Account, OneTimeLink } from "../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Copyable } from "../../components/text/copyable.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
@@ -133,21 +135,24 @@ function InviteSheet({
   );
 }
 
+/** The link is not in the list any more, and its person may be in theirs. */
+function describeUnwithdrawn(thrown: unknown): string {
+  return thrown instanceof SlipwayProblem && thrown.code === "not_found"
+    ? "It was not withdrawn: somebody had used it, or it did not work any more."
+    : problemText(thrown);
+}
+
 /** Links that nobody used yet. */
 function Invitations() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["links"], queryFn: ({ signal }) => client.people.links({}, { signal }) });
   const items = list.data?.items ?? [];
-  const [problem, setProblem] = useState<string | null>(null);
-  if (items.length === 0) return null;
+  const { run, said } = useAct();
+  if (items.length === 0) return <ResultLine said={said} />;
   const withdraw = async (id: string): Promise<void> => {
-    try {
-      setProblem(null);
-      await client.people.withdrawLink(id);
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
+    const isDone = await run(() => client.people.withdrawLink(id), { problem: describeUnwithdrawn });
     await queries.invalidateQueries({ queryKey: ["links"] });
+    if (!isDone) await queries.invalidateQueries({ queryKey: ["users"] });
   };
   return (
     <>
@@ -168,11 +173,7 @@ function Invitations() {
           </li>
         ))}
       </ul>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
     </>
   );
 }

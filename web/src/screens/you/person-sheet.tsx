@@ -1,9 +1,10 @@
 /** What an admin does with one account: role, new password, sessions, disable. */
 import { useState } from "react";
 import type { Account } from "../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import { session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 import { DeletePerson } from "./leaving/delete-person.tsx";
@@ -31,8 +32,9 @@ export function PersonSheet({ account, onClose, onChanged, onLink, onDeleted }: 
   const isSelf = state.kind === "active" && state.user.id === id;
   const [next, setNext] = useState<Role>(role);
   const [asked, setAsked] = useState<"disable" | "delete" | null>(null);
-  const action = useAction(onChanged);
-  const { run, result, isBusy } = action;
+  const act = useAct();
+  const run: Run = (work, done) =>
+    void act.run(() => work().then(onChanged), done === undefined ? {} : { done: () => done });
   if (asked === "disable" && disabledAt === null)
     return <DisableSheet account={account} onClose={() => setAsked(null)} onChanged={onChanged} />;
   if (asked === "delete")
@@ -52,7 +54,7 @@ export function PersonSheet({ account, onClose, onChanged, onLink, onDeleted }: 
           <button
             className="btn primary"
             type="button"
-            disabled={isBusy}
+            disabled={act.isBusy}
             onClick={() => run(() => client.people.setRole(id, next), `The role is ${next} now.`)}
           >
             Change the role to {next}
@@ -60,32 +62,31 @@ export function PersonSheet({ account, onClose, onChanged, onLink, onDeleted }: 
         </div>
       )}
       <UsageSection userId={id} title="What they use" />
-      <PersonActions account={account} isSelf={isSelf} action={action} onLink={onLink} onAsk={setAsked} />
+      <PersonActions account={account} isSelf={isSelf} isBusy={act.isBusy} run={run} onLink={onLink} onAsk={setAsked} />
       {isSelf && (
         <p className="hint" id="disable-self">
           This is your own account: another admin can disable it, and you delete it under Your data.
         </p>
       )}
-      {result !== null && (
-        <p className={result.isBad ? "hint bad" : "hint"} role={result.isBad ? "alert" : "status"}>
-          {result.text}
-        </p>
-      )}
+      <ResultLine said={act.said} />
     </Sheet>
   );
 }
 
+/** @param done what is said then. */
+type Run = (work: () => Promise<unknown>, done?: string) => void;
+
 interface PersonActionsProps {
   readonly account: Account;
   readonly isSelf: boolean;
-  readonly action: Action;
+  readonly isBusy: boolean;
+  readonly run: Run;
   readonly onLink: (url: string) => void;
   readonly onAsk: (what: "disable" | "delete") => void;
 }
 
-function PersonActions({ account, isSelf, action, onLink, onAsk }: PersonActionsProps) {
+function PersonActions({ account, isSelf, isBusy, run, onLink, onAsk }: PersonActionsProps) {
   const { id, disabledAt } = account;
-  const { run, isBusy } = action;
   return (
     <>
       <div className="acts">
@@ -93,7 +94,7 @@ function PersonActions({ account, isSelf, action, onLink, onAsk }: PersonActions
           className="btn line"
           type="button"
           disabled={isBusy}
-          onClick={() => run(async () => onLink((await client.people.passwordLink(id)).url), "")}
+          onClick={() => run(async () => onLink((await client.people.passwordLink(id)).url))}
         >
           Link for a new password
         </button>
@@ -144,10 +145,8 @@ function PersonActions({ account, isSelf, action, onLink, onAsk }: PersonActions
 /** Says what happens to the person's tasks before anything does. */
 function DisableSheet({ account, onClose, onChanged }: Omit<PersonSheetProps, "onLink" | "onDeleted">) {
   const [tasks, setTasks] = useState<"keep" | "cancel">("keep");
-  const { run, result, isBusy } = useAction(async () => {
-    await onChanged();
-    onClose();
-  });
+  const { run, said, isBusy } = useAct();
+  const disable = (): Promise<void> => client.people.disable(account.id, tasks).then(onChanged).then(onClose);
   return (
     <Sheet title={`Disable ${account.email}?`} isOpen onClose={onClose}>
       <p className="read">
@@ -161,18 +160,9 @@ function DisableSheet({ account, onClose, onChanged }: Omit<PersonSheetProps, "o
         names={{ keep: "Go on", cancel: "Are cancelled" }}
         onChange={(chosen) => setTasks(chosen as "keep" | "cancel")}
       />
-      {result?.isBad === true && (
-        <p className="hint bad" role="alert">
-          {result.text}
-        </p>
-      )}
+      <ResultLine said={said} />
       <div className="acts">
-        <button
-          className="btn danger solid"
-          type="button"
-          disabled={isBusy}
-          onClick={() => run(() => client.people.disable(account.id, tasks), "")}
-        >
+        <button className="btn danger solid" type="button" disabled={isBusy} onClick={() => void run(disable)}>
           Disable the account
         </button>
         <button className="btn line" type="button" onClick={onClose}>
@@ -181,35 +171,4 @@ function DisableSheet({ account, onClose, onChanged }: Omit<PersonSheetProps, "o
       </div>
     </Sheet>
   );
-}
-
-interface ActionResult {
-  readonly isBad: boolean;
-  readonly text: string;
-}
-
-interface Action {
-  readonly run: (work: () => Promise<unknown>, done: string) => void;
-  readonly result: ActionResult | null;
-  readonly isBusy: boolean;
-}
-
-/** Runs one call at a time and keeps what it said. */
-function useAction(onDone: () => Promise<void>): Action {
-  const [result, setResult] = useState<ActionResult | null>(null);
-  const [isBusy, setBusy] = useState(false);
-  const start = async (work: () => Promise<unknown>, done: string): Promise<void> => {
-    setBusy(true);
-    setResult(null);
-    try {
-      await work();
-      if (done !== "") setResult({ isBad: false, text: done });
-      await onDone();
-    } catch (thrown) {
-      setResult({ isBad: true, text: problemText(thrown) });
-    } finally {
-      setBusy(false);
-    }
-  };
-  return { run: (work, done) => void start(work, done), result, isBusy };
 }

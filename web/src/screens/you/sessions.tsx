@@ -1,6 +1,7 @@
 /** Where a person is logged in, and their password. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
@@ -12,7 +13,9 @@ export function Sessions() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["sessions"], queryFn: ({ signal }) => client.people.sessions({}, { signal }) });
   const [isOpen, setOpen] = useState(false);
+  const { run, said } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["sessions"] });
+  const end = (work: () => Promise<unknown>): void => void run(work).then(refresh);
   const items = list.data?.items ?? [];
   return (
     <section aria-labelledby="sessions-title">
@@ -31,24 +34,17 @@ export function Sessions() {
               </small>
             </span>
             {!current && (
-              <button
-                className="btn line"
-                type="button"
-                onClick={() => void client.people.endSession(id).then(refresh)}
-              >
+              <button className="btn line" type="button" onClick={() => end(() => client.people.endSession(id))}>
                 End
               </button>
             )}
           </li>
         ))}
       </ul>
+      <ResultLine said={said} />
       <p className="talk">
         {items.length > 1 && (
-          <button
-            className="btn line wide"
-            type="button"
-            onClick={() => void client.people.endSessions(true).then(refresh)}
-          >
+          <button className="btn line wide" type="button" onClick={() => end(() => client.people.endSessions(true))}>
             End all others
           </button>
         )}

@@ -2,12 +2,13 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import type { PersonalToken } from "../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Copyable } from "../../components/text/copyable.tsx";
 import { SelectField } from "../../components/forms/fields.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { client } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
 import { session } from "../../lib/session.ts";
@@ -27,17 +28,9 @@ export function Tokens() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["tokens"], queryFn: ({ signal }) => client.tokens({}, { signal }) });
   const [isOpen, setOpen] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["tokens"] });
-  const revoke = async (id: string): Promise<void> => {
-    try {
-      setProblem(null);
-      await client.deleteToken(id);
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
-    await refresh();
-  };
+  const revoke = (id: string): void => void run(() => client.deleteToken(id)).then(refresh);
   return (
     <section aria-labelledby="tokens-title">
       <h2 className="over" id="tokens-title">
@@ -51,7 +44,7 @@ export function Tokens() {
               <b>{token.name}</b>
               <small>{describeToken(token)}</small>
             </span>
-            <button className="btn line" type="button" onClick={() => void revoke(token.id)}>
+            <button className="btn line" type="button" onClick={() => revoke(token.id)}>
               Revoke
             </button>
           </li>
@@ -66,11 +59,7 @@ export function Tokens() {
           </li>
         )}
       </ul>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <p className="talk">
         <button className="btn line wide" type="button" onClick={() => setOpen(true)}>
           <Icon name="plus" />

@@ -2,6 +2,7 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import type { RepositoryVariable, VariablePhase } from "../../../../src/core/protocol/repositories.ts";
+import { useAct } from "../../components/act.tsx";
 import { Bar } from "../../components/bar.tsx";
 import { Choice, TextField } from "../../components/forms/fields.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
@@ -24,20 +25,15 @@ export function Variables() {
     queryFn: ({ signal }) => client.repositories.variables({ limit: 200 }, { signal }),
   });
   const [adding, setAdding] = useState<string | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["variables"] });
   useEffect(() => {
     document.title = "Variables · Slipway";
   }, []);
-  const remove = ({ repo, name }: RepositoryVariable): void => {
-    setProblem(null);
-    client.repositories
-      .deleteVariable({ repo, name })
-      .then(refresh)
-      .catch((thrown: unknown) => setProblem(problemText(thrown)));
-  };
+  const remove = ({ repo, name }: RepositoryVariable): void =>
+    void run(() => client.repositories.deleteVariable({ repo, name })).then(refresh);
   const items = list.data?.items ?? [];
-  const said = problem ?? (list.error === null ? null : problemText(list.error));
+  const problem = said?.text ?? (list.error === null ? null : problemText(list.error));
   return (
     <div className="app has-side">
       <Bar />
@@ -48,9 +44,9 @@ export function Variables() {
             The commands of your tasks in a repository find them in their environment. A secret is not shown again, and
             is removed from what an agent writes.
           </p>
-          {said !== null && (
+          {problem !== null && (
             <p className="banner st-failed" role="alert">
-              {said}
+              {problem}
             </p>
           )}
           {[...new Set(items.map(({ repo }) => repo))].map((repo) => (

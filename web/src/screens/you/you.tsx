@@ -3,6 +3,7 @@ import { useIsFetching, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import type { GitCredential, Me } from "../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { Bar } from "../../components/bar.tsx";
 import { Choice } from "../../components/forms/fields.tsx";
 import { CredentialSheet } from "../../components/forms/credential-sheet.tsx";
@@ -135,7 +136,9 @@ function Credentials() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["credentials"], queryFn: ({ signal }) => client.credentials({}, { signal }) });
   const [isOpen, setOpen] = useState(false);
+  const { run, said } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["credentials"] });
+  const remove = (id: string): void => void run(() => client.deleteCredential(id)).then(refresh);
   return (
     <section aria-labelledby="credentials-title">
       <h2 className="over" id="credentials-title">
@@ -150,11 +153,7 @@ function Credentials() {
               <small>{describe(credential)}</small>
               {credential.check !== null && <small>{credential.check.message}</small>}
             </span>
-            <button
-              className="btn line"
-              type="button"
-              onClick={() => void client.deleteCredential(credential.id).then(refresh)}
-            >
+            <button className="btn line" type="button" onClick={() => remove(credential.id)}>
               Remove
             </button>
           </li>
@@ -169,6 +168,7 @@ function Credentials() {
           </li>
         )}
       </ul>
+      <ResultLine said={said} />
       <p className="talk">
         <button className="btn line wide" type="button" onClick={() => setOpen(true)}>
           <Icon name="plus" />

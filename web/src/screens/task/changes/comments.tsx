@@ -1,7 +1,7 @@
 /** Comments on lines of the diff, kept on this device and sent to the agent as one message. */
 import { useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
-import { problemText } from "../../../lib/client.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, writeDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
@@ -104,7 +104,7 @@ export function LineComment({ comments, path, line, isEditing, onDone }: LineCom
 /** All comments as one prompt, so that the agent reads them together. */
 export function CommentBatch({ comments }: { comments: Comments }) {
   const { task } = useTaskView();
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said, isBusy } = useAct();
   const [key] = useState(newKey);
   const navigate = useNavigate();
   const person = usePerson();
@@ -113,26 +113,18 @@ export function CommentBatch({ comments }: { comments: Comments }) {
     return <p className="hint docked">Only {task.owner.email} and admins can send comments to the agent.</p>;
   const send = async (): Promise<void> => {
     const notes = comments.all.map(([place, comment]) => `${place}\n> ${comment.line}\n${comment.text}`);
-    try {
-      const body = { text: `Comments on the change:\n\n${notes.join("\n\n")}` };
-      const sent = await dispatch({ kind: "message", taskId: task.id, body }, key);
-      comments.clear();
-      if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
-        putTask(sent.receipt.task);
-        await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
-      } else await navigate({ to: "/tasks/$id", params: { id: task.id } });
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
+    const body = { text: `Comments on the change:\n\n${notes.join("\n\n")}` };
+    const sent = await dispatch({ kind: "message", taskId: task.id, body }, key);
+    comments.clear();
+    if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
+      putTask(sent.receipt.task);
+      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
+    } else await navigate({ to: "/tasks/$id", params: { id: task.id } });
   };
   return (
     <div className="docked">
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
-      <button className="btn primary wide" type="button" onClick={() => void send()}>
+      <ResultLine said={said} />
+      <button className="btn primary wide" type="button" disabled={isBusy} onClick={() => void run(send)}>
         Send {pluralize(comments.all.length, "comment")} to the agent
       </button>
     </div>

@@ -1,6 +1,7 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
 import { useNavigate } from "@tanstack/react-router";
 import { lazy, Suspense, useEffect, useRef, useState, type RefObject } from "react";
+import { ResultLine, useAct } from "../../../components/act.tsx";
 import { AttachList, FileButton, takesFiles } from "../../../components/forms/attachments.tsx";
 import { useAttaching } from "../../../lib/attachments/attaching.ts";
 import { Icon } from "../../../components/icon.tsx";
@@ -32,35 +33,26 @@ export function Composer() {
   const attaching = useAttaching(`files.${task.id}`);
   const [mode, setMode] = useState<Mode>("steer");
   const [updateBase, setUpdateBase] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { run, said, isBusy } = useAct();
   const navigate = useNavigate();
   const ended = isSettled(task);
   const form = useRef<HTMLFormElement>(null);
   const [isOpen, open] = useOpenUntilLeft(form);
   const isIdle =
-    !isOpen && text === "" && attaching.items.length === 0 && problem === null && mode === "steer" && !updateBase;
+    !isOpen && text === "" && attaching.items.length === 0 && said === null && mode === "steer" && !updateBase;
 
   /** Without a network the message waits in the outbox, which the conversation shows. */
   const send = async (): Promise<void> => {
-    setBusy(true);
-    setProblem(null);
-    try {
-      const how = ended ? { updateBase } : toRequest(mode);
-      const body = { text, ...how, ...attaching.request };
-      const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
-      setText("");
-      attaching.clear();
-      // An interruption is asked for each time.
-      if (mode === "interrupt") setMode("steer");
-      if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
-        putTask(sent.receipt.task);
-        await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
-      }
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    } finally {
-      setBusy(false);
+    const how = ended ? { updateBase } : toRequest(mode);
+    const body = { text, ...how, ...attaching.request };
+    const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
+    setText("");
+    attaching.clear();
+    // An interruption is asked for each time.
+    if (mode === "interrupt") setMode("steer");
+    if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
+      putTask(sent.receipt.task);
+      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
     }
   };
 
@@ -74,15 +66,11 @@ export function Composer() {
         {...takesFiles(attaching)}
         onSubmit={(event) => {
           event.preventDefault();
-          if (canSend) void send();
+          if (canSend) void run(send, { problem: (thrown) => `${problemText(thrown)} The text is kept.` });
         }}
       >
         <TodoBar todo={log.conversation.todo} />
-        {problem !== null && (
-          <p className="hint bad" role="alert">
-            {problem} The text is kept.
-          </p>
-        )}
+        <ResultLine said={said} />
         <AttachList attaching={attaching} />
         <label className="sr" htmlFor="message">
           Message

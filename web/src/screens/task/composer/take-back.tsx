@@ -1,6 +1,6 @@
 /** Takes a message back before the agent reads it: its text returns to the field, to be changed. */
-import { useState } from "react";
-import { client, problemText } from "../../../lib/client.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
+import { client } from "../../../lib/client.ts";
 import { readDraft, restoreDraft } from "../../../lib/drafts.ts";
 import type { Block } from "../../../lib/log/conversation.ts";
 import { useTaskView } from "../task-screen.tsx";
@@ -12,22 +12,14 @@ interface TakeBackProps {
 
 export function TakeBack({ block, isQueued }: TakeBackProps) {
   const { task } = useTaskView();
-  const [said, setSaid] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
-  const takeBack = async (): Promise<void> => {
-    setBusy(true);
-    setSaid(null);
-    try {
-      await client.withdraw(task.id, block.id ?? "");
-      const draft = `message.${task.id}`;
-      restoreDraft(draft, [block.text, readDraft(draft)].filter((text) => text !== "").join("\n\n"));
-      setSaid(block.attachments.length === 0 ? "" : "Attach its files again before you send it.");
-      document.getElementById("message")?.focus();
-    } catch (thrown) {
-      setSaid(problemText(thrown));
-    } finally {
-      setBusy(false);
-    }
+  const { run, said, isBusy } = useAct();
+  /** @returns what is left to do. */
+  const takeBack = async (): Promise<string> => {
+    await client.withdraw(task.id, block.id ?? "");
+    const draft = `message.${task.id}`;
+    restoreDraft(draft, [block.text, readDraft(draft)].filter((text) => text !== "").join("\n\n"));
+    document.getElementById("message")?.focus();
+    return block.attachments.length === 0 ? "" : "Attach its files again before you send it.";
   };
   return (
     <div className="acts tight">
@@ -35,15 +27,11 @@ export function TakeBack({ block, isQueued }: TakeBackProps) {
         className={isQueued ? "btn quiet" : "btn quiet unseen"}
         type="button"
         disabled={isBusy || !isQueued}
-        onClick={() => void takeBack()}
+        onClick={() => void run(takeBack, { done: (text) => text })}
       >
         Take back and edit
       </button>
-      {said !== null && said !== "" && (
-        <p className="hint" role="status">
-          {said}
-        </p>
-      )}
+      <ResultLine said={said} />
     </div>
   );
 }

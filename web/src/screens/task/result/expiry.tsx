@@ -1,7 +1,7 @@
 /** When the task is deleted for its age, and the way to keep it. */
-import { useState } from "react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { client, configQuery, problemText } from "../../../lib/client.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
+import { client, configQuery } from "../../../lib/client.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { useTaskView } from "../task-screen.tsx";
@@ -21,22 +21,12 @@ export function ExpiryFact() {
     queryFn: ({ signal }) => client.isTaskKept(task.id, { signal }),
     enabled: days !== null,
   });
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { run, said, isBusy } = useAct();
   if (days === null || kept.data === undefined || task.settledAt === null) return null;
   const { keep } = kept.data;
   const end = new Date(Date.parse(task.settledAt) + days * DAY_MS);
 
-  const turn = async (): Promise<void> => {
-    setBusy(true);
-    setProblem(null);
-    try {
-      queries.setQueryData(queryKey, await client.keepTask(task.id, !keep));
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
-    setBusy(false);
-  };
+  const turn = (): void => void run(async () => queries.setQueryData(queryKey, await client.keepTask(task.id, !keep)));
 
   return (
     <>
@@ -44,15 +34,11 @@ export function ExpiryFact() {
       <dd>
         {keep ? "until somebody deletes it" : `until ${end.toLocaleDateString("en", { dateStyle: "medium" })}`}{" "}
         {mayDirect(task, person) && (
-          <button className="btn line" type="button" disabled={isBusy} onClick={() => void turn()}>
+          <button className="btn line" type="button" disabled={isBusy} onClick={turn}>
             {keep ? "Let it expire" : "Keep it"}
           </button>
         )}
-        {problem !== null && (
-          <span className="hint bad" role="alert">
-            {problem}
-          </span>
-        )}
+        <ResultLine said={said} />
       </dd>
     </>
   );

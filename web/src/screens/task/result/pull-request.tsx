@@ -1,10 +1,10 @@
 /** The pull request of a task, as its forge has it now, and the way to one for pushed work. */
 import { useNavigate } from "@tanstack/react-router";
-import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import type { PullRequestView } from "../../../../../src/client/types.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
 import { hasForge } from "../../../components/forms/pull-request-choice.tsx";
-import { client, configQuery, problemText } from "../../../lib/client.ts";
+import { client, configQuery } from "../../../lib/client.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 import { useTaskView } from "../task-screen.tsx";
 
@@ -56,35 +56,23 @@ export function OpenPullRequestButton() {
   const { task } = useTaskView();
   const isPossible = task.state === "done" && task.outcome === "pushed" && task.pullRequest === null;
   const config = useQuery({ ...configQuery, enabled: isPossible });
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { run, said, isBusy } = useAct();
   const navigate = useNavigate();
   if (!isPossible || config.data === undefined || !hasForge(config.data, task.repo)) return null;
   const usual = config.data.pullRequests.default;
 
   const open = async (): Promise<void> => {
-    setBusy(true);
-    setProblem(null);
-    try {
-      const next = await client.retry(task.id, { from: "push", pullRequest: usual === "none" ? "ready" : usual });
-      putTask(next);
-      await navigate({ to: "/tasks/$id", params: { id: next.id } });
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-      setBusy(false);
-    }
+    const next = await client.retry(task.id, { from: "push", pullRequest: usual === "none" ? "ready" : usual });
+    putTask(next);
+    await navigate({ to: "/tasks/$id", params: { id: next.id } });
   };
 
   return (
     <>
-      <button className="btn line" type="button" disabled={isBusy} onClick={() => void open()}>
+      <button className="btn line" type="button" disabled={isBusy} onClick={() => void run(open)}>
         Open a pull request
       </button>
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
     </>
   );
 }

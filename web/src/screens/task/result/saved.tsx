@@ -1,7 +1,7 @@
 /** Work that was saved from a sandbox whose worker could not: each archive can be downloaded. */
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
-import { client, problemText } from "../../../lib/client.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
+import { client } from "../../../lib/client.ts";
 import { chooseFile } from "../../../lib/device/saving.ts";
 import { formatBytes } from "../../../lib/format.ts";
 import { ExpiryFact } from "./expiry.tsx";
@@ -17,36 +17,36 @@ export function LaterFacts({ taskId }: { taskId: string }) {
 }
 
 function Saved({ taskId }: { taskId: string }) {
-  const [problem, setProblem] = useState<string | null>(null);
+  const { run, said, isBusy } = useAct();
   const artifacts = useQuery({
     queryKey: ["artifacts", taskId],
     queryFn: ({ signal }) => client.artifacts(taskId, {}, { signal }),
   });
   const items = artifacts.data?.items ?? [];
   if (items.length === 0) return null;
-  const download = async (name: string): Promise<void> => {
-    setProblem(null);
-    try {
-      const save = await chooseFile(`${taskId}-${name}`);
-      if (save !== null) await save(await client.artifact(taskId, name));
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-    }
+  /** @returns what is said: nothing when the person chose no place for it. */
+  const save = async (name: string): Promise<string> => {
+    const write = await chooseFile(`${taskId}-${name}`);
+    if (write === null) return "";
+    await write(await client.artifact(taskId, name));
+    return `${name} is downloaded.`;
   };
   return (
     <>
       <dt>Saved</dt>
       <dd>
         {items.map(({ name, bytes }) => (
-          <button key={name} className="btn line" type="button" onClick={() => void download(name)}>
+          <button
+            key={name}
+            className="btn line"
+            type="button"
+            disabled={isBusy}
+            onClick={() => void run(() => save(name), { done: (text) => text })}
+          >
             Download {name}, {formatBytes(bytes)}
           </button>
         ))}
-        {problem !== null && (
-          <span className="hint bad" role="alert">
-            {problem}
-          </span>
-        )}
+        <ResultLine said={said} />
       </dd>
     </>
   );

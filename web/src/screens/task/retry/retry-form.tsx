@@ -3,8 +3,9 @@ import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
 import { SelectField } from "../../../components/forms/fields.tsx";
-import { client, configQuery, problemText } from "../../../lib/client.ts";
+import { client, configQuery } from "../../../lib/client.ts";
 import { useDraft, writeDraft } from "../../../lib/drafts.ts";
 import { listModels } from "../../../lib/tasks/models.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
@@ -53,7 +54,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
   const [from, setFrom] = useState<From>(isFork ? "fork" : (options[0]?.[0] ?? "start"));
   const [text, setText] = useDraft(`fork.${task.id}`);
   const [choice, setChoice] = useState(AS_BEFORE);
-  const { begin, problem, isBusy } = useBegin(task, onClose);
+  const { begin, said, isBusy } = useBegin(task, onClose);
   const runsAgent = from === "checkpoint" || from === "start" || from === "fork";
   return (
     <form
@@ -76,11 +77,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
       )}
       {from === "fork" && <ForkFields task={task} isAlone={isFork} text={text} setText={setText} />}
       {runsAgent && <AgentFields task={task} choice={choice} onChange={setChoice} />}
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <div className="acts">
         <button className="btn primary" type="submit" disabled={isBusy || (from === "fork" && text.trim() === "")}>
           {from === "edit" ? "Edit the prompt" : from === "fork" ? "Fork and start" : "Start again"}
@@ -91,8 +88,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
 }
 
 function useBegin(task: WireTask, onClose: () => void) {
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { run, said, isBusy } = useAct();
   const navigate = useNavigate();
   const make = async (from: Exclude<From, "edit">, text: string, choice: Choice): Promise<WireTask> => {
     if (from === "push") return client.retry(task.id, { from });
@@ -109,22 +105,14 @@ function useBegin(task: WireTask, onClose: () => void) {
       await navigate({ to: "/new" });
       return false;
     }
-    setBusy(true);
-    setProblem(null);
-    try {
+    return await run(async () => {
       const next = await make(from, text, choice);
       putTask(next);
       onClose();
       await navigate({ to: "/tasks/$id", params: { id: next.id } });
-      return true;
-    } catch (thrown) {
-      setProblem(problemText(thrown));
-      return false;
-    } finally {
-      setBusy(false);
-    }
+    });
   };
-  return { begin, problem, isBusy };
+  return { begin, said, isBusy };
 }
 
 interface ForkFieldsProps {

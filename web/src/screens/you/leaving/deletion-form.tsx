@@ -2,8 +2,9 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState, type ReactNode } from "react";
 import { SlipwayProblem } from "../../../../../src/client/problem.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
 import { TextField } from "../../../components/forms/fields.tsx";
-import { client, problemText } from "../../../lib/client.ts";
+import { client } from "../../../lib/client.ts";
 import { CancelTick } from "./deletion-parts.tsx";
 
 interface DeletionFormProps {
@@ -33,19 +34,14 @@ export function DeletionForm(props: DeletionFormProps) {
   const open = needs + running + waiting;
   const [mayCancel, setMayCancel] = useState(false);
   const [typed, setTyped] = useState("");
-  const [problem, setProblem] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
-  const submit = (): void => {
-    setBusy(true);
-    setProblem(null);
-    onDelete(open > 0 ? "cancel" : null).catch((thrown: unknown) => {
-      setBusy(false);
-      setProblem(problemText(thrown));
-      if (!(thrown instanceof SlipwayProblem)) return;
-      if (thrown.code === "task_open") void queries.invalidateQueries({ queryKey: ["counts", owner] });
-      onRefused?.(thrown.code);
-    });
+  const { run, said, isBusy } = useAct();
+  const look = (thrown: unknown): never => {
+    const code = thrown instanceof SlipwayProblem ? thrown.code : "";
+    if (code === "task_open") void queries.invalidateQueries({ queryKey: ["counts", owner] });
+    onRefused?.(code);
+    throw thrown;
   };
+  const submit = (): void => void run(() => onDelete(open > 0 ? "cancel" : null).catch(look));
   const isConfirmed = typed.trim().toLowerCase() === email.toLowerCase();
   const isComplete = counts.isFetched && isReady && isConfirmed && (open === 0 || mayCancel);
   return (
@@ -58,11 +54,7 @@ export function DeletionForm(props: DeletionFormProps) {
       <CancelTick open={open} isOwn={owner === "me"} isChecked={mayCancel} onChange={setMayCancel} />
       {children}
       <TextField label={`Type ${email} to confirm`} value={typed} onChange={setTyped} />
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={said} />
       <div className="acts">
         <button className="btn danger solid" type="submit" disabled={!isComplete || isBusy}>
           {action}

@@ -1,9 +1,10 @@
 /** What a device was told: how much of it was shown, how fast, and how far each came. */
-import { useId, useState } from "react";
+import { useId } from "react";
 import type { WireNotification, WirePushDevice } from "../../../../../src/core/protocol/push.ts";
+import { ResultLine, useAct } from "../../../components/act.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
-import { client, problemText } from "../../../lib/client.ts";
+import { client } from "../../../lib/client.ts";
 import { formatClock, formatDuration } from "../../../lib/format.ts";
 
 type Kind = WireNotification["kind"];
@@ -101,23 +102,19 @@ export function Last({ device, where }: { device: WirePushDevice; where: string 
   );
 }
 
+/** @param tested the device that the work tests: its removal is said. */
+export type Run = (work: () => Promise<unknown>, tested?: WirePushDevice) => void;
+
 interface DeviceSheetProps {
   readonly device: WirePushDevice;
-  readonly run: (work: () => Promise<unknown>) => void;
+  readonly run: Run;
   readonly onClose: () => void;
 }
 
 /** The page of a device that is not this one. */
 export function DeviceSheet({ device, run, onClose }: DeviceSheetProps) {
-  const [problem, setProblem] = useState<string | null>(null);
-  const test = (): void => {
-    setProblem(null);
-    run(() =>
-      client.push.test(device.id).catch((thrown: unknown) => {
-        setProblem(problemText(thrown));
-      }),
-    );
-  };
+  const act = useAct();
+  const test = (): void => run(() => act.run(() => client.push.test(device.id)), device);
   const remove = (): void => {
     run(() => client.push.deleteDevice(device.id));
     onClose();
@@ -125,11 +122,7 @@ export function DeviceSheet({ device, run, onClose }: DeviceSheetProps) {
   return (
     <Sheet title={device.label} isOpen onClose={onClose}>
       <Statistics last={device.last} />
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
+      <ResultLine said={act.said} />
       <div className="acts">
         <button className="btn line" type="button" onClick={test}>
           <Icon name="bell" small />

@@ -2,16 +2,16 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import type { WireNotification, WirePush, WirePushDevice } from "../../../../../src/core/protocol/push.ts";
+import { useAct } from "../../../components/act.tsx";
 import { Bar } from "../../../components/bar.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { PageHead } from "../../../components/page-head.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { getPushSupport, type PushSupport } from "../../../lib/device/push-support.ts";
 import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../../lib/device/push.ts";
-import { delayOf, DeviceSheet, Last, Statistics } from "./device-history.tsx";
+import { delayOf, DeviceSheet, Last, Statistics, type Run } from "./device-history.tsx";
 import { TopicsAndWebhooks } from "./topics-and-webhooks.tsx";
 
-type Run = (work: () => Promise<unknown>) => void;
 type Kind = WireNotification["kind"];
 
 const POLL_MS = 3_000;
@@ -24,20 +24,19 @@ const SWITCHES: readonly (readonly [name: string, hint: string, kinds: readonly 
 export function Notifications() {
   const queries = useQueryClient();
   const [support, setSupport] = useState(getPushSupport);
-  const [problem, setProblem] = useState<string | null>(null);
+  const [tested, setTested] = useState<WirePushDevice | null>(null);
+  const act = useAct();
   const query = useQuery({
     queryKey: ["push"],
     queryFn: ({ signal }) => client.push.status({ signal }),
     refetchInterval: POLL_MS,
   });
-  const run: Run = (work) => {
-    setProblem(null);
-    work()
-      .catch((thrown: unknown) => setProblem(problemText(thrown)))
-      .finally(() => {
-        setSupport(getPushSupport());
-        void queries.invalidateQueries({ queryKey: ["push"] });
-      });
+  const run: Run = (work, device) => {
+    setTested(device ?? null);
+    void act.run(work).then(() => {
+      setSupport(getPushSupport());
+      void queries.invalidateQueries({ queryKey: ["push"] });
+    });
   };
   useEffect(() => {
     document.title = "Notifications · Slipway";
@@ -46,15 +45,17 @@ export function Notifications() {
   const others = devices.filter((device) => device.via === "web_push" && !isThisDevice(device));
   const own = devices.find(isThisDevice);
   const topics = devices.filter(({ via }) => via !== "web_push");
+  const gone = query.data === undefined ? null : describeGone(tested, devices);
+  const problem = act.said?.text ?? (query.error === null ? gone : problemText(query.error));
   return (
     <div className="app has-side">
       <Bar />
       <main className="page" id="main">
         <PageHead title="Notifications" back="/you" />
         <div className="stack">
-          {(problem ?? query.error) !== null && (
+          {problem !== null && (
             <p className="banner st-failed" role="alert">
-              {problem ?? problemText(query.error)}
+              {problem}
             </p>
           )}
           {query.data !== undefined && own !== undefined && support === "on" ? (
@@ -69,6 +70,12 @@ export function Notifications() {
       </main>
     </div>
   );
+}
+
+/** Where the answer to a test is that the receiver is gone, the device goes with its row. */
+function describeGone(tested: WirePushDevice | null, devices: readonly WirePushDevice[]): string | null {
+  if (tested === null || devices.some(({ id }) => id === tested.id)) return null;
+  return `${tested.label} is gone: its service says that it does not exist any more, or somebody removed it.`;
 }
 
 const OFF: Readonly<Record<PushSupport, string>> = {
@@ -125,7 +132,7 @@ function ThisDevice({ status, device, run }: DeviceProps) {
         </div>
         <Statistics last={device.last} />
         <div className="acts">
-          <button className="btn line" type="button" onClick={() => run(() => client.push.test(device.id))}>
+          <button className="btn line" type="button" onClick={() => run(() => client.push.test(device.id), device)}>
             <Icon name="bell" small />
             Send a test
           </button>

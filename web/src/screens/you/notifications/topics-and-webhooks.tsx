@@ -7,10 +7,11 @@ import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 import { Copyable } from "../../../components/text/copyable.tsx";
 import { client } from "../../../lib/client.ts";
+import type { Run } from "./device-history.tsx";
 
 interface TopicsProps {
   readonly devices: readonly WirePushDevice[];
-  readonly run: (work: () => Promise<unknown>) => void;
+  readonly run: Run;
 }
 
 export function TopicsAndWebhooks({ devices, run }: TopicsProps) {
@@ -33,7 +34,7 @@ export function TopicsAndWebhooks({ devices, run }: TopicsProps) {
               className="btn line"
               type="button"
               aria-label={`Test ${device.label}`}
-              onClick={() => run(() => client.push.test(device.id))}
+              onClick={() => run(() => client.push.test(device.id), device)}
             >
               Test
             </button>
@@ -79,7 +80,7 @@ const HINTS: Readonly<Record<string, string>> = {
 };
 const PLACEHOLDERS = { Topic: "https://ntfy.sh/my-topic", Address: "https://example.org/hook", Name: "Its host" };
 
-function AddSheet({ onClose, run }: { readonly onClose: () => void; readonly run: TopicsProps["run"] }) {
+function AddSheet({ onClose, run }: { readonly onClose: () => void; readonly run: Run }) {
   const [via, setVia] = useState("ntfy");
   const [secret, setSecret] = useState<string | null>(null);
   if (secret !== null)

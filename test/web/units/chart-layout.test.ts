@@ -1,8 +1,8 @@
 /** The drawn chart against the chart that runs. */
 import type { AnyStateNode } from "xstate";
 import { expect, it } from "vitest";
-import { taskMachine } from "../../machines/task.ts";
-import { TALL, WIDE, type ChartLayout } from "../../web/src/components/lifecycle/chart-layout.ts";
+import { taskMachine } from "../../../machines/task.ts";
+import { TALL, WIDE, type ChartLayout } from "../../../web/src/components/lifecycle/chart-layout.ts";
 
 const leaves = (node: AnyStateNode): AnyStateNode[] => {
   const children = Object.values(node.states);

@@ -1,10 +1,10 @@
 /** The fold of events into a conversation, and the parts of the page that need no browser. */
 import { describe, expect, it } from "vitest";
-import type { WireEvent } from "../../src/core/protocol/events.ts";
-import type { WireTask } from "../../src/core/protocol/rest.ts";
-import { ConversationFold, toSections } from "../../web/src/lib/log/conversation.ts";
-import { collectWaits, forecastStart } from "../../web/src/lib/tasks/forecast.ts";
-import { parsePatch } from "../../web/src/lib/patch.ts";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { ConversationFold, toSections } from "../../../web/src/lib/log/conversation.ts";
+import { collectWaits, forecastStart } from "../../../web/src/lib/tasks/forecast.ts";
+import { parsePatch } from "../../../web/src/lib/patch.ts";
 
 type Part = Partial<Omit<WireEvent, "data">> & Pick<WireEvent, "type"> & { readonly data?: Record<string, unknown> };
 
