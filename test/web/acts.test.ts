@@ -1,7 +1,7 @@
 /** What a person does with a task, in a browser: retries, forks, messages and answers. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import type { Page } from "playwright-core";
+import type { BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { startFakeModel, type FakeModel } from "../../src/broker/model/fake/server.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
@@ -14,6 +14,8 @@ import { inTurn } from "../support/vitest/full-run.ts";
 const it = inTurn(2);
 const KEY = "sk-test";
 const ASK = { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } };
+/** A service worker has a network of its own, and sends what the page keeps. */
+const NO_WORKER: BrowserContextOptions = { serviceWorkers: "block" };
 const FINISH = { finish: { title: "t", summary: "It came to its end." } };
 
 /** The names of states of the charts in sight that stand out of their boxes while each is lit. */
@@ -62,8 +64,8 @@ describeWithBrowser("acts on a task", () => {
   });
   afterEach(() => rig.closeDevices());
 
-  async function open(path: string): Promise<{ page: Page; errors: string[] }> {
-    const { page, errors } = await rig.open();
+  async function open(path: string, options: BrowserContextOptions = {}): Promise<{ page: Page; errors: string[] }> {
+    const { page, errors } = await rig.open(options);
     await rig.logIn(page);
     await page.goto(rig.server().url + path);
     return { page, errors };
@@ -147,7 +149,7 @@ describeWithBrowser("acts on a task", () => {
   it("[P8] an answer that comes too late says so: the question expired, and the conversation shows it", async () => {
     const id = await rig.submit("Asks in vain", [ASK, FINISH]);
     await rig.until(id, (task) => task.question !== null, "the question");
-    const { page } = await open("/");
+    const { page } = await open("/", NO_WORKER);
     const row = page.getByRole("listitem").filter({ hasText: "Asks in vain" });
     await row.getByRole("button", { name: "Tabs" }).waitFor();
     await page.route("**/v1/**", (route) => route.abort());
@@ -169,7 +171,7 @@ describeWithBrowser("acts on a task", () => {
   it("an answer that was kept comes back as applied", async () => {
     const id = await rig.submit("Asks and hears", [ASK, FINISH]);
     await rig.until(id, (task) => task.question !== null, "the question");
-    const { page } = await open("/");
+    const { page } = await open("/", NO_WORKER);
     const row = page.getByRole("listitem").filter({ hasText: "Asks and hears" });
     await row.getByRole("button", { name: "Tabs" }).waitFor();
     await page.route("**/v1/**", (route) => route.abort());

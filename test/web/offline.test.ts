@@ -26,6 +26,9 @@ const ASK = [
   { finish: { title: "t", summary: "s" } },
 ];
 
+/** A service worker has a network of its own, and sends what the page keeps. */
+const NO_WORKER = { serviceWorkers: "block" } as const;
+
 describe("what makes the app installable", () => {
   it.always("[P7] every icon of the manifest is there in the size that it says, one of them maskable", () => {
     const manifest = JSON.parse(readFileSync(join(PUBLIC, "manifest.webmanifest"), "utf8")) as {
@@ -146,7 +149,7 @@ describeWithBrowser("the app without a server", () => {
   it("[P8] what the server rejects later is shown as failed, and its text can be taken back", async () => {
     const id = await rig.submit("Is answered elsewhere", ASK);
     const asking = await rig.until(id, (task) => task.question !== null, "the question");
-    const { page } = await rig.open();
+    const { page } = await rig.open(NO_WORKER);
     await rig.logIn(page);
     const row = page.getByRole("listitem").filter({ hasText: "Is answered elsewhere" });
     await row.getByRole("button", { name: "Tabs" }).waitFor();
@@ -165,7 +168,7 @@ describeWithBrowser("the app without a server", () => {
   it("[P8] an answer that comes too late at once says so, though its question is gone from the screen", async () => {
     const id = await rig.submit("Asks in haste", ASK);
     await rig.until(id, (task) => task.question !== null, "the question");
-    const { page } = await rig.open();
+    const { page } = await rig.open(NO_WORKER);
     await rig.logIn(page);
     const row = page.getByRole("listitem").filter({ hasText: "Asks in haste" });
     let release = (): void => undefined;
