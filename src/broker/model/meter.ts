@@ -39,7 +39,7 @@ export class Meter {
     this.#model = model;
     this.#ceiling = ceiling;
     this.#prices = prices;
-    this.#reader = new UsageReader(ceiling.cache);
+    this.#reader = new UsageReader(ceiling.hourTokens);
   }
 
   get ceilingUsd(): number {

@@ -52,10 +52,14 @@ export function computePrice(
 
 /** The most that a request can be billed, US dollars. Pure. */
 export function computeCeilingPrice(model: string, ceiling: RequestCeiling, table: PriceTable = PRICES): number {
-  const { inputTokens, outputTokens, cache, passes, fast } = ceiling;
+  const { inputTokens, hourTokens, outputTokens, cached, passes, fast } = ceiling;
   const inputs: TokenUsage[] = [{ ...NO_TOKENS, inputTokens }];
-  if (cache !== "none") inputs.push({ ...NO_TOKENS, cacheWrite5mTokens: inputTokens });
-  if (cache === "1h") inputs.push({ ...NO_TOKENS, cacheWrite1hTokens: inputTokens });
+  if (cached) {
+    const rest = inputTokens - hourTokens;
+    const hour = { ...NO_TOKENS, cacheWrite1hTokens: hourTokens };
+    inputs.push({ ...NO_TOKENS, cacheWrite5mTokens: inputTokens });
+    inputs.push({ ...hour, cacheWrite5mTokens: rest }, { ...hour, inputTokens: rest });
+  }
   const mode = { fast, region: "unknown" };
   return passes * Math.max(...inputs.map((input) => computePrice(model, { ...input, outputTokens }, table, mode)));
 }

@@ -91,16 +91,17 @@ const eventSchema = z.looseObject({
   error: z.looseObject({ type: z.string().nullish() }).nullish(),
 });
 
-/** @param dearest the kind of cache write that a count without a split is. */
-function toTokenUsage(raw: Counts, dearest: "5m" | "1h"): TokenUsage {
+/** @param hourTokens of cache writes that are not split by life, so many count as one of an hour. */
+function toTokenUsage(raw: Counts, hourTokens: number): TokenUsage {
   const { ephemeral_5m_input_tokens: short, ephemeral_1h_input_tokens: long } = raw.cache_creation ?? {};
   const rest = Math.max(0, (raw.cache_creation_input_tokens ?? 0) - (short ?? 0) - (long ?? 0));
+  const hour = Math.min(rest, Math.max(0, hourTokens - (long ?? 0)));
   return {
     inputTokens: raw.input_tokens ?? 0,
     outputTokens: raw.output_tokens ?? 0,
     cacheReadTokens: raw.cache_read_input_tokens ?? 0,
-    cacheWrite5mTokens: (short ?? 0) + (dearest === "5m" ? rest : 0),
-    cacheWrite1hTokens: (long ?? 0) + (dearest === "1h" ? rest : 0),
+    cacheWrite5mTokens: (short ?? 0) + rest - hour,
+    cacheWrite1hTokens: (long ?? 0) + hour,
   };
 }
 
@@ -115,10 +116,10 @@ export function addTokens(a: TokenUsage, b: TokenUsage): TokenUsage {
   };
 }
 
-function sumUsage(raw: RawUsage, dearest: "5m" | "1h"): TokenUsage {
+function sumUsage(raw: RawUsage, hourTokens: number): TokenUsage {
   const parts = raw.iterations ?? [];
-  if (parts.length === 0) return toTokenUsage(raw, dearest);
-  return parts.map((part) => toTokenUsage(part, dearest)).reduce(addTokens, NO_TOKENS);
+  if (parts.length === 0) return toTokenUsage(raw, hourTokens);
+  return parts.map((part) => toTokenUsage(part, hourTokens)).reduce(addTokens, NO_TOKENS);
 }
 
 const isCount = (value: number | null | undefined): boolean => value !== null && value !== undefined;
@@ -147,7 +148,7 @@ function merge(before: RawUsage, after: RawUsage): RawUsage {
 export class UsageReader {
   readonly #parser: EventSourceParser;
   readonly #decoder = new TextDecoder();
-  readonly #dearest: "5m" | "1h";
+  readonly #hourTokens: number;
   #raw: RawUsage = {};
   #characters = 0;
   #counted = false;
@@ -157,9 +158,9 @@ export class UsageReader {
   #errorType: string | null = null;
   #complete = false;
 
-  /** @param cache the dearest cache write that the request asks for. */
-  constructor(cache: "none" | "5m" | "1h" = "none") {
-    this.#dearest = cache === "1h" ? "1h" : "5m";
+  /** @param hourTokens the most tokens that the request can write to the cache for an hour. */
+  constructor(hourTokens = 0) {
+    this.#hourTokens = hourTokens;
     this.#parser = createParser({ onEvent: ({ data }) => this.#onEvent(data) });
   }
 
@@ -179,7 +180,7 @@ export class UsageReader {
   }
 
   read(): AnswerUsage {
-    const known = sumUsage(this.#raw, this.#dearest);
+    const known = sumUsage(this.#raw, this.#hourTokens);
     const estimate = Math.ceil(this.#characters / CHARACTERS_PER_TOKEN);
     const outputTokens = this.#counted ? known.outputTokens : Math.max(known.outputTokens, estimate);
     return {

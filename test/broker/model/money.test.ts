@@ -48,8 +48,21 @@ interface Plan {
   /** Share of `maxTokens` that the provider writes. */
   readonly share: number;
   readonly ttl: "5m" | "1h" | null;
+  /** Parts before the messages: the characters of each, and the life of its cache mark. */
+  readonly tools?: Part;
+  readonly system?: Part;
+  /** The mark of the messages stands for the whole request instead of in a block. */
+  readonly isTop?: boolean;
+  /** The provider says how long what was written lives. */
+  readonly isSplit?: boolean;
   /** The worker leaves after this many ms. */
   readonly leavesMs: number | null;
+}
+
+type Ttl = "5m" | "1h" | null;
+interface Part {
+  readonly size: number;
+  readonly ttl: Ttl;
 }
 
 interface Provider {
@@ -60,20 +73,30 @@ interface Provider {
   busiest: number;
 }
 
+/** Each part is written at the next mark, or is input when there is none after it. */
+function countParts({ tools, system, prompt, ttl }: Plan): { none: number; "5m": number; "1h": number } {
+  const parts = [tools, system, { size: prompt, ttl }].filter((part) => part !== undefined);
+  const counts = { none: 0, "5m": 0, "1h": 0 };
+  for (const [i, { size }] of parts.entries())
+    counts[parts.slice(i).find((part) => part.ttl !== null)?.ttl ?? "none"] += size;
+  return counts;
+}
+
 function bill(plan: Plan): number {
   if (plan.deed === "refuses" || plan.deed === "overloaded") return 0;
-  const kind = { "5m": "cacheWrite5mTokens", "1h": "cacheWrite1hTokens", none: "inputTokens" } as const;
+  const { none: inputTokens, "5m": cacheWrite5mTokens, "1h": cacheWrite1hTokens } = countParts(plan);
   const outputTokens = Math.floor(plan.maxTokens * plan.share);
-  return computePrice(MODEL, { ...NO_TOKENS, [kind[plan.ttl ?? "none"]]: plan.prompt, outputTokens });
+  return computePrice(MODEL, { ...NO_TOKENS, inputTokens, cacheWrite5mTokens, cacheWrite1hTokens, outputTokens });
 }
 
 function usageOf(plan: Plan): Record<string, unknown> {
-  const written = plan.ttl === null ? 0 : plan.prompt;
+  const counts = countParts(plan);
+  const split = { ephemeral_5m_input_tokens: counts["5m"], ephemeral_1h_input_tokens: counts["1h"] };
   return {
-    input_tokens: plan.ttl === null ? plan.prompt : 0,
-    cache_creation_input_tokens: written,
+    input_tokens: counts.none,
+    cache_creation_input_tokens: counts["5m"] + counts["1h"],
     cache_read_input_tokens: 0,
-    ...(plan.ttl === null ? {} : { cache_creation: { [`ephemeral_${plan.ttl}_input_tokens`]: written } }),
+    ...(plan.isSplit === false ? {} : { cache_creation: split }),
   };
 }
 
@@ -198,13 +221,23 @@ async function begun(harness: Harness, { id }: Task): Promise<Task> {
 
 /** @returns the status; 0 when the connection ended first, which the worker may have caused. */
 function send({ url }: House, task: Task, plan: Plan, path = "/v1/messages"): Promise<number> {
-  const cache = plan.ttl === null ? {} : { cache_control: { type: "ephemeral", ttl: plan.ttl } };
+  const markOf = (ttl: Ttl): object => (ttl === null ? {} : { cache_control: { type: "ephemeral", ttl } });
+  const { tools, system } = plan;
+  const tool = (size: number): object => ({ name: "t", description: "0".repeat(size), input_schema: {} });
   const body = JSON.stringify({
     model: MODEL,
     max_tokens: plan.maxTokens,
     stream: plan.stream,
     metadata: { user_id: JSON.stringify({ task: task.id, plan }) },
-    messages: [{ role: "user", content: [{ type: "text", text: "0".repeat(plan.prompt), ...cache }] }],
+    ...(tools && { tools: [{ ...tool(tools.size), ...markOf(tools.ttl) }] }),
+    ...(system && { system: [{ type: "text", text: "0".repeat(system.size), ...markOf(system.ttl) }] }),
+    ...(plan.isTop === true ? markOf(plan.ttl) : {}),
+    messages: [
+      {
+        role: "user",
+        content: [{ type: "text", text: "0".repeat(plan.prompt), ...(plan.isTop === true ? {} : markOf(plan.ttl)) }],
+      },
+    ],
   });
   return new Promise((resolve) => {
     const leaves = plan.leavesMs === null ? null : setTimeout(() => request.destroy(), plan.leavesMs);
@@ -299,13 +332,19 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
     house.harness.latches.stop.closed = false;
   });
 
+  const ttl = fc.constantFrom<Ttl>(null, "5m", "1h");
+  const part = fc.record({ size: fc.integer({ min: 1, max: 20_000 }), ttl });
   const plan: fc.Arbitrary<Plan> = fc.record({
     deed: fc.constantFrom(...DEEDS),
     stream: fc.boolean(),
     prompt: fc.integer({ min: 1, max: 30_000 }),
     maxTokens: fc.integer({ min: 1, max: 8_000 }),
     share: fc.constantFrom(0, 0.5, 1),
-    ttl: fc.constantFrom(null, "5m" as const, "1h" as const),
+    ttl,
+    tools: part,
+    system: part,
+    isTop: fc.boolean(),
+    isSplit: fc.boolean(),
     leavesMs: fc.option(fc.integer({ min: 1, max: 60 }), { freq: 3, nil: null }),
   });
   // A silent provider is left by the worker, or the test would wait for the gateway's own limit.

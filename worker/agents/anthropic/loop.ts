@@ -10,7 +10,7 @@
 import { AgentFailure, type AgentResult } from "../agent.ts";
 import { countTokens, type Answer, type Outcome } from "./model/call.ts";
 import { createBegin, describeWork } from "./conversation/beginning.ts";
-import { learnSettings } from "./model/learned-settings.ts";
+import { learnRefusal, learnSettings } from "./model/learned-settings.ts";
 import { runToolCalls } from "./tools/tool-calls.ts";
 import { compact, type LoopParts } from "./conversation/compaction.ts";
 import { withoutBlanks, type Conversation } from "./conversation/conversation.ts";
@@ -209,12 +209,14 @@ export class Loop {
 
   /**
    * The provider refused the request itself. What it says about the model is learned before the
-   * first answer; a conversation that another attempt or task wrote is begun again, once: the
-   * reason may be a part of it that no longer holds. @throws AgentFailure for any other.
+   * first answer, what it says about caches at any time; a conversation that another attempt or
+   * task wrote is begun again, once: the reason may be a part of it that no longer holds.
+   * @throws AgentFailure for any other.
    */
   async #changeRequest({ code, why, isInvalid }: Extract<Outcome, { kind: "fatal" }>): Promise<void> {
     const { context, log } = this.#parts;
-    const learned = isInvalid && log.conversation.isUnanswered ? learnSettings(this.#begin, why) : null;
+    const lowered = isInvalid && log.conversation.isUnanswered ? learnSettings(this.#begin, why) : null;
+    const learned = lowered ?? (isInvalid ? learnRefusal(this.#begin, why) : null);
     if (learned !== null) {
       this.#notice("warning", "model_settings", `The model refused a setting of the request; it is changed. ${why}`);
       return await log.append(learned);
@@ -243,7 +245,8 @@ export class Loop {
     const { context, log, client, settings } = this.#parts;
     const [facts, soFar] = [await client.facts(model, context.signal), await describeWork(context, log)];
     const { pictures } = log.conversation;
-    await log.append(createBegin(context, settings, { model, facts, delivered: null, soFar, pictures }));
+    const { refused = [] } = this.#begin;
+    await log.append(createBegin(context, settings, { model, facts, delivered: null, soFar, pictures, refused }));
   }
 
   /** The fall-back model of the installation takes over, once. */

@@ -3,8 +3,8 @@
  * demonstrations without a key.
  *
  * M1 It stores no transcript. The next turn is derived from the number of assistant messages in the
- *    request, so a repeated request gets the same turn. Stored per conversation: attempts per turn
- *    (faults) and the number of turns that a compaction removed; beside them, the prompt cache.
+ *    request (turns.ts), so a repeated request gets the same turn; beside it, there is the prompt
+ *    cache.
  * M2 It validates like the provider (strict.ts) and records every request that it answered, so a
  *    client's reported cost can be compared with the billed cost.
  */
@@ -16,9 +16,10 @@ import { waitForDrain } from "../../../core/lib/concurrency/async.ts";
 import { computePrice } from "../prices.ts";
 import { createAnswer, createEvents, toMessage, createSummary, type FakeAnswer, type StreamEvent } from "./answer.ts";
 import { describeModel, findUnsupported, getWindow, LISTED_MODELS } from "./models.ts";
-import { countPromptTokens, PromptCache } from "./prompt-cache.ts";
-import { getFault, SCENARIO_MARK, getTurn, type Fault, type Scenario, type Turn } from "./scenario.ts";
-import { getBlocks, findViolation, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
+import { countPromptTokens, PromptCache, type PromptTokens } from "./prompt-cache.ts";
+import { SCENARIO_MARK, type Fault, type Scenario, type Turn } from "./scenario.ts";
+import { findViolation, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
+import { Conversations, firstText, getConversationKey, planTurn } from "./turns.ts";
 
 export interface FakeModelOptions {
   /** By name; `default` is for prompts without a scenario mark. */
@@ -29,6 +30,10 @@ export interface FakeModelOptions {
   readonly port?: number;
   /** `unlisted`: there is no `/v1/models`, as behind many proxies. */
   readonly models?: "listed" | "unlisted";
+  /** `ttl`: a cache mark with a life of its own is refused, as by some proxies. */
+  readonly refuses?: readonly "ttl"[];
+  /** Of the prompt cache, ms. */
+  readonly now?: () => number;
 }
 
 /** One recorded request. */
@@ -40,6 +45,8 @@ export interface ServedRequest {
   readonly model: string;
   /** The billed cost; 0 for a request that was refused. */
   readonly usd: number;
+  /** How the prompt was billed; null for a request that was refused. */
+  readonly prompt: PromptTokens | null;
   readonly request: FakeRequest;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
 }
@@ -67,33 +74,14 @@ const ERROR_TYPES: Readonly<Record<number, string>> = {
   529: "overloaded_error",
 };
 
-interface Conversation {
-  readonly tries: Map<number, number>;
-  /**
-   * Assistant messages in the last request, and its first message: when that changes, older turns
-   * were replaced by a summary.
-   */
-  answers: number;
-  firstMessage: string | null;
-  /** Turns that a summary replaced. */
-  offset: number;
-}
-
 class RequestLog {
   readonly entries: ServedRequest[] = [];
-  readonly cache = new PromptCache();
-  readonly #conversations = new Map<string, Conversation>();
+  readonly cache: PromptCache;
+  readonly conversations = new Conversations();
   #number = 0;
 
-  conversation(key: string): Conversation {
-    const known = this.#conversations.get(key) ?? {
-      tries: new Map<number, number>(),
-      answers: 0,
-      firstMessage: null,
-      offset: 0,
-    };
-    this.#conversations.set(key, known);
-    return known;
+  constructor(now?: () => number) {
+    this.cache = new PromptCache(now);
   }
 
   nextId(): string {
@@ -116,16 +104,6 @@ class Refusal extends Error {
 }
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
-const firstText = (request: FakeRequest): string =>
-  getBlocks(request.messages.find(({ role }) => role === "user") ?? { role: "user", content: "" })
-    .map((block) => String(block["text"] ?? ""))
-    .join("\n");
-
-/** Identifies the conversation: `metadata.user_id`, else a digest of the first user message. */
-function getConversationKey(request: FakeRequest): string {
-  return request.metadata?.user_id ?? digest(firstText(request)).toString("hex").slice(0, 16);
-}
-
 function getScenario(scenarios: FakeModelOptions["scenarios"], request: FakeRequest): Scenario {
   const name = SCENARIO_MARK.exec(firstText(request))?.[1] ?? "default";
   const found = Object.hasOwn(scenarios, name) ? scenarios[name] : undefined;
@@ -164,72 +142,7 @@ function isAuthorized(request: IncomingMessage, apiKey: string): boolean {
   return candidates.some((key) => timingSafeEqual(digest(key), digest(apiKey)));
 }
 
-interface PlannedTurn {
-  readonly turn: Turn;
-  readonly index: number;
-  readonly fault: Fault | null;
-}
-
 const SUMMARY_BETA = "compact-2026-09-04";
-
-/** The last words of a client that asks for a summary in an ordinary turn. */
-const SUMMARY_WORDS = /is replaced by a summary, which you write now/;
-
-/**
- * True for a request for a summary: by parameter or by words. A summary is not counted as a turn.
- */
-function isSummaryRequest({ compaction, messages: [...sent] }: FakeRequest): boolean {
-  const last = sent.at(-1);
-  const text = last === undefined ? "" : String(getBlocks(last).at(-1)?.["text"] ?? "");
-  return compaction !== undefined || SUMMARY_WORDS.test(text);
-}
-
-/** The first words of a client that asks for a review of a change. */
-const REVIEWER_WORDS = /^You review one change to a git repository/;
-
-/** A review is no turn of the scenario; each has its own answer, and the last one is repeated. */
-function planReview({ reviews = [ACCEPTED] }: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
-  const reviewed = log.conversation(`${getConversationKey(request)} review`);
-  const index = reviewed.offset;
-  const turn = reviews[Math.min(index, reviews.length - 1)] ?? ACCEPTED;
-  const tried = reviewed.tries.get(index) ?? 0;
-  reviewed.tries.set(index, tried + 1);
-  const fault = getFault(turn, tried);
-  if (fault === null) reviewed.offset += 1;
-  return { turn, index, fault };
-}
-
-const ACCEPTED: Turn = { say: "ACCEPT\nThe change does what the task asks." };
-
-/** The requested turn and its fault, if any; counts the attempt. */
-function planTurn(scenario: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
-  if (typeof request.system === "string" && REVIEWER_WORDS.test(request.system))
-    return planReview(scenario, log, request);
-  const conversation = log.conversation(getConversationKey(request));
-  const asksForSummary = isSummaryRequest(request);
-  // The call that was refused in place of a summary is no turn of the scenario.
-  const isRefused =
-    asksForSummary && JSON.stringify(request.messages.at(-1)?.content).includes("Write the summary now");
-  const all = request.messages.filter((message) => message.role === "assistant" && !isSummary(message)).length;
-  const answers = all - (isRefused ? 1 : 0);
-  const firstMessage = JSON.stringify(request.messages[0]?.content);
-  if (conversation.firstMessage !== null && conversation.firstMessage !== firstMessage)
-    conversation.offset += Math.max(0, conversation.answers - answers);
-  conversation.answers = answers;
-  conversation.firstMessage = firstMessage;
-  const index = answers + conversation.offset;
-  if (asksForSummary) {
-    const calls = scenario.summary === "calls_first" && request.compaction === undefined && !isRefused;
-    const turn: Turn = calls
-      ? { tools: [{ name: "bash", input: { command: "ls" } }] }
-      : { say: `Summary of the turns up to ${index}.` };
-    return { turn, index, fault: null };
-  }
-  const turn = getTurn(scenario, index);
-  const tried = conversation.tries.get(index) ?? 0;
-  conversation.tries.set(index, tried + 1);
-  return { turn, index, fault: getFault(turn, tried) };
-}
 
 function throwFault(fault: Fault | null, model: string): void {
   if (fault?.kind === "status")
@@ -280,6 +193,13 @@ function interrupt(response: ServerResponse, fault: Fault): false {
   return false;
 }
 
+function findRefused(request: FakeRequest, { refuses = [] }: FakeModelOptions): string | null {
+  const hasTtl = /"cache_control":\{[^}]*"ttl"/.test(JSON.stringify([request.system, request.tools, request.messages]));
+  return refuses.includes("ttl") && hasTtl
+    ? "system.0.cache_control.ephemeral.ttl: Extra inputs are not permitted"
+    : null;
+}
+
 async function messages(
   options: FakeModelOptions,
   log: RequestLog,
@@ -292,14 +212,14 @@ async function messages(
   if (!parsed.success)
     throw new Refusal(400, parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; "));
   const body = parsed.data;
-  const violation = findUnsupported(body) ?? findViolation(body);
+  const violation = findUnsupported(body) ?? findRefused(body, options) ?? findViolation(body);
   if (violation !== null) throw new Refusal(400, violation);
   const scenario = getScenario(options.scenarios, body);
   const summaries =
     String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
   if (!summaries && (body.compaction !== undefined || body.messages.some(isSummary)))
     throw new Refusal(400, "compaction: Extra inputs are not permitted");
-  const { turn, index, fault } = planTurn(scenario, log, body);
+  const { turn, index, fault } = planTurn(scenario, log.conversations, body);
   const entry = {
     conversation: getConversationKey(body),
     turn: index,
@@ -311,7 +231,7 @@ async function messages(
   try {
     throwFault(fault, body.model);
   } catch (error) {
-    log.entries.push({ ...entry, status: error instanceof Refusal ? error.status : 500, usd: 0 });
+    log.entries.push({ ...entry, status: error instanceof Refusal ? error.status : 500, usd: 0, prompt: null });
     throw error;
   }
   const id = log.nextId();
@@ -320,7 +240,7 @@ async function messages(
     body.compaction === undefined
       ? createAnswer({ request: body, turn, fault, id, prompt })
       : createSummary(body, id, turn.say ?? "", prompt);
-  log.entries.push({ ...entry, status: 200, usd: bill(body.model, answer) });
+  log.entries.push({ ...entry, status: 200, usd: bill(body.model, answer), prompt });
   if (body.stream === true) await sendStream(response, answer, fault, turn);
   else reply(response, 200, toMessage(answer));
 }
@@ -374,7 +294,7 @@ function sendError(response: ServerResponse, error: unknown): void {
 
 /** Starts the server. `close` also ends stalled streams. */
 export async function startFakeModel(options: FakeModelOptions): Promise<FakeModel> {
-  const log = new RequestLog();
+  const log = new RequestLog(options.now);
   let arrived = 0;
   const server: Server = createServer((request, response) => {
     response.on("error", () => undefined);

@@ -4,15 +4,18 @@
  * C1 A prompt has no more tokens than its JSON has bytes. Media are the exception: a few bytes of
  *    an image or of a PDF are many tokens, so each has a ceiling of its own.
  * C2 Prompt tokens cost at most what writing them to the cache costs, if the request asks for a
- *    cache at all; output costs at most `max_tokens`.
+ *    cache at all; output costs at most `max_tokens`. For an hour only what stands up to the last
+ *    mark of an hour can be written: tools and system prompt come before the messages.
  * C3 A request that may compact its conversation is billed for two passes.
  */
 
 export interface RequestCeiling {
   readonly inputTokens: number;
   readonly outputTokens: number;
-  /** The dearest cache write that the request asks for. */
-  readonly cache: "none" | "5m" | "1h";
+  /** The request has a cache mark. */
+  readonly cached: boolean;
+  /** Of `inputTokens`, what can be written to the cache for an hour. */
+  readonly hourTokens: number;
   /** How often the provider may read the prompt and write an answer. */
   readonly passes: 1 | 2;
   /** True when the request asks for the dearer, faster service. */
@@ -31,26 +34,36 @@ interface Media {
   encoded: number;
   images: number;
   pdfs: number;
-  cache: RequestCeiling["cache"];
+  cached: boolean;
+  /** There is a cache mark of an hour. */
+  hour: boolean;
 }
+
+const noMedia = (): Media => ({ encoded: 0, images: 0, pdfs: 0, cached: false, hour: false });
 
 /**
  * @param body the request as it is sent. Recursion is safe: the depth was limited before parsing.
  */
 export function computeCeiling(request: Readonly<Record<string, unknown>>, body: string): RequestCeiling {
-  const media: Media = { encoded: 0, images: 0, pdfs: 0, cache: "none" };
+  const [head, media] = [noMedia(), noMedia()];
   // Tools have schemas of any content; nothing in them is an image.
-  const { tools, ...rest } = request;
+  const { tools, system, ...rest } = request;
+  inspect(system, head);
+  if (Array.isArray(tools)) for (const tool of tools) inspect({ cache_control: readCache(tool) }, head);
   inspect(rest, media);
-  if (Array.isArray(tools)) for (const tool of tools) inspect({ cache_control: readCache(tool) }, media);
-  const bytes = Buffer.byteLength(body) - media.encoded;
-  const tokens = media.pdfs > 0 ? WINDOW : bytes + media.images * IMAGE_TOKENS + ADDED_TOKENS;
+  const bytes = Buffer.byteLength(body) - media.encoded - head.encoded;
+  const images = media.images + head.images;
+  const tokens = media.pdfs + head.pdfs > 0 ? WINDOW : Math.min(WINDOW, bytes + images * IMAGE_TOKENS + ADDED_TOKENS);
+  const headTokens =
+    head.pdfs > 0 ? WINDOW : countBytes(tools) + countBytes(system) + head.images * IMAGE_TOKENS + ADDED_TOKENS;
   const maxTokens = request["max_tokens"];
   const compacts = "compaction" in request || /compact/.test(JSON.stringify(request["context_management"] ?? null));
   return {
-    inputTokens: Math.min(WINDOW, tokens),
+    inputTokens: tokens,
     outputTokens: typeof maxTokens === "number" ? maxTokens : 0,
-    cache: media.cache,
+    cached: head.cached || media.cached,
+    // A mark anywhere after the system prompt covers a part of the messages, perhaps all of them.
+    hourTokens: media.hour ? tokens : head.hour ? Math.min(tokens, headTokens) : 0,
     passes: compacts ? 2 : 1,
     fast: request["speed"] === "fast",
   };
@@ -70,11 +83,13 @@ function inspect(value: unknown, media: Media): void {
     else media.pdfs += 1;
   } else inspect(source, media);
   if (typeof cache === "object" && cache !== null) {
-    const isLong = (cache as { ttl?: unknown }).ttl === "1h";
-    if (isLong || media.cache === "none") media.cache = isLong ? "1h" : "5m";
+    media.cached = true;
+    media.hour ||= (cache as { ttl?: unknown }).ttl === "1h";
   }
   for (const item of Object.values(fields)) inspect(item, media);
 }
+
+const countBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value ?? null));
 
 const readCache = (tool: unknown): unknown =>
   typeof tool === "object" && tool !== null ? (tool as { cache_control?: unknown }).cache_control : null;

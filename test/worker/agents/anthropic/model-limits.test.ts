@@ -190,6 +190,30 @@ describe("[A12] a summary keeps the current task and what people say after it", 
   });
 });
 
+describe("[A19] tools and system prompt are cached for an hour, for all tasks", () => {
+  it("a task six minutes after another one reads them and writes nothing of them", async () => {
+    let now = 0;
+    const fake = await startFakeModel({
+      scenarios: { default: { turns: [{ tools: [FINISH] }] } },
+      apiKey: KEY,
+      now: () => now,
+    });
+    closers.push(() => fake.close());
+    for (const taskId of ["task_1", "task_2"]) {
+      const fixture = new TaskFixture();
+      closers.push(() => fixture.close());
+      const spec = { taskId, prompt: `Do ${taskId}.` };
+      await new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY }, spec }).run();
+      now += 6 * 60_000;
+    }
+    const [first, second] = fake.requests().map(({ prompt }) => prompt);
+    expect(first?.written1h).toBeGreaterThan(1_000);
+    expect(second).toMatchObject({ read: first?.written1h, written1h: 0 });
+    // The messages of a task end with it.
+    expect(second?.written5m).toBeGreaterThan(0);
+  });
+});
+
 describe("[A13] finish counts alone, or when every other call of its answer succeeded", () => {
   const fails = { name: "edit", input: { path: "a.txt", old: "absent", new: "x" } };
 
@@ -266,6 +290,24 @@ describe("[A14] what the provider refuses once is not sent again", () => {
     expect(opus.end).toBe("well");
     expect(opus.fake.requests().at(-1)?.request.output_config).toEqual({ effort: "high" });
     expect(new Set(opus.agentRun.notices())).toEqual(new Set(["model_settings"]));
+  });
+
+  it("a cache mark of an hour is learned, also by a conversation that is already under way", async () => {
+    const proxy = { fakeOptions: { refuses: ["ttl" as const] } };
+    const marks = (fake: FakeModel): string[] =>
+      fake
+        .requests()
+        .map(({ request }) => JSON.stringify((request.system as object[])[0]).replace(/.*cache_control/, ""));
+    const short = '":{"type":"ephemeral"}}';
+    const first = await run({ turns }, proxy);
+    expect([first.end, first.agentRun.notices()]).toEqual(["well", ["model_settings"]]);
+    expect(marks(first.fake)).toEqual([short, short]);
+    expect(records(first.fixture, "settings")).toMatchObject([{ refused: ["hour_cache"] }]);
+    const direct = await run({ turns });
+    expect(marks(direct.fake)[0]).toContain('"ttl":"1h"');
+    const next = await run({ turns: [{}, {}, ...turns] }, { ...proxy, fixture: handOver(direct.fixture) });
+    expect([next.end, new Set(marks(next.fake))]).toEqual(["well", new Set([short])]);
+    expect(records(next.fixture, "settings")).toHaveLength(1);
   });
 
   it("where it lists them they are asked for, and people see a lower effort", async () => {

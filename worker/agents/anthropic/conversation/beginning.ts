@@ -8,7 +8,7 @@ import type { LoopSettings } from "../settings.ts";
 import type { Picture } from "../../../workspace/attachments.ts";
 import { toPictures, type ConversationLog } from "./conversation-log.ts";
 import { formatLog } from "./compaction.ts";
-import type { Begin } from "./records.ts";
+import type { Begin, Refused } from "./records.ts";
 
 /**
  * The share of the model's window that a conversation fills before it is summarized, and the
@@ -42,10 +42,12 @@ export interface Beginning {
   readonly soFar: string | null;
   /** Absent = those of the prompt. */
   readonly pictures?: readonly Picture[];
+  /** What was refused in the conversation before; absent = nothing. */
+  readonly refused?: readonly Refused[];
 }
 
 export function createBegin(context: AgentContext, settings: LoopSettings, beginning: Beginning): Begin {
-  const { model, facts, delivered, soFar } = beginning;
+  const { model, facts, delivered, soFar, refused = [] } = beginning;
   const effort = limitEffort(context.spec.effort, facts.efforts);
   if (effort !== context.spec.effort) reportEffort(context, model, effort);
   const text = firstMessage(context, settings.now(), delivered);
@@ -61,6 +63,7 @@ export function createBegin(context: AgentContext, settings: LoopSettings, begin
         ? Math.floor(Math.min(facts.window, MAX_WINDOW) * COMPACT_SHARE)
         : Math.min(asked, Math.floor(facts.window * MOST_SHARE)),
     thinking: facts.thinking,
+    ...(refused.length === 0 ? {} : { refused: [...refused] }),
     system: systemPrompt(),
     tools: getTools(context),
     text: soFar === null ? text : `${text}\n\n${soFar}`,

@@ -162,8 +162,8 @@ export class Conversation {
         this.warned.clear();
         return;
       case "settings": {
-        const { kind: _kind, ...settings } = record;
-        if (this.begin !== null) this.begin = { ...this.begin, ...settings };
+        const { kind: _kind, refused, ...settings } = record;
+        if (this.begin !== null) this.begin = { ...this.begin, ...settings, ...(refused && { refused }) };
         return;
       }
       case "compacted":

@@ -34,6 +34,10 @@ export type TextSource = (typeof TEXT_SOURCES)[number];
 /** A picture that the model is shown after a text. Its content is not in the transcript. */
 const pictures = z.array(z.strictObject({ id: z.string(), name: z.string(), mediaType: z.string() }));
 
+/** What a provider or a proxy may refuse without being a fault of the conversation. */
+const refused = z.array(z.enum(["hour_cache"]));
+export type Refused = z.infer<typeof refused>[number];
+
 /** `budget`: for models that think only with a fixed number of tokens. */
 export const THINKING = ["summarized", "budget", "default"] as const;
 
@@ -48,6 +52,8 @@ const beginRecord = z.strictObject({
   /** The conversation is summarized when it has this many tokens. */
   compactAt: z.int().positive(),
   thinking: z.enum(THINKING),
+  /** Not sent again in this conversation; absent = nothing. */
+  refused: refused.optional(),
   system: z.string(),
   tools: z.array(toolSchema),
   text: z.string(),
@@ -104,13 +110,15 @@ const compactedRecord = z.strictObject({
 /** The model could not read these pictures: from here on a text stands in their place. */
 const unreadableRecord = z.strictObject({ kind: z.literal("unreadable"), pictures: z.array(z.string()) });
 
-/** Settings of the requests that the model refused, replaced before its first answer. */
+/** Settings of the requests that the model or a proxy refused, replaced by others. */
 const settingsRecord = z.strictObject({
   kind: z.literal("settings"),
   effort: z.enum(EFFORTS).nullable(),
   thinking: z.enum(THINKING),
   maxTokens: z.int().positive(),
   maxOutput: z.int().positive(),
+  /** Replaces that of the `begin` record; absent = the same as before. */
+  refused: refused.optional(),
 });
 export type SettingsRecord = z.infer<typeof settingsRecord>;
 

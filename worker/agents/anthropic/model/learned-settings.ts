@@ -3,7 +3,7 @@
  * Pure.
  */
 import { lowerEffort } from "../conversation/beginning.ts";
-import type { Begin, SettingsRecord } from "../conversation/records.ts";
+import type { Begin, Refused, SettingsRecord } from "../conversation/records.ts";
 
 /** A model that refuses adaptive thinking may accept a fixed budget, or none. */
 const LESS_THINKING: Readonly<Record<Begin["thinking"], Begin["thinking"] | null>> = {
@@ -12,10 +12,27 @@ const LESS_THINKING: Readonly<Record<Begin["thinking"], Begin["thinking"] | null
   default: null,
 };
 
+const REFUSALS: Readonly<Record<Refused, RegExp>> = { hour_cache: /\bttl\b|cache_control/i };
+
+const currentSettings = ({ effort, thinking, maxTokens, maxOutput = maxTokens }: Begin) =>
+  ({ kind: "settings", effort, thinking, maxTokens, maxOutput }) as const;
+
+/**
+ * What is not sent again, at any point of a conversation: it is no part of what the model reads.
+ * Null when the message is not about something that was sent.
+ */
+export function learnRefusal(begin: Begin, message: string): SettingsRecord | null {
+  const { refused = [] } = begin;
+  const found = (Object.keys(REFUSALS) as Refused[]).find(
+    (name) => !refused.includes(name) && REFUSALS[name].test(message),
+  );
+  return found === undefined ? null : { ...currentSettings(begin), refused: [...refused, found] };
+}
+
 /** The settings of the next request; null when the message is not about one of them. */
 export function learnSettings(begin: Begin, message: string): SettingsRecord | null {
-  const { effort, thinking, maxTokens, maxOutput = maxTokens } = begin;
-  const current = { kind: "settings", effort, thinking, maxTokens, maxOutput } as const;
+  const { effort, thinking, maxTokens } = begin;
+  const current = currentSettings(begin);
   const most = Number(/max_tokens: \d+ > (\d+)/.exec(message)?.[1] ?? 0);
   if (most > 0 && most < maxTokens) return { ...current, maxTokens: most, maxOutput: most };
   if (/effort/i.test(message) && effort !== null) {

@@ -6,7 +6,8 @@
  *    provider binds the model's thinking to them. Everything that differs between tasks is part of
  *    the first message.
  * P2 At most four cache marks: the system prompt (which covers the tools), the last two user
- *    messages, and the middle of a long one.
+ *    messages, and the middle of a long one. Tools and system prompt are the same for every task of
+ *    an installation, so their entry lives for an hour; each answer renews those of the messages.
  */
 import type Anthropic from "@anthropic-ai/sdk";
 import type { AgentContext } from "../../agent.ts";
@@ -91,6 +92,7 @@ export function firstMessage(context: AgentContext, now: number, delivered: stri
 export const systemPrompt = (): string => SYSTEM;
 
 const CACHE_MARK = { cache_control: { type: "ephemeral" } } as const;
+const HOUR_MARK = { cache_control: { type: "ephemeral", ttl: "1h" } } as const;
 /** The provider searches for a cache entry at most this many blocks before a mark. */
 const CACHE_LOOKBACK = 18;
 
@@ -151,7 +153,7 @@ export function createRequest(
   return {
     model,
     max_tokens: Math.min(maxTokens * 2 ** cutOff, Math.max(maxTokens, maxOutput)),
-    system: [{ type: "text", text: system, ...CACHE_MARK }],
+    system: [{ type: "text", text: system, ...(begin.refused?.includes("hour_cache") ? CACHE_MARK : HOUR_MARK) }],
     tools: tools as unknown as Anthropic.Tool[],
     messages: withCacheMarks(showPictures(messages, show), marks) as unknown as Anthropic.MessageParam[],
     metadata: { user_id: taskId },
