@@ -30,7 +30,7 @@ describe("[G4] what can be written for an hour is reserved at the price of an ho
         text: "",
       },
       [{ role: "user", content: [{ type: "text", text: "0".repeat(400_000) }] }],
-      { taskId: "task", show: () => null },
+      { taskId: "task", show: () => ({ type: "text" }) },
     );
     const ceiling = ceilingOf(request);
     expect(ceiling.inputTokens).toBeGreaterThan(410_000);
