@@ -9,7 +9,7 @@ export interface FakeUsage {
   readonly output_tokens: number;
   readonly cache_read_input_tokens: number;
   readonly cache_creation_input_tokens: number;
-  /** Only where an entry for an hour was written. */
+  /** Only where something was written. */
   readonly cache_creation?: {
     readonly ephemeral_5m_input_tokens: number;
     readonly ephemeral_1h_input_tokens: number;
@@ -45,7 +45,7 @@ function createUsage({ turn, prompt }: Pick<AnswerInput, "turn" | "prompt">, con
     output_tokens: content.length === 0 ? 0 : countTokens(JSON.stringify(content)),
     cache_read_input_tokens: read,
     cache_creation_input_tokens: written5m + written1h,
-    ...(written1h === 0
+    ...(written5m + written1h === 0
       ? {}
       : { cache_creation: { ephemeral_5m_input_tokens: written5m, ephemeral_1h_input_tokens: written1h } }),
     ...Object.fromEntries(Object.entries(turn.usage ?? {}).filter(([, value]) => value !== undefined)),
