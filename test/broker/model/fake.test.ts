@@ -294,6 +294,40 @@ describe("[K4] the fake model bills as the provider does", () => {
     expect(short.use(body("5m")).read).toBe(0);
   });
 
+  it("old results are left out of the tokens, streamed or not, with the beta only", async () => {
+    const { client } = await start({ default: { turns: [{ tools: [CALL, CALL, CALL] }, { say: "Yes." }] } });
+    const first = await client.messages.stream(BASE).finalMessage();
+    const long = results(first.content).map((one) => ({ ...one, content: "x".repeat(4_000) }));
+    const messages = [...BASE.messages, { role: "assistant", content: first.content }, { role: "user", content: long }];
+    const ask = (keep: number, least: number): Anthropic.Beta.MessageCreateParamsNonStreaming =>
+      ({
+        ...BASE,
+        messages,
+        betas: ["context-management-2025-06-27"],
+        context_management: {
+          edits: [
+            {
+              type: "clear_tool_uses_20250919",
+              trigger: { type: "input_tokens", value: 500 },
+              keep: { type: "tool_uses", value: keep },
+              clear_at_least: { type: "input_tokens", value: least },
+            },
+          ],
+        },
+      }) as Anthropic.Beta.MessageCreateParamsNonStreaming;
+    const streamed = await client.beta.messages.stream(ask(1, 1_500)).finalMessage();
+    const whole = await client.beta.messages.create(ask(1, 1_500));
+    for (const answer of [streamed, whole])
+      expect(answer.context_management?.applied_edits).toMatchObject([{ cleared_tool_uses: 2 }]);
+    const tokens = ({ usage }: Anthropic.Beta.BetaMessage): number =>
+      usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0);
+    expect(tokens(streamed)).toBeLessThan(2_000);
+    const kept = await client.beta.messages.create(ask(1, 5_000));
+    expect([tokens(kept) > 3_000, kept.context_management?.applied_edits]).toEqual([true, []]);
+    const { betas: _betas, ...without } = ask(1, 1_500);
+    await expect(client.beta.messages.create(without)).rejects.toThrow("Extra inputs are not permitted");
+  });
+
   it("a refusal before the first output is free", async () => {
     const { fake, client } = await start({ default: { turns: [{ say: "No.", faults: [{ kind: "refusal" }] }] } });
     await client.messages.stream(BASE).finalMessage();

@@ -12,10 +12,11 @@ import { countTokens, type Answer, type Outcome } from "./model/call.ts";
 import { createBegin, describeWork } from "./conversation/beginning.ts";
 import { learnRefusal, learnSettings } from "./model/learned-settings.ts";
 import { runToolCalls } from "./tools/tool-calls.ts";
+import { CLEAR_EDIT, planClearing } from "./conversation/clearing.ts";
 import { compact, type LoopParts } from "./conversation/compaction.ts";
 import { withoutBlanks, type Conversation } from "./conversation/conversation.ts";
 import { createShowPicture } from "./model/pictures.ts";
-import { needsBeta, createRequest } from "./model/request.ts";
+import { createRequest } from "./model/request.ts";
 import type { Begin, Block } from "./conversation/records.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { detectLoop } from "./loop-detection.ts";
@@ -30,6 +31,7 @@ const MAX_REPAIRS = 2;
 const MAX_CUT_OFF = 3;
 /** The share of turns or time after which the model is asked to come to an end. */
 const LOW_SHARE = 0.8;
+const HOUR_CACHE = ["hour_cache"] as const;
 const TITLE_LIMIT = 72;
 /** Characters of a notice. */
 const NOTICE_LENGTH = 1_000;
@@ -97,12 +99,14 @@ export class Loop {
   }
 
   /**
-   * Before each request: compacts, receives messages, enforces limits, detects loops. What people
+   * Before each request: clears or compacts, receives messages, enforces limits, detects loops. What people
    * say after the summary stays as they said it.
    */
   async #runTurn(): Promise<void> {
     const { log } = this.#parts;
-    if (log.conversation.tokens >= this.#begin.compactAt && (await compact(this.#parts, this.#begin)) === "budget")
+    const clearing = planClearing(log.conversation);
+    if (clearing !== null) await log.append(clearing);
+    else if (log.conversation.tokens >= this.#begin.compactAt && (await compact(this.#parts, this.#begin)) === "budget")
       return await this.#waitForBudget(NO_BUDGET_FOR_SUMMARY);
     await this.#receiveMessages("step");
     await this.#enforceLimits();
@@ -123,14 +127,14 @@ export class Loop {
   async #askModel(): Promise<void> {
     const { context, log, client, caller } = this.#parts;
     const sent = log.conversation.messages();
-    const { cutOff } = log.conversation;
+    const { cutOff, cleared, isClearing } = log.conversation;
     const params = createRequest(this.#begin, sent, {
       taskId: context.spec.taskId,
       cutOff,
+      cleared,
       show: createShowPicture(context, log.conversation),
     });
-    const betas = needsBeta(sent) ? "compact" : "plain";
-    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), {
+    const outcome = await caller.attempt((signal) => client.stream(params, signal), {
       isInterruptible: true,
     });
     if (outcome.kind === "interrupted") return;
@@ -147,7 +151,15 @@ export class Loop {
       stop: answer.stop_reason ?? "end_turn",
       tokens: countTokens(answer),
     });
+    if (isClearing) this.#reportCleared(answer);
     this.#emitMessage(messageId, answer);
+  }
+
+  #reportCleared({ context_management: { applied_edits: edits = [] } = {} }: Answer): void {
+    const { cleared_tool_uses: uses = 0 } = edits.find(({ type }) => type === CLEAR_EDIT) ?? {};
+    if (uses === 0) return;
+    const text = `The results of ${uses} older calls are no longer sent to the model, to make room; the work goes on.`;
+    this.#notice("info", "results_cleared", text);
   }
 
   /** Emits the final message: summarized thinking and text. */
@@ -215,8 +227,9 @@ export class Loop {
    */
   async #changeRequest({ code, why, isInvalid }: Extract<Outcome, { kind: "fatal" }>): Promise<void> {
     const { context, log } = this.#parts;
+    const sent = [...HOUR_CACHE, ...(log.conversation.cleared > 0 ? (["clearing"] as const) : [])];
     const lowered = isInvalid && log.conversation.isUnanswered ? learnSettings(this.#begin, why) : null;
-    const learned = lowered ?? (isInvalid ? learnRefusal(this.#begin, why) : null);
+    const learned = lowered ?? (isInvalid ? learnRefusal(this.#begin, sent, why) : null);
     if (learned !== null) {
       this.#notice("warning", "model_settings", `The model refused a setting of the request; it is changed. ${why}`);
       return await log.append(learned);

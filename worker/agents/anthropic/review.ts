@@ -65,7 +65,7 @@ async function ask({ context, log, client, settings }: LoopParts, model: string,
     metadata: { user_id: taskId },
   };
   const caller = new ModelCaller(context, { ...settings, patienceMs: Math.min(settings.patienceMs, PATIENCE_MS) });
-  const open = (signal: AbortSignal) => client.stream(params, "plain", signal);
+  const open = (signal: AbortSignal) => client.stream(params, signal);
   try {
     return readOutcome(await caller.attempt(open, { what: "The review", isInterruptible: true, isShown: false }));
   } catch (thrown) {

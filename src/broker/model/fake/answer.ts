@@ -1,5 +1,6 @@
 /** Renders a turn in Messages API format, as a message and as a stream of events. */
 import type { AnswerUsage } from "../usage.ts";
+import type { AppliedEdit } from "./context-edit.ts";
 import type { Fault, Turn } from "./scenario.ts";
 import { countTokens, type PromptTokens } from "./prompt-cache.ts";
 import { signThinking, summarySignature, type Block, type FakeRequest } from "./strict.ts";
@@ -25,6 +26,8 @@ export interface FakeAnswer {
   /** Streamed instead of the JSON of the last tool call. */
   readonly brokenJson: string | null;
   readonly refusal: string | null;
+  /** What was left out of the prompt; absent = the request did not ask for it. */
+  readonly edits?: readonly AppliedEdit[];
 }
 
 const DELTA_CHARACTERS = 24;
@@ -111,8 +114,12 @@ export function createSummary(request: FakeRequest, id: string, text: string, pr
 /** The answer to a request without `stream`. */
 export function toMessage(answer: FakeAnswer): object {
   const { id, model, content, stopReason, usage, refusal } = answer;
-  return { id, type: "message", role: "assistant", model, content, ...toStopFields(stopReason, refusal), usage };
+  const stop = toStopFields(stopReason, refusal);
+  return { id, type: "message", role: "assistant", model, content, ...stop, usage, ...toEditFields(answer) };
 }
+
+const toEditFields = ({ edits }: FakeAnswer): object =>
+  edits === undefined ? {} : { context_management: { applied_edits: edits } };
 
 const toStopFields = (reason: string, refusal: string | null): object => ({
   stop_reason: reason,
@@ -175,6 +182,7 @@ export function* createEvents(answer: FakeAnswer): Generator<StreamEvent> {
     type: "message_delta",
     delta: toStopFields(stopReason, refusal),
     usage: { output_tokens: usage.output_tokens },
+    ...toEditFields(answer),
   };
   yield { type: "message_stop" };
 }

@@ -63,6 +63,7 @@ export function describeModel(id: string): object {
     max_input_tokens: getWindow(id),
     max_tokens: isOld ? OLD_MAX_OUTPUT : MAX_OUTPUT,
     capabilities: {
+      context_management: { supported: true, clear_tool_uses_20250919: supports(true) },
       effort: {
         supported: efforts.length > 0,
         ...Object.fromEntries(LEVELS.map((level) => [level, supports(efforts.includes(level))])),

@@ -15,6 +15,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { waitForDrain } from "../../../core/lib/concurrency/async.ts";
 import { computePrice } from "../prices.ts";
 import { createAnswer, createEvents, toMessage, createSummary, type FakeAnswer, type StreamEvent } from "./answer.ts";
+import { editPrompt } from "./context-edit.ts";
 import { describeModel, findUnsupported, getWindow, LISTED_MODELS } from "./models.ts";
 import { countPromptTokens, PromptCache, type PromptTokens } from "./prompt-cache.ts";
 import { SCENARIO_MARK, type Fault, type Scenario, type Turn } from "./scenario.ts";
@@ -30,8 +31,8 @@ export interface FakeModelOptions {
   readonly port?: number;
   /** `unlisted`: there is no `/v1/models`, as behind many proxies. */
   readonly models?: "listed" | "unlisted";
-  /** `ttl`: a cache mark with a life of its own is refused, as by some proxies. */
-  readonly refuses?: readonly "ttl"[];
+  /** Fields that are refused, as by some proxies; `ttl` is that of a cache mark. */
+  readonly refuses?: readonly ("ttl" | "context_management")[];
   /** Of the prompt cache, ms. */
   readonly now?: () => number;
 }
@@ -143,6 +144,7 @@ function isAuthorized(request: IncomingMessage, apiKey: string): boolean {
 }
 
 const SUMMARY_BETA = "compact-2026-09-04";
+const EDIT_BETA = "context-management-2025-06-27";
 
 function throwFault(fault: Fault | null, model: string): void {
   if (fault?.kind === "status")
@@ -219,6 +221,11 @@ async function messages(
     String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
   if (!summaries && (body.compaction !== undefined || body.messages.some(isSummary)))
     throw new Refusal(400, "compaction: Extra inputs are not permitted");
+  const edits = String(request.headers["anthropic-beta"]).includes(EDIT_BETA);
+  if (body.context_management != null && (!edits || options.refuses?.includes("context_management") === true))
+    throw new Refusal(400, "context_management: Extra inputs are not permitted");
+  if (body.context_management != null && body.compaction !== undefined)
+    throw new Refusal(400, "compaction cannot be combined with context_management");
   const { turn, index, fault } = planTurn(scenario, log.conversations, body);
   const entry = {
     conversation: getConversationKey(body),
@@ -235,14 +242,16 @@ async function messages(
     throw error;
   }
   const id = log.nextId();
-  const prompt = log.cache.use(body);
+  const { request: edited, applied } = editPrompt(body);
+  const prompt = log.cache.use(edited);
   const answer =
     body.compaction === undefined
       ? createAnswer({ request: body, turn, fault, id, prompt })
       : createSummary(body, id, turn.say ?? "", prompt);
   log.entries.push({ ...entry, status: 200, usd: bill(body.model, answer), prompt });
-  if (body.stream === true) await sendStream(response, answer, fault, turn);
-  else reply(response, 200, toMessage(answer));
+  const sent = applied === null ? answer : { ...answer, edits: applied };
+  if (body.stream === true) await sendStream(response, sent, fault, turn);
+  else reply(response, 200, toMessage(sent));
 }
 
 /** A refusal before the first output is not billed. */

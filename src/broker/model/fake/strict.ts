@@ -17,6 +17,18 @@ import { canonicalJson } from "../../../core/lib/json/canonical-json.ts";
 const block = z.looseObject({ type: z.string() });
 export type Block = z.infer<typeof block>;
 
+const tokens = z.strictObject({ type: z.literal("input_tokens"), value: z.int().min(0) });
+const uses = z.strictObject({ type: z.literal("tool_uses"), value: z.int().min(0) });
+const edit = z.strictObject({
+  type: z.literal("clear_tool_uses_20250919"),
+  trigger: z.discriminatedUnion("type", [tokens, uses]).default({ type: "input_tokens", value: 100_000 }),
+  keep: uses.default({ type: "tool_uses", value: 3 }),
+  clear_at_least: tokens.nullish(),
+  exclude_tools: z.array(z.string()).nullish(),
+});
+const contextManagement = z.strictObject({ edits: z.array(edit).max(1).default([]) });
+export type Edit = z.infer<typeof edit>;
+
 export const requestSchema = z.looseObject({
   model: z.string().min(1),
   max_tokens: z.int().positive(),
@@ -27,6 +39,7 @@ export const requestSchema = z.looseObject({
   thinking: z.looseObject({ type: z.string() }).optional(),
   output_config: z.looseObject({ effort: z.string().nullish() }).optional(),
   compaction: z.strictObject({ type: z.literal("summarize"), instructions: z.string().nullish() }).optional(),
+  context_management: contextManagement.nullish(),
   metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
   messages: z
     .array(

@@ -47,7 +47,8 @@ export interface Beginning {
 }
 
 export function createBegin(context: AgentContext, settings: LoopSettings, beginning: Beginning): Begin {
-  const { model, facts, delivered, soFar, refused = [] } = beginning;
+  const { model, facts, delivered, soFar } = beginning;
+  const refused = new Set([...(beginning.refused ?? []), ...(facts.clears ? [] : (["clearing"] as const))]);
   const effort = limitEffort(context.spec.effort, facts.efforts);
   if (effort !== context.spec.effort) reportEffort(context, model, effort);
   const text = firstMessage(context, settings.now(), delivered);
@@ -63,7 +64,7 @@ export function createBegin(context: AgentContext, settings: LoopSettings, begin
         ? Math.floor(Math.min(facts.window, MAX_WINDOW) * COMPACT_SHARE)
         : Math.min(asked, Math.floor(facts.window * MOST_SHARE)),
     thinking: facts.thinking,
-    ...(refused.length === 0 ? {} : { refused: [...refused] }),
+    ...(refused.size === 0 ? {} : { refused: [...refused] }),
     system: systemPrompt(),
     tools: getTools(context),
     text: soFar === null ? text : `${text}\n\n${soFar}`,

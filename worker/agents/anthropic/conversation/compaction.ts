@@ -12,7 +12,7 @@ import type { ModelClient } from "../model/client.ts";
 import { withoutBlanks, type Conversation, type Message } from "./conversation.ts";
 import { toPictures, type ConversationLog } from "./conversation-log.ts";
 import { createShowPicture } from "../model/pictures.ts";
-import { needsBeta, createRequest } from "../model/request.ts";
+import { createRequest } from "../model/request.ts";
 import type { Begin, Block } from "./records.ts";
 import type { LoopSettings } from "../settings.ts";
 import { LOG_OF_WORK, NO_TOOLS_NOW, SUM_UP, SUMMED_UP } from "../messages.ts";
@@ -43,7 +43,8 @@ export async function compact(parts: LoopParts, begin: Begin): Promise<"done" | 
   const first = firstText(conversation, begin);
   // A summary in words does not replace what people showed.
   const kept = toPictures(conversation.pictures.slice(-KEPT_PICTURES));
-  if (settings.compaction === "provider") {
+  // The provider's summary is of the whole conversation, with what was left out and is not cached.
+  if (settings.compaction === "provider" && conversation.cleared === 0) {
     const block = await requestProviderSummary(parts, begin);
     if (block === "budget") return "budget";
     if (block !== null) {
@@ -112,10 +113,10 @@ async function requestSummaryTurn(
     const params = createRequest(begin, asked, {
       taskId: context.spec.taskId,
       marks: "read",
+      cleared: log.conversation.cleared,
       show: createShowPicture(context, log.conversation),
     });
-    const betas = needsBeta(asked) ? "compact" : "plain";
-    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), { what: "The summary" });
+    const outcome = await caller.attempt((signal) => client.stream(params, signal), { what: "The summary" });
     if (outcome.kind === "fatal" && !outcome.isInvalid) throw new AgentFailure(outcome.code, outcome.why);
     if (outcome.kind === "budget") return "budget";
     return outcome.kind === "answer" ? outcome.answer : "unusable";

@@ -74,6 +74,10 @@ export class Conversation {
   /** The stop reason of the last answer; null before the first answer and after a compaction. */
   stopReason: string | null = null;
   tokens = 0;
+  /** The calls, from the first on, whose results the provider leaves out of the prompt. */
+  cleared = 0;
+  /** No answer has followed the last change of `cleared`. */
+  isClearing = false;
   /** The calls of the last answer, with the results that exist so far. */
   calls: readonly Call[] = [];
   readonly results = new Map<string, Result>();
@@ -164,6 +168,7 @@ export class Conversation {
       case "settings": {
         const { kind: _kind, refused, ...settings } = record;
         if (this.begin !== null) this.begin = { ...this.begin, ...settings, ...(refused && { refused }) };
+        if (refused?.includes("clearing") === true) this.cleared = 0;
         return;
       }
       case "compacted":
@@ -173,6 +178,10 @@ export class Conversation {
           record.pictures,
         );
         this.isInherited = record.block !== null && origin !== "own";
+        return;
+      case "cleared":
+        this.cleared = record.uses;
+        this.isClearing = true;
         return;
       case "unreadable":
         return record.pictures.forEach((id) => this.unreadable.add(id));
@@ -196,6 +205,8 @@ export class Conversation {
     this.started.clear();
     this.stopReason = null;
     this.tokens = 0;
+    this.cleared = 0;
+    this.isClearing = false;
     this.isEmptyAnswer = false;
   }
 
@@ -228,6 +239,7 @@ export class Conversation {
     // The message that a dropped answer answered stays unanswered.
     if (this.isEmptyAnswer) return;
     this.tokens = tokens;
+    this.isClearing = false;
     if (origin !== "own") this.isInherited = true;
     const draft = this.#draft();
     if (draft.length > 0) this.#sent = [...this.#sent, { role: "user", content: draft }];

@@ -35,7 +35,7 @@ export type TextSource = (typeof TEXT_SOURCES)[number];
 const pictures = z.array(z.strictObject({ id: z.string(), name: z.string(), mediaType: z.string() }));
 
 /** What a provider or a proxy may refuse without being a fault of the conversation. */
-const refused = z.array(z.enum(["hour_cache"]));
+const refused = z.array(z.enum(["hour_cache", "clearing"]));
 export type Refused = z.infer<typeof refused>[number];
 
 /** `budget`: for models that think only with a fixed number of tokens. */
@@ -107,6 +107,10 @@ const compactedRecord = z.strictObject({
   pictures: pictures.optional(),
 });
 
+/** From here on the provider leaves out the results of the first `uses` calls (clearing.ts). */
+const clearedRecord = z.strictObject({ kind: z.literal("cleared"), uses: z.int().positive() });
+export type ClearedRecord = z.infer<typeof clearedRecord>;
+
 /** The model could not read these pictures: from here on a text stands in their place. */
 const unreadableRecord = z.strictObject({ kind: z.literal("unreadable"), pictures: z.array(z.string()) });
 
@@ -130,6 +134,7 @@ export const recordSchema = z.discriminatedUnion("kind", [
   resultRecord,
   textRecord,
   compactedRecord,
+  clearedRecord,
   unreadableRecord,
 ]);
 export type ConversationRecord = z.infer<typeof recordSchema>;

@@ -18,6 +18,13 @@ const answerSchema = z.looseObject({
   content: z.array(z.looseObject({ type: z.string() })),
   stop_reason: z.string().nullable(),
   stop_details: z.looseObject({ category: z.string().nullish(), explanation: z.string().nullish() }).nullish(),
+  context_management: z
+    .looseObject({
+      applied_edits: z.array(z.looseObject({ type: z.string(), cleared_tool_uses: z.number().optional() })).optional(),
+    })
+    .nullish()
+    .transform((value) => value ?? undefined)
+    .optional(),
   usage: z.looseObject({
     input_tokens: z.number(),
     output_tokens: z.number(),

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { EFFORTS, type Effort } from "../../../../src/core/task.ts";
 import type { Begin } from "../conversation/records.ts";
 import type { Params } from "./request.ts";
-import { COMPACT_BETA } from "./request.ts";
+import { COMPACT_BETA, listBetas } from "./request.ts";
 
 /** The part of the library's stream that is used. */
 export interface ModelStream {
@@ -26,6 +26,7 @@ const modelInfo = z.looseObject({
       thinking: z
         .looseObject({ types: z.looseObject({ adaptive: supported, enabled: supported }).nullish() })
         .nullish(),
+      context_management: z.looseObject({ clear_tool_uses_20250919: supported }).nullish(),
     })
     .nullish(),
 });
@@ -36,11 +37,12 @@ export interface ModelFacts {
   readonly thinking: Begin["thinking"];
   /** Null = unknown: all are assumed. */
   readonly efforts: readonly Effort[] | null;
+  /** Old results can be left out. */
+  readonly clears: boolean;
 }
 
 export interface ModelClient {
-  /** @param betas `compact`: the request holds a summary of the provider. */
-  stream(params: Params, betas: "plain" | "compact", signal: AbortSignal): ModelStream;
+  stream(params: Params, signal: AbortSignal): ModelStream;
   /** Requests the provider's summary in place of an answer. */
   compact(params: Params, instructions: string, signal: AbortSignal): ModelStream;
   /**
@@ -50,7 +52,7 @@ export interface ModelClient {
   facts(model: string, signal: AbortSignal): Promise<ModelFacts>;
 }
 
-const ASSUMED: ModelFacts = { window: 200_000, maxOutput: 64_000, thinking: "summarized", efforts: null };
+const ASSUMED: ModelFacts = { window: 200_000, maxOutput: 64_000, thinking: "summarized", efforts: null, clears: true };
 const FACTS_MS = 15_000;
 
 function readFacts(info: unknown): ModelFacts {
@@ -61,6 +63,7 @@ function readFacts(info: unknown): ModelFacts {
     maxOutput: data.max_tokens ?? ASSUMED.maxOutput,
     thinking: readThinking(data),
     efforts: readEfforts(data),
+    clears: data.capabilities?.context_management?.clear_tool_uses_20250919?.supported ?? true,
   };
 }
 
@@ -94,13 +97,14 @@ export async function openClient(
     logLevel: "off",
   });
   return {
-    stream: (params, betas, signal) =>
-      watchBytes(client, ({ messages }) =>
-        messages.stream(params, {
-          signal,
-          ...(betas === "compact" ? { headers: { "anthropic-beta": COMPACT_BETA } } : {}),
-        }),
-      ),
+    stream(params, signal) {
+      const betas = listBetas(params);
+      return watchBytes(client, ({ messages, beta }) =>
+        betas.length === 0
+          ? messages.stream(params, { signal })
+          : beta.messages.stream({ ...params, betas } as Anthropic.Beta.MessageCreateParams, { signal }),
+      );
+    },
     compact: (params, instructions, signal) =>
       watchBytes(client, ({ beta }) =>
         beta.messages.stream(

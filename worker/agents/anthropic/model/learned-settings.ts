@@ -12,7 +12,10 @@ const LESS_THINKING: Readonly<Record<Begin["thinking"], Begin["thinking"] | null
   default: null,
 };
 
-const REFUSALS: Readonly<Record<Refused, RegExp>> = { hour_cache: /\bttl\b|cache_control/i };
+const REFUSALS: Readonly<Record<Refused, RegExp>> = {
+  hour_cache: /\bttl\b|cache_control/i,
+  clearing: /context.management|clear_tool_uses|\bbetas?\b/i,
+};
 
 const currentSettings = ({ effort, thinking, maxTokens, maxOutput = maxTokens }: Begin) =>
   ({ kind: "settings", effort, thinking, maxTokens, maxOutput }) as const;
@@ -21,11 +24,9 @@ const currentSettings = ({ effort, thinking, maxTokens, maxOutput = maxTokens }:
  * What is not sent again, at any point of a conversation: it is no part of what the model reads.
  * Null when the message is not about something that was sent.
  */
-export function learnRefusal(begin: Begin, message: string): SettingsRecord | null {
+export function learnRefusal(begin: Begin, sent: readonly Refused[], message: string): SettingsRecord | null {
   const { refused = [] } = begin;
-  const found = (Object.keys(REFUSALS) as Refused[]).find(
-    (name) => !refused.includes(name) && REFUSALS[name].test(message),
-  );
+  const found = sent.find((name) => !refused.includes(name) && REFUSALS[name].test(message));
   return found === undefined ? null : { ...currentSettings(begin), refused: [...refused, found] };
 }
 

@@ -12,6 +12,7 @@
 import type Anthropic from "@anthropic-ai/sdk";
 import type { AgentContext } from "../../agent.ts";
 import type { Call, Conversation, Message } from "../conversation/conversation.ts";
+import { createEdits } from "../conversation/clearing.ts";
 import type { Begin, Block } from "../conversation/records.ts";
 import { describeSandbox } from "../sandbox-facts.ts";
 import { showPictures, type ShowPicture } from "./pictures.ts";
@@ -116,9 +117,15 @@ function withCacheMarks(messages: readonly Message[], marks: "write" | "read"): 
 
 /** The beta of the provider's summaries; needed to request one and to send one back. */
 export const COMPACT_BETA = "compact-2026-09-04";
+const CLEAR_BETA = "context-management-2025-06-27";
 
-export const needsBeta = (messages: readonly Message[]): boolean =>
-  messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
+/** The betas that a request needs. */
+export function listBetas(params: Params): string[] {
+  const first = params.messages[0]?.content;
+  // The library's stable types have no such block.
+  const isSummarized = Array.isArray(first) && first.some(({ type }) => (type as string) === "compaction");
+  return [...(isSummarized ? [COMPACT_BETA] : []), ...("context_management" in params ? [CLEAR_BETA] : [])];
+}
 
 /** Tokens of thinking for models that need a fixed number. */
 const THINKING_TOKENS = 16_000;
@@ -140,6 +147,8 @@ interface RequestOptions {
    * The answers before this one that were cut off: each doubles the room, up to the model's limit.
    */
   readonly cutOff?: number;
+  /** The first calls, whose results the provider leaves out; absent = none. */
+  readonly cleared?: number;
   /** How pictures are shown. */
   readonly show: ShowPicture;
 }
@@ -147,7 +156,7 @@ interface RequestOptions {
 export function createRequest(
   begin: Begin,
   messages: readonly Message[],
-  { taskId, marks = "write", cutOff = 0, show }: RequestOptions,
+  { taskId, marks = "write", cutOff = 0, cleared = 0, show }: RequestOptions,
 ): Params {
   const { model, maxTokens, maxOutput = maxTokens, effort, system, tools } = begin;
   return {
@@ -157,6 +166,7 @@ export function createRequest(
     tools: tools as unknown as Anthropic.Tool[],
     messages: withCacheMarks(showPictures(messages, show), marks) as unknown as Anthropic.MessageParam[],
     metadata: { user_id: taskId },
+    ...createEdits(begin, messages, cleared),
     ...toThinking(begin),
     ...(effort === null ? {} : { output_config: { effort } }),
   };
