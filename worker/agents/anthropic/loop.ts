@@ -99,8 +99,8 @@ export class Loop {
   }
 
   /**
-   * Before each request: clears or compacts, receives messages, enforces limits, detects loops. What people
-   * say after the summary stays as they said it.
+   * Before each request: clears or compacts, receives messages, enforces limits, detects loops.
+   * What people say after the summary stays as they said it.
    */
   async #runTurn(): Promise<void> {
     const { log } = this.#parts;
