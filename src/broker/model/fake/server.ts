@@ -222,9 +222,10 @@ async function messages(
   if (!summaries && (body.compaction !== undefined || body.messages.some(isSummary)))
     throw new Refusal(400, "compaction: Extra inputs are not permitted");
   const edits = String(request.headers["anthropic-beta"]).includes(EDIT_BETA);
-  if (body.context_management != null && (!edits || options.refuses?.includes("context_management") === true))
+  const asksForEdits = body.context_management !== undefined && body.context_management !== null;
+  if (asksForEdits && (!edits || options.refuses?.includes("context_management") === true))
     throw new Refusal(400, "context_management: Extra inputs are not permitted");
-  if (body.context_management != null && body.compaction !== undefined)
+  if (asksForEdits && body.compaction !== undefined)
     throw new Refusal(400, "compaction cannot be combined with context_management");
   const { turn, index, fault } = planTurn(scenario, log.conversations, body);
   const entry = {
