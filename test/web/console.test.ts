@@ -99,7 +99,7 @@ describeWithBrowser("the operator's console", () => {
     expect(errors.filter((text) => !text.includes("409"))).toEqual([]);
   });
 
-  it("an admin who withdraws a link that was used, the last in its list, is told that it was not withdrawn", async () => {
+  it("a refused withdrawal of an invitation that was used is shown, also when the list is empty then", async () => {
     const made = await rig.call("POST", "/v1/links", { role: "user", email: "early@example.com" });
     const { page, errors } = await open("/you");
     const row = page.getByRole("listitem").filter({ hasText: "early@example.com" });

@@ -91,7 +91,7 @@ const eventSchema = z.looseObject({
   error: z.looseObject({ type: z.string().nullish() }).nullish(),
 });
 
-/** @param hourTokens of the writes that are not split by life, so many are of an hour. */
+/** @param hourTokens the most that counts as written for an hour where the count has no split. */
 function toTokenUsage(raw: Counts, hourTokens: number): TokenUsage {
   const { ephemeral_5m_input_tokens: short, ephemeral_1h_input_tokens: long } = raw.cache_creation ?? {};
   const rest = Math.max(0, (raw.cache_creation_input_tokens ?? 0) - (short ?? 0) - (long ?? 0));

@@ -20,7 +20,7 @@ export class GitError extends Error {
   }
 }
 
-/** What a task is told when git found no room on the server's disk. */
+/** The detail of a failure where git found no room on the server's disk. */
 export const DISK_FULL = "The server's disk is full.";
 
 /**
