@@ -2,6 +2,7 @@
  * The fake model through the real SDK: its answers, its refusals, and each way in which it
  * fails.
  */
+import { readFileSync } from "node:fs";
 import Anthropic from "@anthropic-ai/sdk";
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
@@ -326,6 +327,15 @@ describe("[K4] the fake model bills as the provider does", () => {
     expect([tokens(kept) > 3_000, kept.context_management?.applied_edits]).toEqual([true, []]);
     const { betas: _betas, ...without } = ask(1, 1_500);
     await expect(client.beta.messages.create(without)).rejects.toThrow("Extra inputs are not permitted");
+  });
+
+  it("each recorded request of Claude Code has a form that is served, with its edits of thinking", () => {
+    const file = new URL("request/claude-code.json", import.meta.url);
+    const recorded = JSON.parse(readFileSync(file, "utf8")) as { path: string; body: object }[];
+    const asked = recorded.filter(({ path }) => path.startsWith("/v1/messages") && !path.includes("count_tokens"));
+    expect(asked.length).toBeGreaterThan(2);
+    for (const { body } of asked) expect(requestSchema.safeParse(body).error?.issues ?? []).toEqual([]);
+    expect(asked.some(({ body }) => JSON.stringify(body).includes("clear_thinking_20251015"))).toBe(true);
   });
 
   it("a refusal before the first output is free", async () => {

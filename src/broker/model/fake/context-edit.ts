@@ -7,7 +7,7 @@
  *    the prompt that is left.
  */
 import { countPromptTokens } from "./prompt-cache.ts";
-import { getBlocks, type Edit, type FakeRequest } from "./strict.ts";
+import { findClearing, getBlocks, type Edit, type FakeRequest } from "./strict.ts";
 
 export interface AppliedEdit {
   readonly type: Edit["type"];
@@ -27,8 +27,8 @@ export interface EditedPrompt {
 export function editPrompt(request: FakeRequest): EditedPrompt {
   const { context_management: asked } = request;
   if (asked === undefined || asked === null) return { request, applied: null };
-  const [first] = asked.edits;
-  const edited = first === undefined ? null : clear(request, first);
+  const clearing = findClearing(request);
+  const edited = clearing === undefined ? null : clear(request, clearing);
   return edited ?? { request, applied: [] };
 }
 

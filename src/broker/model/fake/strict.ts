@@ -26,7 +26,11 @@ const edit = z.strictObject({
   clear_at_least: tokens.nullish(),
   exclude_tools: z.array(z.string()).nullish(),
 });
-const contextManagement = z.strictObject({ edits: z.array(edit).max(1).default([]) });
+/** The provider's other edits are accepted and leave the prompt as it is. */
+const otherEdit = z.looseObject({ type: z.enum(["clear_thinking_20251015", "compact_20260112"]) });
+const contextManagement = z.strictObject({
+  edits: z.array(z.discriminatedUnion("type", [edit, otherEdit])).default([]),
+});
 export type Edit = z.infer<typeof edit>;
 
 export const requestSchema = z.looseObject({
@@ -49,6 +53,10 @@ export const requestSchema = z.looseObject({
 });
 export type FakeRequest = z.infer<typeof requestSchema>;
 export type FakeMessage = FakeRequest["messages"][number];
+
+/** The edit that removes old results, which a request has at most once; undefined = none. */
+export const findClearing = ({ context_management: asked }: FakeRequest): Edit | undefined =>
+  asked?.edits.find((one): one is Edit => one.type === "clear_tool_uses_20250919");
 
 const MAX_BREAKPOINTS = 4;
 

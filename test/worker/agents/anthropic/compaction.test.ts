@@ -10,6 +10,7 @@ import {
   type ServedRequest,
 } from "../../../../src/broker/model/fake/server.ts";
 import { editPrompt } from "../../../../src/broker/model/fake/context-edit.ts";
+import { findClearing } from "../../../../src/broker/model/fake/strict.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { TaskFixture, FINISH, KEY, AgentRun, readRecords, step, type AgentRunOptions } from "./harness.ts";
 
@@ -141,7 +142,7 @@ describe("[A20] old results leave the prompt before the conversation is summariz
     request.compaction !== undefined || JSON.stringify(request.messages).includes("you write now");
   /** The calls whose results are left out; null = the request asks for nothing. */
   const left = ({ request }: ServedRequest): number | null => {
-    const keep = request.context_management?.edits[0]?.keep.value;
+    const keep = findClearing(request)?.keep.value;
     const uses = JSON.stringify(request.messages).split('"type":"tool_use"').length - 1;
     return keep === undefined ? null : uses - keep;
   };
@@ -160,7 +161,7 @@ describe("[A20] old results leave the prompt before the conversation is summariz
     for (const { prompt } of dear) expect(prompt?.written5m).toBeLessThan(40_000);
     const edited = requests.find((one) => left(one) !== null);
     expect(edited?.headers["anthropic-beta"]).toBe("context-management-2025-06-27");
-    expect(edited?.request.context_management?.edits[0]?.exclude_tools).toEqual(["ask_user"]);
+    expect(edited === undefined ? null : findClearing(edited.request)?.exclude_tools).toEqual(["ask_user"]);
   });
 
   it("results that the model has not seen, and answers of people, stay", async () => {
