@@ -10,7 +10,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { openBroker } from "../../src/broker/server.ts";
-import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../src/broker/model/request/policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import { AttemptVariables } from "../../src/coordinator/services/worker/variables.ts";

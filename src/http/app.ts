@@ -198,8 +198,9 @@ function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { 
 
 /** A call with an Idempotency-Key has one effect, however often it is sent (rule R5). */
 async function handleOnce({ row, request, replies, trail }: Exchange, call: KeyedCall): Promise<RouteReply> {
-  const { idempotencyKey: key, userId, body } = call;
-  const run = (): Promise<RouteReply> => trail.run(call.audited, call.act, () => row.handle(call));
+  const { idempotencyKey: key, userId, body, act } = call;
+  const handle = (): Promise<RouteReply> => row.handle(call);
+  const run = act === undefined ? handle : () => trail.run(call.audited, act, handle);
   try {
     if (key === null || row.replay === "handler") return await run();
     const endpoint = `${request.method} ${request.path}`;

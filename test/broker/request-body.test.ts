@@ -11,7 +11,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, describe, expect } from "vitest";
 import { openBroker, type BrokerOptions } from "../../src/broker/server.ts";
-import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../src/broker/model/request/policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/price-table.ts";

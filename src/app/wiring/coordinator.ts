@@ -12,7 +12,7 @@ import { serveGit } from "../../broker/git-http.ts";
 import { createModelGateway, type ModelGatewayOptions, type ServeModel } from "../../broker/model/gateway.ts";
 import { createProviderAgent } from "../../broker/model/provider-request.ts";
 import { createProviderRateLimit, type ProviderRateLimit } from "../../broker/model/rate-limit.ts";
-import { DEFAULT_RULES } from "../../broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../broker/model/request/policy.ts";
 import { openBroker } from "../../broker/server.ts";
 import { createCoordinator, type Coordinator, type CoordinatorDeps } from "../../coordinator/coordinator.ts";
 import type { Heartbeat } from "../../coordinator/working-time.ts";

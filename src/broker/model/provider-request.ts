@@ -15,7 +15,7 @@ import type { SecretRemoval } from "../../core/ports/broker.ts";
 import type { Release } from "../semaphore.ts";
 import { TRANSCRIPT_DEPTH } from "../worker-routes.ts";
 import type { RequestCeiling } from "./request/ceiling.ts";
-import { checkRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
+import { checkRequest, type ModelRequest, type RequestRules } from "./request/policy.ts";
 
 const BODY_BYTES = 32 * 1024 * 1024;
 /** Per attempt: one request of the largest size at a time, or many of the usual size. */

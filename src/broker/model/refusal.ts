@@ -3,7 +3,7 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import { errorMessage, SlipwayError, type ErrorCode } from "../../core/error.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import { parseRetryAfter } from "../../core/lib/retry-after.ts";
-import { InvalidModelRequest } from "./request/content.ts";
+import { InvalidModelRequest } from "./request/policy.ts";
 
 export class ModelRefusal extends Error {
   readonly status: number;

@@ -150,9 +150,9 @@ export class AuditTrail {
     return { entry, isWritten: false };
   }
 
-  /** Runs the handler of a call and sees to its row. */
-  async run(call: AuditedCall, act: Act | undefined, handle: () => Promise<RouteReply>): Promise<RouteReply> {
-    if (act === undefined || !(await this.#isOfInterest(call))) return await handle();
+  /** Runs the handler of a call that has an act, and appends the row unless the handler did. */
+  async run(call: AuditedCall, act: Act, handle: () => Promise<RouteReply>): Promise<RouteReply> {
+    if (!(await this.#isOfInterest(call))) return await handle();
     let reply: RouteReply;
     try {
       reply = await handle();

@@ -6,7 +6,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../src/broker/model/request/policy.ts";
 import { Redactor } from "../../../src/core/lib/json/redaction.ts";
 import type { SecretRemoval } from "../../../src/core/ports/broker.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";

@@ -11,7 +11,7 @@ import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import { PRICES } from "../../../src/broker/model/price-table.ts";
 import { computePrice } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
-import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../src/broker/model/request/policy.ts";
 import { NO_TOKENS } from "../../../src/broker/model/usage.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import type { Budget, Task } from "../../../src/core/task.ts";

@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { expect, it } from "vitest";
 import { createProviderAgent, ProviderClient } from "../../../src/broker/model/provider-request.ts";
-import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../src/broker/model/request/policy.ts";
 
 it("[G2] an idle connection to the provider is used again, and closed here before a provider closes it", async () => {
   const connections: Socket[] = [];

@@ -6,7 +6,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../src/broker/model/request/policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import { remainingBudget, timeQuestion } from "../../../src/core/budget.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../../src/broker/server.ts";
-import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../src/broker/model/request/policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";

@@ -5,38 +5,9 @@
  */
 import type { IncomingHttpHeaders } from "node:http";
 import { matchesPattern } from "../../../core/values/name-pattern.ts";
-import { InvalidModelRequest } from "./content.ts";
+import { InvalidModelRequest } from "./policy.ts";
 
 const DEFAULT_VERSION = "2026-10-21";
-
-/** Betas of any date whose fields are listed in content.ts, or that have none. */
-export const BETAS: readonly string[] = [
-  "advanced-tool-use-*",
-  "afk-mode-*",
-  "auto-mode-classifier-*",
-  "cache-diagnosis-*",
-  "claude-code-*",
-  "compact-*",
-  "context-1m-*",
-  "context-management-*",
-  "dangerous-tool-use-*",
-  "effort-*",
-  "extended-cache-ttl-*",
-  "fine-grained-*",
-  "inline-tools-*",
-  "interleaved-thinking-*",
-  "mid-conversation-*",
-  "model-context-window-exceeded-*",
-  "pdfs-*",
-  "per-turn-control-*",
-  "prompt-caching-*",
-  "redact-thinking-*",
-  "structured-outputs-*",
-  "task-budgets-*",
-  "thinking-*",
-  "token-counting-*",
-  "token-efficient-*",
-];
 
 /** What a client says about itself; it changes nothing. */
 const ABOUT_THE_CLIENT = /^(?:user-agent|x-app|x-stainless-.*|x-claude-code-.*)$/;

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { computeCeilingPrice } from "../../../../src/broker/model/prices.ts";
-import { checkRequest, DEFAULT_RULES } from "../../../../src/broker/model/request-policy.ts";
+import { checkRequest, DEFAULT_RULES } from "../../../../src/broker/model/request/policy.ts";
 import type { RequestCeiling } from "../../../../src/broker/model/request/ceiling.ts";
 import { UsageReader } from "../../../../src/broker/model/usage.ts";
 import { createRequest } from "../../../../worker/agents/anthropic/model/request.ts";

@@ -10,7 +10,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { createModelGateway } from "../../../../src/broker/model/gateway.ts";
 import { PRICES } from "../../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../../src/broker/model/rate-limit.ts";
-import { DEFAULT_RULES } from "../../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../../src/broker/model/request/policy.ts";
 import { systemClock } from "../../../../src/core/lib/runtime/system-clock.ts";
 import { quiet } from "../../../support/coordinator/harness.ts";
 

@@ -3,7 +3,7 @@ import { NO_QUOTAS } from "../../../../src/core/quotas.ts";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
-import { DEFAULT_RULES } from "../../../../src/broker/model/request-policy.ts";
+import { DEFAULT_RULES } from "../../../../src/broker/model/request/policy.ts";
 import { createModelGateway } from "../../../../src/broker/model/gateway.ts";
 import type { UsageLedger } from "../../../../src/core/ports/usage-ledger.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";

@@ -1,13 +1,104 @@
 /**
- * The positive list of what a request may contain, at any depth: fields, blocks, sources, tools.
- * What is not listed is refused by its path and name, so that nothing which the API adds later
- * makes the provider fetch, run or store something before it was reviewed here.
+ * Which model requests of a worker are forwarded to the provider. The worker is hostile: the
+ * server's key must serve nothing but messages.
+ *
+ * Q1 What is sent is what was checked, unchanged: the parsed body is serialized again, without a
+ *    field more or less. A request that is not permitted is refused with the name of its field,
+ *    header or beta; nothing is removed silently.
+ * Q2 A request must not make the provider fetch, run or store anything: fields, blocks, sources and
+ *    tools, at any depth, are positive lists, headers too (headers.ts). What the API adds later is
+ *    refused by its path and name until it is reviewed here.
  *
  * Recursion is safe: the depth was limited before parsing.
  */
+import { z } from "zod";
+import { matchesPattern } from "../../../core/values/name-pattern.ts";
+import { computeCeiling, type RequestCeiling } from "./ceiling.ts";
 
 /** A request that the policy refuses; the message is sent to the worker. */
 export class InvalidModelRequest extends Error {}
+
+/** Betas of any date whose fields are listed here, or that have none. */
+const BETAS: readonly string[] = [
+  "advanced-tool-use-*",
+  "afk-mode-*",
+  "auto-mode-classifier-*",
+  "cache-diagnosis-*",
+  "claude-code-*",
+  "compact-*",
+  "context-1m-*",
+  "context-management-*",
+  "dangerous-tool-use-*",
+  "effort-*",
+  "extended-cache-ttl-*",
+  "fine-grained-*",
+  "inline-tools-*",
+  "interleaved-thinking-*",
+  "mid-conversation-*",
+  "model-context-window-exceeded-*",
+  "pdfs-*",
+  "per-turn-control-*",
+  "prompt-caching-*",
+  "redact-thinking-*",
+  "structured-outputs-*",
+  "task-budgets-*",
+  "thinking-*",
+  "token-counting-*",
+  "token-efficient-*",
+];
+
+export interface RequestRules {
+  /** Permitted models; an entry that ends in `*` permits every name with that prefix. */
+  readonly models: readonly string[];
+  /** Permitted values of `anthropic-beta`; a trailing `*` permits a prefix. */
+  readonly betas: readonly string[];
+  /** Larger values of `max_tokens` are refused. */
+  readonly maxTokens: number;
+}
+
+export const DEFAULT_RULES: RequestRules = {
+  models: ["claude-*"],
+  betas: BETAS,
+  maxTokens: 128_000,
+};
+
+export interface ModelRequest {
+  readonly model: string;
+  readonly stream: boolean;
+  readonly body: string;
+  readonly ceiling: RequestCeiling;
+}
+
+const requestSchema = z.looseObject({
+  model: z.string().min(1).max(200),
+  max_tokens: z.int().positive().optional(),
+  stream: z.boolean().optional(),
+  messages: z.array(z.unknown()).min(1),
+});
+
+/** @throws InvalidModelRequest */
+export function checkRequest(value: unknown, rules: RequestRules): ModelRequest {
+  const parsed = requestSchema.safeParse(value);
+  if (!parsed.success) throw new InvalidModelRequest(describeIssue(parsed.error));
+  const request = value as Readonly<Record<string, unknown>>;
+  const { model, max_tokens: maxTokens = 0, stream = false } = parsed.data;
+  checkContent(request);
+  if (!matchesPattern(rules.models, model))
+    throw new InvalidModelRequest(
+      `The model "${model}" is not offered by this server. An operator permits it with SLIPWAY_MODELS.`,
+    );
+  if (maxTokens > rules.maxTokens)
+    throw new InvalidModelRequest(`The gateway permits a "max_tokens" of at most ${rules.maxTokens}.`);
+  const body = JSON.stringify(request);
+  return { model, stream, body, ceiling: computeCeiling(request, body) };
+}
+
+function describeIssue({ issues }: z.ZodError): string {
+  const path = issues[0]?.path.join(".") ?? "";
+  return `The body is not a Messages API request${path === "" ? "" : `: "${path}" is not valid`}.`;
+}
+
+// ---------------------------------------------------------------- the positive list
 
 /** Checks one value. @throws InvalidModelRequest */
 type Check = (value: unknown, path: string) => void;
@@ -195,6 +286,6 @@ const FIELDS: Fields = {
 };
 
 /** @throws InvalidModelRequest naming the first field that is not on the list. */
-export function checkContent(request: Readonly<Record<string, unknown>>): void {
+function checkContent(request: Readonly<Record<string, unknown>>): void {
   checkFields(request, "", FIELDS);
 }
