@@ -13,7 +13,7 @@ import { describeWithDocker } from "../support/docker/engine.ts";
 import { encodedForms, openScanner, type Scanner } from "../support/scanner.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 /** Everything that an agent can read about its process and container. */
 const DIG = `{ env; set; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; cat /proc/self/mountinfo ~/.gitconfig ~/.netrc .git/config /etc/hosts;

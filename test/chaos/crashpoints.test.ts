@@ -19,7 +19,7 @@ import { eventually, launch, ROOT, startServer, type RealServer } from "../suppo
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(4);
+const it = inTurn(6);
 /** Longer than repositories and artifacts are kept. */
 const RETENTION_MS = 40 * 24 * 3_600_000;
 

@@ -16,7 +16,7 @@ import { eventually, startServer, type RealServer } from "../support/process/ser
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(6);
 
 const SECOND = 1_000;
 /** A bound for hangs: five installations run at once. */

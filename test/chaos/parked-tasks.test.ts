@@ -5,7 +5,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, it } from "vitest";
+import { afterEach, expect } from "vitest";
 import { openBenchTaskLog, SPEC } from "../../bench/support.ts";
 import type { Proposal } from "../../src/core/event.ts";
 import { deriveInstanceId } from "../../src/core/lib/runtime/instance-id.ts";
@@ -15,6 +15,9 @@ import { createProcessDir } from "../../src/sandbox/process/process-dir.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
+import { inTurnTogether } from "../support/vitest/full-run.ts";
+
+const it = inTurnTogether(3, 0);
 
 const PARKED = 200;
 const DESCRIPTORS = 4_096;

@@ -11,7 +11,7 @@ import { openWebRig, taskState, untilAtEnd, type WebRig } from "../support/brows
 import type { GitServer } from "../support/git-server.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(4);
 const KEY = "sk-test";
 const ASK = { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } };
 /** A service worker has a network of its own, and sends what the page keeps. */

@@ -10,7 +10,7 @@ import { sampled } from "../support/random.ts";
 import { openWebRig, PASSWORD, EMAIL, taskState as state, untilAtEnd, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(4);
+const it = inTurn(6);
 
 describeWithBrowser("the web app", () => {
   let rig: WebRig;

@@ -12,7 +12,7 @@ import { createServerClock, type ServerClock } from "../support/process/clock.ts
 import { inTurn } from "../support/vitest/full-run.ts";
 import { formatUsd } from "../../web/src/lib/format.ts";
 
-const it = inTurn(2);
+const it = inTurn(4);
 const ASK = { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } };
 const FINISH = { finish: { title: "t", summary: "It came to its end." } };
 /** A question that waits so long is shown to operators, and its task is not parked yet, ms. */

@@ -1,10 +1,13 @@
 /** Details in a browser: what is unread, how long a task stays, the words of the chart. */
 import type { Locator, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { EMAIL, openWebRig, PASSWORD, type WebRig } from "../support/browser/rig.ts";
 import type { GitServer } from "../support/git-server.ts";
+import { inTurn } from "../support/vitest/full-run.ts";
+
+const it = inTurn(3);
 
 const DAYS = 30;
 const OPERATOR = { email: "otto@example.com", password: PASSWORD };

@@ -5,7 +5,7 @@ import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
 import { openWebRig, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(2);
+const it = inTurn(4);
 
 /** The app loads 200, and a page of older ones has 50. */
 const LATER = 265;

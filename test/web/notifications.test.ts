@@ -13,7 +13,7 @@ import { startPushService, type PushMessage, type PushService } from "../support
 import { findRegistration, openWebRig, untilControlled, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 const ASK = [
   { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },

@@ -11,7 +11,7 @@ import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
-const it = inTurn(4);
+const it = inTurn(6);
 
 /** A picture of 3 by 2 pixels, as it comes from the clipboard. */
 const PASTE_PICTURE = `new Promise((resolve) => {

@@ -15,7 +15,7 @@ import { killAll, makeHome, run, start } from "../../cli/command.ts";
 import { hasStorage, startStorage, type Passed, type Storage } from "../../support/hostile/storage.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(4);
 
 const LOG = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 function ignore(): void {}

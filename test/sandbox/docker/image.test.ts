@@ -23,7 +23,7 @@ const source = {
   dockerfile: join(root, "Dockerfile"),
 };
 const never = new AbortController().signal;
-const it = inTurn(3);
+const it = inTurn(6);
 const PATH = "ENV PATH=/usr/bin:/bin";
 
 describeWithDocker("[S5] derived images", () => {

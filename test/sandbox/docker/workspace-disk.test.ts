@@ -19,7 +19,7 @@ import { sampled } from "../../support/random.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(4);
+const it = inTurn(6);
 
 const never = new AbortController().signal;
 const NOTHING = { containers: [], volumes: [], files: [], devices: [] };

@@ -13,7 +13,7 @@ import { eventually, startServer, type RealServer } from "../../support/process/
 import { inTurn } from "../../support/vitest/full-run.ts";
 
 const LIMIT = { timeout: 300_000 };
-const it = inTurn(3, { concurrent: true });
+const it = inTurn(4, { concurrent: true });
 let upstream: GitServer;
 let server: RealServer;
 let dir: string;

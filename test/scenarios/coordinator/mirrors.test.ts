@@ -17,7 +17,7 @@ const MB = 2 ** 20;
 const LIMIT = { timeout: 300_000 };
 /** Long enough for the steps of a busy machine that show no progress. */
 const PROGRESS_MS = 10_000;
-const it = inTurn(3);
+const it = inTurn(6);
 let upstream: GitServer;
 let server: RealServer;
 let dir: string;

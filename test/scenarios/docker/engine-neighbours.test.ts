@@ -17,7 +17,7 @@ import { eventually } from "../../support/process/server.ts";
 import { sampled } from "../../support/random.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(6);
 
 const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000, cancelMs: 15_000 };
 /** 10 GB with SLIPWAY_FLOOD_MB=10000. */

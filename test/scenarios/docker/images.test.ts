@@ -17,7 +17,7 @@ import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(6);
 
 const LOCAL = `slipway-test-scenario:${process.pid}`;
 const IMAGE = `docker.io/library/${LOCAL}`;

@@ -13,7 +13,7 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(6);
 
 const SETUP = `
 setup:

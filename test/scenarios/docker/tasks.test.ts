@@ -34,7 +34,7 @@ const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.1; done", timeoutMs: 600_
 /** Several intervals of garbage collection, for a busy engine, ms. */
 const TICK_MS = 60_000;
 
-const it = inTurn(4);
+const it = inTurn(6);
 
 describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   const docker = dockerClient();

@@ -17,7 +17,7 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const it = inTurn(3);
+const it = inTurn(6);
 const SCRIPT = [{ bash: "echo one > one.txt" }, { finish: { title: "One", summary: "One file." } }];
 
 describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
