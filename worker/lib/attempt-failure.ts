@@ -2,15 +2,10 @@
 import type { AttemptFailure, AttemptStage } from "../../machines/attempt.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import { TaskFailure } from "../../src/core/failure.ts";
-import { isDiskFullMessage } from "../../src/core/lib/disk/disk-full.ts";
+import { isDiskFullError, isDiskFullMessage } from "../../src/core/lib/disk/disk-full.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
 import { AgentFailure } from "../agents/agent.ts";
 import { Unreachable } from "../workspace/workspace.ts";
-
-function isDiskFull(thrown: unknown, evidence: string | null): boolean {
-  const code = thrown instanceof Error && "code" in thrown ? thrown.code : null;
-  return code === "ENOSPC" || code === "EDQUOT" || isDiskFullMessage(evidence ?? "");
-}
 
 /**
  * A failure before the agent has started is never an `agent_error`: the coordinator may retry it
@@ -22,7 +17,7 @@ export function toAttemptFailure(thrown: unknown, stage: AttemptStage): AttemptF
   }
   const evidence = thrown instanceof GitError || thrown instanceof Unreachable ? thrown.output : null;
   const message = errorMessage(thrown);
-  if (isDiskFull(thrown, evidence)) return { code: "disk_full", message, evidence };
+  if (isDiskFullError(thrown) || isDiskFullMessage(evidence ?? "")) return { code: "disk_full", message, evidence };
   if (stage === "clone")
     return { code: thrown instanceof Unreachable ? "repo_unreachable" : "internal", message, evidence };
   return { code: stage === "setup" ? "internal" : "agent_error", message, evidence };

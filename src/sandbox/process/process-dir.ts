@@ -18,6 +18,7 @@ import { link, mkdir, open, readdir, readFile, rename, rm, stat, truncate, write
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
+import { isDiskFullError } from "../../core/lib/disk/disk-full.ts";
 import { runTool } from "../../core/lib/runtime/process-group.ts";
 import type { ProcessId } from "./processes.ts";
 
@@ -133,9 +134,17 @@ export async function readExit(dir: string): Promise<number | "lost" | null> {
   return exit === "lost" ? "lost" : Number(exit);
 }
 
-/** Records an exit that the supervisor did not record. An existing record is kept. */
+/**
+ * Records an exit that the supervisor did not record. An existing record is kept. On a full disk
+ * there is none: without a record the exit of a dead supervisor is "lost" (readState), so that
+ * sandboxes are listed, ended and removed without room.
+ */
 export async function recordExit(dir: string, exit: number | "lost"): Promise<void> {
-  await createOnce(dir, "exit", `${exit}\n`);
+  try {
+    await createOnce(dir, "exit", `${exit}\n`);
+  } catch (error) {
+    if (!isDiskFullError(error)) throw error;
+  }
 }
 
 export async function readLogTail(dir: string): Promise<string> {

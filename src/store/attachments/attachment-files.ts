@@ -13,6 +13,7 @@ import { createReadStream, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
+import { isDiskFullError } from "../../core/lib/disk/disk-full.ts";
 import { replaceFile } from "../../core/lib/runtime/replace-file.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type {
@@ -249,7 +250,4 @@ const tooLarge = (limit: number): SlipwayError =>
 const diskFull = (): SlipwayError =>
   new SlipwayError("unavailable", "The server has too little free disk space for attachments. Tell its operator.");
 
-function toUploadError(error: unknown): unknown {
-  const code = error instanceof Error && "code" in error ? error.code : null;
-  return code === "ENOSPC" || code === "EDQUOT" ? diskFull() : error;
-}
+const toUploadError = (error: unknown): unknown => (isDiskFullError(error) ? diskFull() : error);
