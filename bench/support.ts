@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { start, step } from "../machines/fold.ts";
 import type { TaskEvent } from "../src/core/event.ts";
 import type { Accounts } from "../src/core/ports/accounts.ts";
-import type { UsageLedger } from "../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../src/core/ports/records/usage-ledger.ts";
 import type { Store } from "../src/core/ports/store.ts";
 import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
 import { openSqliteStore } from "../src/store/sqlite/store.ts";

@@ -16,7 +16,7 @@ import { Session, type WorkerParts } from "./session.ts";
 import { retryUnreachable } from "./connection/retry.ts";
 import type { McpServers } from "../src/core/values/mcp-servers.ts";
 import type { McpClients } from "./mcp/client.ts";
-import { runCachedSetup } from "./workspace/cached-setup.ts";
+import { runCachedSetup } from "./workspace/setup/cached-setup.ts";
 import type { CommandVariables } from "./tools/shell/variables.ts";
 import { openTranscript } from "./connection/transcript.ts";
 import { verify, type Verified } from "./workspace/verify.ts";

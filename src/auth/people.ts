@@ -11,7 +11,7 @@
  */
 import { randomBytes } from "node:crypto";
 import PQueue from "p-queue";
-import type { Act } from "../core/ports/audit.ts";
+import type { Act } from "../core/ports/records/audit.ts";
 import type { Accounts, Link, Role, Session, User } from "../core/ports/accounts.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";

@@ -7,7 +7,7 @@
  * A3 Roles and revocation are read from the store on every call: a JWT only identifies the session.
  */
 import PQueue from "p-queue";
-import type { Act } from "../core/ports/audit.ts";
+import type { Act } from "../core/ports/records/audit.ts";
 import type { AccessToken, Accounts, KeySource, Role, Scope, Session, User, Identity } from "../core/ports/accounts.ts";
 import { assertGoodPassword } from "./password-rules.ts";
 import { Passwords } from "./passwords.ts";

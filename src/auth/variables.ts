@@ -1,6 +1,6 @@
 /** Variables of repositories: sealed, listed without secrets, opened for their owner's tasks. */
 import type { Accounts, StoredVariable } from "../core/ports/accounts.ts";
-import type { Act } from "../core/ports/audit.ts";
+import type { Act } from "../core/ports/records/audit.ts";
 import type { Clock, Log } from "../core/ports/runtime.ts";
 import { errorMessage, SlipwayError } from "../core/error.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";

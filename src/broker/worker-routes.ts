@@ -8,7 +8,7 @@ import { pipeline } from "node:stream/promises";
 import type { z } from "zod";
 import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { WorkerApi } from "../core/ports/broker.ts";
-import { RECORD_BYTES, TRANSCRIPT_PAGE_BYTES, TranscriptMoved } from "../core/ports/transcripts.ts";
+import { RECORD_BYTES, TRANSCRIPT_PAGE_BYTES, TranscriptMoved } from "../core/ports/records/transcripts.ts";
 import {
   inspectRequestSchema,
   POLL_SECONDS,

@@ -4,7 +4,7 @@
  * beside it. The server listens while this runs.
  */
 import { setMaxListeners } from "node:events";
-import type { Artifacts } from "../core/ports/artifacts.ts";
+import type { Artifacts } from "../core/ports/files/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { AttemptVariables, type VariablesDeps } from "./services/worker/variables.ts";
@@ -21,7 +21,7 @@ import { BootStatus } from "./boot-status.ts";
 import { startClaiming } from "./scheduler/claim-start.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationDeps, type OperationsService } from "./services/operations.ts";
-import type { UsageLedger } from "../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../core/ports/records/usage-ledger.ts";
 import { createEgressService, type EgressService, type EgressSettings } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskServiceDeps } from "./services/tasks.ts";
@@ -34,7 +34,7 @@ import type { MaxLimits, Policy } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
-import { PersonStorage } from "./services/person-storage.ts";
+import { PersonStorage } from "./services/people/person-storage.ts";
 import { NO_QUOTAS, type QuotaSettings } from "../core/quotas.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Forge, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";

@@ -11,9 +11,9 @@
  *    for a week: its prompt may not be sent yet.
  */
 import PQueue from "p-queue";
-import type { Attachments } from "../core/ports/attachments.ts";
-import type { SetupCaches } from "../core/ports/setup-caches.ts";
-import type { Artifacts } from "../core/ports/artifacts.ts";
+import type { Attachments } from "../core/ports/files/attachments.ts";
+import type { SetupCaches } from "../core/ports/files/setup-caches.ts";
+import type { Artifacts } from "../core/ports/files/artifacts.ts";
 import { holdsSlot } from "../../machines/fold.ts";
 import { errorMessage } from "../core/error.ts";
 import { removeGarbage, totalBytes, type GcMode, type Garbage } from "../core/lib/garbage.ts";

@@ -21,7 +21,7 @@ import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
 import { readLogAfter } from "./read-lists.ts";
 import type { MessageRow, NewTask, Store } from "../core/ports/store.ts";
-import type { ModelUsage } from "../core/ports/usage-ledger.ts";
+import type { ModelUsage } from "../core/ports/records/usage-ledger.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
 import { insteadNotice } from "../core/notices.ts";

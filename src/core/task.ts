@@ -267,7 +267,7 @@ export interface Snapshot {
   readonly context: TaskContext;
 }
 
-/** How far a task is, for lists: a projection of its log (src/store/progress.ts). */
+/** How far a task is, for lists: a projection of its log (src/store/shared/progress.ts). */
 export interface TaskProgress {
   /** The agent's list; null before its first one. */
   readonly todo: { readonly done: number; readonly total: number; readonly current: string | null } | null;

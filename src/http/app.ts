@@ -18,7 +18,7 @@ import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { LargeAnswers } from "./server/client-limits.ts";
 import { readBody, readForm } from "./transfer/body.ts";
 import { receiveUpload } from "./transfer/upload.ts";
-import type { Received } from "../core/ports/attachments.ts";
+import type { Received } from "../core/ports/files/attachments.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
 import { Replies } from "./replies.ts";

@@ -1,7 +1,7 @@
 /** A route is one row: express registers it, and the OpenAPI document is generated from it. */
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { z } from "zod";
-import type { Act, AuditLog } from "../core/ports/audit.ts";
+import type { Act, AuditLog } from "../core/ports/records/audit.ts";
 import type { Accounts, Identity, Scope } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
 import { scopeOf, type Access } from "../core/roles.ts";

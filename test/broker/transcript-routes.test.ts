@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
-import { RECORD_BYTES } from "../../src/core/ports/transcripts.ts";
+import { RECORD_BYTES } from "../../src/core/ports/records/transcripts.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker, BrokerEndpoint } from "../../src/core/ports/broker.ts";

@@ -1,7 +1,7 @@
 /** The contract suite of the usage ledger (rule M1). */
 import { expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
-import type { UsageLedger, ModelUsage } from "../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger, ModelUsage } from "../../src/core/ports/records/usage-ledger.ts";
 import { claim, create, createCommit, move, notice } from "./tasks.ts";
 
 const ROW: ModelUsage = {

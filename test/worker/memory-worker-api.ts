@@ -3,7 +3,7 @@
  * duplicates, gaps, the fence).
  */
 import { Readable } from "node:stream";
-import type { OpenedAttachment } from "../../src/core/ports/attachments.ts";
+import type { OpenedAttachment } from "../../src/core/ports/files/attachments.ts";
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
@@ -14,7 +14,7 @@ import {
   RECORD_BYTES,
   TranscriptMoved,
   type StoredRecord,
-} from "../../src/core/ports/transcripts.ts";
+} from "../../src/core/ports/records/transcripts.ts";
 import type {
   TranscriptAppend,
   WorkerAck,
@@ -26,7 +26,7 @@ import type {
 } from "../../src/core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 import type { Finding } from "../../src/core/values/push-guard.ts";
-import type { OpenedSetup, SetupSaved } from "../../src/core/ports/setup-caches.ts";
+import type { OpenedSetup, SetupSaved } from "../../src/core/ports/files/setup-caches.ts";
 import type { WorkerApi } from "../../src/core/ports/broker.ts";
 
 export interface Accepted extends WorkerEvent {

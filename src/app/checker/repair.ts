@@ -8,7 +8,7 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { searchableText } from "../../store/task-record.ts";
+import { searchableText } from "../../store/shared/task-record.ts";
 import { openRepairs, type Repairs } from "../../store/sqlite/inspection/repairs.ts";
 import { lockFolder } from "../../store/sqlite/lock.ts";
 import { checkDatabase, EXPENDABLE, type DatabaseReport } from "./check-database.ts";

@@ -1,6 +1,6 @@
 /** Removes rows of the audit log that are older than the operator keeps them, once a day. */
 import { errorMessage } from "../../core/error.ts";
-import type { AuditLog } from "../../core/ports/audit.ts";
+import type { AuditLog } from "../../core/ports/records/audit.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 
 const DAY_MS = 24 * 3_600_000;

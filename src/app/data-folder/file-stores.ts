@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import type { Disposers } from "../../core/lib/disposers.ts";
 import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
-import type { Artifacts } from "../../core/ports/artifacts.ts";
-import type { Attachments } from "../../core/ports/attachments.ts";
+import type { Artifacts } from "../../core/ports/files/artifacts.ts";
+import type { Attachments } from "../../core/ports/files/attachments.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
-import type { SetupCaches } from "../../core/ports/setup-caches.ts";
+import type { SetupCaches } from "../../core/ports/files/setup-caches.ts";
 import { openArtifactFiles } from "../../store/artifacts/artifact-files.ts";
 import { BucketArtifacts } from "../../store/artifacts/bucket-artifacts.ts";
 import { openAttachmentFiles } from "../../store/attachments/attachment-files.ts";

@@ -1,5 +1,5 @@
 /** How much repositories and clients may take of the server. */
-import type { AttachmentLimits } from "../../core/ports/attachments.ts";
+import type { AttachmentLimits } from "../../core/ports/files/attachments.ts";
 import type { WorkspaceRules } from "../../coordinator/scheduler/workspace-admission.ts";
 import { GIT_LIMITS, type GitKind, type GitLimits } from "../../git/git-process.ts";
 import { DEFAULT_QUOTAS, type QuotaSettings } from "../../core/quotas.ts";

@@ -11,7 +11,7 @@
 import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import PQueue from "p-queue";
-import type { Act } from "../../core/ports/audit.ts";
+import type { Act } from "../../core/ports/records/audit.ts";
 import {
   KEY_USES,
   SEALED_KINDS,

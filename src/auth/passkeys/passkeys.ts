@@ -14,7 +14,7 @@ import type {
   PublicKeyCredentialRequestOptionsJSON,
   RegistrationResponseJSON,
 } from "@simplewebauthn/server";
-import type { Act } from "../../core/ports/audit.ts";
+import type { Act } from "../../core/ports/records/audit.ts";
 import type { Accounts, Passkey, User } from "../../core/ports/accounts.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";

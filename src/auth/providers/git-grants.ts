@@ -10,7 +10,7 @@
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import { errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import type { Act } from "../../core/ports/audit.ts";
+import type { Act } from "../../core/ports/records/audit.ts";
 import type { Accounts, Credential, KeyStore } from "../../core/ports/accounts.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
 import { credentialContext, type Vault } from "../vault.ts";

@@ -7,7 +7,7 @@
  *    Of `max_tokens` that is what a model can write in the time, at five times the usual speed.
  * B2 A refusal before any output is not billed.
  */
-import type { ModelUsage } from "../../core/ports/usage-ledger.ts";
+import type { ModelUsage } from "../../core/ports/records/usage-ledger.ts";
 import type { PriceTable } from "./price-table.ts";
 import { computeCeilingPrice, computePrice } from "./prices.ts";
 import type { RequestCeiling } from "./request/ceiling.ts";

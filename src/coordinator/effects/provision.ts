@@ -9,7 +9,7 @@ import type { Repositories } from "../../core/ports/repositories.ts";
 import type { Sandbox, SandboxSpec } from "../../core/ports/sandbox.ts";
 import { sandboxName, type Limits, type MaxLimits, type Task } from "../../core/task.ts";
 import { serverNotice } from "../../core/notices.ts";
-import type { ParsedConfig } from "../services/repository-config.ts";
+import type { ParsedConfig } from "../services/repositories/repository-config.ts";
 import type { WorkerService } from "../services/worker.ts";
 import {
   NO_SETTINGS,
@@ -17,8 +17,8 @@ import {
   readRepositorySettings,
   resolveImage,
   settingsNotices,
-} from "../services/repository-settings.ts";
-import type { PersonStorage } from "../services/person-storage.ts";
+} from "../services/repositories/repository-settings.ts";
+import type { PersonStorage } from "../services/people/person-storage.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
 import { chooseStart, type ChosenStart, type StartRequest } from "./branch/start-point.ts";

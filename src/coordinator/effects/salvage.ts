@@ -11,7 +11,7 @@
  * V3 Only a stopped sandbox is read, and only as a stream of bytes: nothing of it is run or
  *    unpacked.
  */
-import type { Artifacts } from "../../core/ports/artifacts.ts";
+import type { Artifacts } from "../../core/ports/files/artifacts.ts";
 import { readLog } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
 import { isAbort, errorMessage } from "../../core/error.ts";

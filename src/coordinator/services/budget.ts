@@ -24,7 +24,7 @@ import { readLogWithoutWorker } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
-import type { UsageLedger, ModelUsage } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger, ModelUsage } from "../../core/ports/records/usage-ledger.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";

@@ -17,7 +17,7 @@ import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import type { Clock } from "../../core/ports/runtime.ts";
 import type { Sandbox, PoolStatus } from "../../core/ports/sandbox.ts";
 import type { GcMode, Garbage } from "../../core/lib/garbage.ts";
-import type { PersonStorage } from "./person-storage.ts";
+import type { PersonStorage } from "./people/person-storage.ts";
 
 /** Disk space that belongs to the store alone. */
 export interface StoreReserve {

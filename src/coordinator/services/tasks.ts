@@ -4,7 +4,7 @@
  * direct it is in the table of src/core/roles.ts (rule H12).
  */
 import { createHash } from "node:crypto";
-import type { Artifacts } from "../../core/ports/artifacts.ts";
+import type { Artifacts } from "../../core/ports/files/artifacts.ts";
 import { isGuardQuestion } from "../../core/values/push-guard.ts";
 import type { TaskCreation, TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -12,7 +12,7 @@ import type { Proposal, TaskEvent } from "../../core/event.ts";
 import { serverNotice } from "../../core/notices.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
-import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../core/ports/records/usage-ledger.ts";
 import {
   describeCapabilities,
   createTaskSpec,
@@ -31,7 +31,7 @@ import type { TaskAct } from "../../core/roles.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import { attachmentsOf, TaskAttachments, toContent, type AttachmentDeps } from "./tasks/attachments.ts";
 import { TaskDeletions, type DeletionDeps } from "./tasks/deletions.ts";
-import { PersonRemovals, type PersonDeletionDeps } from "./person-deletions.ts";
+import { PersonRemovals, type PersonDeletionDeps } from "./people/person-deletions.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { parseBudgetDecision, parseGuardDecision, readSpent } from "./tasks/decisions.ts";
 import { readPermitted } from "./tasks/permit.ts";

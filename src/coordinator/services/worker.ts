@@ -13,7 +13,7 @@ import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import type { Redactor } from "../../core/lib/json/redaction.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { Store } from "../../core/ports/store.ts";
-import type { OpenedSetup, SetupSaved } from "../../core/ports/setup-caches.ts";
+import type { OpenedSetup, SetupSaved } from "../../core/ports/files/setup-caches.ts";
 import type { SetupDisk, SetupDiskPlace } from "../../core/ports/sandbox.ts";
 import { MODEL_AGENTS, sandboxName, type Egress, type Task } from "../../core/task.ts";
 import {
@@ -22,8 +22,8 @@ import {
   TRANSCRIPT_BYTES,
   TranscriptMoved,
   type StoredRecord,
-} from "../../core/ports/transcripts.ts";
-import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repository-settings.ts";
+} from "../../core/ports/records/transcripts.ts";
+import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repositories/repository-settings.ts";
 import type {
   TranscriptAppend,
   WorkerAck,
@@ -37,7 +37,7 @@ import type { Finding } from "../../core/values/push-guard.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
-import type { Attachments, OpenedAttachment } from "../../core/ports/attachments.ts";
+import type { Attachments, OpenedAttachment } from "../../core/ports/files/attachments.ts";
 import { toWorkerFiles } from "./tasks/attachments.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
 import { toProposal, type WorkerEventDeps } from "./worker/events.ts";

@@ -3,7 +3,7 @@
  * as digests or sealed, never in clear. Every time is epoch ms.
  */
 
-import type { Act } from "./audit.ts";
+import type { Act } from "./records/audit.ts";
 import type { CredentialCheck, CredentialUse, VariablePhase } from "../protocol/repositories.ts";
 import type { TaskState } from "../task.ts";
 

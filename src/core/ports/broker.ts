@@ -10,10 +10,10 @@ import type {
   WorkerVariables,
 } from "../protocol/worker.ts";
 import type { Finding } from "../values/push-guard.ts";
-import type { OpenedAttachment } from "./attachments.ts";
-import type { OpenedSetup, SetupSaved } from "./setup-caches.ts";
-import type { StoredRecord } from "./transcripts.ts";
-import type { ModelUsage } from "./usage-ledger.ts";
+import type { OpenedAttachment } from "./files/attachments.ts";
+import type { OpenedSetup, SetupSaved } from "./files/setup-caches.ts";
+import type { StoredRecord } from "./records/transcripts.ts";
+import type { ModelUsage } from "./records/usage-ledger.ts";
 import type { EgressPolicy } from "../values/egress-policy.ts";
 
 export interface BrokerEndpoint {

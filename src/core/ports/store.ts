@@ -3,8 +3,8 @@ import type { EventData, EventRow, TaskEvent } from "../event.ts";
 import type { Page } from "../lib/pagination.ts";
 import type { Snapshot, Task, TaskState } from "../task.ts";
 import type { PersonDeletions } from "./accounts.ts";
-import type { Transcripts } from "./transcripts.ts";
-import type { ModelUsage } from "./usage-ledger.ts";
+import type { Transcripts } from "./records/transcripts.ts";
+import type { ModelUsage } from "./records/usage-ledger.ts";
 
 /** A task to insert, with its first event: it has the rest of a Task once it is stored. */
 export interface NewTask extends Pick<
@@ -222,7 +222,8 @@ export interface ReadMarks {
  * - Order: writes happen in the order of their calls. Calls of one turn of the event loop may share
  *   a transaction (group commit); a write that fails does not affect the others.
  * - Projections: messages, tool calls and attempts are derived from events and written in the same
- *   transaction (src/store/projection.ts). A second message of a user with a taken id rejects.
+ *   transaction (src/store/shared/projection.ts). A second message of a user with a taken id
+ *   rejects.
  * - Reads of an unknown id return null or an empty list.
  * - Memory: a page ends at `limit` items, or earlier when the items are large (PAGE_BYTES in
  *   src/core/lib/pagination.ts).

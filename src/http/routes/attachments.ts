@@ -1,6 +1,6 @@
 /** Routes of attachments: files that people give with a prompt or a message. */
 import { z } from "zod";
-import type { Received } from "../../core/ports/attachments.ts";
+import type { Received } from "../../core/ports/files/attachments.ts";
 import { attachmentSchema, isPicture, PICTURE_TYPES } from "../../core/values/attachment.ts";
 import { json, route } from "../route.ts";
 

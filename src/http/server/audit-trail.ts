@@ -10,7 +10,7 @@
 import { z } from "zod";
 import { coerceError } from "../../core/error.ts";
 import { isBudgetQuestion } from "../../core/budget.ts";
-import type { Act, AuditLog, AuditValue } from "../../core/ports/audit.ts";
+import type { Act, AuditLog, AuditValue } from "../../core/ports/records/audit.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { AuthenticatedCaller } from "../../auth/sessions.ts";

@@ -7,7 +7,7 @@
 import type { IncomingMessage } from "node:http";
 import { SlipwayError } from "../../core/error.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
-import type { Received } from "../../core/ports/attachments.ts";
+import type { Received } from "../../core/ports/files/attachments.ts";
 import { allowLongBody } from "../server/server.ts";
 import type { ApiDeps } from "../route.ts";
 

@@ -12,7 +12,7 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { sanitizeArchive } from "./safe-archive.ts";
-import { type Artifacts, type Salvaged } from "../../core/ports/artifacts.ts";
+import { type Artifacts, type Salvaged } from "../../core/ports/files/artifacts.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { noCrash, type Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { ARTIFACT_NAME, artifactName, artifactSchema, type Artifact } from "../../core/values/artifact.ts";

@@ -13,7 +13,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
-import type { Artifacts } from "../../core/ports/artifacts.ts";
+import type { Artifacts } from "../../core/ports/files/artifacts.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import type { Bucket } from "../bucket/bucket.ts";

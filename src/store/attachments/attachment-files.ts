@@ -23,7 +23,7 @@ import type {
   Received,
   StoredAttachment,
   Upload,
-} from "../../core/ports/attachments.ts";
+} from "../../core/ports/files/attachments.ts";
 import { ATTACHMENT_ID, cleanName, storedAttachmentSchema, type Attachment } from "../../core/values/attachment.ts";
 import { PersonQuota } from "./person-quota.ts";
 import { receiveFile } from "./receive-file.ts";

@@ -4,7 +4,7 @@
  * Q1 A small file counts as a block: many of them take inodes instead of bytes.
  */
 import { SlipwayError } from "../../core/error.ts";
-import type { StoredAttachment } from "../../core/ports/attachments.ts";
+import type { StoredAttachment } from "../../core/ports/files/attachments.ts";
 
 /** The least that a file counts, bytes. */
 const BLOCK_BYTES = 32 * 1024;

@@ -14,7 +14,7 @@ import type {
   StoredVariable,
   User,
 } from "../../core/ports/accounts.ts";
-import type { AuditLog } from "../../core/ports/audit.ts";
+import type { AuditLog } from "../../core/ports/records/audit.ts";
 import { auditedAccounts } from "./audit.ts";
 import { SlipwayError } from "../../core/error.ts";
 

@@ -2,7 +2,7 @@
 import { AUDIT_GENESIS, hashAuditRow } from "../../core/lib/audit/chain.ts";
 import { entryOf } from "../../core/lib/audit/act.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
-import type { Act, AuditLog, AuditMark, AuditRow } from "../../core/ports/audit.ts";
+import type { Act, AuditLog, AuditMark, AuditRow } from "../../core/ports/records/audit.ts";
 
 export function memoryAudit(): AuditLog {
   let rows: AuditRow[] = [];

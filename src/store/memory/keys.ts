@@ -1,5 +1,5 @@
 /** Data keys, and the rows of the accounts that they seal, in memory. */
-import type { Act, AuditLog } from "../../core/ports/audit.ts";
+import type { Act, AuditLog } from "../../core/ports/records/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import {
   KEY_USES,

@@ -1,7 +1,7 @@
 /** The projections of one task's log, in memory. */
 import type { TaskEvent } from "../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
-import { projectEvent, type ProjectionChange } from "../projection.ts";
+import { projectEvent, type ProjectionChange } from "../shared/projection.ts";
 
 export class MemoryProjections {
   messages: MessageRow[] = [];

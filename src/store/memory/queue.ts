@@ -1,5 +1,5 @@
-/** The fair queue in memory (src/store/fair-queue.ts). */
-import { computeRank, nextTurn, shareSlots } from "../fair-queue.ts";
+/** The fair queue in memory (src/store/shared/fair-queue.ts). */
+import { computeRank, nextTurn, shareSlots } from "../shared/fair-queue.ts";
 
 interface QueueEntry {
   readonly id: string;

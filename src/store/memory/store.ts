@@ -1,9 +1,9 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
 import { CONVERSATION_TYPES, type EventRow, type TaskEvent } from "../../core/event.ts";
 import type { Accounts, KeyStore, PersonDeletions } from "../../core/ports/accounts.ts";
-import type { AuditLog } from "../../core/ports/audit.ts";
+import type { AuditLog } from "../../core/ports/records/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
-import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../core/ports/records/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { pageOf, type Page } from "../../core/lib/pagination.ts";
 import type {
@@ -20,7 +20,7 @@ import type {
   TallyQuery,
   TaskQuery,
 } from "../../core/ports/store.ts";
-import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
+import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/records/transcripts.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { asRead, getDueAt, isAsking, isRepository, memoryReadMarks, toEventRow, type Entry } from "./entry.ts";
 import { before, byId, keyOf, pageFrom } from "./lists.ts";
@@ -34,8 +34,8 @@ import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts, storedReads, type StoredReads } from "./transcripts.ts";
 import { MemoryLedger } from "./usage-ledger.ts";
-import { mergeProgress, projectProgress } from "../progress.ts";
-import { makeTask, searchableText, toRecentRepositories } from "../task-record.ts";
+import { mergeProgress, projectProgress } from "../shared/progress.ts";
+import { makeTask, searchableText, toRecentRepositories } from "../shared/task-record.ts";
 
 type Apart = keyof Deletions | keyof PersonDeletions | keyof StoredReads | keyof ReadMarks;
 class MemoryStore implements Omit<Store, Apart> {

@@ -1,7 +1,7 @@
 /** Transcripts in memory. */
-import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
+import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/records/transcripts.ts";
 import type { Task } from "../../core/task.ts";
-import { checkSequence } from "../append.ts";
+import { checkSequence } from "../shared/append.ts";
 
 const totalBytes = (records: readonly StoredRecord[]): number =>
   records.reduce((sum, { json }) => sum + Buffer.byteLength(json), 0);

@@ -1,5 +1,5 @@
 /** The usage ledger in memory. */
-import type { ModelUsage, UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
+import type { ModelUsage, UsageLedger, UsageTotal } from "../../core/ports/records/usage-ledger.ts";
 
 export class MemoryLedger implements UsageLedger {
   readonly #rows = new Map<string, ModelUsage>();

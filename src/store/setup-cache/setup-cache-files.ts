@@ -13,7 +13,13 @@ import { raceAbort } from "../../core/lib/concurrency/async.ts";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { noCrash, type Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { removeGarbage, type Garbage } from "../../core/lib/garbage.ts";
-import type { SaveOptions, SetupCaches, SetupDiskKey, SetupKey, SetupSaved } from "../../core/ports/setup-caches.ts";
+import type {
+  SaveOptions,
+  SetupCaches,
+  SetupDiskKey,
+  SetupKey,
+  SetupSaved,
+} from "../../core/ports/files/setup-caches.ts";
 
 export interface SetupCacheFilesOptions {
   readonly dir: string;

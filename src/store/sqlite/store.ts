@@ -12,9 +12,9 @@ import Database, { type Connection } from "./driver.ts";
 import type { Accounts, KeyStore } from "../../core/ports/accounts.ts";
 import { crashpointFrom } from "../../core/lib/runtime/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
-import type { Act, AuditLog } from "../../core/ports/audit.ts";
+import type { Act, AuditLog } from "../../core/ports/records/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
-import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../core/ports/records/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import { createAuditedRun, sqliteAudit } from "./accounts/audit.ts";
@@ -31,9 +31,9 @@ import { CoreCache, toNewTaskRow, toProgress } from "./tables/rows.ts";
 import { openReserve } from "./writer/disk-reserve.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
-import { projectProgress } from "../progress.ts";
-import { makeTask } from "../task-record.ts";
-import type { ExplainUnreadable } from "../unreadable.ts";
+import { projectProgress } from "../shared/progress.ts";
+import { makeTask } from "../shared/task-record.ts";
+import type { ExplainUnreadable } from "../shared/unreadable.ts";
 
 export interface SqliteOptions {
   /** The data folder; created if it does not exist. */

@@ -10,7 +10,7 @@ import { DEFAULT_RULES } from "../../../src/broker/model/request/policy.ts";
 import { Redactor } from "../../../src/core/lib/json/redaction.ts";
 import type { SecretRemoval } from "../../../src/core/ports/broker.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
-import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../src/core/ports/records/usage-ledger.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/price-table.ts";

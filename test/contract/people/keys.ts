@@ -1,6 +1,6 @@
 /** The contract of the key store (rule M1). */
 import { expect, it } from "vitest";
-import type { Act, AuditLog } from "../../../src/core/ports/audit.ts";
+import type { Act, AuditLog } from "../../../src/core/ports/records/audit.ts";
 import { KEY_USES, type Accounts, type KeyStore, type StoredKey } from "../../../src/core/ports/accounts.ts";
 import type { Notifications } from "../../../src/core/ports/notifications.ts";
 

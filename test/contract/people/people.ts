@@ -1,7 +1,7 @@
 /** The contract of identities, passkeys, one-time links and the audit log (rule M1). */
 import { expect, it } from "vitest";
 import { AuditCheck } from "../../../src/core/lib/audit/chain.ts";
-import type { Act, AuditEntry, AuditLog } from "../../../src/core/ports/audit.ts";
+import type { Act, AuditEntry, AuditLog } from "../../../src/core/ports/records/audit.ts";
 import type { Accounts, Link, Passkey, ProviderIdentity, User } from "../../../src/core/ports/accounts.ts";
 
 const user = (id: string): User & { readonly passwordHash: string } => ({

@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { Notifications } from "../../../src/core/ports/notifications.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
-import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../src/core/ports/records/usage-ledger.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { cancel, claim, create, fail, move, notice, ready, T0 } from "../tasks.ts";
 

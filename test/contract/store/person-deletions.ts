@@ -1,10 +1,10 @@
 /** The contract suite of the deletion of people (rules M1, R9). */
 import { expect, it } from "vitest";
 import type { Accounts } from "../../../src/core/ports/accounts.ts";
-import type { AuditLog } from "../../../src/core/ports/audit.ts";
+import type { AuditLog } from "../../../src/core/ports/records/audit.ts";
 import type { Notifications } from "../../../src/core/ports/notifications.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
-import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../src/core/ports/records/usage-ledger.ts";
 import { claim, create, fail, move, ready, T0 } from "../tasks.ts";
 
 export interface PersonParts {

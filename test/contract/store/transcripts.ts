@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { Store } from "../../../src/core/ports/store.ts";
 import type { Task } from "../../../src/core/task.ts";
-import { TRANSCRIPT_BYTES } from "../../../src/core/ports/transcripts.ts";
+import { TRANSCRIPT_BYTES } from "../../../src/core/ports/records/transcripts.ts";
 import { claim, create, fail, move, ready, retried } from "../tasks.ts";
 
 const text = (value: unknown): string => JSON.stringify({ value });

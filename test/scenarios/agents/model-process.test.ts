@@ -15,7 +15,7 @@ import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import type { Policy } from "../../../src/core/task.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { TRANSCRIPT_BYTES } from "../../../src/core/ports/transcripts.ts";
+import { TRANSCRIPT_BYTES } from "../../../src/core/ports/records/transcripts.ts";
 import { WORKER_ENV } from "../../../src/core/protocol/worker.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { run } from "../../cli/command.ts";

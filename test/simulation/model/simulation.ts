@@ -1,5 +1,5 @@
 /** A simulated world: a machine with an engine, an upstream, workers, people and a coordinator. */
-import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../src/core/ports/records/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 import { parseSandboxName } from "../../../src/core/task.ts";

@@ -8,7 +8,7 @@ import { gunzipSync } from "node:zlib";
 import { pack as openPack, extract, type Header } from "tar-stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
-import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+import type { Artifacts } from "../../../src/core/ports/files/artifacts.ts";
 import { hasStorage, startStorage, type Storage } from "../../support/hostile/storage.ts";
 import { openBucketArtifacts } from "./bucket-rig.ts";
 

@@ -6,7 +6,7 @@ import { pack as openPack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { checkArtifacts } from "../../../src/app/checker/check-backups.ts";
 import { readConfig } from "../../../src/app/config.ts";
-import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+import type { Artifacts } from "../../../src/core/ports/files/artifacts.ts";
 import { openArtifactFiles, type ArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import type { BucketArtifacts } from "../../../src/store/artifacts/bucket-artifacts.ts";
 import type { Bucket } from "../../../src/store/bucket/bucket.ts";

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Attachments } from "../../../src/core/ports/attachments.ts";
+import type { Attachments } from "../../../src/core/ports/files/attachments.ts";
 import { cleanName, isForModel, toFileName, type Attachment } from "../../../src/core/values/attachment.ts";
 import { openAttachmentFiles } from "../../../src/store/attachments/attachment-files.ts";
 import { detectKind } from "../../../src/store/attachments/media-type.ts";

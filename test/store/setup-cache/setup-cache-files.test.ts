@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { Readable } from "node:stream";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import type { SaveOptions, SetupCaches, SetupKey } from "../../../src/core/ports/setup-caches.ts";
+import type { SaveOptions, SetupCaches, SetupKey } from "../../../src/core/ports/files/setup-caches.ts";
 import { openSetupCacheFiles } from "../../../src/store/setup-cache/setup-cache-files.ts";
 
 const never = new AbortController().signal;

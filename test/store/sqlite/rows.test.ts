@@ -1,7 +1,7 @@
 /** The cache of the immutable parts of tasks. */
 import { expect, it } from "vitest";
 import { CoreCache } from "../../../src/store/sqlite/tables/rows.ts";
-import type { TaskCore } from "../../../src/store/task-record.ts";
+import type { TaskCore } from "../../../src/store/shared/task-record.ts";
 import { PLAIN_SPEC } from "../../support/task-spec.ts";
 
 const core = (size: number): TaskCore => ({

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { DiskSpace } from "../../../src/coordinator/scheduler/workspace-admission.ts";
 import type { StoreReserve } from "../../../src/coordinator/services/operations.ts";
-import type { Attachments } from "../../../src/core/ports/attachments.ts";
-import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+import type { Attachments } from "../../../src/core/ports/files/attachments.ts";
+import type { Artifacts } from "../../../src/core/ports/files/artifacts.ts";
 import { openAttachmentFiles } from "../../../src/store/attachments/attachment-files.ts";
 import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
@@ -22,7 +22,7 @@ import {
   type Coordinator,
   type CoordinatorSettings,
 } from "../../../src/coordinator/coordinator.ts";
-import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../src/core/ports/records/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import type { Heartbeat } from "../../../src/coordinator/working-time.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { RECORD_BYTES } from "../../../src/core/ports/transcripts.ts";
+import { RECORD_BYTES } from "../../../src/core/ports/records/transcripts.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { HttpLink } from "../../../worker/connection/http-link.ts";
 import { Journal } from "../../../worker/connection/journal.ts";

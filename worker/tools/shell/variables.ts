@@ -4,7 +4,7 @@
  *
  * The values of the setup never enter this process, whose memory a program of the same user might
  * read: each command of the setup runs below a process of its own that asks for them
- * (worker/workspace/setup-shell.ts).
+ * (worker/workspace/setup/setup-shell.ts).
  */
 import { Redactor, type Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { WORKER_ENV, type WorkerVariables } from "../../../src/core/protocol/worker.ts";

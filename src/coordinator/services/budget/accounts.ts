@@ -4,7 +4,7 @@
  */
 import { isSettled } from "../../../../machines/fold.ts";
 import { formatLimit, remainingBudget, type BudgetKind } from "../../../core/budget.ts";
-import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
+import type { UsageLedger, UsageTotal } from "../../../core/ports/records/usage-ledger.ts";
 import type { Clock } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { Task } from "../../../core/task.ts";

@@ -3,7 +3,7 @@
  * It is only raised, so it does not matter which task a person raised it in.
  */
 import { remainingBudget } from "../../../core/budget.ts";
-import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
+import type { UsageLedger, UsageTotal } from "../../../core/ports/records/usage-ledger.ts";
 import type { Store } from "../../../core/ports/store.ts";
 import type { Task } from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";

@@ -15,7 +15,7 @@ import type {
   Received,
   StoredAttachment,
   Upload,
-} from "../../../core/ports/attachments.ts";
+} from "../../../core/ports/files/attachments.ts";
 import type { Identity } from "../../../core/ports/accounts.ts";
 import type { EventData } from "../../../core/event.ts";
 import type { Store } from "../../../core/ports/store.ts";

@@ -2,7 +2,7 @@
 import { isBudgetQuestion, isThreadQuestion, readBudgetAnswer, type BudgetDecision } from "../../../core/budget.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import type { Store } from "../../../core/ports/store.ts";
-import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
+import type { UsageLedger, UsageTotal } from "../../../core/ports/records/usage-ledger.ts";
 import type { Task } from "../../../core/task.ts";
 import { ThreadBudgets } from "../budget/threads.ts";
 import { GUARD_OPTIONS, readGuardAnswer } from "../../../core/values/push-guard.ts";

@@ -8,11 +8,11 @@
  * E3 A thread whose task is open keeps its tasks: the open one may still take over their work. No
  *    task begins in a thread while one of it is being deleted.
  */
-import type { Artifacts } from "../../../core/ports/artifacts.ts";
+import type { Artifacts } from "../../../core/ports/files/artifacts.ts";
 import type { Identity } from "../../../core/ports/accounts.ts";
-import type { Attachments } from "../../../core/ports/attachments.ts";
+import type { Attachments } from "../../../core/ports/files/attachments.ts";
 import type { Repositories } from "../../../core/ports/repositories.ts";
-import type { AuditLog } from "../../../core/ports/audit.ts";
+import type { AuditLog } from "../../../core/ports/records/audit.ts";
 import type { Bus, Clock, Log } from "../../../core/ports/runtime.ts";
 import type { DeletedTask, Store } from "../../../core/ports/store.ts";
 import { errorMessage, SlipwayError } from "../../../core/error.ts";

@@ -9,8 +9,8 @@ import { QuotaExceeded } from "../../../core/error.ts";
 import { KeyedMutex } from "../../../core/lib/concurrency/keyed-mutex.ts";
 import type { Clock } from "../../../core/ports/runtime.ts";
 import type { Store } from "../../../core/ports/store.ts";
-import type { UsageLedger } from "../../../core/ports/usage-ledger.ts";
-import { describeExcess, sumOf, type PersonStorage, type StoredBytes } from "../person-storage.ts";
+import type { UsageLedger } from "../../../core/ports/records/usage-ledger.ts";
+import { describeExcess, sumOf, type PersonStorage, type StoredBytes } from "../people/person-storage.ts";
 import {
   quotaKey,
   readOwnQuotas,

@@ -1,7 +1,7 @@
 /**
  * SubmitRequest -> TaskSpec: fills in defaults and checks against what this installation offers.
  */
-import type { AttachmentLimits } from "../../../core/ports/attachments.ts";
+import type { AttachmentLimits } from "../../../core/ports/files/attachments.ts";
 import { MAX_ATTACHMENTS } from "../../../core/values/attachment.ts";
 import { findModel, findNearest, resolveAlias } from "../../../core/values/model-name.ts";
 import { matchesPattern } from "../../../core/values/name-pattern.ts";

@@ -14,12 +14,12 @@ import PQueue from "p-queue";
 import { errorMessage } from "../../../core/error.ts";
 import { secretForms } from "../../../core/lib/json/redaction.ts";
 import type { Log } from "../../../core/ports/runtime.ts";
-import type { OpenedSetup, SetupCaches, SetupDiskKey, SetupSaved } from "../../../core/ports/setup-caches.ts";
+import type { OpenedSetup, SetupCaches, SetupDiskKey, SetupSaved } from "../../../core/ports/files/setup-caches.ts";
 import type { Repositories } from "../../../core/ports/repositories.ts";
 import type { Sandbox, SetupDisk, SetupDiskPlace } from "../../../core/ports/sandbox.ts";
 import { sandboxName, type Egress, type Task } from "../../../core/task.ts";
-import type { RepositoryConfig } from "../repository-config.ts";
-import { readRepositorySettings } from "../repository-settings.ts";
+import type { RepositoryConfig } from "../repositories/repository-config.ts";
+import { readRepositorySettings } from "../repositories/repository-settings.ts";
 import { createDecider, isInstall } from "./setup-commands.ts";
 import type { AttemptVariables } from "./variables.ts";
 

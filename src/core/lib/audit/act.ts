@@ -1,4 +1,4 @@
-import type { Act, AuditEntry } from "../../ports/audit.ts";
+import type { Act, AuditEntry } from "../../ports/records/audit.ts";
 
 /** What a write of accounts says about the act that it belongs to: who it was, and on what. */
 export function describeWrite(name: string, args: readonly unknown[]): Partial<Pick<AuditEntry, "actor" | "target">> {

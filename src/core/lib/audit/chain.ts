@@ -3,7 +3,7 @@
  * that was changed, removed or moved no longer fits.
  */
 import { createHash } from "node:crypto";
-import type { AuditEnds, AuditEntry, AuditRow } from "../../ports/audit.ts";
+import type { AuditEnds, AuditEntry, AuditRow } from "../../ports/records/audit.ts";
 import { canonicalJson } from "../json/canonical-json.ts";
 
 export const AUDIT_GENESIS = { n: 0, hash: "0".repeat(64) } as const;

@@ -1,7 +1,7 @@
 /** The audit log for admins. */
 import { z } from "zod";
 import { AuditCheck } from "../../../core/lib/audit/chain.ts";
-import type { AuditLog, AuditRow } from "../../../core/ports/audit.ts";
+import type { AuditLog, AuditRow } from "../../../core/ports/records/audit.ts";
 import { toIsoTime } from "../../../core/protocol/mapping.ts";
 import { auditCheckSchema, auditRowSchema } from "../../../core/protocol/people.ts";
 import { pageSchema } from "../../../core/protocol/rest.ts";

@@ -11,7 +11,7 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { pack as openPack, type Pack } from "tar-stream";
 import type { Identity, User } from "../../../core/ports/accounts.ts";
-import type { AuditQuery, AuditRow } from "../../../core/ports/audit.ts";
+import type { AuditQuery, AuditRow } from "../../../core/ports/records/audit.ts";
 import type { Page } from "../../../core/lib/pagination.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { commitIdentityKey, readCommitIdentity } from "../../../core/values/git-identity.ts";

@@ -2,7 +2,7 @@
 import type { Connection } from "../driver.ts";
 import { entryOf } from "../../../core/lib/audit/act.ts";
 import { hashAuditRow } from "../../../core/lib/audit/chain.ts";
-import type { Act, AuditEnds, AuditEntry, AuditLog, AuditRow, AuditVia } from "../../../core/ports/audit.ts";
+import type { Act, AuditEnds, AuditEntry, AuditLog, AuditRow, AuditVia } from "../../../core/ports/records/audit.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import type { AuditWrites, Writes } from "../writer/messages.ts";
 

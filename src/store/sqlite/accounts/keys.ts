@@ -1,6 +1,6 @@
 /** Data keys and the rows that they seal, in SQL. */
 import type { Connection } from "../driver.ts";
-import type { Act } from "../../../core/ports/audit.ts";
+import type { Act } from "../../../core/ports/records/audit.ts";
 import { KEY_USES, type KeyStore, type KeyUse, type SealedRow, type StoredKey } from "../../../core/ports/accounts.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import type { KeyWrites } from "../writer/messages.ts";

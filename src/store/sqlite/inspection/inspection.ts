@@ -17,7 +17,7 @@ import { toAuditEnds, toAuditRow, type AuditRecord } from "../accounts/audit.ts"
 import { keyReads } from "../accounts/keys.ts";
 import type { AttemptRecord, EventRecord, MessageRecord, ToolCallRecord } from "../tables/rows.ts";
 import { NOT_DELETED } from "../deletions.ts";
-import { MAX_TRIGRAMS, toTrigrams } from "../../trigrams.ts";
+import { MAX_TRIGRAMS, toTrigrams } from "../../shared/trigrams.ts";
 import { toMatch } from "../tables/text-index.ts";
 import { compareSchema, type SchemaDifference } from "./schema.ts";
 

@@ -6,7 +6,7 @@
  *    first is a row. Databases of earlier versions may have the others too (`doubles`).
  */
 import type { TaskEvent } from "../../../core/event.ts";
-import { projectEvent, type ProjectionChange } from "../../projection.ts";
+import { projectEvent, type ProjectionChange } from "../../shared/projection.ts";
 import type { AttemptRecord, MessageRecord, ToolCallRecord } from "../tables/rows.ts";
 
 type Change<K extends ProjectionChange["kind"]> = Extract<ProjectionChange, { kind: K }>;

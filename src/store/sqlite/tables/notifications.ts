@@ -9,7 +9,7 @@ import {
   type Notifications,
   type PushDevice,
 } from "../../../core/ports/notifications.ts";
-import { parseOr } from "../../unreadable.ts";
+import { parseOr } from "../../shared/unreadable.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import type { NotificationWrites } from "../writer/messages.ts";
 

@@ -1,6 +1,6 @@
-/** The fair queue in SQL: turns, claimable tasks and slots (src/store/fair-queue.ts). */
+/** The fair queue in SQL: turns, claimable tasks and slots (src/store/shared/fair-queue.ts). */
 import type { Connection } from "../driver.ts";
-import { computeRank, nextTurn, shareSlots } from "../../fair-queue.ts";
+import { computeRank, nextTurn, shareSlots } from "../../shared/fair-queue.ts";
 import { NOT_ASIDE, type SetAsideTasks } from "./set-aside.ts";
 
 /** Most rows that are read from the head of the queue before the owners are queried one by one. */

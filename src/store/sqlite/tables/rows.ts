@@ -5,8 +5,8 @@
 import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, NewTask, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskProgress, TaskState } from "../../../core/task.ts";
-import { projectProgress } from "../../progress.ts";
-import { makeTask, searchableText, type TaskCore } from "../../task-record.ts";
+import { projectProgress } from "../../shared/progress.ts";
+import { makeTask, searchableText, type TaskCore } from "../../shared/task-record.ts";
 import {
   makeSubstitute,
   parseOr,
@@ -15,7 +15,7 @@ import {
   UNREADABLE_EVENT,
   UNREADABLE_MESSAGE,
   type ExplainUnreadable,
-} from "../../unreadable.ts";
+} from "../../shared/unreadable.ts";
 
 const MAX_CORES = 1_024;
 const MAX_CHARACTERS = 8 * 1024 * 1024;

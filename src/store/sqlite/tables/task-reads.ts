@@ -12,8 +12,8 @@ import type {
   ToolCallRow,
 } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
-import { toRecentRepositories, type TaskCore } from "../../task-record.ts";
-import type { ExplainUnreadable } from "../../unreadable.ts";
+import { toRecentRepositories, type TaskCore } from "../../shared/task-record.ts";
+import type { ExplainUnreadable } from "../../shared/unreadable.ts";
 import { personDeletionReads } from "../accounts/person-deletions.ts";
 import { deletionReads, NOT_DELETED } from "../deletions.ts";
 import { markedChanges, readMarkReads } from "../read-marks.ts";

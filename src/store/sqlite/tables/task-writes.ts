@@ -8,8 +8,8 @@
  */
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
-import { projectProgress } from "../../progress.ts";
-import { projectEvent, type ProjectionChange } from "../../projection.ts";
+import { projectProgress } from "../../shared/progress.ts";
+import { projectEvent, type ProjectionChange } from "../../shared/projection.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { deletionWrites } from "../deletions.ts";
 import { readMarkWrite } from "../read-marks.ts";

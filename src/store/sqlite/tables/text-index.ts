@@ -9,7 +9,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import type { Connection } from "../driver.ts";
-import { MAX_TRIGRAMS, toTrigrams } from "../../trigrams.ts";
+import { MAX_TRIGRAMS, toTrigrams } from "../../shared/trigrams.ts";
 
 /** With more candidates than this, reading the newest tasks fills a page sooner. */
 const MAX_CANDIDATES = 1_000;

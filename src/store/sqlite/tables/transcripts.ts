@@ -5,8 +5,8 @@
  * attempt 0 without an origin are copies that an earlier version made.)
  */
 import type { Connection } from "../driver.ts";
-import type { AppendResult, NewRecord, StoredRecord } from "../../../core/ports/transcripts.ts";
-import { checkSequence, EMPTY_TRANSCRIPT, type TranscriptTail } from "../../append.ts";
+import type { AppendResult, NewRecord, StoredRecord } from "../../../core/ports/records/transcripts.ts";
+import { checkSequence, EMPTY_TRANSCRIPT, type TranscriptTail } from "../../shared/append.ts";
 
 /** Most transcripts that one call of `oldTranscripts` returns. */
 const MAX_OLD = 1_000;

@@ -1,6 +1,6 @@
 /** The usage ledger in SQLite. */
 import type { Connection } from "../driver.ts";
-import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
+import type { UsageLedger, UsageTotal } from "../../../core/ports/records/usage-ledger.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
 import type { LedgerWrites } from "../writer/messages.ts";
 

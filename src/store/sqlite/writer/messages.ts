@@ -20,10 +20,10 @@ import type {
 } from "../../../core/ports/accounts.ts";
 import type { CredentialUse } from "../../../core/protocol/repositories.ts";
 import type { Notification, NotificationProgress, PushDevice, Rung } from "../../../core/ports/notifications.ts";
-import type { AuditEntry } from "../../../core/ports/audit.ts";
+import type { AuditEntry } from "../../../core/ports/records/audit.ts";
 import type { Commit, DeletionRequest } from "../../../core/ports/store.ts";
-import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
-import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
+import type { AppendResult, NewRecord } from "../../../core/ports/records/transcripts.ts";
+import type { ModelUsage } from "../../../core/ports/records/usage-ledger.ts";
 import type { PersonWrites } from "../accounts/person-deletions.ts";
 import type { ReadMarkWrites } from "../read-marks.ts";
 import type { NewTaskRow, ProgressRow } from "../tables/rows.ts";

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { AuditRow } from "../../../../src/core/ports/audit.ts";
+import type { AuditRow } from "../../../../src/core/ports/records/audit.ts";
 import { isUnsafe } from "../../../../src/http/route.ts";
 import { ROUTES } from "../../../../src/http/routes/index.ts";
 import { AUDITED } from "../../../../src/http/server/audit-trail.ts";

@@ -1,5 +1,5 @@
 /** Artifacts in memory, on a disk that may be full. */
-import type { Artifacts } from "../../../../src/core/ports/artifacts.ts";
+import type { Artifacts } from "../../../../src/core/ports/files/artifacts.ts";
 import { artifactName, type Artifact } from "../../../../src/core/values/artifact.ts";
 import type { Faults } from "../faults.ts";
 import type { Domain, VirtualTime } from "../virtual-time.ts";

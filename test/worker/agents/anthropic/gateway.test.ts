@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../../src/broker/model/request/policy.ts";
 import { createModelGateway } from "../../../../src/broker/model/gateway.ts";
-import type { UsageLedger } from "../../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../../src/core/ports/records/usage-ledger.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../../../src/broker/model/price-table.ts";

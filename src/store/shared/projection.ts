@@ -7,9 +7,9 @@
  *    two running calls with one id in one attempt, the first is kept.
  * P2 Only messages of users have a status, so a worker cannot change a message by sending its id.
  */
-import type { EventData, TaskEvent } from "../core/event.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../core/ports/store.ts";
-import { sandboxName, type TaskState } from "../core/task.ts";
+import type { EventData, TaskEvent } from "../../core/event.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
+import { sandboxName, type TaskState } from "../../core/task.ts";
 
 export type ProjectionChange =
   /** A user's message with a taken id is never written (P1). */

@@ -4,11 +4,11 @@
  */
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { startProcess } from "../../src/core/lib/runtime/process-group.ts";
-import { Redactor } from "../../src/core/lib/json/redaction.ts";
-import { WORKER_ENV, workerVariablesSchema } from "../../src/core/protocol/worker.ts";
-import { BrokerSocket } from "../connection/broker-socket.ts";
-import { SETUP_ENV } from "../tools/shell/variables.ts";
+import { startProcess } from "../../../src/core/lib/runtime/process-group.ts";
+import { Redactor } from "../../../src/core/lib/json/redaction.ts";
+import { WORKER_ENV, workerVariablesSchema } from "../../../src/core/protocol/worker.ts";
+import { BrokerSocket } from "../../connection/broker-socket.ts";
+import { SETUP_ENV } from "../../tools/shell/variables.ts";
 
 const ANSWER_MS = 30_000;
 /** The wait for output that is still in the pipe when the command has ended. */

@@ -7,8 +7,8 @@
  *    0.
  * X3 Appending the same record again changes nothing, so a client that got no answer retries.
  */
-import { SlipwayError } from "../error.ts";
-import type { Page } from "../lib/pagination.ts";
+import { SlipwayError } from "../../error.ts";
+import type { Page } from "../../lib/pagination.ts";
 
 /**
  * Limits in UTF-8 bytes of JSON: one record, the whole transcript of a task, and one page of it

@@ -3,7 +3,7 @@ import {
   NO_CONFIG,
   parseRepositoryConfig,
   REPOSITORY_CONFIG_BYTES,
-} from "../../../src/coordinator/services/repository-config.ts";
+} from "../../../../src/coordinator/services/repositories/repository-config.ts";
 
 const FULL = `# what this repository needs
 image: node:24

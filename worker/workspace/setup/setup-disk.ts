@@ -4,7 +4,7 @@
  */
 import { chmodSync, createReadStream, existsSync, lstatSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { SETUP_FOLDER } from "../../src/core/protocol/worker.ts";
+import { SETUP_FOLDER } from "../../../src/core/protocol/worker.ts";
 import type { SetupArchive } from "./setup-archive.ts";
 
 const OWNER_WRITES = 0o200;

@@ -1,5 +1,5 @@
-import type { RecentRepository } from "../core/ports/store.ts";
-import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../core/task.ts";
+import type { RecentRepository } from "../../core/ports/store.ts";
+import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../../core/task.ts";
 
 /** The part of a task that never changes. */
 export interface TaskCore extends Pick<

@@ -2,9 +2,9 @@
  * What takes the place of stored data that this version cannot read (rule M11). Nothing of it is
  * written.
  */
-import type { EventData } from "../core/event.ts";
-import { makeFailure } from "../core/failure.ts";
-import { DEFAULT_POLICY, NO_USAGE, type Snapshot, type TaskSpec } from "../core/task.ts";
+import type { EventData } from "../../core/event.ts";
+import { makeFailure } from "../../core/failure.ts";
+import { DEFAULT_POLICY, NO_USAGE, type Snapshot, type TaskSpec } from "../../core/task.ts";
 
 /**
  * Why this version cannot go on with a snapshot, for operators; null when it can.

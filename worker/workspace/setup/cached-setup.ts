@@ -4,8 +4,8 @@
  */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { errorMessage } from "../../src/core/error.ts";
-import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { errorMessage } from "../../../src/core/error.ts";
+import type { WorkerSpec } from "../../../src/core/protocol/worker.ts";
 import { runSetup, type SetupParts } from "./setup.ts";
 import { SetupArchive } from "./setup-archive.ts";
 import { SetupDisk } from "./setup-disk.ts";

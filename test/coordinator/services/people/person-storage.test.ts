@@ -1,12 +1,12 @@
 /** What is stored for people: when it is measured, and when that refuses. */
 import { expect, it } from "vitest";
-import { PersonStorage } from "../../../src/coordinator/services/person-storage.ts";
-import type { StoredRepository } from "../../../src/core/ports/repositories.ts";
-import { NO_QUOTAS } from "../../../src/core/quotas.ts";
-import { openMemoryStore } from "../../../src/store/memory/store.ts";
-import { openSimulatedRepositories } from "../../../src/git/simulated.ts";
-import { quiet } from "../../support/coordinator/harness.ts";
-import { createManualClock } from "../../support/manual-clock.ts";
+import { PersonStorage } from "../../../../src/coordinator/services/people/person-storage.ts";
+import type { StoredRepository } from "../../../../src/core/ports/repositories.ts";
+import { NO_QUOTAS } from "../../../../src/core/quotas.ts";
+import { openMemoryStore } from "../../../../src/store/memory/store.ts";
+import { openSimulatedRepositories } from "../../../../src/git/simulated.ts";
+import { quiet } from "../../../support/coordinator/harness.ts";
+import { createManualClock } from "../../../support/manual-clock.ts";
 
 const MIB = 2 ** 20;
 const REPO = "https://git.example.com/team/app";

@@ -1,5 +1,5 @@
 /** The attachment port: files that people give to tasks. */
-import type { Attachment } from "../values/attachment.ts";
+import type { Attachment } from "../../values/attachment.ts";
 
 export interface AttachmentLimits {
   /** Of one file. */

@@ -1,5 +1,5 @@
 /** The artifact port: files salvaged from sandboxes. */
-import type { Artifact } from "../values/artifact.ts";
+import type { Artifact } from "../../values/artifact.ts";
 
 export interface Salvaged {
   readonly taskId: string;

@@ -8,14 +8,14 @@
  *    while it is renewed beside. Until the first one after a start, nobody is refused.
  * B3 Only what was measured just now is a reason to refuse.
  */
-import { errorMessage } from "../../core/error.ts";
-import { every } from "../../core/lib/pagination.ts";
-import type { Artifacts } from "../../core/ports/artifacts.ts";
-import type { Attachments } from "../../core/ports/attachments.ts";
-import type { Repositories, StoredRepository } from "../../core/ports/repositories.ts";
-import type { Clock, Log } from "../../core/ports/runtime.ts";
-import type { Store } from "../../core/ports/store.ts";
-import { readQuotas, type QuotaSettings } from "../../core/quotas.ts";
+import { errorMessage } from "../../../core/error.ts";
+import { every } from "../../../core/lib/pagination.ts";
+import type { Artifacts } from "../../../core/ports/files/artifacts.ts";
+import type { Attachments } from "../../../core/ports/files/attachments.ts";
+import type { Repositories, StoredRepository } from "../../../core/ports/repositories.ts";
+import type { Clock, Log } from "../../../core/ports/runtime.ts";
+import type { Store } from "../../../core/ports/store.ts";
+import { readQuotas, type QuotaSettings } from "../../../core/quotas.ts";
 
 /** Bytes. */
 export interface StoredBytes {

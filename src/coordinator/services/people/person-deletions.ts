@@ -7,17 +7,17 @@
  * E3 A call that was under way when the deletion began may write once more: for `LATE_MS` after the
  *    end, the same is removed again. Such calls do not outlive the process.
  */
-import type { Attachments } from "../../core/ports/attachments.ts";
-import type { PersonDeletion, PersonTask } from "../../core/ports/accounts.ts";
-import type { Clock, Log } from "../../core/ports/runtime.ts";
-import type { Repositories } from "../../core/ports/repositories.ts";
-import type { SetupCaches } from "../../core/ports/setup-caches.ts";
-import type { Store } from "../../core/ports/store.ts";
-import { errorMessage, isAbort } from "../../core/error.ts";
-import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
-import { isSettledState } from "../../core/task.ts";
-import type { TaskLog } from "../task-log.ts";
-import type { TaskDeletions } from "./tasks/deletions.ts";
+import type { Attachments } from "../../../core/ports/files/attachments.ts";
+import type { PersonDeletion, PersonTask } from "../../../core/ports/accounts.ts";
+import type { Clock, Log } from "../../../core/ports/runtime.ts";
+import type { Repositories } from "../../../core/ports/repositories.ts";
+import type { SetupCaches } from "../../../core/ports/files/setup-caches.ts";
+import type { Store } from "../../../core/ports/store.ts";
+import { errorMessage, isAbort } from "../../../core/error.ts";
+import type { Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
+import { isSettledState } from "../../../core/task.ts";
+import type { TaskLog } from "../../task-log.ts";
+import type { TaskDeletions } from "../tasks/deletions.ts";
 
 export interface PersonDeletionDeps {
   readonly store: Pick<Store, "personDeletions" | "personTasks" | "purgePerson">;

@@ -1,5 +1,5 @@
 /** The setup cache port: what the setup of a repository made, as an archive for later attempts. */
-import type { GcMode, Garbage } from "../lib/garbage.ts";
+import type { GcMode, Garbage } from "../../lib/garbage.ts";
 
 /** Archives of one person are never given to another. */
 export interface SetupKey {

@@ -5,12 +5,12 @@
  */
 import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
 import { z } from "zod";
-import { errorMessage } from "../../core/error.ts";
-import { EGRESS_POLICIES, type Egress } from "../../core/task.ts";
-import { parseEndpoint } from "../../core/values/egress-policy.ts";
-import { OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
-import { mcpServersSchema, type McpServers } from "../../core/values/mcp-servers.ts";
-import { SETUP_MINUTES } from "../../core/protocol/worker.ts";
+import { errorMessage } from "../../../core/error.ts";
+import { EGRESS_POLICIES, type Egress } from "../../../core/task.ts";
+import { parseEndpoint } from "../../../core/values/egress-policy.ts";
+import { OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
+import { mcpServersSchema, type McpServers } from "../../../core/values/mcp-servers.ts";
+import { SETUP_MINUTES } from "../../../core/protocol/worker.ts";
 
 export const REPOSITORY_CONFIG_FILE = ".slipway.yml";
 /** Larger files are not read. */

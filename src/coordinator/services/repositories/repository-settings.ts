@@ -3,9 +3,9 @@
  * read at the base commit, which no worker can change, each time that it is needed; nothing of it
  * is stored.
  */
-import type { Proposal } from "../../core/event.ts";
-import { TaskFailure } from "../../core/failure.ts";
-import { isImageAllowed, OWN_IMAGE } from "../../core/values/image-reference.ts";
+import type { Proposal } from "../../../core/event.ts";
+import { TaskFailure } from "../../../core/failure.ts";
+import { isImageAllowed, OWN_IMAGE } from "../../../core/values/image-reference.ts";
 import {
   NO_CONFIG,
   parseRepositoryConfig,
@@ -15,10 +15,10 @@ import {
   type ParsedConfig,
   type RepositoryConfig,
 } from "./repository-config.ts";
-import type { TaskSpec } from "../../core/task.ts";
-import type { WorkerSpec } from "../../core/protocol/worker.ts";
-import { serverNotice, type ServerNoticeCode } from "../../core/notices.ts";
-import type { Repositories } from "../../core/ports/repositories.ts";
+import type { TaskSpec } from "../../../core/task.ts";
+import type { WorkerSpec } from "../../../core/protocol/worker.ts";
+import { serverNotice, type ServerNoticeCode } from "../../../core/notices.ts";
+import type { Repositories } from "../../../core/ports/repositories.ts";
 
 export const NO_SETTINGS: ParsedConfig = { config: NO_CONFIG, warnings: [] };
 

@@ -8,8 +8,8 @@
  *    began or cancels in their name. An act of the owner says that they saw what was before it, so
  *    their own cancel, and the end that follows from it, is not notable.
  */
-import type { EventData, EventType, TaskEvent } from "../core/event.ts";
-import { NO_PROGRESS, type TaskProgress } from "../core/task.ts";
+import type { EventData, EventType, TaskEvent } from "../../core/event.ts";
+import { NO_PROGRESS, type TaskProgress } from "../../core/task.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 

@@ -5,9 +5,9 @@
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import type { Readable } from "node:stream";
-import { signalGroup, startProcess, runProcessGroup } from "../../src/core/lib/runtime/process-group.ts";
-import { SETUP_ARCHIVE_MS } from "../../src/core/protocol/worker.ts";
-import { git } from "./git.ts";
+import { signalGroup, startProcess, runProcessGroup } from "../../../src/core/lib/runtime/process-group.ts";
+import { SETUP_ARCHIVE_MS } from "../../../src/core/protocol/worker.ts";
+import { git } from "../git.ts";
 
 export interface ArchiveFolders {
   readonly root: string;

@@ -2,11 +2,11 @@
  * Runs the repository's setup commands in order. Each command is logged as a tool call. The first
  * failure skips the remaining commands; the agent starts regardless.
  */
-import { isAbort } from "../../src/core/error.ts";
-import { SETUP_MINUTES, type WorkerSpec } from "../../src/core/protocol/worker.ts";
-import type { WorkerParts } from "../session.ts";
-import type { CommandVariables } from "../tools/shell/variables.ts";
-import type { ToolResult } from "../tools/tool.ts";
+import { isAbort } from "../../../src/core/error.ts";
+import { SETUP_MINUTES, type WorkerSpec } from "../../../src/core/protocol/worker.ts";
+import type { WorkerParts } from "../../session.ts";
+import type { CommandVariables } from "../../tools/shell/variables.ts";
+import type { ToolResult } from "../../tools/tool.ts";
 
 /** Interval of progress notices, ms. */
 const NOTICE_MS = 60_000;

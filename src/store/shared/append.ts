@@ -1,5 +1,10 @@
 /** The rule by which a transcript record is accepted, shared by every store. */
-import { TRANSCRIPT_BYTES, type AppendResult, type NewRecord, type StoredRecord } from "../core/ports/transcripts.ts";
+import {
+  TRANSCRIPT_BYTES,
+  type AppendResult,
+  type NewRecord,
+  type StoredRecord,
+} from "../../core/ports/records/transcripts.ts";
 
 /** The end of one task's transcript. */
 export interface TranscriptTail {
