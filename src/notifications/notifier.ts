@@ -194,7 +194,11 @@ function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
       await passOn(row, task, subject);
       return remove(row, device, "a device is removed: its session ended");
     }
-    const outcome = await sender.send(device, makePayload(row, subject, makeReceipt(secrets(), row.id)));
+    const { asking: needs } = await store.tally({ userId: row.userId });
+    const outcome = await sender.send(
+      device,
+      makePayload(row, subject, { receipt: makeReceipt(secrets(), row.id), needs }),
+    );
     const tries = row.tries + 1;
     if (outcome.kind === "accepted") {
       const now = clock.now();

@@ -19,6 +19,8 @@ export interface PushPayload {
   readonly taskId: string | null;
   readonly question: { readonly id: string; readonly options: readonly string[] } | null;
   readonly canStop: boolean;
+  /** How many tasks of the person wait for an answer: the number on the app's icon. */
+  readonly needs: number;
 }
 
 const TITLE = 100;
@@ -41,7 +43,11 @@ const cut = (text: string, length: number): string => {
 };
 
 /** At most about 2 kB: a push service takes 4 kB after encryption. */
-export function makePayload(row: Notification, subject: Subject | null, receipt: string): PushPayload {
+export function makePayload(
+  row: Notification,
+  subject: Subject | null,
+  { receipt, needs }: Pick<PushPayload, "receipt" | "needs">,
+): PushPayload {
   const { id, kind, taskId, title, dueAt } = row;
   const isTest = kind === "test";
   const options = (subject?.question?.options ?? []).filter((option) => option.length <= OPTION).slice(0, OPTIONS);
@@ -57,6 +63,7 @@ export function makePayload(row: Notification, subject: Subject | null, receipt:
     taskId: isTest ? null : taskId,
     question: subject?.question ? { id: subject.question.id, options } : null,
     canStop: subject?.isOpen ?? false,
+    needs,
   };
 }
 

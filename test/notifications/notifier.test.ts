@@ -35,6 +35,7 @@ it("[N1] [N5] a question reaches the device, encrypted and signed, with its opti
     tag: id,
     question: { id: "q1", options: ["Tabs", "Spaces"] },
     canStop: true,
+    needs: 1,
   });
   expect(await rig.rows(device.id)).toMatchObject([{ kind: "needs_you", taskId: id, shownAt: null, tries: 1 }]);
   expect((await rig.rows(device.id))[0]?.acceptedAt).not.toBeNull();

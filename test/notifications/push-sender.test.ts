@@ -39,6 +39,7 @@ const PAYLOAD = {
   taskId: null,
   question: null,
   canStop: false,
+  needs: 0,
 } as const;
 
 const DEVICE = { id: "dev_1", userId: "u", sessionId: null, label: "x", kinds: [], createdAt: 0, seenAt: 0 };

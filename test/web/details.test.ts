@@ -3,7 +3,7 @@ import type { Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
-import { EMAIL, openWebRig, PASSWORD, type WebRig } from "../support/browser/rig.ts";
+import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/browser/rig.ts";
 import type { GitServer } from "../support/git-server.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
@@ -136,6 +136,80 @@ describeWithBrowser("details of screens", () => {
     expect(await steps.filter({ hasText: "connect" }).locator("summary").count()).toBe(0);
     expect(await findMisfits(page)).toEqual([]);
     await expectAccessible(page, "the log of a step");
+  });
+
+  it("a stopped task proves its end: what was saved, its container, its last charge", async () => {
+    const { step: runs } = rig.gate();
+    const charge = (usd: number) => ({ usage: { inputTokens: 10, outputTokens: 1, usd, turns: 1 } });
+    const id = await rig.submit("Is stopped", [
+      charge(0.25),
+      { write: { path: "a.txt", content: "a\n" } },
+      charge(0.5),
+      runs,
+    ]);
+    await rig.until(id, (task) => task.usage.usd === 0.75, "the charges");
+    const page = await open(`/tasks/${id}`);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop the task" }).click();
+    const proof = page.getByRole("region", { name: /^Cancelled at/ });
+    await proof.getByText(/^\$0\.50 at \d\d:\d\d:\d\d; \$0\.75 in all$/).waitFor();
+    const [attempt] = ((await rig.call("GET", `/v1/tasks/${id}/attempts`)).body as { items: { container: string }[] })
+      .items;
+    await proof.getByText(attempt!.container).waitFor();
+    const { headSha } = await rig.server().task(id);
+    await proof.getByRole("definition").getByText(headSha!.slice(0, 7), { exact: true }).waitFor();
+    expect(await findMisfits(page)).toEqual([]);
+    await expectAccessible(page, "the proof of a stop");
+  });
+
+  it("[W6] a kill is confirmed with what it loses, and is not one before that", async () => {
+    const id = await rig.submit("Hears nothing", [{ say: "It begins." }, { hang: true }]);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const page = await open(`/tasks/${id}`);
+    await page.getByText("It begins.").waitFor();
+    await rig.call("POST", `/v1/tasks/${id}/cancel`);
+    await page.getByRole("button", { name: "Kill now" }).click();
+    const dialog = page.getByRole("dialog", { name: "Kill now?" });
+    await dialog.getByText("Nothing is saved yet, so what the agent changed is lost.").waitFor();
+    const isForced = async (): Promise<boolean> =>
+      (await rig.server().events(id)).some(({ data }) => data["reason"] === "cancel" && data["force"] === true);
+    expect(await isForced()).toBe(false);
+    await dialog.getByRole("button", { name: "Kill the task" }).click();
+    await expect.poll(() => taskState(page).textContent()).toBe("cancelled");
+    expect(await isForced()).toBe(true);
+  });
+
+  it("[P14] a question is announced, and so is the number of tasks that need the person, which is on the icon", async () => {
+    const { page } = await rig.open({ viewport: NARROW });
+    await page.addInitScript(`
+      globalThis.spoken = [];
+      globalThis.onIcon = [];
+      navigator.setAppBadge = async (count) => void onIcon.push(count);
+      // What is added to a live region that is there already.
+      new MutationObserver((records) => {
+        for (const { type, target, addedNodes, oldValue } of records) {
+          const region = target.parentElement?.closest("[aria-live=polite]") ?? target.closest?.("[aria-live=polite]");
+          const isNew = type === "attributes" ? oldValue === "true" : addedNodes.length > 0 || type === "characterData";
+          if (isNew && region?.isConnected) spoken.push(region.textContent);
+        }
+      }).observe(document, { subtree: true, childList: true, characterData: true, attributeFilter: ["aria-hidden"], attributeOldValue: true });
+    `);
+    await rig.logIn(page);
+    const gate = rig.gate();
+    const id = await rig.submit("Asks later", [gate.step, ...ASK]);
+    await page.getByRole("link", { name: /Asks later/ }).waitFor();
+    const read = <T>(name: string): Promise<T[]> => page.evaluate<T[]>(name);
+    const before = (await read<number>("onIcon")).at(-1) ?? 0;
+    gate.open();
+    await expect.poll(() => read<string>("spoken")).toContain(`${before + 1} need you`);
+    expect((await read<number>("onIcon")).at(-1)).toBe(before + 1);
+    await page.getByRole("link", { name: /Asks later/ }).click();
+    await page.getByRole("heading", { name: "Which quay?" }).waitFor();
+    await expect.poll(() => read<string>("spoken")).toContain("Which quay?");
+    await page.getByRole("radio", { name: "South" }).check({ force: true });
+    await page.getByRole("button", { name: "Answer", exact: true }).click();
+    await rig.until(id, (task) => task.state === "done", "the end");
+    await expect.poll(async () => (await read<number>("onIcon")).at(-1)).toBe(before);
   });
 
   it("[P3] at a desk the name of each state of the chart is in its box", async () => {

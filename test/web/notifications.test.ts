@@ -91,7 +91,11 @@ describeWithBrowser("notifications", () => {
     expect(message?.payload).toMatchObject({ kind: "needs_you", taskId: id, title: "Asks: Is answered from outside" });
     await deliver(message!);
     await page.getByText(/shown after/).waitFor();
+    // The service worker puts the number of tasks that wait on the icon.
     const [worker] = page.context().serviceWorkers();
+    await worker!.evaluate("navigator.setAppBadge = async (count) => void (self.onIcon = count)");
+    await deliver(message!);
+    await expect.poll(() => worker!.evaluate("self.onIcon")).toBe(1);
     // A tap, as the system reports it.
     const tap = `(async () => {
       const [notification] = await registration.getNotifications();

@@ -21,6 +21,8 @@ interface Payload {
   readonly taskId: string | null;
   readonly question: { readonly id: string; readonly options: readonly string[] } | null;
   readonly canStop: boolean;
+  /** How many tasks wait for an answer of the person. */
+  readonly needs: number;
 }
 
 interface Action {
@@ -57,6 +59,7 @@ export async function showPush(data: PushMessageData | null): Promise<void> {
     actions: actionsOf(payload),
   };
   await self.registration.showNotification(title, options);
+  if ("setAppBadge" in navigator) await navigator.setAppBadge(payload.needs).catch(() => undefined);
   await report(payload, "shown");
 }
 

@@ -23,12 +23,14 @@ export function Bar() {
       <Link className="tab" to="/" activeOptions={{ exact: true }}>
         <Icon name="inbox" />
         Inbox
-        {needs > 0 && (
-          <span className="badge">
-            {needs}
-            <span className="sr"> need you</span>
-          </span>
-        )}
+        <span className="spoken" aria-live="polite" aria-atomic="true">
+          {needs > 0 && (
+            <span className="badge">
+              {needs}
+              <span className="sr"> need you</span>
+            </span>
+          )}
+        </span>
       </Link>
       {isOperator && (
         <Link className="tab" to="/console">

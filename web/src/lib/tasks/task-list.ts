@@ -8,10 +8,12 @@ import type { ConnectionState } from "../../../../src/client/watch.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { LIST_LENGTH } from "../../boot.ts";
 import { client, impatientClient, problemText } from "../client.ts";
+import { showOnIcon } from "../device/app-badge.ts";
 import { dropTasks, keepTasks, readTasks } from "../device/kept.ts";
 import { flushOutbox, openOutbox, outbox } from "../device/outbox.ts";
 import { serverNow } from "../server-time.ts";
 import { getPerson } from "../session.ts";
+import { getGroup } from "./task-view.ts";
 
 export interface TaskListView {
   readonly tasks: readonly WireTask[];
@@ -58,11 +60,15 @@ function publish(change: Partial<TaskListView> = {}): void {
       isScheduled = false;
       const tasks = [...byId.values()].toSorted((a, b) => (a.id < b.id ? 1 : -1));
       view = { ...view, tasks, changedAt: serverNow() };
+      if (view.isLoaded) showOnIcon(countNeeds(tasks));
       for (const listener of listeners) listener();
     },
     isFirst ? 0 : PUBLISH_MS,
   );
 }
+
+const countNeeds = (tasks: readonly WireTask[]): number =>
+  tasks.filter((task) => getGroup(task, view.changedAt, getPerson()) === "needs").length;
 
 /** A newer form replaces an older one. An answer may be older than a mark: read stays read. */
 export function putTask(found: WireTask): void {
@@ -160,6 +166,7 @@ function follow(): void {
 export function stopTaskList(): void {
   stop?.abort();
   stop = null;
+  if (owner !== null) showOnIcon(0);
   owner = null;
   byId.clear();
   unkept.clear();

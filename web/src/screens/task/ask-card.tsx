@@ -1,5 +1,5 @@
 /** An open question. The answer names the question, so a late tap never answers another one. */
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
@@ -11,6 +11,8 @@ import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
 import { ThreadCost } from "./thread/thread-cost.tsx";
 import { putTask } from "../../lib/tasks/task-list.ts";
 
+const ANNOUNCE_MS = 100;
+
 interface AskCardProps {
   readonly task: WireTask;
   readonly question: NonNullable<WireTask["question"]>;
@@ -18,6 +20,7 @@ interface AskCardProps {
 
 export function AskCard({ task, question }: AskCardProps) {
   const person = usePerson();
+  const isAnnounced = useAnnounced();
   const isBudget = question.id.startsWith("budget_");
   const owner = task.owner.email;
   return (
@@ -28,9 +31,11 @@ export function AskCard({ task, question }: AskCardProps) {
         <span className="end">{formatClock(Date.parse(question.askedAt))}</span>
       </div>
       <div className="ask-body">
-        <h2 className="read" id="ask-title">
-          {question.question}
-        </h2>
+        <div aria-live="polite">
+          <h2 className="read" id="ask-title" aria-hidden={!isAnnounced}>
+            {question.question}
+          </h2>
+        </div>
         {isBudget && (
           <dl className="facts">
             <dt>This task</dt>
@@ -50,6 +55,19 @@ export function AskCard({ task, question }: AskCardProps) {
       </div>
     </section>
   );
+}
+
+/**
+ * Screen readers announce what is added to a live region that was there before: the question is
+ * theirs a moment after its card.
+ */
+function useAnnounced(): boolean {
+  const [isAnnounced, setAnnounced] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setAnnounced(true), ANNOUNCE_MS);
+    return () => clearTimeout(timer);
+  }, []);
+  return isAnnounced;
 }
 
 function AnswerForm({ task, question }: AskCardProps) {

@@ -1,12 +1,15 @@
 /** The stages of a stop as the log proves them, and after the end what is left of the work. */
+import { useState } from "react";
 import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
+import { Sheet } from "../../components/sheet.tsx";
 import { client } from "../../lib/client.ts";
 import type { SavedWork, StopProof } from "../../lib/log/stop-proof.ts";
 import { formatCount, formatElapsed, formatSecond, pluralize } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { nameOf } from "../../lib/tasks/ownership.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";
+import { StopReceipt } from "./result/stop-receipt.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
 interface Stage {
@@ -64,24 +67,41 @@ export function StopCard() {
           </li>
         ))}
       </ol>
-      {!isOver && task.state === "cancelling" && !stop.isForced && <KillButton />}
+      {isOver && stop.attempt > 0 && <StopReceipt stop={stop} saved={saved} />}
+      {!isOver && task.state === "cancelling" && !stop.isForced && <KillButton saved={saved} />}
     </section>
   );
 }
 
 /** For operators: does not wait for the agent to save its work. */
-function KillButton() {
+function KillButton({ saved }: { saved: SavedWork | null }) {
   const { task } = useTaskView();
   const person = usePerson();
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
+  const [isOpen, setOpen] = useState(false);
   if (person === null || person.role === "user") return null;
   const kill = (): void => void run(async () => putTask(await client.kill(task.id)));
   return (
     <div className="acts">
-      <button className="btn danger" type="button" onClick={kill}>
+      <button className="btn danger" type="button" onClick={() => setOpen(true)}>
         Kill now
       </button>
-      <ResultLine said={said} />
+      <Sheet title="Kill now?" isOpen={isOpen} onClose={() => setOpen(false)}>
+        <p className="read">
+          {saved === null
+            ? "The container is removed at once. Nothing is saved yet, so what the agent changed is lost."
+            : `The container is removed at once. What was saved at ${formatSecond(saved.at)} stays; what was changed since is lost.`}
+        </p>
+        <ResultLine said={said} />
+        <div className="acts">
+          <button className="btn danger solid" type="button" disabled={isBusy} onClick={kill}>
+            Kill the task
+          </button>
+          <button className="btn line" type="button" onClick={() => setOpen(false)}>
+            Leave it
+          </button>
+        </div>
+      </Sheet>
     </div>
   );
 }
