@@ -1,4 +1,7 @@
-/** Looks into another Node.js process through its inspector: its heap, and what is on it. */
+/**
+ * Reads the heap of another Node.js process through its inspector: its size, and its objects by
+ * kind.
+ */
 import { WebSocket } from "ws";
 import { z } from "zod";
 
@@ -22,7 +25,7 @@ const Snapshot = z.object({
   strings: z.array(z.string()),
 });
 
-/** Kinds whose names say nothing: each text is a name of its own. */
+/** Kinds whose names are not counted separately, because each value has a name of its own. */
 const UNNAMED = new Set(["string", "concatenated string", "sliced string", "number", "bigint", "code", "hidden"]);
 
 export class Inspector {

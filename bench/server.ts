@@ -12,7 +12,7 @@ export interface Server {
   readonly pid: number;
   /** The address of its inspector, where Node.js was told to open one. */
   inspector(): Promise<string>;
-  /** Sends JSON as the operator; throws what was refused. */
+  /** Sends JSON as the operator. Throws when the server refuses it. */
   call(method: string, path: string, body?: object): Promise<unknown>;
   end(signal: NodeJS.Signals): Promise<void>;
 }

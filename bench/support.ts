@@ -118,7 +118,7 @@ export function percentile(values: readonly number[], p: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * p) / 100))] ?? NaN;
 }
 
-/** A task log whose tasks get no messages from people. */
+/** A task log without support for messages of people. */
 export function openBenchTaskLog(store: Store, bus: Bus = memoryBus()): TaskLog {
   return createTaskLog({ store, bus, clock: systemClock, log: quiet, crashpoint: noCrash, planUnread: noUnread });
 }

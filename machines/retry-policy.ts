@@ -3,14 +3,14 @@
  * which of them count as attempts.
  *
  * P1 Infrastructure failures are retried without a limit and are not counted (`excused`); the
- *    scheduler's breaker limits their rate. One that is `counted` is retried as a transient one:
- *    a mistake of the coordinator (`internal`) happens again. Logs from before that field have it
- *    nowhere, and fold as they did.
+ *    scheduler's breaker limits their rate. A failure that is `counted` is retried like a transient
+ *    one, because a fault of the coordinator (`internal`) would repeat. Older logs lack the field
+ *    and fold as before.
  * P2 Transient failures are retried until `maxAttempts` counted attempts; resource and agent
  *    failures once.
  * P3 The delay doubles from `backoffMs` to `backoffCapMs` with full jitter, which arrives in the
- *    event: there is no randomness here. A Retry-After is honoured up to the same cap; that of a
- *    forge, whose limits last up to an hour, up to FORGE_WAIT_MS.
+ *    event: there is no randomness here. A Retry-After is honoured up to the same cap, one of a
+ *    forge up to FORGE_WAIT_MS, because the limits of forges last up to an hour.
  */
 import { failureClass, makeFailure, type Failure, type FailureClass, type FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";

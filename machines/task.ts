@@ -44,7 +44,7 @@ const chart = setup({
     resumesPushing: ({ context }) => context.resume === "pushing",
     changed: ({ event }) => event.type === "finished" && event.changed,
     wantsPullRequest: ({ context }) => context.wantsPullRequest,
-    // A question of a worker whose work is being pushed has no effect.
+    // While the work is pushed, a question of the worker has no effect.
     asksItself: ({ context, event }) =>
       event.type === "question" && event.workerSeq === null && !event.parks && context.question === null,
     answersOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id,

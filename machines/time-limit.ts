@@ -21,7 +21,7 @@ export function addedTime(context: TaskContext, { questionId, granted }: EventOf
   return Math.max(0, Math.round((granted.minutes - before) * MINUTE));
 }
 
-/** The limit of the attempts after an answer to a parked task; empty = it stays as it is. */
+/** The changed limit of later attempts after an answer to a parked task; empty = no change. */
 export function grantedTime(context: TaskContext, event: EventOf<"answer">): Partial<TaskContext> {
   const addedMs = addedTime(context, event);
   if (addedMs === 0) return {};

@@ -25,7 +25,10 @@ const eventShift = (context: TaskContext, { lostMs, aheadMs }: LostTime): number
 
 const move = (time: number | null, lostMs: number): number | null => (time === null ? null : time + lostMs);
 
-/** A deadline of work: it moves, and what waited to be heard is heard first. */
+/**
+ * A deadline of work: it moves by the lost time, and leaves at least `graceMs` for events that are
+ * on their way.
+ */
 function moveWork(time: number | null, now: number, { lostMs, graceMs }: LostTime): number | null {
   return time === null ? null : Math.max(time + lostMs, now + graceMs);
 }

@@ -36,7 +36,7 @@ function git(cwd, ...args) {
  */
 export async function startGitServer({ root, port = 0, auth = null }) {
   mkdirSync(root, { recursive: true });
-  /** What to answer instead, by repository name: { status?, hang?, on?: "fetch" | "push" }. */
+  /** Answers in place of git's, by repository name: { status?, hang?, on?: "fetch" | "push" }. */
   const refusals = new Map();
   /** How packs are sent, by repository name: { bytesPerSecond?, cutAfter? }. */
   const shapes = new Map();
@@ -197,7 +197,7 @@ export async function startGitServer({ root, port = 0, auth = null }) {
       writeFileSync(file, `#!/bin/sh\n${script}\n`);
       chmodSync(file, 0o755);
     },
-    /** Answers instead of git until it is taken back with null. */
+    /** Sets the answer that replaces git's; null removes it. */
     refuse(name, refusal) {
       if (refusal === null) refusals.delete(name);
       else refusals.set(name, refusal);

@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 const folder = join(fileURLToPath(new URL("..", import.meta.url)), "web", "public", "icons");
 const svg = readFileSync(join(folder, "icon.svg"), "utf8");
 const INK = "#13171d";
-/** Systems cut maskable icons to a shape of their own: what matters is within 80 % of the width. */
+/** Systems crop maskable icons to their own shapes, so the mark stays within 80 % of the width. */
 const square = svg.replace(/<rect[^>]*\/>/, "");
 /** The mark in a status bar: only its transparency is used. */
 const mark = square.replaceAll(/#[0-9a-f]{3,6}/g, "#fff");

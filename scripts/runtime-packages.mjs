@@ -1,6 +1,7 @@
 /**
- * Leaves in node_modules what the compiled server loads from there, for the coordinator's image.
- * Changes package.json: run it in a copy. The versions stay those of package-lock.json.
+ * Removes all packages from node_modules that the compiled server does not load, for the
+ * coordinator's image. Changes package.json: run it in a copy. The versions stay those of
+ * package-lock.json.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -8,7 +9,7 @@ import { join } from "node:path";
 import { EXTERNAL } from "./build.mjs";
 
 const manifest = JSON.parse(readFileSync("package.json", "utf8"));
-// src/store/sqlite/driver.ts takes the one or the other.
+// src/store/sqlite/driver.ts loads the one that fits the version of Node.js.
 const unused = Number(process.versions.napi) >= 10 ? "better-sqlite3" : "better-sqlite3-napi";
 const wanted = EXTERNAL.filter((name) => name !== unused);
 const pick = (list) => Object.fromEntries(Object.entries(list).filter(([name]) => wanted.includes(name)));
@@ -20,7 +21,7 @@ execFileSync("npm", ["prune", "--omit=dev", "--offline", "--ignore-scripts", "--
   stdio: "inherit",
 });
 
-// Types, what is compiled already, and binaries of other platforms.
+// Removes type definitions, sources of native code, and binaries of other platforms.
 const driver = "node_modules/better-sqlite3-napi";
 const binaries = join(driver, "prebuilds");
 const own = `${process.platform}-${process.arch}.node`;

@@ -18,7 +18,7 @@ const PACKAGE = {
   exports: { ".": { types: "./types/client/index.d.ts", default: "./index.js" } },
 };
 
-/** @param {string} root the repository, whose dist/ has what tsc emits. */
+/** @param {string} root the repository; its dist/ must contain the output of tsc. */
 export async function buildSdk(root) {
   const out = join(root, "dist", "sdk");
   rmSync(out, { recursive: true, force: true });
@@ -27,7 +27,7 @@ export async function buildSdk(root) {
     entryPoints: [join(root, "src", "client", "index.ts")],
     outfile: join(out, "index.js"),
     bundle: true,
-    // Nothing of Node.js or of a browser is resolved: an import of it would fail the build.
+    // Modules of Node.js are not resolved, so an import of one fails the build.
     platform: "neutral",
     format: "esm",
     target: "es2022",

@@ -1,6 +1,6 @@
 /**
- * Bundles test/simulation/main.ts and runs it with these arguments; with --workers N as N
- * processes, each with seeds of its own. Needs dist/, for the SQLite store's thread: `npm run
+ * Bundles test/simulation/main.ts and runs it with these arguments; with --workers N in N
+ * processes, each with its own seeds. Needs dist/, for the SQLite store's thread: `npm run
  * simulate` builds it first.
  */
 import { fork } from "node:child_process";

@@ -206,7 +206,7 @@ async function answerFor(
   }
 }
 
-/** A budget that is used up stays so, and what the guard holds back is no part of a solution. */
+/** A budget is never raised, and changes that the guard holds back are left out. */
 function chooseAnswer(questionId: string, options: readonly string[]): string {
   if (isBudgetQuestion(questionId)) return "stop";
   if (!isGuardQuestion(questionId)) return "Nobody answers here: decide yourself.";

@@ -170,7 +170,7 @@ async function open(tasks: number): Promise<House> {
 const gaps = (times: readonly number[]): number[] => times.slice(1).map((time, i) => time - (times[i] ?? time));
 
 const NOTHING = { sha: "0".repeat(40), files: 0, additions: 0, deletions: 0 };
-/** Git is not what is measured here. */
+/** A workspace that does nothing: git is not measured here. */
 const WORKSPACE: Workspace = {
   root: "/",
   open: async () => {},
@@ -217,8 +217,8 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
 }
 
 /**
- * The shortest loop that does the same, with the same system prompt and tools: what the provider
- * makes of a request is no difference between the two.
+ * The shortest loop with the same system prompt and tools, so that the provider does the same work
+ * for both.
  */
 async function bareTurns(direct: string, round: number): Promise<number[]> {
   const client = new Anthropic({ apiKey: KEY, baseURL: direct, maxRetries: 0 });

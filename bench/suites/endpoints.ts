@@ -92,7 +92,7 @@ type Call = readonly [what: string, path: string, isKept?: "kept"];
 function listCalls(long: string, changed: string): readonly Call[] {
   const whole = `a change of ${FILES} files`;
   return [
-    // The first request makes the comparison, the others get what was kept.
+    // The first request computes the diff, the others read it from the cache.
     [whole, `/v1/tasks/${changed}/diff`, "kept"],
     [`${whole} as one patch`, `/v1/tasks/${changed}/diff?format=patch`, "kept"],
     ["200 tasks", "/v1/tasks?limit=200"],

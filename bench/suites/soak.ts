@@ -41,8 +41,8 @@ const BOUNDS = {
 } as const;
 
 /**
- * Caches are full by then: the largest keeps what does not change of 1,024 tasks, some 6 kB each.
- * A shorter soak says nothing of memory.
+ * Tasks before the first measurement, after which all caches are full: the largest holds the
+ * constant parts of 1,024 tasks, about 6 kB each. A shorter soak cannot measure growth.
  */
 const WARM = 1_250;
 
@@ -119,7 +119,7 @@ async function live(world: World, tasks: number, every: number, print: Print): P
     looks.push(await look(world, done, count / ((performance.now() - begun) / 60_000)));
     print(toLine(looks.at(-1)));
     // The first round warms up: code is compiled and pools are filled. The snapshot takes memory,
-    // so it comes before what is judged.
+    // so it is taken before the rounds that are compared.
     if (looks.length === 2) before = await inspector.countObjects();
   }
   if (before !== null) for (const line of compare(before, await inspector.countObjects())) print(line);

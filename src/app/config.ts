@@ -110,7 +110,7 @@ export interface Config extends BackupSettings, BoundSettings, GitSettings {
   readonly trustedPushHosts: readonly string[];
   /** Images that tasks and repositories may choose, as parseImageRule gives them. */
   readonly images: readonly string[];
-  /** Whose log-ins are accepted beside those with a password. */
+  /** Providers whose log-ins are accepted in addition to passwords. */
   readonly providers: readonly ProviderSettings[];
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */

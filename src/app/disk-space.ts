@@ -18,7 +18,9 @@ export async function readFreeMb(path: string): Promise<number> {
   return Math.floor((bavail * bsize) / 2 ** 20);
 }
 
-/** What is free where workspaces are, and what each takes; null = nothing bounds their sizes. */
+/**
+ * Free space on the disk of workspaces, and the size of each; null = workspaces have no size limit.
+ */
 export async function readDiskSpace(sandbox: Pick<Sandbox, "workspaces">): Promise<DiskSpace | null> {
   const use = (await sandbox.workspaces?.()) ?? null;
   if (use === null) return null;

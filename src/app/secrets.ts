@@ -34,7 +34,7 @@ export interface SecretKey extends FoundKey {
   readonly warning: string | null;
 }
 
-/** What a database says about the secret key that it belongs to. */
+/** The ids of keys in a database, which tell whether a secret key can open it. */
 export interface KeyFacts {
   /** The ids of the secret keys that data keys are wrapped with: one, or none in an old folder. */
   readonly wrappers: readonly string[];
@@ -82,7 +82,8 @@ export function openSecretKey(settings: KeySettings, dir: string, facts: KeyFact
 }
 
 /**
- * As `openSecretKey`, and changes nothing. Null = there is none yet, and nothing that needs one.
+ * The same as `openSecretKey`, but read-only. Null = no key exists yet, and no stored value needs
+ * one.
  * @throws SlipwayError config_invalid.
  */
 export function findSecretKey(settings: KeySettings, dir: string, facts: KeyFacts): FoundKey | null {
@@ -113,7 +114,7 @@ function readConfigured({ secretKey, secretKeyFile }: KeySettings, dir: string):
   return { key, source: "setting", name: "SLIPWAY_SECRET_KEY" };
 }
 
-/** The key in the data folder. Null = there is none, and nothing that needs one. */
+/** The key in the data folder. Null = no key exists, and no stored value needs one. */
 function findOwn(dir: string, facts: KeyFacts): FoundKey | null {
   const name = [NEXT_KEY_FILE, KEY_FILE].map((file) => join(dir, file)).find((file) => isOwn(file, facts));
   if (name !== undefined) return { key: readKeyFile(name), source: "existing", name };

@@ -46,7 +46,7 @@ interface Offer {
   readonly hash: string;
   readonly userId: string;
   readonly until: number;
-  /** The log-in that the link began; null = nobody used it. */
+  /** The log-in that the link started; null = the link is unused. */
   request: Request | null;
 }
 
@@ -147,7 +147,10 @@ export class DeviceLogins {
     return started;
   }
 
-  /** What became of the caller's link. @throws SlipwayError `expired` when there is none. */
+  /**
+   * The state of the caller's link. @throws SlipwayError `expired` when the caller has no open
+   * link.
+   */
   offered(caller: AuthenticatedCaller): OfferState {
     this.#dropExpired();
     const offer = this.#offers.get(sessionOf(caller));

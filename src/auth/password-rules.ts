@@ -80,7 +80,7 @@ function isCommon(text: string): boolean {
   variants.push(plain(stripped).replaceAll(/[1!]/g, "l"), plain(stripped).replaceAll("!", "i"));
   return variants.some((one) => {
     const letters = one.replaceAll(/[^\p{L}]/gu, "");
-    // What is left beside the words would have to carry the password alone.
+    // Without the words at most six characters remain, too few for a password.
     return text.length - letters.length <= 6 && isOneOrTwoWords(letters);
   });
 }

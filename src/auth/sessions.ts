@@ -176,7 +176,7 @@ export class Sessions {
     const user = await this.#accounts.login(email.toLowerCase());
     const matches = await this.passwords.matches(user?.passwordHash ?? null, password);
     if (!matches || user === null || user.disabledAt !== null || user.id === LOCAL_USER_ID) {
-      // Not the e-mail, in whose place people also type passwords.
+      // Never the e-mail as it was typed: people enter passwords in that field by mistake.
       if (client.act !== undefined) client.act.entry = { ...client.act.entry, target: user?.id ?? null };
       throw new SlipwayError("invalid_credentials");
     }

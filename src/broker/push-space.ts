@@ -1,10 +1,10 @@
 /**
  * Room on the disk for what workers push, of all tasks together.
  *
- * A1 A push holds room for what it receives next, and gets more in steps while it streams. What all
- *    pushes hold, and the floor, fit into what is free: together they cannot pass it.
- * A2 What a push has received in earlier steps is on the disk, so it is no longer free: git keeps
- *    it as a pack and does not collect it in memory (receive.unpackLimit).
+ * A1 A push holds room for what it receives next, and gets more in steps while it streams. The
+ *    space held by all pushes plus the floor never exceeds the free space.
+ * A2 Bytes of earlier steps are on the disk already and no longer count as free, because git writes
+ *    a pack at once instead of collecting objects in memory (receive.unpackLimit).
  * A3 A push without room ends; nothing of it stays, and the worker sends it again later.
  */
 export interface PushSpaceOptions {
@@ -70,7 +70,7 @@ export class PushSpace {
     try {
       return readFree() - floorBytes - this.#held >= bytes;
     } catch {
-      // A disk that cannot be looked at is no reason to refuse anybody: git reports what it meets.
+      // A failure to read the free space refuses no push: git itself reports a full disk.
       return true;
     }
   }

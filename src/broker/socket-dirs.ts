@@ -31,9 +31,9 @@ export class SocketDirs {
 
   /**
    * @param uid the user that may connect when this process is root, and the group that may when
-   * this process is a member of it. When it is neither, whoever reaches the socket may: a container
-   * that mounts its folder, because the folder above is closed to other users of this machine. Null
-   * = only the user of this process.
+   * this process is a member of it. When it is neither, every process that reaches the socket may
+   * connect: those are the containers that mount its folder, because the parent folder is closed to
+   * other users of this machine. Null = only the user of this process.
    */
   constructor(dir: string, instance: string, uid: number | null) {
     this.#dir = dir;

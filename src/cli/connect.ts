@@ -74,7 +74,7 @@ export function connectSession(options: ServerOptions, env: NodeJS.ProcessEnv): 
   return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, env), retries: 2, fetch: fetchAsCli });
 }
 
-/** Says who asks, for the list of sessions. */
+/** Sends the name of the client, which the list of sessions shows. */
 const fetchAsCli: Fetch = (input, init) => {
   const headers = new Headers(init.headers);
   headers.set("user-agent", "slipway-cli");

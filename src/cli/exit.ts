@@ -34,7 +34,7 @@ export function exitCodeFor(thrown: unknown, debug: boolean): { text: string; ex
   const cause = error.cause instanceof Error ? ((debug ? error.cause.stack : undefined) ?? error.cause.message) : "";
   return { text: [error.message, cause].filter((text) => text !== "").join("\n"), exit: EXIT.failed };
 }
-/** Its words say enough; the code is for scripts, and for the log of scheduled backups. */
+/** Errors that are printed with their code, for scripts and the log of scheduled backups. */
 const STORAGE: ReadonlySet<string> = new Set(["storage_unavailable", "storage_refused"]);
 const CONFIGURATION: ReadonlySet<string> = new Set(["config_invalid", "locked", "newer_schema"]);
 
@@ -45,7 +45,7 @@ function exitForProblem(problem: SlipwayProblem): ExitCode {
     : EXIT.failed;
 }
 
-/** Fields of the wire -> what a person typed. */
+/** Field of the API -> option of the command line. */
 const TYPED: Readonly<Record<string, string>> = {
   "budget.minutes": "--minutes",
   "budget.threadUsd": "--thread-usd",

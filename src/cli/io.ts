@@ -89,7 +89,7 @@ export async function readSecret(io: Io, what: string, variable: string): Promis
   }
 }
 
-/** A question for yes or no. @throws CliExit where nobody can be asked. */
+/** A question for yes or no. @throws CliExit when the input is not a terminal. */
 export async function confirm(io: Io, question: string): Promise<boolean> {
   if (!io.in.isTTY) throw new CliExit(EXIT.usage, `${question} Add --yes: this is no terminal.`);
   const lines = createInterface({ input: io.in, output: io.err, terminal: true });

@@ -131,7 +131,7 @@ export class SlipwayClient {
     await this.#transport.adopt(null);
   }
 
-  /** The session as it is now; null without one. */
+  /** The current session; null = not logged in. */
   session(): Promise<Session | null> {
     return this.#transport.session();
   }
@@ -203,12 +203,12 @@ export class SlipwayClient {
     return this.#get("/v1/tasks", { ...rest, state: state?.join(",") }, options);
   }
 
-  /** Yours by whose move it is; for operators those of all, or of one `owner`. */
+  /** Numbers of tasks by group: the caller's; for operators all, or those of one `owner`. */
   counts(query: CountsQuery = {}, options: CallOptions = {}): Promise<TaskCounts> {
     return this.#get("/v1/tasks/counts", { ...query }, options);
   }
 
-  /** What was said in all tasks of a thread, in order, or newest first with `before`. */
+  /** The messages of all tasks of a thread, oldest first, or newest first with `before`. */
   conversation(threadId: string, query: ConversationQuery = {}, options: CallOptions = {}): Promise<Conversation> {
     return this.#get(`/v1/threads/${encodeURIComponent(threadId)}/conversation`, { ...query }, options);
   }
@@ -311,7 +311,7 @@ export class SlipwayClient {
     return (await this.#transport.send(call)).text;
   }
 
-  /** What was salvaged of the task's sandboxes. */
+  /** The salvaged workspaces of the task's attempts. */
   artifacts(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Artifact>> {
     return this.#get(`${task(id)}/artifacts`, { ...query }, options);
   }
@@ -355,12 +355,12 @@ export class SlipwayClient {
     return this.#json({ method: "POST", path: `/v1/ops/queue/${paused ? "pause" : "resume"}`, ...keyed(options) });
   }
 
-  /** A pause that says what still runs: see `drain` of the answer, and of the overview's queue. */
+  /** Pauses the queue; `drain` of the answer and of the overview has the tasks that still run. */
   drainQueue(options: KeyedCallOptions = {}): Promise<Overview["queue"]> {
     return this.#json({ method: "POST", path: "/v1/ops/queue/drain", ...keyed(options) });
   }
 
-  /** What tasks with egress `allowlist` reach; with a repository: what its tasks reach besides. */
+  /** The hosts that egress `allowlist` permits; with `repo` those added for that repository. */
   egress(query: { repo?: string } = {}, options: CallOptions = {}): Promise<EgressListAnswer> {
     return this.#get("/v1/ops/egress", { ...query }, options);
   }
@@ -369,7 +369,7 @@ export class SlipwayClient {
     return this.#json({ method: "POST", path: "/v1/ops/egress", body, ...keyed(options) });
   }
 
-  /** Removes what no task needs any more; with `dryRun` it only lists it. May take minutes. */
+  /** Removes data that no task needs; with `dryRun` only lists it. May take minutes. */
   gc(body: { dryRun?: boolean } = {}, options: KeyedCallOptions = {}): Promise<Leftovers> {
     return this.#json({ method: "POST", path: "/v1/ops/gc", body, timeoutMs: GC_MS, ...keyed(options) });
   }

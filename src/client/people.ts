@@ -91,7 +91,9 @@ export class PeopleClient {
     return this.#send("DELETE", "/v1/me/commit-identity", undefined, options);
   }
 
-  /** What the caller uses of their quotas; for operators what everybody uses, or that `user`. */
+  /**
+   * The quotas of the caller and their usage; for operators those of all people, or of one `user`.
+   */
   usage(query: ListQuery & { user?: string } = {}, options: CallOptions = {}): Promise<Page<Usage>> {
     return this.#list("/v1/usage", query, options);
   }
@@ -216,7 +218,7 @@ export class PeopleClient {
     return this.#transport.json({ method: "POST", path: `${user(userId)}/enable`, ...keyed(options) });
   }
 
-  /** Quotas that are left out stay as they are; null = no limit. */
+  /** Omitted quotas do not change; null = no limit. */
   changeQuotas(userId: string, change: QuotaChange, options: KeyedCallOptions = {}): Promise<Usage> {
     return this.#transport.json({ method: "POST", path: `${user(userId)}/quotas`, body: change, ...keyed(options) });
   }
@@ -225,7 +227,7 @@ export class PeopleClient {
     return this.#send("DELETE", `${user(userId)}/sessions`, undefined, options);
   }
 
-  /** Who did what, the newest first. */
+  /** Rows of the audit log, newest first. */
   audit(
     query: { limit?: number; cursor?: string; actor?: string; action?: string; target?: string } = {},
     options: CallOptions = {},

@@ -25,7 +25,7 @@ export class PushClient {
     return this.#transport.json({ method: "GET", path: "/v1/push", signal });
   }
 
-  /** Adds this browser, or changes what it is told. */
+  /** Adds this browser, or changes the kinds of notifications that it gets. */
   putDevice(body: NewPushDevice, { signal }: CallOptions = {}): Promise<WirePushDevice> {
     return this.#transport.json({ method: "POST", path: "/v1/push/devices", body, signal });
   }

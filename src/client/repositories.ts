@@ -23,7 +23,10 @@ export class RepositoriesClient {
     this.#transport = transport;
   }
 
-  /** What the host says to the caller's credential. Whatever is wrong is in `problems`. */
+  /**
+   * Tests the caller's credential against the git host. `problems` lists every fault that was
+   * found.
+   */
   check(body: CheckRequest, { signal }: CallOptions = {}): Promise<RepositoryCheck> {
     const path = "/v1/repositories/check";
     return this.#transport.json({ method: "POST", path, body, timeoutMs: CHECK_MS, retries: 1, signal });

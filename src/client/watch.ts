@@ -39,8 +39,8 @@ export interface WatchTasksOptions extends Pick<WatchOptions, "signal" | "onConn
   /** The cursor of an earlier watch; null or absent = all tasks, then their changes. */
   readonly after?: number | null;
   /**
-   * Called with the cursor after the tasks before it were taken: keep it, and give it as `after` to
-   * go on from there.
+   * Called with a new cursor once the caller has consumed all tasks before it. Store it, and pass
+   * it as `after` to continue later.
    */
   readonly onCursor?: (cursor: number) => void;
   /** Called with the ids of tasks that were deleted; with an `after`, also of those since then. */
@@ -158,8 +158,8 @@ async function* fetchEvents(
 }
 
 /**
- * Tasks in their newest form, in the order of their changes. Never ends by itself. A form that is
- * older than one that was yielded is left out, so a task never goes back.
+ * Tasks in their newest form, in the order of their changes. Never ends by itself. A version of a
+ * task that is older than one already yielded is skipped, so a task never moves back.
  */
 export async function* watchTasks(
   deps: WatchDeps,

@@ -4,7 +4,7 @@
  * J2 A sandbox is needed while its task is in a state that holds a slot, at that very attempt.
  *    Every other sandbox is removed (rule D3), with everything that belonged to it. Sandboxes are
  *    listed before each task is read, so a sandbox that is created later is never tested against an
- *    older row. What belongs to a task that is set aside is needed: nobody can tell (rule M11).
+ *    older row. Data of a task that is set aside is kept, because its state is unknown (rule M11).
  * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
  *    mirrors for `mirrorMs` after their last use.
  * J4 An attachment is kept while a task that it was given to is kept. One that no task has stays

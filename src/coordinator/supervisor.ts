@@ -6,8 +6,8 @@
  * V2 The effects of one task never overlap: the next starts when the previous one has ended.
  * V3 An effect starts with the newest committed task.
  * V4 Shutdown aborts effects and leaves sandboxes running; the next boot adopts them.
- * V5 People are served during the boot. A read whose answer is older than a commit that was heard
- *    meanwhile is made again: the task of an old answer may be settled, and its slot given back.
+ * V5 People are served during the boot. A read is repeated when a commit of the task arrived while
+ *    it ran: the task in the old result may be settled and its slot released.
  */
 import { effectOf, holdsSlot, isSettled } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";

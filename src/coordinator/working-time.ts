@@ -1,8 +1,9 @@
 /**
- * Finds the time that nobody could use (rule D11), and what it means for a task.
+ * Measures lost time, in which no task could proceed (rule D11), and computes the loss of each
+ * task.
  *
- * W1 Before this process: from the last sign that a coordinator was alive, or the task's last
- *    event if that is later, until the task is recorded for the first time.
+ * W1 Before this process: from the last sign that a coordinator was alive, or the task's last event
+ *    if that is later, until the task is recorded for the first time.
  * W2 In this process: the two clocks are compared at least once per second. A late comparison is a
  *    pause of the process; a wall clock that moved more than the monotonic one was set, or the
  *    machine was suspended.

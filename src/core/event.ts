@@ -65,7 +65,7 @@ export interface TaskEvent {
   readonly workerSeq: number | null;
 }
 
-/** An event whose data is the JSON text as it is stored: valid JSON of an object. */
+/** An event with its data as the stored text: valid JSON of an object. */
 export interface EventRow extends Omit<TaskEvent, "data"> {
   readonly data: string;
   /** Length of `data` in UTF-8. */

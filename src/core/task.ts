@@ -141,7 +141,7 @@ export interface TaskSpec {
   readonly attachments?: readonly Attachment[];
   /** Given to earlier tasks of the thread, oldest first; absent = none. */
   readonly earlierAttachments?: readonly Attachment[];
-  /** The model that reviews the change before it is delivered; absent = nobody does. */
+  /** The model that reviews the change before it is delivered; absent = no review. */
   readonly reviewModel?: string;
 }
 

@@ -19,7 +19,10 @@ export function exceedsLimit({ output }: GitError): boolean {
 const DAMAGED =
   /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|could not read [0-9a-f]{40}|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
 
-/** True when git could not read a repository here; what the other side says of its own is not. */
+/**
+ * True when git could not read a local repository. Messages about the remote repository do not
+ * count.
+ */
 export function isDamaged({ output }: GitError): boolean {
   return output.split("\n").some((line) => !line.startsWith("remote: ") && DAMAGED.test(line));
 }

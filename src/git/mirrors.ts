@@ -16,8 +16,8 @@
  *    the last of them has left, so that the next attempt finds it further on or done.
  * M6 Only the branches that tasks asked for are fetched. Their refs here have derived names,
  *    because a host may announce any number of names of any form, which would become files here.
- * M7 What a broken fetch leaves is removed at once, and what a killed process left when the owner
- *    of the data folder opens the mirrors.
+ * M7 Remains of an interrupted fetch are removed at once, remains of a killed process when the
+ *    mirrors are opened.
  * M8 Each fetch leaves one pack; small ones are merged without the mirror's lock (bare/packs.ts).
  */
 import { createHash } from "node:crypto";
@@ -88,7 +88,10 @@ export interface Mirrors {
   close(): Promise<void>;
 }
 
-/** Names the person whose tasks use it, then the repository; its time is that of the last use. */
+/**
+ * A file in the mirror. Its content is the owner and the repository, its modification time the last
+ * use.
+ */
 const USED = "slipway-used";
 
 /** Attempts to fetch a branch that moves between `ls-remote` and the fetch. */
@@ -131,8 +134,8 @@ export function cleanMirrors(dir: string): void {
 }
 
 /**
- * Removes what a broken fetch has left (M7). Nobody may fetch into it meanwhile. A mirror that is
- * only a draft is removed as a whole.
+ * Removes the remains of an interrupted fetch (M7). No fetch into the mirror may run at the same
+ * time. An unfinished mirror is removed as a whole.
  */
 function clean(path: string): void {
   if (/\.(?:new|heal|gone|merge)$/.test(path)) rmSync(path, { recursive: true, force: true });

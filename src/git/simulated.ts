@@ -191,7 +191,7 @@ function storage(
   };
 }
 
-/** Files whose key begins so, by the rest of it. */
+/** The files below a prefix, with paths relative to it. */
 function listIds(files: ReadonlyMap<string, string>, prefix: string): FileId[] {
   const own = [...files].filter(([key]) => key.startsWith(prefix));
   return own.map(([key, text]) => ({ path: key.slice(prefix.length), id: digest(text) }));

@@ -36,7 +36,7 @@ export interface TaskRepositories {
     parentTaskId: string | null,
     signal: AbortSignal,
   ): Promise<{ base: string; baseSha: string }>;
-  /** The task repositories with holes of their own, beside those of their mirrors. */
+  /** The task repositories that lack objects which their mirrors do not lack. */
   check(signal: AbortSignal): Promise<IncompleteRepository[]>;
   resolve(taskId: string, ref: string): Promise<string | null>;
   list(): string[];

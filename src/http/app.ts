@@ -188,7 +188,10 @@ async function makeAnswer(exchange: Exchange, call: KeyedCall): Promise<void> {
   await pipeline(Readable.from(reply.content), exchange.response).catch(() => exchange.response.destroy());
 }
 
-/** Who did what, without what they sent. A log-in has the id of the person in its answer. */
+/**
+ * Logs the person and the operation of a successful call, never its input. For a log-in the person
+ * is read from the answer.
+ */
 function noteAct({ deps, row, request }: Exchange, { userId, ip }: KeyedCall, { status, body }: RouteReply): void {
   if (UNATTENDED.has(row.operation) || status >= 400) return;
   const answered = z.object({ user: z.object({ id: z.string() }) }).safeParse(body).data;

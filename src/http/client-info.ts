@@ -1,4 +1,4 @@
-/** What a request says about the client that sent it, for the list of sessions. */
+/** Reads the client of a request from its headers, for the list of sessions. */
 import type { ClientInfo } from "../auth/sessions.ts";
 import type { RouteCall } from "./route.ts";
 

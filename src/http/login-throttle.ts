@@ -7,8 +7,9 @@
  * T2 A rejected attempt creates no count, and no count is dropped before it ends: neither requests
  *    from many addresses nor invented accounts can reset another count. Keys that find the table
  *    full share a few counts.
- * T3 Nobody can lock a person out from elsewhere: an account waits only where it was guessed, and
- *    where it has logged in before, failures of others behind the same address do not count.
+ * T3 No client can lock a person out from another address: an account waits only where it was
+ *    guessed, and where it has logged in before, failures of others behind the same address do not
+ *    count.
  * T4 Memory is bounded: MAX_KEYS and SHARED_KEYS per table, MAX_WAITING per queue.
  */
 import { createHash, randomBytes } from "node:crypto";
@@ -83,7 +84,7 @@ export class LoginThrottle {
     });
   }
 
-  /** Runs work whose secrets cannot be guessed: it waits for its turn, and nothing is counted. */
+  /** Queues a log-in whose secret cannot be guessed. Attempts are not counted. */
   inTurn<T>(kind: AttemptKind, work: () => Promise<T>): Promise<T> {
     const queue = this.#queues[kind];
     if (queue.size >= MAX_WAITING) throw new RateLimited(SECOND);

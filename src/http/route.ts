@@ -247,7 +247,7 @@ export function isId(text: string): boolean {
 const FORWARDED =
   /^(?:x-forwarded(?:-\w+)?|forwarded|via|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-connecting-ip|cf-ray|x-original-(?:for|host|url))$/;
 
-/** True when a proxy says that it passes on the request of somebody else. */
+/** True when a header shows that a proxy forwarded the request. */
 export function isForwarded({ headers }: Pick<IncomingMessage, "headers">): boolean {
   return Object.keys(headers).some((name) => FORWARDED.test(name));
 }

@@ -152,7 +152,7 @@ function makeRow(ids: Ids, device: PushDevice, task: Task, subject: Subject, now
   return createNotification({ id: ids.next("ntf"), deviceId: device.id, userId: device.userId, ...about }, now);
 }
 
-/** Does what one row needs now: sends it, sends it again, or tells the next device. */
+/** Processes one row: sends it, retries it, or moves on to the next device. */
 function deliverer(deps: NotifierDeps): (row: Notification) => Promise<void> {
   const { store, notifications, clock, ids, log, presence, sender, secrets, isSessionValid, isActive } = deps;
   const progress = (row: Notification, change: NotificationProgress): Promise<void> =>

@@ -12,7 +12,7 @@ export class Presence {
     this.#now = now;
   }
 
-  /** @param taskId null = the page shows no task, or nobody sees it. */
+  /** @param taskId null = the page shows no task, or is hidden. */
   report(userId: string, page: string, taskId: string | null): void {
     const pages = this.#people.get(userId) ?? new Map<string, { taskId: string; until: number }>();
     for (const [id, { until }] of pages) if (until <= this.#now()) pages.delete(id);

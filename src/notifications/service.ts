@@ -25,7 +25,7 @@ export interface Subscription {
   readonly kinds: readonly NotificationKind[];
 }
 
-/** What is told when no browser shows it. */
+/** The ntfy topics and webhooks, which are used when no browser shows a notification. */
 export interface OtherDevice {
   readonly via: "ntfy" | "webhook";
   readonly url: string;

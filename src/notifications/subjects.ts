@@ -1,4 +1,4 @@
-/** What a task's person is told, derived from the task as it is stored. Pure. */
+/** Derives the notifications of a task's owner from the stored task. Pure. */
 import { isBudgetQuestion } from "../core/budget.ts";
 import type { NotificationKind } from "../core/ports/notifications.ts";
 import type { Task } from "../core/task.ts";
@@ -16,7 +16,7 @@ export interface Subject {
   readonly isOpen: boolean;
 }
 
-/** Null = it is not the person's move, and nothing ended. A cancel was somebody's own wish. */
+/** Null = the task neither waits for the person nor has ended. A cancelled task is not notified. */
 export function subjectOf(task: Task): Subject | null {
   const { question, failure, report, outcome, settledAt } = task.snapshot.context;
   if (question !== null) {

@@ -139,8 +139,8 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
 
   beforeAll(async () => {
     // The heap of a small machine: memory that is retained, not merely uncollected, ends this
-    // coordinator.
-    // The guard looks at what is pushed, and asks nobody about a large file.
+    // coordinator. The guard inspects pushes; its limit for files is raised so that no question
+    // about a large file is asked.
     const env = { NODE_OPTIONS: "--max-old-space-size=256", SLIPWAY_GUARD_FILE_MB: "100" };
     stage = await openAttackTarget({ maxConcurrent: 8, env });
     const work =

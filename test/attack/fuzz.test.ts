@@ -1,6 +1,6 @@
 /**
- * Inputs of any shape for a real server: each call with bodies and queries from its own schema, in
- * parts replaced by what nobody expects; raw bytes where HTTP is expected; frames of the live
+ * Inputs of any shape for a real server: each call with bodies and queries from its own schema,
+ * with some values replaced by unexpected ones; raw bytes in place of HTTP; frames of the live
  * stream. `SLIPWAY_FUZZ_INPUTS=100000` for a long run, which also bounds the memory.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -47,7 +47,7 @@ type Input =
   | { readonly kind: "bytes"; readonly text: string }
   | { readonly kind: "frame"; readonly text: string };
 
-/** What nobody expects in the place of a value. */
+/** Unexpected values. */
 const strange = fc.oneof(
   fc.constantFrom<unknown>(null, "", [], {}, 0, -1, 1e308, "__proto__", "constructor", "\0", "../../etc/passwd", "%00"),
   fc.constantFrom<unknown>("x".repeat(70_000), "\ud800", "’; DROP TABLE tasks; --", { toString: 1 }, [[[[[[]]]]]]),

@@ -180,7 +180,7 @@ inFullRuns(describeWithDocker)("[S6] [S14] [D8] [D9] a day in hell", () => {
     throw new Error(`${done} tasks are done, and these are not:\n${tasks.join("\n")}\n${JSON.stringify(body)}`);
   }
 
-  /** What people are told they spent is what the honest face of the provider billed. */
+  /** The usage that people see equals the amount that the provider billed for answered requests. */
   async function booksEqualTheBill(): Promise<void> {
     const spent = await eventually(async () => {
       const { items } = (await server.call("GET", "/v1/usage?limit=100")).body as {

@@ -11,7 +11,9 @@ export interface RepoBench {
   commit(taskId: string, ref: string, content: string): Promise<string>;
   /** SHA of the upstream branch, or null. */
   tip(branch: string): Promise<string | null>;
-  /** Somebody else replaces the upstream branch by a commit of their own; @returns the commit. */
+  /**
+   * Replaces the upstream branch by another commit, as another client would. @returns the commit.
+   */
   replace(branch: string): Promise<string>;
   /** Deletes the upstream branch, as another client would. */
   drop(branch: string): Promise<void>;

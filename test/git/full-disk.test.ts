@@ -40,7 +40,7 @@ it("[Y5] [D10] ends its own task, nothing of it stays, and other repositories ar
   expect(disk.freeMb()).toBeGreaterThan(before - 1);
   const left = readdirSync(join(disk.dir, "mirrors"), { recursive: true, encoding: "utf8" });
   expect(left.filter((name) => /tmp_|\.heal|\.new/.test(name))).toEqual([]);
-  // What others have taken is nobody's fault: the task waits for room.
+  // A disk that is filled by others is not the fault of the task: it waits for free space.
   disk.fill();
   server.commit("small", "main", { "b.txt": "b".repeat(1_000) });
   server.shape("small", { bytesPerSecond: 100 });

@@ -1,4 +1,4 @@
-/** The operator's console in a browser: what it shows, and what came of what is done there. */
+/** The operator's console in a browser: its content, and the effects of its actions. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

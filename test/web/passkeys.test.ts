@@ -191,7 +191,7 @@ describeWithBrowser("passkeys", () => {
     await other.page.getByRole("button", { name: "Log in" }).waitFor();
     expect(await other.page.getByRole("button", { name: "Use a passkey" }).count()).toBe(0);
     await logOut(device);
-    // The answer of the browser, kept by somebody who reads it.
+    // The signed answer of the browser, as an attacker could record it.
     const sent = page.waitForRequest((request) => request.url().endsWith("/v1/session/passkey"));
     await enter(device, inside(device));
     const body = (await sent).postDataJSON() as object;

@@ -219,7 +219,7 @@ describe("[G5] the budget", () => {
         await context.sleep(1_500);
         await context.budgetQuestion();
         await rig.workerApi.until(() => near().length > 0);
-        // The time stops and goes on: what was said is not said again.
+        // The clock of the attempt stops and continues: the warning is not repeated.
         await context.budgetQuestion();
         await context.sleep(100);
       },

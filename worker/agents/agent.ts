@@ -66,7 +66,7 @@ export interface AgentContext {
    * attempt: the next one may have other notes or none.
    */
   readonly notes: readonly string[];
-  /** The attachments of the prompt: what the agent is told, empty = there are none. */
+  /** The text that describes the attachments of the prompt to the agent; empty = no attachments. */
   readonly attached: string;
   /** The pictures among them. */
   readonly pictures: readonly Picture[];

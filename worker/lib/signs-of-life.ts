@@ -20,7 +20,7 @@ export interface SignsOfLife {
   readonly everyMs: number;
 }
 
-/** What the notices say of a command: how much it printed, and its last line. */
+/** The progress of a command in notices: the bytes that it printed, and its last line. */
 export class OutputSign {
   #bytes = 0;
   #line = "";

@@ -60,7 +60,7 @@ export class AttachmentFolder {
     return join(this.dir, toFileName(attachment));
   }
 
-  /** What an agent is told about them; empty when there are none. */
+  /** Describes the attachments to an agent; empty when there are none. */
   describe(attachments: readonly Attachment[]): string {
     if (attachments.length === 0) return "";
     const lines = attachments.map((attachment) => {

@@ -41,7 +41,7 @@ const MESSAGE_LIMIT = 16_384;
 const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
 const NOTE = "checkout";
-/** What `restore` has told the agent: a restarted worker tells it the same. */
+/** The notes that `restore` gave to the agent, so that a restarted worker gives it the same. */
 const TOLD = "checkout-notes.json";
 
 /**

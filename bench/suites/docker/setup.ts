@@ -73,7 +73,7 @@ export async function setupFigures(rounds = 5): Promise<SetupFigures> {
   try {
     const first = await run();
     if (first.installMs === null || first.packages < 100) throw new Error("npm ci failed in the first task");
-    // Where workspaces are disks, the next begins as a copy of one that is made now.
+    // Where workspaces are disk images, the next one is a copy of the image that is created now.
     for (const end = Date.now() + DISK_MS; Date.now() < end && !hasDisk(data);) await delay(100);
     await delay(2_000);
     const later: Times[] = [];

@@ -87,7 +87,7 @@ async function convertLog(store: Store): Promise<void> {
 
 async function writeLog(store: Store, events: number, textBytes: number): Promise<void> {
   const task = await createBenchTask(store);
-  // A line of output: short lines, as tools print them, so that escaping costs what it costs there.
+  // Short lines as tools print them, so that JSON escaping costs as much as in practice.
   const text = "src/app/main.ts: ok\n".repeat(Math.ceil(textBytes / 20)).slice(0, textBytes);
   const data = { level: "info", code: "note", text };
   const notice: BenchEvent = { type: "notice", from: "queued", to: "queued", data };

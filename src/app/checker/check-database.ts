@@ -11,7 +11,7 @@ import { DERIVED_TABLES } from "../../store/sqlite/inspection/schema.ts";
 import { checkTask } from "./check-task.ts";
 import type { Finding } from "./finding.ts";
 
-/** A task whose repository must have these commits. */
+/** A task, and the commits that its repository must contain. */
 export interface SavedWork {
   readonly taskId: string;
   readonly commits: readonly string[];
@@ -31,7 +31,10 @@ export interface DatabaseReport {
   readonly isDamaged: boolean;
 }
 
-/** Tables whose orphaned rows nothing needs. Specifications, transcripts and logs are kept. */
+/**
+ * Tables whose orphaned rows may be deleted. Orphaned specifications, transcripts and logs are
+ * kept.
+ */
 export const EXPENDABLE: ReadonlySet<string> = new Set([
   ...DERIVED_TABLES,
   "idempotency_keys",

@@ -236,7 +236,7 @@ class TaskCheck {
     );
   }
 
-  /** The log is damaged: only what the row says about itself can be compared. */
+  /** The log is damaged, so only the columns of the row are compared with each other. */
   #checkWithoutFold(): void {
     const { seq, state, snapshot } = this.#task;
     const { count } = this.#log.check;

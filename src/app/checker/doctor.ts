@@ -221,7 +221,10 @@ async function git(): Promise<CheckResult> {
   }
 }
 
-/** Those of the running server, whose limit may differ from this shell's. */
+/**
+ * Checks the file descriptors of the running server, because its limit may differ from this
+ * shell's.
+ */
 function descriptors({ maxConcurrent }: Config, dir: string): CheckResult {
   const limit = readDescriptorLimit(readServerPid(dir) ?? "self") ?? readDescriptorLimit();
   const plan = planDescriptors(limit, maxConcurrent);

@@ -154,7 +154,10 @@ function listFolder(path: string): string[] {
   }
 }
 
-/** Regular files; those of a folder's `objects` last, and what appeared in it meanwhile. */
+/**
+ * Yields regular files. A folder `objects` comes last, and again while its number of files grows,
+ * so that objects which appear during the backup are included.
+ */
 function* walk(path: string): Generator<string> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat?.isFile() === true && !UNFINISHED.test(basename(path))) yield path;

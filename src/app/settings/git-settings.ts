@@ -1,4 +1,4 @@
-/** What the operator says about git: hosts, forges, and who the author of commits is. */
+/** Settings of git: hosts, forges, and the author of commits. */
 import { z } from "zod";
 import { DEFAULT_GUARD, FINDING_KINDS, type GuardRules } from "../../core/values/push-guard.ts";
 import type { GitIdentity } from "../../core/values/git-identity.ts";
@@ -12,7 +12,7 @@ export interface GitSettings extends ForgeSettings {
   readonly gitAuthor: GitIdentity | "person" | null;
   /** The SSH key that signs what is pushed; null = nothing is signed. */
   readonly signingKeyFile: string | null;
-  /** What is looked at before a push. */
+  /** The rules of the checks before a push. */
   readonly guard: GuardRules;
 }
 

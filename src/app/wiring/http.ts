@@ -135,7 +135,7 @@ async function openBackups({ config, log, disposers }: StartContext, dir: string
   return schedule;
 }
 
-/** What tells people about their tasks. */
+/** Opens the notifications of people: Web Push, ntfy topics and webhooks. */
 async function openTelling(
   { config, disposers }: StartContext,
   parts: HttpParts,

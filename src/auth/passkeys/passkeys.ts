@@ -2,11 +2,12 @@
  * Passkeys: a device of the person signs a challenge, and no password is typed (decision 066).
  *
  * K1 A passkey is made by a person with a log-in of the last ten minutes, in that session. The
- *    device must verify the person, and keeps the passkey under their id: a log-in names nobody.
+ *    device must verify the person, and stores the passkey under their id, so a log-in needs no
+ *    user name.
  * K2 A signature counts for the configured domain and origin, for one challenge, and once.
- * K3 A counter that does not grow means that somebody copied the passkey: the log-in is refused,
- *    and the audit log says why. Authenticators that do not count always say 0.
- * K4 Strangers get one refusal with one text, whatever is wrong.
+ * K3 A counter that does not grow means that the passkey was copied: the log-in is refused, and the
+ *    audit log says why. Authenticators that do not count always say 0.
+ * K4 An unauthenticated client gets the same refusal with the same text for every cause.
  */
 import type {
   AuthenticationResponseJSON,

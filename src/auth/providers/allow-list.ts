@@ -1,11 +1,14 @@
-/** Who may log in with a provider. An empty list lets nobody in who is not linked already. */
+/**
+ * The people who may log in with a provider. With an empty list only people who linked it before
+ * can log in.
+ */
 import { z } from "zod";
 
 const emailSchema = z.email().max(254);
 
 /** A person as the provider described them in this log-in. */
 export interface ProviderPerson {
-  /** The provider's own id, which is never given to somebody else. */
+  /** The provider's own id of the account; it is never reused. */
   readonly subject: string;
   /** For people to read. */
   readonly name: string;

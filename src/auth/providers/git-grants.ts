@@ -2,10 +2,11 @@
  * What a person granted at a provider, as their git credential for its host (decision 076). It is
  * sealed where a token would be.
  *
- * G1 A refresh token is good once: one refresh at a time, on the row as it is then, and its result
- *    is stored only while the row is as it was read. A result that finds no place is revoked.
- * G2 What ends a grant here (unlinking, deletion of the credential) revokes it at the provider. A
- *    provider that does not answer keeps nobody from that.
+ * G1 A refresh token can be used once. Refreshes run one at a time on the current row, and the
+ *    result is stored only if the row has not changed since it was read. A result that cannot be
+ *    stored is revoked.
+ * G2 What ends a grant here (unlinking, deletion of the credential) revokes it at the provider. The
+ *    grant ends here even when the provider does not answer.
  */
 import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import { errorMessage } from "../../core/error.ts";
@@ -165,7 +166,7 @@ export class GitGrants {
     return this.#deps.vault.seal(PREFIX + JSON.stringify(grant), credentialContext(userId, host));
   }
 
-  /** Null for what is no grant, or cannot be opened. */
+  /** Null when the row is not a grant, or cannot be opened. */
   #open({ userId, host, sealed }: Row): GitGrant | null {
     try {
       return unpack(this.#deps.vault.open(sealed, credentialContext(userId, host)));

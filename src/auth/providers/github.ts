@@ -1,6 +1,6 @@
 /**
  * GitHub and GitHub Enterprise Server: OAuth with PKCE; who it was for is read from the API. A
- * person is their numeric id: a login can be given to somebody else.
+ * person is identified by the numeric id, because a login name can be reassigned.
  */
 import * as oauth from "openid-client";
 import { z } from "zod";

@@ -79,7 +79,7 @@ function readAllow(env: Env, name: string): AllowList {
   return list;
 }
 
-/** Over plain http a stranger in between could log in as anybody. */
+/** Over plain http an attacker in between could log in as any person. */
 function assertUrl(name: string, text: string): void {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isPlain = url !== null && `${url.username}${url.password}${url.search}${url.hash}` === "";

@@ -1,10 +1,11 @@
 /**
- * What one request costs: so far, at most, and in the end. It begins at the ceiling of the request;
- * each count of the provider replaces the part that it counts.
+ * The cost of one request: current, highest possible and final. It starts at the ceiling of the
+ * request; each count of the provider replaces the corresponding part.
  *
  * B1 A request whose final count did not arrive is booked with the most that it may be billed: the
  *    provider bills thinking that it does not show, and goes on for a while without a connection.
- *    Of `max_tokens` that is what a model can write in the time, at five times the usual speed.
+ *    The estimate of output is the smaller of `max_tokens` and the tokens that a model can write in
+ *    the elapsed time at five times the usual speed.
  * B2 A refusal before any output is not billed.
  */
 import type { ModelUsage } from "../../core/ports/records/usage-ledger.ts";

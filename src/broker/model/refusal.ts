@@ -32,7 +32,7 @@ const BUSY_MS = 1_000;
 /** The provider's error body is read up to this many characters. */
 const ERROR_BODY_LIMIT = 64 * 1024;
 const MESSAGE_LIMIT = 1_000;
-/** The provider's limits and what is left of them. */
+/** Headers with the provider's rate limits and their remaining amounts. */
 const RATE_HEADER = /^(?:retry-after|anthropic-ratelimit-[\w-]+)$/;
 
 /** Error codes of Slipway as `error.type` values; `permission_error` stands for all others. */

@@ -33,7 +33,7 @@ export interface AnswerUsage {
   readonly usage: TokenUsage;
   /** True while output tokens are estimated: the provider's final count has not passed. */
   readonly estimated: boolean;
-  /** True once the provider has counted the prompt; a count of zero is none. */
+  /** True once the provider has counted the prompt. A count of zero is ignored. */
   readonly promptCounted: boolean;
   /** True once a part of the answer's content has passed. */
   readonly hasContent: boolean;

@@ -189,14 +189,14 @@ function overview(task: WireTask, machine: Machine | null, pullRequest: string |
   return [...lines, ...formatFailure(task)];
 }
 
-/** What was used of each limit; null = there is none. */
+/** Usage and limit of each budget; null = the task has no budget. */
 function formatBudget({ budget, usage, threadBudget }: WireTask): string | null {
   const { usd, turns, minutes } = budget ?? {};
   const parts = [
     ...(usd === undefined ? [] : [`${formatUsd(usage.usd)} of ${formatUsd(usd)}`]),
     ...(turns === undefined ? [] : [`${usage.turns} of ${turns} turns`]),
     ...(minutes === undefined ? [] : [`${minutes} minutes of work`]),
-    // A server of an earlier version does not tell.
+    // Servers of an earlier version do not return it.
     ...(threadBudget ? [`thread ${formatUsd(threadBudget.spentUsd)} of ${formatUsd(threadBudget.limitUsd)}`] : []),
   ];
   return parts.length === 0 ? null : parts.join(", ");

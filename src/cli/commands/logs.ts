@@ -25,7 +25,8 @@ export function logsCommand(program: Command, io: Io): void {
       for (let after = 0; ;) {
         const { items } = await server.events(id, { after, limit: PAGE });
         for (const event of items) {
-          // Also what is not shown: a call's command comes before its result.
+          // The renderer needs the hidden events too: the command of a call comes before its
+          // result.
           const lines = renderer.lines(event);
           if (options.failed && !hasFailed(event)) continue;
           if (options.json) print(io, JSON.stringify(event));

@@ -53,7 +53,8 @@ export function queueCommands(program: Command, io: Io): void {
 }
 
 /**
- * Polls until nothing runs. The drain goes on when this ends without that: only a resume ends it.
+ * Polls until no task runs. A drain continues when the command ends early; only `queue resume` ends
+ * it.
  * @throws CliExit when the queue was resumed, when the time is over, and after Ctrl-C.
  */
 function untilDrained(io: Io, server: SlipwayClient, first: Queue, { minutes }: DrainOptions): Promise<Queue> {

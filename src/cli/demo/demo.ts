@@ -128,7 +128,8 @@ interface DemoModel {
 }
 
 /**
- * The largest difference between what the provider billed and what the task shows, as a part of it.
+ * The largest accepted difference between the cost that the provider billed and the cost that the
+ * task shows, relative to the former.
  */
 const TOLERANCE = 0.01;
 

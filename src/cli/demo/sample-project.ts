@@ -55,7 +55,7 @@ export const SAMPLE_FILES: Readonly<Record<string, string>> = {
 
 export const SAMPLE_PROMPT = "The test fails. Correct the greeting, and add a farewell beside it.";
 export const SAMPLE_TEST = "node test.mjs";
-/** What must have come of it. */
+/** The changes that the finished task must contain. */
 export const SAMPLE_CHANGES: Readonly<Record<string, "added" | "modified">> = {
   "farewell.mjs": "added",
   "greet.mjs": "modified",
@@ -99,7 +99,7 @@ export const SAMPLE_SCENARIO: Scenario = {
       ...PACE,
       think: "The farewell gets a file of its own, as the test looks for it.",
       tools: [todo(2), call("write", { path: "farewell.mjs", content: SAMPLE_FAREWELL })],
-      // What a real provider does now and then: the agent waits and asks again.
+      // An overloaded provider, as it happens in practice: the agent waits and retries.
       faults: [{ kind: "status", status: 529, retryAfter: 1 }],
     },
     {

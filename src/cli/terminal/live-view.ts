@@ -68,7 +68,7 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
   return task;
 }
 
-/** A task that is claimed at once says nothing, ms. */
+/** The time before the first line about waiting: a task that is claimed at once prints none, ms. */
 const FIRST_LOOK_MS = 800;
 const LOOK_MS = 3_000;
 

@@ -9,7 +9,7 @@ import type { TaskLog } from "../task-log.ts";
 import type { AttemptVariables } from "../services/worker/variables.ts";
 import { failureProposal, type FailureDetails } from "./failure-proposal.ts";
 
-/** Fields with the end of what a sandbox wrote, or the beginning of what a host said. */
+/** Fields that hold the truncated output of a sandbox or a host. */
 const CUT: ReadonlySet<string> = new Set(["detail", "evidence", "text"]);
 
 export class Recorder {

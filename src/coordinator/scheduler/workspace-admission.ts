@@ -2,8 +2,8 @@
  * Room on the disk for workspaces.
  *
  * R1 Each open workspace is promised its limit. A task starts only while all promises, its own and
- *    the floor of free space fit into what is free. What a workspace has written is no longer free,
- *    so its promise is what is left of its limit.
+ *    the floor of free space fit into what is free. Bytes that a workspace has written no longer
+ *    count as free, so its promise is its limit minus those bytes.
  * R2 An operator may promise more than there is: promises count less by the factor `overcommit`.
  * R3 Below the low mark the running task with the largest workspace is ended, one at a time, while
  *    the store's own reserve holds. The next one is ended when its room is free and was not enough.

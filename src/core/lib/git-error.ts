@@ -24,9 +24,9 @@ export class GitError extends Error {
 export const DISK_FULL = "The server's disk is full.";
 
 /**
- * True when git found no room here. What the other side says of its own disk stands behind
- * `remote:`, `remote unpack failed:`, in a `[remote rejected]`, or behind `remote error:`, where it
- * may have lines of its own.
+ * True when git found no room here. Messages about the remote disk follow `remote:`,
+ * `remote unpack failed:` or `remote error:` (which may continue on further lines), or are in a
+ * `[remote rejected]`.
  */
 export function isLocalDiskFull({ output }: GitError): boolean {
   const [own = ""] = output.split("remote error:", 1);

@@ -293,7 +293,7 @@ export interface PersonDeletion {
   readonly by: string;
 }
 
-/** What is left of a task whose owner is deleted. */
+/** The fields of a task that the deletion of its owner needs. */
 export interface PersonTask {
   readonly id: string;
   readonly userId: string;

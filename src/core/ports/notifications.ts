@@ -29,7 +29,7 @@ export interface PushDevice {
   readonly auth: string;
   /** As people call it, for example "Chrome on Android". */
   readonly label: string;
-  /** What it is told about. */
+  /** The kinds of notifications that it gets. */
   readonly kinds: readonly NotificationKind[];
   readonly createdAt: number;
   /** When its owner used it last. */

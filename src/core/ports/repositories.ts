@@ -86,7 +86,10 @@ export interface BranchCommit {
   readonly title: string;
 }
 
-/** The upstream branch beside the work that a task begins from (the base where there is none). */
+/**
+ * The upstream branch compared with the work that a task begins from, or with the base if it has
+ * none.
+ */
 export interface BranchComparison {
   /** Its commit; null = the branch does not exist. */
   readonly tip: string | null;

@@ -308,7 +308,7 @@ export interface Store extends Transcripts, Deletions, ReadMarks, PersonDeletion
   newestTaskAt(userId: string, n: number): Promise<number | null>;
   /** Number of a user's tasks that are not settled, and that are newer than `since` (epoch ms). */
   taskLoad(userId: string, since: number): Promise<{ readonly open: number; readonly since: number }>;
-  /** Whose tasks these are. Unknown ones, and those whose deletion has ended, are left out. */
+  /** The owners of these tasks. Unknown tasks, and those whose deletion has ended, are omitted. */
   taskOwners(taskIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
   /** True when a task was created with this key. */
   hasIdempotencyKey(userId: string, key: string): Promise<boolean>;

@@ -82,7 +82,7 @@ export const readSchema = z.strictObject({
   seq: z.int().min(0).max(Number.MAX_SAFE_INTEGER).describe("The last event that the person has seen."),
 });
 
-/** How many tasks there are, by whose move it is. */
+/** Numbers of tasks by group. */
 export const countsSchema = z.strictObject({
   needs: z.int().describe("They wait for an answer."),
   running: z.int().describe("Claimed, and not waiting for an answer."),

@@ -31,7 +31,7 @@ export const quotaChangeSchema = quotasSchema.partial().extend({
   reset: z.literal(true).optional().describe("First back to the quotas of the installation."),
 });
 
-/** What is stored on the server and what there is room for, for operators. */
+/** Stored data and free space of the server, for operators. */
 export const storageSurveySchema = z.strictObject({
   totalMb: z.number().describe("Of the disk of the data folder."),
   freeMb: z.number().describe("Of the disk of the data folder."),

@@ -183,7 +183,7 @@ export const workerSpecSchema = z.strictObject({
   compactAt: z.int().positive().optional(),
   /** Takes over, once, when the model declines; absent = the task fails. */
   fallbackModel: z.string().optional(),
-  /** Reviews the change before it is delivered; absent = nobody does. */
+  /** The model that reviews the change before it is delivered; absent = no review. */
   reviewModel: z.string().optional(),
   script: z.array(scriptStepSchema).nullable(),
   /** The agent's program; absent for built-in agents. */

@@ -80,7 +80,7 @@ function readIfFile(path: string): string | undefined {
   }
 }
 
-/** What git says in its own words. */
+/** File system errors that git reports as "cannot lock ref". */
 const CONFLICTS: ReadonlySet<string | undefined> = new Set(["EEXIST", "ENOTDIR", "EISDIR", "ENOTEMPTY"]);
 
 /** @throws GitError when the ref is locked, or cannot be beside the refs that are there. */

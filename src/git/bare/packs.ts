@@ -190,8 +190,8 @@ export function adoptContents(from: string, to: string): void {
 }
 
 /**
- * Removes packs without an index, which a kill between two steps has left. Nobody may write to the
- * repository meanwhile: a pack that arrives has no index for a moment.
+ * Removes packs without an index, which a killed process left. No writer may use the repository at
+ * the same time, because an arriving pack has no index for a moment.
  */
 export function removeHalfPacks(repository: string): void {
   const folder = join(repository, FOLDER);

@@ -4,8 +4,8 @@
  *
  * Z1 A commit that the upstream has, or that was pushed before, stays as it is.
  * Z2 The same commits are signed alike each time: the signatures of the keys that are accepted
- *    depend on nothing else. A push that is repeated, and a task that goes on from the commits as
- *    they were before, send the same ones.
+ *    depend on nothing else. So a repeated push sends the same commits, as does a task that
+ *    continues from the unsigned ones.
  */
 import { Readable } from "node:stream";
 import { SlipwayError } from "../../core/error.ts";

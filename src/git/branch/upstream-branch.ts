@@ -81,7 +81,7 @@ export class UpstreamBranch {
     return line?.split(" ")[0] ?? null;
   }
 
-  /** Notes a tip that nobody of this lineage has pushed. Idempotent. */
+  /** Records a tip of the branch that no task of this thread pushed. Idempotent. */
   async noteOthers(tip: string): Promise<void> {
     await this.local(["update-ref", `${OTHERS}/${tip}`, tip]);
   }

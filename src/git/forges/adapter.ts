@@ -35,8 +35,8 @@ export interface Dialect {
   list(request: PullRequestRequest, signal: AbortSignal): Promise<readonly FoundPull[]>;
   create(request: PullRequestRequest, signal: AbortSignal): Promise<FoundPull>;
   /**
-   * Another way to the pull request after `create` was refused: the existing one that the refusal
-   * is about, or a request that this repository allows. Null = there is none.
+   * Finds the pull request after `create` was refused: an existing one that the refusal names, or
+   * one created with options that this repository allows. Null = neither is possible.
    */
   recover(refusal: ForgeRefusal, request: PullRequestRequest, signal: AbortSignal): Promise<FoundPull | null>;
   read(request: ReadRequest, signal: AbortSignal): Promise<FoundPull>;

@@ -62,7 +62,7 @@ export function openGuardedHttp({ isTrusted, setting, timeoutMs = TIMEOUT_MS }: 
   const allowed = setting ?? "SLIPWAY_TRUSTED_REPO_HOSTS";
   const refuse: Refuse = (hostname) =>
     new Error(`${hostname} points into a private network. An operator can allow it with ${allowed}.`);
-  // A start that calls nobody does not load the client.
+  // The HTTP client is loaded with the first call, not at the start.
   let opening: Promise<Agent> | null = null;
   const open = async (): Promise<Agent> => {
     const { openAgent } = await import("./open-agent.ts");

@@ -1,7 +1,7 @@
 /**
  * The digest of a log: FNV-1a of 64 bits over the JSON of its events, each followed by a line feed.
- * It finds what was lost, doubled, changed or put out of order by accident; it proves nothing
- * against somebody who wants to deceive.
+ * It finds what was lost, doubled, changed or put out of order by accident; it is no protection
+ * against deliberate changes.
  */
 
 const [START_HIGH, START_LOW] = [0xcbf29ce4, 0x84222325];

@@ -105,7 +105,7 @@ for (const [id, schema] of NAMED) names.add(schema, { id });
 
 export const address = (id: string): string => `#/components/schemas/${id}`;
 
-/** Removes what says nothing to a client, and closes only what it sends (J1). */
+/** Removes constraints that mean nothing to a client. Only schemas of requests stay closed (J1). */
 function simplify(schema: Json, io: Direction): void {
   if (schema["propertyNames"] !== undefined && Array.isArray(schema["required"])) nameProperties(schema);
   if (schema["minimum"] === Number.MIN_SAFE_INTEGER) delete schema["minimum"];

@@ -1,5 +1,5 @@
 /**
- * Routes of notifications: the caller's devices, receipts, and who looks at what.
+ * Routes of notifications: the caller's devices, receipts, and the task that a page shows.
  *
  * R1 A receipt needs no session: the service worker has none, and its proof is in the message that
  *    only the device can decrypt.

@@ -81,7 +81,7 @@ async function listTasks(deps: ApiDeps, identity: Identity, query: z.infer<typeo
   return { items: await toTaskViews(deps, found.items), next: nextCursor(found, (task) => task.id), watchAfter };
 }
 
-/** @returns whose tasks a caller asks for; null = those of all. */
+/** @returns the owner that the list is filtered by; null = all owners. */
 function readOwner({ userId, role }: Identity, owner: string | undefined): string | null {
   if (owner === "me") return userId;
   if (role !== "user") return owner ?? null;

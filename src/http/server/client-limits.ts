@@ -26,7 +26,7 @@ export interface ConnectionLimits {
 const PIPELINED = 16;
 
 interface Watched {
-  /** Requests whose answers are not sent. */
+  /** Requests that are not answered yet. */
   open: number;
   /** Bytes that the system has taken. */
   sent: number;

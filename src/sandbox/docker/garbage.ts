@@ -135,7 +135,7 @@ async function listResources(query: GarbageQuery): Promise<Resource[]> {
   return [...(await listVolumes(query)), ...(await listNetworks(query))];
 }
 
-/** Volumes of the engine, and disk images whose volume does not exist (any more). */
+/** Lists the volumes of the engine, and the disk images without a volume. */
 async function listVolumes({ engine, instance, disks, signal }: GarbageQuery): Promise<Resource[]> {
   const filters = JSON.stringify({ label: [`${LABELS.instance}=${instance}`] });
   type Listing = { readonly Volumes: readonly { readonly Name: string; readonly CreatedAt?: string }[] | null };

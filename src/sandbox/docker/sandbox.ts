@@ -52,7 +52,10 @@ export interface DockerSandboxOptions {
   readonly docker?: Docker.DockerOptions | null;
   /** Containers of other installations on the same engine are neither listed nor touched. */
   readonly instance: string;
-  /** The worker's program, and the Dockerfile whose `worker` target contains it. */
+  /**
+   * The file of the worker's program, and the Dockerfile that builds the worker's image (target
+   * `worker`).
+   */
   readonly workerFile: string;
   readonly dockerfile: string;
   /** What the default image contains; absent = slim. */
@@ -303,7 +306,7 @@ class DockerSandbox implements Sandbox {
   }
 
   /**
-   * @param disk what the workspace begins as.
+   * @param disk the disk image that the workspace is copied from.
    * @returns false when the name is taken.
    */
   async #create(spec: SandboxSpec, disk: SetupDisk | null, signal: AbortSignal): Promise<boolean> {

@@ -110,7 +110,7 @@ export class BucketArtifacts implements Artifacts {
       this.#wake = new AbortController();
       const isDone = await this.#work();
       if (isDone && this.#wake.signal.aborted) continue;
-      // What is kept while a bucket fails waits with the others.
+      // While the bucket fails, a new artifact does not shorten the pause before the next try.
       const pauseMs = Math.min(RETRY_MS * 2 ** (this.#failures - 1), LONGEST_RETRY_MS);
       const until = isDone ? AbortSignal.any([signal, this.#wake.signal]) : signal;
       await clock.sleep(isDone ? LONGEST_RETRY_MS : pauseMs, until).catch(() => undefined);

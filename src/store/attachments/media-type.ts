@@ -6,7 +6,10 @@
 
 export interface FileKind {
   readonly mediaType: string;
-  /** Pixels; null for what is no picture, or whose size is not in the head. */
+  /**
+   * Pixels; null when the file is not a picture, or its size is not within the bytes that were
+   * read.
+   */
   readonly width: number | null;
   readonly height: number | null;
 }

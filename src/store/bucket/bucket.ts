@@ -177,7 +177,7 @@ export class Bucket {
     }
   }
 
-  /** Objects whose keys begin so, sorted by key. */
+  /** Objects whose keys start with `begin`, sorted by key. */
   async list(begin = ""): Promise<StoredObject[]> {
     const found: StoredObject[] = [];
     const { bucket: Bucket } = this.#address;

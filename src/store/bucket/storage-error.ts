@@ -1,4 +1,6 @@
-/** What a storage answered, or did not, as a sentence that says what to do next. */
+/**
+ * Turns a failure of a storage, or its silence, into an error whose message names the next step.
+ */
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 
 /** What was tried, for people: "write s3://bucket/key". */

@@ -15,7 +15,7 @@ interface Origin {
 
 export class MemoryTranscripts {
   readonly #records = new Map<string, StoredRecord[]>();
-  /** Whose records come first, in order. */
+  /** By task: the tasks whose records it inherits, in order. */
   readonly #origins = new Map<string, readonly Origin[]>();
 
   /** @param holdsSlot true when the record's attempt holds the task's slot. */

@@ -49,7 +49,7 @@ const DRAFT = /^\.new-[0-9a-f]+$/;
 /** Most that a disk image takes, of its archive and what the file system needs. */
 const DISK_FACTOR = 2;
 const PIECE_BYTES = 256 * 1_024;
-/** The disk is looked at again after so many bytes. */
+/** The free space of the disk is read again after this many bytes. */
 const LOOK_BYTES = 64 * 2 ** 20;
 
 /** Its message is the reason that people read. */

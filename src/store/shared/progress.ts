@@ -4,9 +4,9 @@
  *
  * P1 Later events replace what earlier ones said; null = these events say nothing about it.
  * P2 The activity is one line without control characters, bounded in length.
- * P3 Notable is what a person should see: a question of any kind, an end, and what somebody else
- *    began or cancels in their name. An act of the owner says that they saw what was before it, so
- *    their own cancel, and the end that follows from it, is not notable.
+ * P3 Notable events are those that a person should see: a question of any kind, an end, and a task
+ *    that another person began or cancels for them. An act of the owner marks everything before it
+ *    as seen, so their own cancel, and the end that follows from it, is not notable.
  */
 import type { EventData, EventType, TaskEvent } from "../../core/event.ts";
 import { NO_PROGRESS, type TaskProgress } from "../../core/task.ts";

@@ -12,7 +12,7 @@ import { DEFAULT_POLICY, NO_USAGE, type Snapshot, type TaskSpec } from "../../co
  */
 export type ExplainUnreadable = (machineVersion: number, snapshot: unknown) => string | null;
 
-/** The value of the text; `otherwise` when there is none or it is no JSON. */
+/** The parsed text; `otherwise` when it is null or not JSON. */
 export function parseOr<T>(json: string | null, otherwise: T): T {
   if (json === null) return otherwise;
   try {

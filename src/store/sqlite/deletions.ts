@@ -6,7 +6,7 @@ import { transcriptHeirs } from "./tables/transcripts.ts";
 
 /**
  * For a WHERE clause over `tasks AS t`: without tasks whose deletion has begun. Tasks whose
- * deletion has ended have no row; of the others there are few at any time.
+ * deletion has ended have no row in `tasks`, so the list holds only the few deletions in progress.
  */
 export const NOT_DELETED = "t.id NOT IN (SELECT task_id FROM deleted_tasks WHERE purged_at IS NULL)";
 

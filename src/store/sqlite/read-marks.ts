@@ -28,9 +28,10 @@ interface ChangesQuery {
 }
 
 /**
- * Changes of a person's list or of that of all, and what one person read: two indexes that are
- * merged, each task once, at the later place. Tasks whose mark is later are passed over, so all are
- * looked at in parts; what changes meanwhile moves to the end.
+ * Pages the changes of a task list, of one person or of all, merged with the read marks of one
+ * person. Each task appears once, at the later of its two positions. A task is skipped at the
+ * earlier one, so a page is read in parts; a task that changes while they are read moves to the
+ * end.
  * @param toPage makes a page of at most `limit` of these rows.
  */
 export function markedChanges<T>(

@@ -67,7 +67,7 @@ async function watch(client: SlipwayClient, id: string, { events, watched }: Exp
   watched.set(id, "no event");
   for await (const { at, type } of client.watch(id)) {
     watched.set(id, `${type} at ${at}`);
-    // What happened before is caught up with, and nobody waited for it.
+    // Events from before the subscription are replayed; they do not count as latency.
     if (Date.parse(at) >= begun) events.push(Date.now() - Date.parse(at));
   }
   const task = await client.task(id);

@@ -1,4 +1,4 @@
-/** The key of a setup's cache: who gets what whose setup made. */
+/** The key of a setup cache: which tasks share the result of a setup. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Quotas of people: what each may use, who changes it, and what a refusal says. */
+/** Quotas of people: their defaults, who may change them, and the text of a refusal. */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Usage } from "../../../src/client/types.ts";
 import { openApiServer, REPO, type Answered, type ApiServer } from "../api-server.ts";
@@ -136,7 +136,7 @@ it("[S14] what is stored has a quota: beyond it nothing begins, and the refusal 
     detail: expect.stringMatching(/^2 of 1 MB are stored for you \(attachments 2\)\. Delete tasks .*ask an admin/),
     errors: [{ path: "storageMb" }],
   });
-  // What runs goes on, what was accepted stays so, and others are not affected.
+  // Running tasks continue, a repeated request still succeeds, and other people are not affected.
   expect((await submit(token, "before")).body.id).toBe(task.id);
   expect((await api.call("GET", `/v1/tasks/${task.id}`, { token })).body.state).not.toBe("failed");
   expect((await submit((await personWith({ storageMb: 1 })).accessToken)).status).toBe(201);

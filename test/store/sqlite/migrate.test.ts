@@ -119,7 +119,7 @@ describe("migrations", () => {
     await first.store.setSetting("mark", "before");
     expect(first.copy).toBe(null);
     await first.store.close();
-    // Somebody stands in the way: nothing is migrated.
+    // The folder of backups cannot be created: nothing is migrated.
     writeFileSync(join(data, "backups"), "a file");
     expect(() => openSqliteStore({ dir: data, migrations: newer })).toThrow(
       expect.objectContaining({
@@ -282,7 +282,7 @@ describe("0006", () => {
       { ...whole, activity: null },
       { todo: { done: 0, total: 0, current: null }, changes: null, activity: null },
     ]);
-    // What is from before there were marks is read, and no change of anybody's list.
+    // Tasks from before read marks existed count as read, and appear in no list of changes.
     expect(
       db
         .prepare(

@@ -24,7 +24,7 @@ export interface Act {
   readonly run: <T>(work: () => Promise<T>, words?: Words<T>) => Promise<boolean>;
 }
 
-/** What it says goes with the component: it belongs into one that the act does not remove. */
+/** The result is state of the component, so use it in one that the act does not remove. */
 export function useAct(): Act {
   const [state, setState] = useState<Omit<Act, "run">>({ said: null, isBusy: false });
   const run: Act["run"] = async (work, { done, problem = problemText } = {}) => {

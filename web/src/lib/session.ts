@@ -131,7 +131,7 @@ async function refresh(refused: string | null): Promise<string | null> {
       const wasActive = session.get().kind === "active";
       if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) throw thrown;
       await forgetSeen();
-      // Why there is none stays known: a call that was under way ends later.
+      // Keeps the reason for the end of the session: a call that was under way may fail later.
       return session.get().kind === "none" ? null : end(wasActive ? Date.now() : null);
     }
   });

@@ -1,4 +1,4 @@
-/** The tasks, grouped by whose move it is. */
+/** The tasks, grouped by whether they wait for the person, run or have ended. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { lazy, Suspense, useEffect, useState } from "react";
 import { useQuery } from "@tanstack/react-query";
@@ -21,7 +21,7 @@ import { filterTasks, withoutText, type TaskFilter } from "../lib/tasks/task-fil
 import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
 
-/** The list is there before anybody pulls it. */
+/** Loaded later, because the list is shown before it can be pulled. */
 const PullToRefresh = lazy(async () => ({
   default: (await import("../components/tasks/pull-to-refresh.tsx")).PullToRefresh,
 }));

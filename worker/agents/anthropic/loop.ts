@@ -220,9 +220,9 @@ export class Loop {
   }
 
   /**
-   * The provider refused the request itself. What it says about the model is learned before the
-   * first answer, what it says about caches at any time; a conversation that another attempt or
-   * task wrote is begun again, once: the reason may be a part of it that no longer holds.
+   * Handles a request that the provider refused as invalid. Limits of the model are learned before
+   * the first answer, limits of caching at any time. A conversation that another attempt or task
+   * wrote is restarted once, because it may contain the invalid part.
    * @throws AgentFailure for any other.
    */
   async #changeRequest({ code, why, isInvalid }: Extract<Outcome, { kind: "fatal" }>): Promise<void> {
@@ -301,7 +301,7 @@ export class Loop {
     const { context, log } = this.#parts;
     const { conversation } = log;
     const verified = await context.verify();
-    // What a person says at once comes before what the checks say.
+    // A message that interrupts is handled before the results of the checks.
     if (context.isInterrupted && (await this.#receiveMessages("end"))) return null;
     const failing = verified.filter(({ exitCode }) => exitCode !== 0);
     if (failing.length > 0 && conversation.repairs < MAX_REPAIRS) {

@@ -50,7 +50,7 @@ export async function requestReview(parts: LoopParts): Promise<Verified | null> 
 
 interface ReviewAnswer {
   readonly text: string;
-  /** Why there is no answer; null = there is one. */
+  /** The reason for a missing answer; null = the reviewer answered. */
   readonly problem: string | null;
 }
 

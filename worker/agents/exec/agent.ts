@@ -33,7 +33,9 @@ import { StreamJsonReader } from "./stream-json.ts";
 /** Between two looks at a run: the work is saved, and output that has paused becomes a message. */
 const POLL_MS = 5_000;
 const TAKES_PROMPT = /\$\{?PROMPT(?:_FILE)?\b/;
-/** `PROMPT` is no variable of the environment, whose size is limited. */
+/**
+ * `PROMPT` is a shell variable that is not exported, because the size of an environment is limited.
+ */
 const PREAMBLE = 'export PROMPT_FILE="$1"; PROMPT="$(cat -- "$1")"; shift\n';
 
 export interface ExecAgentOptions {

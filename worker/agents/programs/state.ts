@@ -6,8 +6,8 @@
  *    was cut off changes nothing.
  * F2 A file that has grown is saved from its old end. One that another process writes meanwhile,
  *    such as a database, may be torn: the program then refuses it and begins anew.
- * F3 What is saved is bounded; beyond that the program's conversation is no longer kept, and people
- *    are told.
+ * F3 The saved bytes are limited. Beyond the limit the program's conversation is not saved, and a
+ *    notice reports it.
  */
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm, stat, lstat, writeFile } from "node:fs/promises";

@@ -1,4 +1,4 @@
-/** What an edit whose text is not in the file, or is there more than once, should do next. */
+/** Hints for an edit whose text is missing from the file or occurs more than once. */
 import type { Redaction } from "../../../src/core/lib/json/redaction.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
 

@@ -5,7 +5,7 @@ import { regularFileSize, resolveInWorkspace } from "./paths.ts";
 import type { SeenFiles } from "./seen-files.ts";
 import { requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
-/** Larger files are replaced without a look at what is there. */
+/** Larger files are replaced without a comparison with their content. */
 const CHECKED_BYTES = 20 * 1024 * 1024;
 
 /** Input: `path`, `content`. A file that has changed since the agent saw it is not replaced. */

@@ -124,7 +124,7 @@ async function checkBesides(url: string, { config, ca }: PublicCheckOptions): Pr
     : [bad("port", `${besides} can be reached beside the proxy: set SLIPWAY_HOST=127.0.0.1, or close the port`)];
 }
 
-/** An engine that listens without TLS gives its machine to whoever reaches it. */
+/** An engine that listens without TLS gives every client root on its machine. */
 async function checkEnginePort(
   url: string,
   { ca, enginePort = ENGINE_PORT }: PublicCheckOptions,

@@ -61,7 +61,10 @@ function isSummaryRequest({ compaction, messages: [...sent] }: FakeRequest): boo
 /** The first words of a client that asks for a review of a change. */
 const REVIEWER_WORDS = /^You review one change to a git repository/;
 
-/** A review is no turn of the scenario; each has its own answer, and the last one is repeated. */
+/**
+ * Reviews are not turns of the scenario. The n-th review gets the n-th answer; the last answer
+ * repeats.
+ */
 function planReview({ reviews = [ACCEPTED] }: Scenario, log: Conversations, request: FakeRequest): PlannedTurn {
   const reviewed = log.get(`${getConversationKey(request)} review`);
   const index = reviewed.offset;
@@ -81,7 +84,7 @@ export function planTurn(scenario: Scenario, log: Conversations, request: FakeRe
     return planReview(scenario, log, request);
   const conversation = log.get(getConversationKey(request));
   const asksForSummary = isSummaryRequest(request);
-  // The call that was refused in place of a summary is no turn of the scenario.
+  // A call that was refused when a summary was requested is not a turn of the scenario.
   const isRefused =
     asksForSummary && JSON.stringify(request.messages.at(-1)?.content).includes("Write the summary now");
   const all = request.messages.filter((message) => message.role === "assistant" && !isSummary(message)).length;

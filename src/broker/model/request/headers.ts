@@ -1,7 +1,7 @@
 /**
  * The headers and the query that go on to the provider. A header of the API that changes what is
- * done or who pays is refused by its name, as is a beta that is not listed: a beta goes on together
- * with its fields, or the request does not go on.
+ * done or who pays is refused by its name, as is a beta that is not listed: a beta is forwarded
+ * together with its fields, or the request is refused.
  */
 import type { IncomingHttpHeaders } from "node:http";
 import { matchesPattern } from "../../../core/values/name-pattern.ts";
@@ -9,7 +9,7 @@ import { InvalidModelRequest } from "./policy.ts";
 
 const DEFAULT_VERSION = "2026-10-21";
 
-/** What a client says about itself; it changes nothing. */
+/** Headers that only identify the client. */
 const ABOUT_THE_CLIENT = /^(?:user-agent|x-app|x-stainless-.*|x-claude-code-.*)$/;
 const PERMITTED = new Set(["anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access"]);
 const QUERY: ReadonlySet<string> = new Set(["beta", "limit", "after_id", "before_id"]);

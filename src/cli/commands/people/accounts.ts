@@ -101,7 +101,7 @@ export function credentialCommands(program: Command, io: Io): void {
       });
       if (options.json) return printJson(io, made);
       print(io, `${made.id}  ${stripControls(made.host)}`);
-      // A server of before says nothing.
+      // Servers of an earlier version return no check.
       if (made.check) print(io, stripControls(made.check.message));
     });
   jsonOption(client(group.command("list")))

@@ -2,10 +2,10 @@
  * What is stored for each person on this server (rule S14), measured from what is there: right
  * after a crash, and after files were removed by hand.
  *
- * B1 Mirrors belong to one person; everything else belongs to the owner of its task. What all
- *    people share, and what has a bound of its own (setup caches), counts for nobody.
- * B2 No submission waits for a measurement that would not refuse it: the last one is good enough
- *    while it is renewed beside. Until the first one after a start, nobody is refused.
+ * B1 Mirrors belong to one person; everything else belongs to the owner of its task. Data that all
+ *    people share, and data with a limit of its own (setup caches), count for no person.
+ * B2 A submission never waits for a measurement unless the last one would refuse it; a new one runs
+ *    in the background. Before the first measurement after a start every submission is accepted.
  * B3 Only what was measured just now is a reason to refuse.
  */
 import { errorMessage } from "../../../core/error.ts";
@@ -113,7 +113,7 @@ export class PersonStorage {
     return this.#last?.largest ?? null;
   }
 
-  /** A disk that cannot be read is no reason to refuse anybody. */
+  /** Returns null when the disk cannot be read: that refuses no submission. */
   #orNothing(measurement: Promise<Measurement>): Promise<Measurement | null> {
     return measurement.catch((error: unknown) => {
       this.#deps.log.warn({ error: errorMessage(error) }, "what is stored for people could not be measured");

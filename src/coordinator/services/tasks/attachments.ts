@@ -5,8 +5,8 @@
  *    recorded, so that nothing recorded names a file that may be removed.
  * A2 A task that continues another one is given everything that the other had: its conversation
  *    shows the pictures, and its commands look for the files.
- * A3 What a person may not see does not exist (rule S2). Whoever sees a task sees what it was
- *    given.
+ * A3 An attachment that a person may not see is `not_found` (rule S2). A person who may see a task
+ *    may see its attachments.
  */
 import { SlipwayError } from "../../../core/error.ts";
 import type {

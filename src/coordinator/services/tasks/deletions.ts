@@ -1,9 +1,9 @@
 /**
  * Deletes settled tasks (rule R7).
  *
- * E1 A deletion begins with one durable row; from then on nobody finds the task, and its watchers
- *    are told. What it had is removed after that, in parts: files first, because only the rows say
- *    that they may be there.
+ * E1 A deletion begins with one durable row. From then on the task is `not_found`, and its
+ *    subscribers are notified. Its data is removed afterwards in parts: files first, because only
+ *    the rows name them.
  * E2 What a stop or a failure left is removed later: `resume` runs at the start and on each tick.
  * E3 A thread whose task is open keeps its tasks: the open one may still take over their work. No
  *    task begins in a thread while one of it is being deleted.
@@ -66,8 +66,8 @@ export class TaskDeletions {
   }
 
   /**
-   * Resolves when the task is gone for everybody; what a failure leaves of it goes later.
-   * Idempotent for who may delete it.
+   * Resolves when the task is `not_found` for all people. Data that a failure leaves is removed
+   * later. Idempotent for people who may delete it.
    * @throws SlipwayError `not_found`, `forbidden`, `task_open`.
    */
   async delete(person: Identity, taskId: string): Promise<void> {

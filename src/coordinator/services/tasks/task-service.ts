@@ -49,8 +49,8 @@ export interface TaskService {
   ): Promise<{ task: Task; replayed: boolean }>;
   task(person: Identity, taskId: string): Promise<Task>;
   /**
-   * Its owner has seen the task up to `seq` (rule V11). Idempotent; tells nobody but the owner's
-   * other pages, and them only when it changed something. `forbidden` for anybody else.
+   * Records that the owner has seen the task up to `seq` (rule V11). Idempotent. A change is
+   * published to the owner's other pages only. `forbidden` for other people.
    */
   markRead(person: Identity, taskId: string, seq: number): Promise<Task>;
   /**

@@ -18,7 +18,7 @@ const INSTALLS = [
   /^cargo fetch$/,
   /^mix deps\.get$/,
 ];
-/** Commands beside an installation whose results do not go out of date. */
+/** Commands that may stand next to an installation, because their results never become outdated. */
 const PREPARES = [/^cd [\w./-]+$/, /^python3? -m venv [\w./-]+$/, /^corepack enable$/];
 /** Characters that a shell interprets. */
 const SHELL = /[;|<>`$(){}\n*?~!#\\]|(?<!&)&(?!&)/;

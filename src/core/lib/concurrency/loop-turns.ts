@@ -20,7 +20,10 @@ export class LoopTurns {
     });
   }
 
-  /** Resolves when the owner's next turn begins, for work whose waits should hold nobody up. */
+  /**
+   * Resolves when the owner's next turn begins. For work that waits, so that its waits do not block
+   * other owners.
+   */
   next(owner: string): Promise<void> {
     return this.#mutex.run(owner, async () => await setImmediate());
   }

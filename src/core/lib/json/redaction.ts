@@ -116,7 +116,7 @@ export class Redactor {
 
   /**
    * The same as `redact` for each text in a JSON value, names included.
-   * @param torn names of fields whose texts somebody has cut.
+   * @param torn names of fields with truncated texts, whose ends may hold a part of a secret.
    */
   redactValue<T>(value: T, torn: ReadonlySet<string> = NONE): T {
     const walk = (item: unknown, isTorn: boolean): unknown => {

@@ -60,14 +60,14 @@ export interface SetupCaches {
   /** True when a disk image of the repository may exist. */
   hasDisks(key: Pick<SetupDiskKey, "userId" | "repo">): Promise<boolean>;
   /**
-   * Makes the disk image, unless there is one or no archive. `make` reads the one file and creates
-   * the other. Rejects when `make` does; there is no image then.
+   * Creates the disk image if the archive exists and the image does not. `make` reads `archive` and
+   * creates `disk`. Rejects when `make` rejects; no image is left then.
    */
   saveDisk(
     key: SetupDiskKey,
     make: (files: { readonly archive: string; readonly disk: string }) => Promise<void>,
   ): Promise<void>;
-  /** Removes what is too old, what is too much, and what crashes left. */
+  /** Removes archives that are too old or exceed the limit, and remains of crashes. */
   collect(mode: GcMode): Promise<Garbage[]>;
   /** Removes all archives of a person. Idempotent. */
   removePerson(userId: string): Promise<void>;

@@ -161,7 +161,7 @@ class Inspection {
     return found;
   }
 
-  /** The file in the base: what stands there already is not new. */
+  /** The file at the base. A finding that the base contains already is not new. */
   async #inBase(path: string): Promise<string> {
     try {
       return (await this.#run(["cat-file", "blob", `${this.#call.base}:${path}`], BATCH_BYTES)).text;

@@ -1,4 +1,4 @@
-/** What the names of changed files say: folders that tools make, files that steer programs. */
+/** Findings by file name: folders that tools generate, and files that control other programs. */
 import type { Found } from "../../../core/values/push-guard.ts";
 
 export interface ChangedEntry {

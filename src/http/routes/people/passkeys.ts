@@ -44,7 +44,8 @@ export const passkeyRoutes = [
     async handle(call) {
       rejectOtherSites(call);
       const { deps, throttle, body } = call;
-      // Signatures cannot be guessed: nothing is counted, and nobody is kept out by others.
+      // A signature cannot be guessed, so attempts are not counted, and one client cannot block
+      // another.
       const grant = await throttle.inTurn("passkey", () => deps.passkeys.logIn(body, readClientInfo(call)));
       return browserReply(call, 200, grant);
     },

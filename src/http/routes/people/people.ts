@@ -62,7 +62,7 @@ async function cancelTasks({ deps, identity }: RouteCall<unknown, unknown>, user
   }
 }
 
-/** Deletes a person whose open tasks, if there are any, may be cancelled. */
+/** Deletes a person. With `tasks=cancel` their open tasks are cancelled first. */
 export async function deletePerson(
   { deps, caller, query, act }: RouteCall<unknown, z.infer<typeof deletePersonSchema>>,
   userId: string,

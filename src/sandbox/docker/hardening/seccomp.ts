@@ -103,7 +103,7 @@ export function seccompProfile(): string {
   });
 }
 
-/** The first major version whose default profile is as strict. */
+/** The first major version of the engine with a default profile that is as strict as this one. */
 const TRUSTED_ENGINE = 25;
 
 /** @param version as reported by the engine, such as `20.10.24+dfsg1`; unreadable = old. */

@@ -5,5 +5,7 @@ export const DERIVED_REPOSITORY = "slipway-derived";
 export const DERIVED = { from: "slipway.from", base: "slipway.base", worker: "slipway.worker" } as const;
 /** Label of containers that prepare an image, with the installation as its value. */
 export const PREPARE_LABEL = "slipway.prepare";
-/** Entry point of containers whose files are read or written, and which are never started. */
+/**
+ * Entry point of containers that are created only to read or write files, and are never started.
+ */
 export const NEVER_STARTED = "/never-started";

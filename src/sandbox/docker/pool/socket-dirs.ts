@@ -135,9 +135,10 @@ function ignoreMissing(step: () => void): void {
 }
 
 /**
- * Written last, complete, and readable by the worker only: it starts when the file appears. Without
- * root the file is given to the worker's group, or, when this process is no member of that, is
- * readable by all; the folder above is closed to other users of this machine.
+ * Writes the assignment as the last step and atomically, because the worker starts when the file
+ * appears. Only the worker can read it. Without root the file belongs to the worker's group, or, if
+ * this process is not a member of it, is readable by all; the parent folder is closed to other
+ * users of this machine.
  */
 function writeAssignment(dir: string, assignment: Assignment): void {
   const draft = join(dir, `.${randomBytes(6).toString("hex")}`);

@@ -1,13 +1,13 @@
 /**
  * Warm pool: containers that are started before their task and wait for an attempt.
  *
- * P1 A claim renames the container to the attempt's name, so the name remains the only fence
- *    (rule D1).
+ * P1 A claim renames the container to the attempt's name, so the name remains the only fence (rule
+ *    D1).
  * P2 A claimed container is bound by moving its socket folder to the attempt's path and then
  *    writing the assignment into it. Each step is idempotent; after a crash the container's mount
  *    shows which steps are done.
- * P3 Only a container whose settings equal those of a new one is claimed. Every other task gets a
- *    new container.
+ * P3 A container is claimed only if its settings equal those that a new one for the task would get.
+ *    Otherwise a new container is created.
  * P4 No container serves two attempts: after the claim it belongs to its attempt.
  */
 import { createHash, randomBytes } from "node:crypto";

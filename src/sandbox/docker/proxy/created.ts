@@ -1,7 +1,7 @@
 /**
- * The containers that Slipway creates, as schemas: one for a worker, one whose files are read and
- * written and which is never started. Whatever a schema does not name is refused, and what is sent
- * on is what the schema has read, so another spelling of a field cannot reach the engine.
+ * Schemas of the two kinds of containers that Slipway creates: for a worker, and for reading and
+ * writing files (never started). Unknown fields are refused. The parsed value is forwarded instead
+ * of the request, so a field that is spelled differently cannot reach the engine.
  */
 import { z } from "zod";
 import { LABELS, SOCKET_TARGET, WORKER_UID, WORKSPACE } from "../container-spec.ts";

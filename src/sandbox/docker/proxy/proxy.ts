@@ -1,7 +1,8 @@
 /**
- * Stands between Slipway and the Docker engine, whose socket is as good as root: passes the calls
- * that Slipway makes (calls.ts), about what this installation made, and answers all others with
- * 403. A request is written anew from what was checked: path, query, body and headers.
+ * A filter between Slipway and the Docker engine, because access to the engine's socket equals
+ * root. It forwards only the calls that Slipway makes (calls.ts) on resources of this installation,
+ * and answers all others with 403. A forwarded request is built from the checked path, query, body
+ * and headers.
  */
 import {
   createServer,
@@ -19,7 +20,7 @@ import { committedSchema, createCreatedSchema, type Installation } from "./creat
 
 /** The description of a container with a seccomp profile and the variables of an image, bytes. */
 const MAX_BODY = 1_024 * 1_024;
-/** Characters of what is said about a body. */
+/** Longest explanation of a refused body, characters. */
 const MAX_REASON = 500;
 /** dockerode repeats the description in the address, bytes. */
 const MAX_HEADERS = 1_024 * 1_024;

@@ -16,7 +16,7 @@ export class LogProjections {
   readonly messages = new Map<number, MessageRecord>();
   readonly toolCalls = new Map<number, ToolCallRecord>();
   readonly attempts = new Map<number, AttemptRecord>();
-  /** Seqs of events whose row may be missing or present, whatever it says (L1). */
+  /** Seqs of events whose row is optional: missing or present with any content (L1). */
   readonly doubles = { messages: new Set<number>(), toolCalls: new Set<number>() };
   readonly #text: (text: string) => string;
   /** By id: the seqs of users' messages. */

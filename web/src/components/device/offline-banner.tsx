@@ -1,4 +1,4 @@
-/** Says that there is no connection, apart from what the tasks do meanwhile. */
+/** Shows that the page has no connection; the tasks themselves continue. */
 import { formatClock } from "../../lib/format.ts";
 import { tryNow, type TaskListView } from "../../lib/tasks/task-list.ts";
 import { Icon } from "../icon.tsx";

@@ -10,7 +10,10 @@ import { CredentialSheet } from "./credential-sheet.tsx";
 /** Each check asks a host, and a person has thirty per minute: it waits for the end of typing. */
 const PAUSE_MS = 700;
 const FRESH_MS = 60_000;
-/** Other kinds of addresses are asked about too: the server says what to give instead. */
+/**
+ * Addresses of other kinds are checked too, because the server answers with the form to use
+ * instead.
+ */
 const LOOKS_WHOLE = /^(?:https?:\/\/[^/\s]+\/\S+|(?!https?:)[a-z][a-z0-9+.-]*:\/\/\S+|[\w.-]+@[\w.-]+:\S+)/i;
 /** What a credential mends. */
 const CREDENTIAL_CODES: ReadonlySet<CheckProblem["code"]> = new Set(["repo_auth", "repo_not_found", "push_auth"]);

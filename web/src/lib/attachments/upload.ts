@@ -10,8 +10,9 @@ const BYTES = 3_500_000;
 const QUALITY = 0.88;
 
 /**
- * The file as it is sent. A photo is drawn anew, which leaves out where and when it was taken;
- * other pictures only where they are too large. What the browser cannot draw is sent as it is.
+ * Prepares a picture for upload. A photo is redrawn, which removes the place and time of the shot;
+ * other pictures are redrawn only if they are too large. Files that the browser cannot draw are
+ * sent unchanged.
  */
 async function shrinkPicture(file: File): Promise<{ name: string; content: Blob }> {
   const asIs = { name: file.name || "file", content: file };

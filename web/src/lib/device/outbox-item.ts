@@ -1,4 +1,4 @@
-/** What waits to be sent, as it is kept on the device. */
+/** Requests that wait to be sent, in their stored form on the device. */
 import type { AnswerRequest, MessageRequest, SubmitRequest } from "../../../../src/core/protocol/rest.ts";
 
 export type OutboxWork =

@@ -1,6 +1,6 @@
 /**
- * Tells the server which task this page shows to its person: nothing is sent about it meanwhile,
- * and what they see of it is read.
+ * Reports the task that the page shows: the server sends no notifications about it meanwhile, and
+ * its events count as read.
  */
 import { useEffect } from "react";
 import { client, impatientClient } from "../client.ts";

@@ -42,7 +42,7 @@ function toQuery({ q, repo, needs, mine }: TaskFilter, addresses: readonly strin
   };
 }
 
-/** The filter, once nobody types any more. */
+/** The filter, delayed until typing pauses. */
 function useTyped(filter: TaskFilter): TaskFilter {
   const key = JSON.stringify(filter);
   const [typed, setTyped] = useState(key);

@@ -1,4 +1,4 @@
-/** The room on the disks, what is promised of it, and what takes most of it. */
+/** Free disk space, the part of it that is promised to workspaces, and the largest consumers. */
 import { Link } from "@tanstack/react-router";
 import type { Overview } from "../../../../src/core/protocol/rest.ts";
 import { formatBytes, formatRepo } from "../../lib/format.ts";

@@ -58,7 +58,7 @@ interface DecisionProps {
   readonly onEnd: (text: string) => void;
 }
 
-/** Asks for the code while there is none that works, then shows who asks. */
+/** Asks for a code until a valid one is entered, then shows the device that requests the log-in. */
 function Decision({ code, setCode, onEnd }: DecisionProps) {
   const person = usePerson();
   const found = useQuery({

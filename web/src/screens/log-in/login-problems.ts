@@ -1,4 +1,4 @@
-/** What people log in with beside a password, and what a refused log-in means for a person. */
+/** The log-in providers of the server, and explanations of refused log-ins. */
 import { useQuery } from "@tanstack/react-query";
 import type { LoginProblem } from "../../../../src/core/protocol/people.ts";
 import { client } from "../../lib/client.ts";

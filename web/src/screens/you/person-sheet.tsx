@@ -73,7 +73,7 @@ export function PersonSheet({ account, onClose, onChanged, onLink, onDeleted }: 
   );
 }
 
-/** @param done what is said then. */
+/** @param done the message after success. */
 type Run = (work: () => Promise<unknown>, done?: string) => void;
 
 interface PersonActionsProps {

@@ -21,8 +21,8 @@ const currentSettings = ({ effort, thinking, maxTokens, maxOutput = maxTokens }:
   ({ kind: "settings", effort, thinking, maxTokens, maxOutput }) as const;
 
 /**
- * What is not sent again, at any point of a conversation: it is no part of what the model reads.
- * Null when the message is not about something that was sent.
+ * Learns a parameter that must not be sent again. Allowed at any point of a conversation, because
+ * the model does not read it. Null when the message names no parameter that was sent.
  */
 export function learnRefusal(begin: Begin, sent: readonly Refused[], message: string): SettingsRecord | null {
   const { refused = [] } = begin;

@@ -1,7 +1,7 @@
 /**
- * Checks a git credential before it is saved, with a repository that the person names, else by
- * the API of the host's forge. Only a clear no of the host refuses it: a host that does not answer,
- * or that nobody knows how to ask, leaves it unchecked, and says so.
+ * Checks a git credential before it is saved, with a repository that the person names, else by the
+ * API of the host's forge. Only an explicit refusal of the host refuses the credential. When the
+ * host does not answer, or offers no known API, the credential is saved and reported as unchecked.
  */
 import { SlipwayError } from "../../../../core/error.ts";
 import { TaskFailure } from "../../../../core/failure.ts";

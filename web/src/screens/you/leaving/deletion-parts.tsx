@@ -32,7 +32,9 @@ interface CancelTickProps {
   readonly onChange: (isChecked: boolean) => void;
 }
 
-/** Nothing without open tasks: those end with the account, and somebody must say so. */
+/**
+ * Renders nothing without open tasks. They end with the account, so the person must confirm that.
+ */
 export function CancelTick({ open, isOwn, isChecked, onChange }: CancelTickProps) {
   if (open === 0) return null;
   return (
