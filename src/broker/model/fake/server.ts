@@ -302,11 +302,14 @@ function sendError(response: ServerResponse, error: unknown): void {
   reply(response, status, { type: "error", error: { type, message }, request_id: "req_fake" }, headers);
 }
 
+/** Longer than the broker keeps them (provider-request.ts), also on a busy machine. */
+const KEEP_ALIVE_MS = 60_000;
+
 /** Starts the server. `close` also ends stalled streams. */
 export async function startFakeModel(options: FakeModelOptions): Promise<FakeModel> {
   const log = new RequestLog(options.now);
   let arrived = 0;
-  const server: Server = createServer((request, response) => {
+  const server: Server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
     response.on("error", () => undefined);
     response.setHeader("request-id", `req_fake${(arrived += 1)}`);
     route(options, log, request, response).catch((error: unknown) => sendError(response, error));
