@@ -171,7 +171,7 @@ interface Provider {
 
 async function reluctant(): Promise<Provider> {
   const come: Provider["come"] = [];
-  // Idle connections are closed by the broker first, also when this process has no turn for seconds.
+  // The broker closes idle connections first, also when this process has no turn for seconds.
   const options = { keepAliveTimeout: 60_000 };
   const server = createServer(options, (request, response) => void come.push({ request, response }));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -20,7 +20,7 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Searches the files of a new commit. @returns how long it took, and the longest turn of another, ms. */
+/** Searches a new commit. @returns how long it took, and the longest turn of another, ms. */
 async function inspectFiles(count: number): Promise<{ readonly ms: number; readonly longest: number }> {
   const cwd = join(dir, `files-${count}`);
   const base = await createRepository(cwd, { "a.txt": "a\n" });
