@@ -26,7 +26,7 @@ import { createEgressService, type EgressService, type EgressSettings } from "./
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskServiceDeps } from "./services/tasks.ts";
 import type { ServerOptions } from "./services/tasks/task-spec.ts";
-import { createUnreadPlanner } from "./services/tasks/unread.ts";
+import { createUnreadPlanner } from "./services/tasks/unread-messages.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";

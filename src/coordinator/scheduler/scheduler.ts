@@ -19,7 +19,7 @@
  */
 import PQueue from "p-queue";
 import { isSettled } from "../../../machines/fold.ts";
-import { findNewerWork } from "../services/tasks/child-tasks.ts";
+import { findNewerWork } from "../services/tasks/retry-and-follow-up.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";

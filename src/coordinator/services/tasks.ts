@@ -32,7 +32,7 @@ import type { Artifact } from "../../core/values/artifact.ts";
 import { attachmentsOf, TaskAttachments, toContent, type AttachmentDeps } from "./tasks/attachments.ts";
 import { TaskDeletions, type DeletionDeps } from "./tasks/deletions.ts";
 import { PersonRemovals, type PersonDeletionDeps } from "./people/person-deletions.ts";
-import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
+import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/retry-and-follow-up.ts";
 import { parseBudgetDecision, parseGuardDecision, readSpent } from "./tasks/decisions.ts";
 import { readPermitted } from "./tasks/permit.ts";
 import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";

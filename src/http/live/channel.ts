@@ -17,21 +17,14 @@ import type { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
 import type { Page } from "../../core/lib/pagination.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { ServerFrame } from "../../core/protocol/stream.ts";
+import { encodeEvents, encodeFrame, type FeedItem } from "./frames.ts";
 
 /** The sending half of one socket. `send` must not throw. */
 export interface FrameSink {
-  send(frame: string | Buffer): void;
+  send(frame: Buffer): void;
   /** Bytes passed to `send` that this process still holds. */
   buffered(): number;
   close(code: number, reason: string): void;
-}
-
-/** One entry of a feed as it goes over the wire. */
-export interface FeedItem {
-  readonly cursor: number;
-  readonly json: string;
-  /** Length of `json` in UTF-8. */
-  readonly bytes: number;
 }
 
 /**
@@ -74,8 +67,6 @@ export interface ChannelContext {
 
 /** Maximum items per read, and so per frame (rule F5). */
 const PAGE_ITEMS = 1_000;
-/** A frame ends with the item that brings it to this size. */
-const FRAME_BYTES = 256 * 1024;
 /** No frame is sent to a socket that holds more bytes than this. */
 const SOFT_BYTES = 1024 * 1024;
 /** Sending to a full socket resumes at this many bytes. */
@@ -153,7 +144,7 @@ export class Channel {
 
   /** Sends a frame that belongs to no place of the feed to every subscriber. */
   broadcast(frame: ServerFrame): void {
-    const bytes = Buffer.from(JSON.stringify(frame));
+    const bytes = encodeFrame(frame);
     for (const { sink } of this.#subscribers) sink.send(bytes);
   }
 
@@ -185,7 +176,7 @@ export class Channel {
       const { items, more } = await this.#feed(from, PAGE_ITEMS);
       if (this.#cursor !== from) continue;
       if (items.length > 0) this.#sendDelta();
-      for (const frame of encodeFrames(this.#topic, items)) {
+      for (const frame of encodeEvents(this.#topic, items)) {
         this.#deliver(frame.bytes);
         if (this.#cursor === null) return;
         this.#cursor = frame.cursor;
@@ -233,7 +224,7 @@ export class Channel {
     if (delta === null) return;
     this.#delta = null;
     const frame: ServerFrame = { type: "delta", topic: this.#topic, messageId: delta.messageId, text: delta.text };
-    const bytes = Buffer.from(JSON.stringify(frame));
+    const bytes = encodeFrame(frame);
     for (const { sink } of this.#tail) if (sink.buffered() <= DELTA_BYTES) sink.send(bytes);
   }
 
@@ -273,7 +264,7 @@ export class Channel {
     // Items after the tail's cursor are sent to all by the next flush.
     const unseen = tailCursor === null ? items : items.filter((item) => item.cursor <= tailCursor);
     let cursor = from;
-    for (const frame of encodeFrames(this.#topic, unseen)) {
+    for (const frame of encodeEvents(this.#topic, unseen)) {
       if (subscriber.sink.buffered() > SOFT_BYTES) return false;
       subscriber.sink.send(frame.bytes);
       cursor = frame.cursor;
@@ -328,22 +319,4 @@ function hasJoined({ position }: Subscriber): boolean {
 /** Null when the subscriber is not catching up. */
 function getCursor({ position }: Subscriber): number | null {
   return position.state === "catching_up" ? position.cursor : null;
-}
-
-/** Yields `events` frames of the items in order. A frame is encoded when it is requested. */
-function* encodeFrames(
-  topic: string,
-  items: readonly FeedItem[],
-): Generator<{ readonly bytes: Buffer; readonly cursor: number }> {
-  const opening = `{"type":"events","topic":${JSON.stringify(topic)},"items":[`;
-  let parts: string[] = [];
-  let size = 0;
-  for (const [index, item] of items.entries()) {
-    parts.push(item.json);
-    size += item.bytes;
-    if (size < FRAME_BYTES && index < items.length - 1) continue;
-    yield { bytes: Buffer.from(`${opening}${parts.join(",")}],"cursor":${item.cursor}}`), cursor: item.cursor };
-    parts = [];
-    size = 0;
-  }
 }

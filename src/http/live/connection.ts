@@ -12,6 +12,7 @@ import type { Identity } from "../../core/ports/accounts.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import { CLOSE_CODES } from "../../core/protocol/stream-constants.ts";
 import { clientFrameSchema, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
+import { encodeFrame } from "./frames.ts";
 import type { Hub, HubConnection } from "./hub.ts";
 
 /** An authenticated user and what ends the connection. Null = not ended by that. */
@@ -230,7 +231,7 @@ export class Connection {
   }
 
   #send(frame: ServerFrame): void {
-    this.#ws.send(JSON.stringify(frame), { binary: false });
+    this.#ws.send(encodeFrame(frame), { binary: false });
   }
 
   // ---------------------------------------------------------------- end

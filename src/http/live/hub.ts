@@ -8,7 +8,8 @@ import { coerceError, isAbort, errorMessage } from "../../core/error.ts";
 import type { EventRow } from "../../core/event.ts";
 import { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
 import type { Store } from "../../core/ports/store.ts";
-import { Channel, type Feed, type FeedItem, type Subscriber, type FrameSink } from "./channel.ts";
+import { Channel, type Feed, type Subscriber, type FrameSink } from "./channel.ts";
+import { encodeFrame, type FeedItem } from "./frames.ts";
 import type { Task } from "../../core/task.ts";
 import { toWireEventJson } from "../../core/protocol/mapping.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
@@ -270,7 +271,7 @@ class Subscriptions implements HubConnection {
   }
 
   #send(frame: ServerFrame): void {
-    if (this.#state === "open") this.#sink.send(JSON.stringify(frame));
+    if (this.#state === "open") this.#sink.send(encodeFrame(frame));
   }
 }
 

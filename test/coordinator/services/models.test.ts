@@ -1,7 +1,7 @@
 /** The model of a task is known, priced and offered when the task is submitted. */
 import { afterEach, describe, expect, it } from "vitest";
 import { PRICES } from "../../../src/broker/model/price-table.ts";
-import { planRetry } from "../../../src/coordinator/services/tasks/child-tasks.ts";
+import { planRetry } from "../../../src/coordinator/services/tasks/retry-and-follow-up.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { ALICE, openHarness, type Harness } from "../../support/coordinator/harness.ts";
 

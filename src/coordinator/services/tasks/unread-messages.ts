@@ -10,7 +10,7 @@ import type { Policy, Task } from "../../../core/task.ts";
 import { serverNotice } from "../../../core/notices.ts";
 import type { PlanUnread, TaskCreation } from "../../task-log.ts";
 import { attachmentsOf, TaskAttachments, type AttachmentDeps } from "./attachments.ts";
-import { planFollowUp, toChild } from "./child-tasks.ts";
+import { planFollowUp, toChild } from "./retry-and-follow-up.ts";
 import { messageText } from "../worker/commands.ts";
 
 export interface UnreadDeps extends Pick<AttachmentDeps, "attachments"> {
