@@ -31,7 +31,8 @@ async function readAssignment(): Promise<Assignment | null> {
 }
 
 const socketPath = readEnv(WORKER_ENV.socket);
-if (process.argv[2] === "relay") process.exit(await (await import("./connection/relay.ts")).runRelay(socketPath));
+if (process.argv[2] === "relay")
+  process.exit(await (await import("./connection/forwarding/relay.ts")).runRelay(socketPath));
 if (process.argv[2] === "setup") {
   const { runSetupShell } = await import("./workspace/setup/setup-shell.ts");
   process.exit(await runSetupShell(socketPath, readEnv(WORKER_ENV.token)));

@@ -26,7 +26,7 @@ import { systemIds } from "../../src/app/system.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
 import { systemPrompt, getTools } from "../../worker/agents/anthropic/model/request.ts";
 import { Deadline } from "../../worker/lib/deadline.ts";
-import { openForwarder } from "../../worker/connection/forward.ts";
+import { openForwarder } from "../../worker/connection/forwarding/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { CommandVariables } from "../../worker/tools/shell/variables.ts";

@@ -3,7 +3,7 @@
  * transport.c) and the large hosts.
  */
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import { GitError, isLocalDiskFull, DISK_FULL } from "../core/lib/git-error.ts";
+import { GitError, isLocalDiskFull, DISK_FULL } from "../core/lib/git/git-error.ts";
 
 /**
  * True when git exceeded a limit (git-process.ts). The end of a helper is in the words of its

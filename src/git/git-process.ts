@@ -15,9 +15,9 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
-import { GitError } from "../core/lib/git-error.ts";
+import { GitError } from "../core/lib/git/git-error.ts";
 import { redactCredential } from "../core/lib/json/redaction.ts";
-import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
+import { readProgress, withoutProgress } from "../core/lib/git/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
@@ -60,7 +60,7 @@ export interface GitCall {
   readonly maxBytes?: number;
   /** Variables of git's own beside the closed environment. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Receives git's progress (src/core/lib/git-progress.ts). */
+  /** Receives git's progress (src/core/lib/git/git-progress.ts). */
   readonly progress?: ((text: string) => void) | undefined;
 }
 

@@ -37,7 +37,7 @@ import { TransferWatch } from "./transfer-watch.ts";
 import { readTip, type Tip } from "./branch/remote-tip.ts";
 import { adoptContents, removeHalfPacks } from "./bare/packs.ts";
 import { resolvePin } from "./host-pinning.ts";
-import { GitError } from "../core/lib/git-error.ts";
+import { GitError } from "../core/lib/git/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError, isDamaged } from "./git-errors.ts";
 import type { GitAuth, IncompleteRepository, StoredRepository } from "../core/ports/repositories.ts";

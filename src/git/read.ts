@@ -4,7 +4,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { SlipwayError } from "../core/error.ts";
-import { GitError } from "../core/lib/git-error.ts";
+import { GitError } from "../core/lib/git/git-error.ts";
 import { exceedsLimit } from "./git-errors.ts";
 import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import type { Git } from "./git-process.ts";

@@ -17,7 +17,7 @@ import {
 import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
-import { GitError } from "../core/lib/git-error.ts";
+import { GitError } from "../core/lib/git/git-error.ts";
 import type { IncompleteRepository } from "../core/ports/repositories.ts";
 import { BareRepositories, writeRef } from "./bare/bare-repository.ts";
 import { findMissing, isSuspect, setSuspect } from "./bare/completeness.ts";

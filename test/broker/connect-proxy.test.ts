@@ -14,7 +14,7 @@ import { createConnectProxy } from "../../src/broker/connect-proxy.ts";
 import { openBroker } from "../../src/broker/server.ts";
 import type { EgressPolicy } from "../../src/core/values/egress-policy.ts";
 import { SlipwayError } from "../../src/core/error.ts";
-import { openProxy, proxyEnv, type Proxy } from "../../worker/connection/proxy.ts";
+import { openProxy, proxyEnv, type Proxy } from "../../worker/connection/forwarding/proxy.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker, BrokerEndpoint, EgressApi } from "../../src/core/ports/broker.ts";

@@ -18,7 +18,7 @@ import { Checkout } from "../../worker/workspace/checkout.ts";
 import { Unreachable } from "../../worker/workspace/workspace.ts";
 import { fetchPack } from "../../worker/connection/pack.ts";
 import { git } from "../support/repository.ts";
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 import { git as workerGit } from "../../worker/workspace/git.ts";
 
 const never = new AbortController().signal;

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { openForwarder, type Forwarder } from "../../worker/connection/forward.ts";
+import { openForwarder, type Forwarder } from "../../worker/connection/forwarding/forward.ts";
 import { git } from "../support/repository.ts";
 import { Rig } from "../worker/rig.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";

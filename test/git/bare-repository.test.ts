@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { BareRepositories, readRef, writeRef } from "../../src/git/bare/bare-repository.ts";
 import { openGit, type Git } from "../../src/git/git-process.ts";
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 
 let dir: string;
 let git: Git;

@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect } from "vitest";
 import { errorMessage } from "../../src/core/error.ts";
-import { readProgress } from "../../src/core/lib/git-progress.ts";
+import { readProgress } from "../../src/core/lib/git/git-progress.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../src/core/ports/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";

@@ -1,7 +1,7 @@
 /** What the words of git and of the large hosts mean for a person. */
 import { expect, it } from "vitest";
 import type { TaskFailure } from "../../src/core/failure.ts";
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 import { classifyFetchError, classifyPushError } from "../../src/git/git-errors.ts";
 
 const REJECTED = [

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openMirrors } from "../../src/git/mirrors.ts";
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 import { openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
 import { secretForms } from "../../src/core/lib/json/redaction.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";

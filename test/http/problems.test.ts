@@ -40,7 +40,7 @@ it.each([
   ["coordinator/services/tasks.ts", "/v1/tasks"],
   ["http/routes/tasks.ts", "/v1/tasks"],
   ["auth/sessions.ts", "/v1/"],
-  ["http/routes/people/auth.ts", "/v1/"],
+  ["http/routes/people/log-in/auth.ts", "/v1/"],
   ["http/routes/operations.ts", "/"],
 ])("each code that %s throws is declared by a route under %s", (file, prefix) => {
   const declared = ROUTES.filter(({ path }) => path.startsWith(prefix)).flatMap((row) => row.problems);

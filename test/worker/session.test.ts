@@ -11,7 +11,7 @@ import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
 import { AgentFailure, WorkerExit, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
 import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
-import { openForwarder } from "../../worker/connection/forward.ts";
+import { openForwarder } from "../../worker/connection/forwarding/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { openMcp } from "../../worker/mcp/client.ts";

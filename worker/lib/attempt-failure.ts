@@ -3,7 +3,7 @@ import type { AttemptFailure, AttemptStage } from "../../machines/attempt.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import { TaskFailure } from "../../src/core/failure.ts";
 import { isDiskFullError, isDiskFullMessage } from "../../src/core/lib/disk/disk-full.ts";
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 import { AgentFailure } from "../agents/agent.ts";
 import { Unreachable } from "../workspace/workspace.ts";
 

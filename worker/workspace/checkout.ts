@@ -23,7 +23,7 @@ import { join, relative } from "node:path";
 import { isDiskFullMessage } from "../../src/core/lib/disk/disk-full.ts";
 import { SETUP_FOLDER, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 import { replaceFile } from "../../src/core/lib/runtime/replace-file.ts";
 import { formatGitIdentity } from "../../src/core/values/git-identity.ts";
 import { git, gitPlumbing, type GitOptions } from "./git.ts";

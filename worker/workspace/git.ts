@@ -9,8 +9,8 @@
 import { dirname } from "node:path";
 import type { Readable } from "node:stream";
 import type { SimpleGitOptions } from "simple-git";
-import { GitError } from "../../src/core/lib/git-error.ts";
-import { readProgress, withoutProgress } from "../../src/core/lib/git-progress.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
+import { readProgress, withoutProgress } from "../../src/core/lib/git/git-progress.ts";
 import { runProcessGroup } from "../../src/core/lib/runtime/process-group.ts";
 
 export interface GitOptions {

@@ -3,7 +3,7 @@
  * others have moved, and the base branch into the work. Conflicts stay in the files, with git's
  * markers, and are named to the agent.
  */
-import { GitError } from "../../src/core/lib/git-error.ts";
+import { GitError } from "../../src/core/lib/git/git-error.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { git } from "./git.ts";
 

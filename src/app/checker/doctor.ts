@@ -4,13 +4,13 @@
  */
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { checkAttachments } from "./check-attachments.ts";
-import { checkDatabase, type SavedWork } from "./check-database.ts";
-import { checkEngine } from "./check-engine.ts";
-import { checkKeys, checkLocks, checkPermissions, checkToken } from "./check-files.ts";
-import { checkRepositories, repairMirrors } from "./check-repositories.ts";
-import { checkArtifacts, checkBackups } from "./check-backups.ts";
-import { checkServer } from "./check-server.ts";
+import { checkAttachments } from "./checks/attachments.ts";
+import { checkDatabase, type SavedWork } from "./checks/database.ts";
+import { checkEngine } from "./checks/engine.ts";
+import { checkKeys, checkLocks, checkPermissions, checkToken } from "./checks/files.ts";
+import { checkRepositories, repairMirrors } from "./checks/repositories.ts";
+import { checkArtifacts, checkBackups } from "./checks/backups.ts";
+import { checkServer } from "./checks/server.ts";
 import { RULES, type Finding } from "./finding.ts";
 import { repairFolder } from "./repair.ts";
 import type { Config } from "../config.ts";

@@ -11,11 +11,11 @@ import { join } from "node:path";
 import { searchableText } from "../../store/shared/task-record.ts";
 import { openRepairs, type Repairs } from "../../store/sqlite/inspection/repairs.ts";
 import { lockFolder } from "../../store/sqlite/lock.ts";
-import { checkDatabase, EXPENDABLE, type DatabaseReport } from "./check-database.ts";
-import { deriveColumns, FoldedLog, isDerivable, readSpec } from "./check-task.ts";
-import { repairFiles } from "./check-files.ts";
+import { checkDatabase, EXPENDABLE, type DatabaseReport } from "./checks/database.ts";
+import { deriveColumns, FoldedLog, isDerivable, readSpec } from "./checks/task.ts";
+import { repairFiles } from "./checks/files.ts";
 import type { Finding } from "./finding.ts";
-import { findCandidate, matchLedger } from "./ledger-match.ts";
+import { findCandidate, matchLedger } from "./checks/ledger-match.ts";
 
 export interface RepairReport {
   /** The copy of the database from before; null = the database was not changed. */

@@ -9,7 +9,7 @@
  */
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { TaskFailure, type FailureCode } from "../../core/failure.ts";
-import { GitError, isLocalDiskFull, DISK_FULL } from "../../core/lib/git-error.ts";
+import { GitError, isLocalDiskFull, DISK_FULL } from "../../core/lib/git/git-error.ts";
 import { ProcessStartError } from "../../core/lib/runtime/process-group.ts";
 import type { FailureDetails } from "./failure-proposal.ts";
 

@@ -6,7 +6,7 @@
 import { phaseOf } from "../../../machines/fold.ts";
 import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError } from "../../core/lib/git/git-error.ts";
 import type { Forge, Repositories } from "../../core/ports/repositories.ts";
 import type { Task } from "../../core/task.ts";
 import { describePullRequest, type DescriptionDeps } from "./pull-request-text.ts";

@@ -10,7 +10,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { mkdir, open, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errorMessage } from "../../core/error.ts";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError } from "../../core/lib/git/git-error.ts";
 import type { Git } from "../git-process.ts";
 
 const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;

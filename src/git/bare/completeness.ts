@@ -12,7 +12,7 @@
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, parse } from "node:path";
 import { z } from "zod";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError } from "../../core/lib/git/git-error.ts";
 import type { Git } from "../git-process.ts";
 
 const PROOF = "slipway-complete";

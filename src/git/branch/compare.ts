@@ -3,7 +3,7 @@
  * what has come in, and whether a push has a chance. Nothing is changed upstream.
  */
 import { TaskFailure, type FailureCode } from "../../core/failure.ts";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError } from "../../core/lib/git/git-error.ts";
 import type { BranchComparison, BranchCommit, RepositoryProbe } from "../../core/ports/repositories.ts";
 import { classifyFetchError, classifyPushError } from "../git-errors.ts";
 import type { Git } from "../git-process.ts";

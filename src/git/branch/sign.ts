@@ -10,7 +10,7 @@
 import { Readable } from "node:stream";
 import { SlipwayError } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError } from "../../core/lib/git/git-error.ts";
 import { runProcessGroup, runTool, ToolExitError } from "../../core/lib/runtime/process-group.ts";
 import type { Git } from "../git-process.ts";
 

@@ -3,7 +3,7 @@
  * contains, and who pushed it.
  */
 import { resolvePin } from "../host-pinning.ts";
-import { GitError } from "../../core/lib/git-error.ts";
+import { GitError } from "../../core/lib/git/git-error.ts";
 import type { Git, GitOutput } from "../git-process.ts";
 import type { GitAuth } from "../../core/ports/repositories.ts";
 

@@ -1,6 +1,6 @@
 /**
- * The log-in of a program on the wire of OAuth: RFC 8628 for any client, beside the routes of
- * people/device.ts, whose rules hold here too. Errors are those of the RFCs, in their form.
+ * The log-in of a program on the wire of OAuth: RFC 8628 for any client, by the rules of the routes
+ * of people/log-in/device.ts. Errors are those of the RFCs, in their form.
  */
 import type { TokenGrant } from "../../auth/sessions.ts";
 import { coerceError } from "../../core/error.ts";
@@ -15,7 +15,7 @@ import {
 } from "../../core/protocol/people.ts";
 import { readClientInfo } from "../client-info.ts";
 import { json, route, MEMORY_REPLAY, type RouteCall, type RouteReply } from "../route.ts";
-import { refresh } from "./people/browser-session.ts";
+import { refresh } from "./people/log-in/browser-session.ts";
 
 const DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code";
 const REFRESH_GRANT = "refresh_token";

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { checkDatabase } from "../../../src/app/checker/check-database.ts";
+import { checkDatabase } from "../../../src/app/checker/checks/database.ts";
 import type { EventData, WorkerEventType } from "../../../src/core/event.ts";
 import { openInspection } from "../../../src/store/sqlite/inspection/inspection.ts";
 import { openSqliteStore } from "../../../src/store/sqlite/store.ts";

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { SlipwayError } from "../../../src/core/error.ts";
 import { FAILURE_CODES, TaskFailure } from "../../../src/core/failure.ts";
-import { GitError } from "../../../src/core/lib/git-error.ts";
+import { GitError } from "../../../src/core/lib/git/git-error.ts";
 import { ProcessStartError } from "../../../src/core/lib/runtime/process-group.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 import { settle } from "../../support/manual-clock.ts";

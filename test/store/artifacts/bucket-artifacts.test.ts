@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pack as openPack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { checkArtifacts } from "../../../src/app/checker/check-backups.ts";
+import { checkArtifacts } from "../../../src/app/checker/checks/backups.ts";
 import { readConfig } from "../../../src/app/config.ts";
 import type { Artifacts } from "../../../src/core/ports/files/artifacts.ts";
 import { openArtifactFiles, type ArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";

@@ -15,7 +15,7 @@ import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/s
 import { PRICES } from "../../../src/broker/model/price-table.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
-import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
+import { openForwarder, type Forwarder } from "../../../worker/connection/forwarding/forward.ts";
 import { MemoryWorkerApi } from "../memory-worker-api.ts";
 import { quiet, SECRET } from "../rig.ts";
 import type { Broker, ModelBudget } from "../../../src/core/ports/broker.ts";

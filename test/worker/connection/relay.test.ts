@@ -1,6 +1,6 @@
 /**
- * The relay that carries connections out of a container (worker/connection/relay.ts), as separate
- * processes.
+ * The relay that carries connections out of a container (worker/connection/forwarding/relay.ts), as
+ * separate processes.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";

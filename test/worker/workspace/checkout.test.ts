@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { Checkout } from "../../../worker/workspace/checkout.ts";
-import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
+import { openForwarder, type Forwarder } from "../../../worker/connection/forwarding/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
 import type { WorkerSpec } from "../../../src/core/protocol/worker.ts";
 import { Rig } from "../rig.ts";

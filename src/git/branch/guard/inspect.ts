@@ -3,7 +3,7 @@
  * the last one, because a push brings them all. The worker cannot skip it: it runs on the
  * coordinator, over the objects of the task repository, and runs no filter and no program.
  */
-import { GitError } from "../../../core/lib/git-error.ts";
+import { GitError } from "../../../core/lib/git/git-error.ts";
 import type { Finding, Found, GuardRules, KnownSecret } from "../../../core/values/push-guard.ts";
 import { secretForms } from "../../../core/lib/json/redaction.ts";
 import { lineAt } from "./entropy.ts";

@@ -5,7 +5,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { TaskFailure } from "../../../core/failure.ts";
-import { GitError } from "../../../core/lib/git-error.ts";
+import { GitError } from "../../../core/lib/git/git-error.ts";
 import type { Git } from "../../git-process.ts";
 
 export interface LeaveOutCall {

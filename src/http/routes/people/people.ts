@@ -29,8 +29,8 @@ import {
   type RouteCall,
   MEMORY_REPLAY,
 } from "../../route.ts";
-import { wireSession, wireUser } from "./auth.ts";
-import { browserReply, browserSessionSchema } from "./browser-session.ts";
+import { wireSession, wireUser } from "./log-in/auth.ts";
+import { browserReply, browserSessionSchema } from "./log-in/browser-session.ts";
 
 const DAY = 24 * 60 * 60_000;
 const INVITATION_DAYS = 7;

@@ -2,10 +2,11 @@
  * The transport for engines that cannot mount the broker's socket: another machine, or a virtual
  * machine.
  *
- * U1 A relay in the container (worker/connection/relay.ts) listens at the path of the socket and
- *    speaks HTTP/2 with the coordinator over the standard streams of an exec. Each connection of
- *    the worker is one CONNECT stream, for which the coordinator connects to the broker's socket on
- *    its own machine. The container has no network, and no port is opened (decision 024).
+ * U1 A relay in the container (worker/connection/forwarding/relay.ts) listens at the path of the
+ *    socket and speaks HTTP/2 with the coordinator over the standard streams of an exec. Each
+ *    connection of the worker is one CONNECT stream, for which the coordinator connects to the
+ *    broker's socket on its own machine. The container has no network, and no port is opened
+ *    (decision 024).
  * U2 The relay is as untrusted as the worker: streams, headers and sessions are bounded, only
  *    CONNECT is answered, and a relay that misses its pings is disconnected.
  * U3 A tunnel belongs to this process: after a restart the coordinator opens a new one. A relay

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { credentialContext } from "../../../../src/auth/vault.ts";
-import { normalizeHost } from "../../../../src/http/routes/people/auth.ts";
+import { normalizeHost } from "../../../../src/http/routes/people/log-in/auth.ts";
 import { LOCAL_TOKEN, openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../../api-server.ts";
 
 let api: ApiServer;

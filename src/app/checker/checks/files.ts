@@ -4,14 +4,14 @@
  */
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { removeStaleLocks } from "../../git/git-process.ts";
-import { findUnopened } from "../../auth/keys/key-ring.ts";
-import { errorMessage } from "../../core/error.ts";
-import type { KeyStore } from "../../core/ports/accounts.ts";
-import { isFolderLocked } from "../../store/sqlite/lock.ts";
-import type { Config } from "../config.ts";
-import { findSecretKey, readKeyFacts } from "../secrets.ts";
-import type { Finding } from "./finding.ts";
+import { removeStaleLocks } from "../../../git/git-process.ts";
+import { findUnopened } from "../../../auth/keys/key-ring.ts";
+import { errorMessage } from "../../../core/error.ts";
+import type { KeyStore } from "../../../core/ports/accounts.ts";
+import { isFolderLocked } from "../../../store/sqlite/lock.ts";
+import type { Config } from "../../config.ts";
+import { findSecretKey, readKeyFacts } from "../../secrets.ts";
+import type { Finding } from "../finding.ts";
 
 /** Files that only the owner may read, with the rule's word. */
 const PRIVATE =

@@ -2,14 +2,14 @@
  * Checks a whole database: SQLite's own check, the schema, each task against its log, and what
  * concerns all tasks. Memory does not grow with the length of the logs.
  */
-import { holdsSlot } from "../../../machines/fold.ts";
-import { findExcess, type SlotChange } from "../../coordinator/checks/log-check.ts";
-import { errorMessage } from "../../core/error.ts";
-import { isSettledState, type Snapshot, type TaskState } from "../../core/task.ts";
-import type { Inspection } from "../../store/sqlite/inspection/inspection.ts";
-import { DERIVED_TABLES } from "../../store/sqlite/inspection/schema.ts";
-import { checkTask } from "./check-task.ts";
-import type { Finding } from "./finding.ts";
+import { holdsSlot } from "../../../../machines/fold.ts";
+import { findExcess, type SlotChange } from "../../../coordinator/checks/log-check.ts";
+import { errorMessage } from "../../../core/error.ts";
+import { isSettledState, type Snapshot, type TaskState } from "../../../core/task.ts";
+import type { Inspection } from "../../../store/sqlite/inspection/inspection.ts";
+import { DERIVED_TABLES } from "../../../store/sqlite/inspection/schema.ts";
+import { checkTask } from "./task.ts";
+import type { Finding } from "../finding.ts";
 
 /** A task, and the commits that its repository must contain. */
 export interface SavedWork {

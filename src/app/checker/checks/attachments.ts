@@ -1,10 +1,10 @@
 /** Checks that the attachments that tasks were given are there, whole (rule U4). */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { isSettledState, type TaskSpec, type TaskState } from "../../core/task.ts";
-import { attachmentBlockSchema, attachmentSchema, type Attachment } from "../../core/values/attachment.ts";
-import type { Inspection, RawTask } from "../../store/sqlite/inspection/inspection.ts";
-import type { Finding } from "./finding.ts";
+import { isSettledState, type TaskSpec, type TaskState } from "../../../core/task.ts";
+import { attachmentBlockSchema, attachmentSchema, type Attachment } from "../../../core/values/attachment.ts";
+import type { Inspection, RawTask } from "../../../store/sqlite/inspection/inspection.ts";
+import type { Finding } from "../finding.ts";
 
 export interface AttachmentCheckDeps {
   readonly inspection: Inspection;

@@ -1,6 +1,6 @@
 /** Finds the row of the usage ledger that belongs to each `usage` event of the coordinator. */
-import type { TaskEvent } from "../../core/event.ts";
-import type { LedgerRow, RequestAmounts } from "../../store/sqlite/inspection/inspection.ts";
+import type { TaskEvent } from "../../../core/event.ts";
+import type { LedgerRow, RequestAmounts } from "../../../store/sqlite/inspection/inspection.ts";
 
 /** A `usage` event. */
 export interface RequestUsage {

@@ -1,13 +1,18 @@
 /** Log-in with a provider, and the identities of a person. The browser is led through redirects. */
 import { z } from "zod";
-import type { ProviderIdentity } from "../../../core/ports/accounts.ts";
-import { SlipwayError } from "../../../core/error.ts";
-import { toIsoTime } from "../../../core/protocol/mapping.ts";
-import { identitySchema, providersSchema, startLoginSchema, type LoginProblem } from "../../../core/protocol/people.ts";
-import { pageSchema } from "../../../core/protocol/rest.ts";
-import { readClientInfo } from "../../client-info.ts";
-import { readCookie, rejectOtherSites, setCookie } from "../../cookies.ts";
-import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type RouteReply } from "../../route.ts";
+import type { ProviderIdentity } from "../../../../core/ports/accounts.ts";
+import { SlipwayError } from "../../../../core/error.ts";
+import { toIsoTime } from "../../../../core/protocol/mapping.ts";
+import {
+  identitySchema,
+  providersSchema,
+  startLoginSchema,
+  type LoginProblem,
+} from "../../../../core/protocol/people.ts";
+import { pageSchema } from "../../../../core/protocol/rest.ts";
+import { readClientInfo } from "../../../client-info.ts";
+import { readCookie, rejectOtherSites, setCookie } from "../../../cookies.ts";
+import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type RouteReply } from "../../../route.ts";
 import { sessionCookie } from "./browser-session.ts";
 
 /** As long as the sealed cookie is good. */

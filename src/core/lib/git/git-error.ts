@@ -1,4 +1,4 @@
-import { isDiskFullMessage } from "./disk/disk-full.ts";
+import { isDiskFullMessage } from "../disk/disk-full.ts";
 
 /** A git command that failed. The coordinator and the worker both throw it. */
 export class GitError extends Error {

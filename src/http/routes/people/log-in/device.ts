@@ -1,5 +1,5 @@
 /** Log-in of a program by a code that a person approves (src/auth/device-logins.ts). */
-import { toIsoTime } from "../../../core/protocol/mapping.ts";
+import { toIsoTime } from "../../../../core/protocol/mapping.ts";
 import {
   claimOfferSchema,
   claimedOfferSchema,
@@ -11,11 +11,11 @@ import {
   deviceStartSchema,
   pendingDeviceSchema,
   userCodeSchema,
-} from "../../../core/protocol/people.ts";
+} from "../../../../core/protocol/people.ts";
 import { z } from "zod";
-import { readClientInfo } from "../../client-info.ts";
-import { rejectOtherSites } from "../../cookies.ts";
-import { EMPTY, json, route, MEMORY_REPLAY } from "../../route.ts";
+import { readClientInfo } from "../../../client-info.ts";
+import { rejectOtherSites } from "../../../cookies.ts";
+import { EMPTY, json, route, MEMORY_REPLAY } from "../../../route.ts";
 import { wireSession } from "./auth.ts";
 import { browserReply, browserSessionSchema } from "./browser-session.ts";
 

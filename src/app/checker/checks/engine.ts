@@ -1,11 +1,11 @@
 /** Compares the sandboxes of the engine with the tasks that the database has (rules D1 and D3). */
 import { setTimeout as delay } from "node:timers/promises";
-import { checkSandboxes, lacksSandbox } from "../../coordinator/checks/sandbox-check.ts";
-import type { Sandbox } from "../../core/ports/sandbox.ts";
-import type { Snapshot } from "../../core/task.ts";
-import type { Inspection } from "../../store/sqlite/inspection/inspection.ts";
-import { isFolderLocked } from "../../store/sqlite/lock.ts";
-import type { Finding } from "./finding.ts";
+import { checkSandboxes, lacksSandbox } from "../../../coordinator/checks/sandbox-check.ts";
+import type { Sandbox } from "../../../core/ports/sandbox.ts";
+import type { Snapshot } from "../../../core/task.ts";
+import type { Inspection } from "../../../store/sqlite/inspection/inspection.ts";
+import { isFolderLocked } from "../../../store/sqlite/lock.ts";
+import type { Finding } from "../finding.ts";
 
 export interface EngineCheckDeps {
   /** The data folder. */

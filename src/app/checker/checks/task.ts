@@ -3,20 +3,20 @@
  * messages, tool calls and attempts, and the usage ledger. The log is read once, row by row.
  */
 import { createHash } from "node:crypto";
-import { holdsSlot, stateOf } from "../../../machines/fold.ts";
-import { TASK_MACHINE_VERSION } from "../../../machines/task.ts";
-import { LogCheck, type SlotChange } from "../../coordinator/checks/log-check.ts";
-import { errorMessage } from "../../core/error.ts";
-import type { TaskEvent } from "../../core/event.ts";
-import { isSettledState, NO_PROGRESS, type Snapshot, type TaskProgress, type TaskSpec } from "../../core/task.ts";
-import { computeRank } from "../../store/shared/fair-queue.ts";
-import type { Inspection, RawTask } from "../../store/sqlite/inspection/inspection.ts";
-import { LogProjections } from "../../store/sqlite/inspection/log-projections.ts";
-import { mergeProgress, projectProgress } from "../../store/shared/progress.ts";
-import { toProgressRow, toTaskEvent } from "../../store/sqlite/tables/rows.ts";
-import { searchableText } from "../../store/shared/task-record.ts";
-import { readSpec as readStoredSpec } from "../../store/shared/unreadable.ts";
-import type { Finding } from "./finding.ts";
+import { holdsSlot, stateOf } from "../../../../machines/fold.ts";
+import { TASK_MACHINE_VERSION } from "../../../../machines/task.ts";
+import { LogCheck, type SlotChange } from "../../../coordinator/checks/log-check.ts";
+import { errorMessage } from "../../../core/error.ts";
+import type { TaskEvent } from "../../../core/event.ts";
+import { isSettledState, NO_PROGRESS, type Snapshot, type TaskProgress, type TaskSpec } from "../../../core/task.ts";
+import { computeRank } from "../../../store/shared/fair-queue.ts";
+import type { Inspection, RawTask } from "../../../store/sqlite/inspection/inspection.ts";
+import { LogProjections } from "../../../store/sqlite/inspection/log-projections.ts";
+import { mergeProgress, projectProgress } from "../../../store/shared/progress.ts";
+import { toProgressRow, toTaskEvent } from "../../../store/sqlite/tables/rows.ts";
+import { searchableText } from "../../../store/shared/task-record.ts";
+import { readSpec as readStoredSpec } from "../../../store/shared/unreadable.ts";
+import type { Finding } from "../finding.ts";
 import { matchLedger, toRequestUsage, type RequestUsage } from "./ledger-match.ts";
 
 export interface TaskReport {

@@ -3,12 +3,12 @@
  * in the response (cookies.ts).
  */
 import type { z } from "zod";
-import type { TokenGrant } from "../../../auth/sessions.ts";
-import { SlipwayError } from "../../../core/error.ts";
-import { loginSchema, sessionSchema, setupSchema } from "../../../core/protocol/rest.ts";
-import { readClientInfo } from "../../client-info.ts";
-import { readCookie, rejectOtherSites, setCookie } from "../../cookies.ts";
-import { EMPTY, json, route, type RouteCall, type RouteReply, MEMORY_REPLAY } from "../../route.ts";
+import type { TokenGrant } from "../../../../auth/sessions.ts";
+import { SlipwayError } from "../../../../core/error.ts";
+import { loginSchema, sessionSchema, setupSchema } from "../../../../core/protocol/rest.ts";
+import { readClientInfo } from "../../../client-info.ts";
+import { readCookie, rejectOtherSites, setCookie } from "../../../cookies.ts";
+import { EMPTY, json, route, type RouteCall, type RouteReply, MEMORY_REPLAY } from "../../../route.ts";
 
 export const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
 /** The refresh has none: its cookie yields the same successor again until that arrived (H19). */

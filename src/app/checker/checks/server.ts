@@ -1,10 +1,10 @@
 /** Asks the server that runs on this data folder whether its boot is complete. */
 import { join } from "node:path";
-import { errorMessage } from "../../core/error.ts";
-import { readIfExists } from "../../core/lib/runtime/replace-file.ts";
-import { overviewSchema } from "../../core/protocol/rest.ts";
-import { isFolderLocked } from "../../store/sqlite/lock.ts";
-import { readServerUrl } from "../data-folder/data-folder.ts";
+import { errorMessage } from "../../../core/error.ts";
+import { readIfExists } from "../../../core/lib/runtime/replace-file.ts";
+import { overviewSchema } from "../../../core/protocol/rest.ts";
+import { isFolderLocked } from "../../../store/sqlite/lock.ts";
+import { readServerUrl } from "../../data-folder/data-folder.ts";
 
 const ANSWER_MS = 5_000;
 

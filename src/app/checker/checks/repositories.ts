@@ -3,10 +3,10 @@
  * was saved in them (rule W4).
  */
 import { join } from "node:path";
-import type { Repositories } from "../../core/ports/repositories.ts";
-import { isSuspect } from "../../git/bare/completeness.ts";
-import type { SavedWork } from "./check-database.ts";
-import type { Finding } from "./finding.ts";
+import type { Repositories } from "../../../core/ports/repositories.ts";
+import { isSuspect } from "../../../git/bare/completeness.ts";
+import type { SavedWork } from "./database.ts";
+import type { Finding } from "../finding.ts";
 
 export interface RepositoryCheckDeps {
   readonly repos: Pick<Repositories, "list" | "has" | "check">;

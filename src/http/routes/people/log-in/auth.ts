@@ -1,11 +1,11 @@
 /** Routes of accounts: login, tokens, git credentials, tickets and users. */
 import { z } from "zod";
-import type { AccessToken, Credential, User } from "../../../core/ports/accounts.ts";
-import { SlipwayError } from "../../../core/error.ts";
-import type { AuthenticatedCaller, TokenGrant } from "../../../auth/sessions.ts";
-import { credentialContext } from "../../../auth/vault.ts";
-import { ALL_SCOPES } from "../../../core/roles.ts";
-import { toIsoTime } from "../../../core/protocol/mapping.ts";
+import type { AccessToken, Credential, User } from "../../../../core/ports/accounts.ts";
+import { SlipwayError } from "../../../../core/error.ts";
+import type { AuthenticatedCaller, TokenGrant } from "../../../../auth/sessions.ts";
+import { credentialContext } from "../../../../auth/vault.ts";
+import { ALL_SCOPES } from "../../../../core/roles.ts";
+import { toIsoTime } from "../../../../core/protocol/mapping.ts";
 import {
   loginSchema,
   meSchema,
@@ -18,12 +18,12 @@ import {
   ticketSchema,
   tokenSchema,
   userSchema,
-} from "../../../core/protocol/rest.ts";
-import { TOKEN_USER } from "../../../core/ports/repositories.ts";
-import { credentialSchema, newCredentialSchema } from "../../../core/protocol/repositories.ts";
-import { parseHostAndPort } from "../../../core/values/hostname.ts";
+} from "../../../../core/protocol/rest.ts";
+import { TOKEN_USER } from "../../../../core/ports/repositories.ts";
+import { credentialSchema, newCredentialSchema } from "../../../../core/protocol/repositories.ts";
+import { parseHostAndPort } from "../../../../core/values/hostname.ts";
 import { refresh } from "./browser-session.ts";
-import { readClientInfo } from "../../client-info.ts";
+import { readClientInfo } from "../../../client-info.ts";
 import {
   EMPTY,
   json,
@@ -33,7 +33,7 @@ import {
   type ApiDeps,
   type RouteReply,
   MEMORY_REPLAY,
-} from "../../route.ts";
+} from "../../../route.ts";
 
 const DAY = 24 * 60 * 60 * 1_000;
 const TOKEN_DAYS = 90;

@@ -1,19 +1,19 @@
 /** Passkeys of a person, and the log-in with one (src/auth/passkeys/passkeys.ts). */
 import type { z } from "zod";
-import type { Passkey } from "../../../core/ports/accounts.ts";
-import { SlipwayError } from "../../../core/error.ts";
-import { toIsoTime } from "../../../core/protocol/mapping.ts";
+import type { Passkey } from "../../../../core/ports/accounts.ts";
+import { SlipwayError } from "../../../../core/error.ts";
+import { toIsoTime } from "../../../../core/protocol/mapping.ts";
 import {
   newPasskeySchema,
   passkeyChangeSchema,
   passkeyLoginSchema,
   passkeySchema,
   passkeyStartSchema,
-} from "../../../core/protocol/people.ts";
-import { pageSchema } from "../../../core/protocol/rest.ts";
-import { readClientInfo } from "../../client-info.ts";
-import { rejectOtherSites } from "../../cookies.ts";
-import { EMPTY, json, listQuerySchema, MEMORY_REPLAY, pageOfList, route, type ApiDeps } from "../../route.ts";
+} from "../../../../core/protocol/people.ts";
+import { pageSchema } from "../../../../core/protocol/rest.ts";
+import { readClientInfo } from "../../../client-info.ts";
+import { rejectOtherSites } from "../../../cookies.ts";
+import { EMPTY, json, listQuerySchema, MEMORY_REPLAY, pageOfList, route, type ApiDeps } from "../../../route.ts";
 import { browserReply, browserSessionSchema } from "./browser-session.ts";
 
 export const passkeyRoutes = [

@@ -1,12 +1,12 @@
 /** Checks what is kept in buckets: that it is there, and that the next of it can be written. */
 import { join } from "node:path";
-import { errorMessage, SlipwayError } from "../../core/error.ts";
-import { openArtifactFiles, type KnownArchive } from "../../store/artifacts/artifact-files.ts";
-import { listRemovals, toKey } from "../../store/artifacts/bucket-artifacts.ts";
-import type { Bucket } from "../../store/bucket/bucket.ts";
-import { openBackupPlace } from "../data-folder/backup-bucket.ts";
-import { openBucket } from "../data-folder/open-bucket.ts";
-import type { Config } from "../config.ts";
+import { errorMessage, SlipwayError } from "../../../core/error.ts";
+import { openArtifactFiles, type KnownArchive } from "../../../store/artifacts/artifact-files.ts";
+import { listRemovals, toKey } from "../../../store/artifacts/bucket-artifacts.ts";
+import type { Bucket } from "../../../store/bucket/bucket.ts";
+import { openBackupPlace } from "../../data-folder/backup-bucket.ts";
+import { openBucket } from "../../data-folder/open-bucket.ts";
+import type { Config } from "../../config.ts";
 
 /** A backup that takes long, or a server that was stopped for a while, is no finding. */
 const SPARE_MS = 3_600_000;
