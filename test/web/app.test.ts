@@ -114,6 +114,14 @@ describeWithBrowser("the web app", () => {
     await expect.poll(focused).toBe(1);
     await page.keyboard.press("k");
     await expect.poll(focused).toBe(0);
+    // The bar below the list names the key that lists them all.
+    await page.getByRole("list", { name: "Keys" }).getByText("all keys").waitFor();
+    await page.keyboard.press("?");
+    const keys = page.getByRole("dialog", { name: "Keys" });
+    await keys.getByText("search tasks, repositories and actions").waitFor();
+    await expectAccessible(page, "the list of keys");
+    await page.keyboard.press("Escape");
+    await keys.waitFor({ state: "detached" });
     await page.keyboard.press("Control+k");
     await page.getByRole("combobox").fill("reykjavik");
     await page.getByRole("option", { name: /Sails to Reykjavik/, selected: true }).waitFor();
@@ -129,6 +137,10 @@ describeWithBrowser("the web app", () => {
     await page.goto(`${rig.server().url}/?needs=true&q=reykjavik`);
     await page.getByRole("link", { name: "Show all tasks" }).click();
     await rows.filter({ hasText: "Stays in harbour" }).waitFor();
+    await page.keyboard.press("c");
+    await page.getByLabel("Prompt").fill("Keys in a field are letters");
+    await page.keyboard.press("c");
+    expect(await page.getByLabel("Prompt").inputValue()).toBe("Keys in a field are lettersc");
     expect(errors).toEqual([]);
   });
 

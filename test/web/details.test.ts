@@ -212,6 +212,54 @@ describeWithBrowser("details of screens", () => {
     await expect.poll(async () => (await read<number>("onIcon")).at(-1)).toBe(before);
   });
 
+  it("a line of the change is chosen by a tap, a step or the keys, and a removed line is not the one in its place", async () => {
+    const edit = { edit: { path: "src/voucher.ts", old: "find(code)", new: "lock(tx, code)" } };
+    const id = await rig.submit("Changes a line", [edit, ...DONE]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const page = await open(`/tasks/${id}/changes`);
+    const lines = page.getByRole("region", { name: "Diff of voucher.ts" });
+    await lines.getByRole("cell", { name: "const voucher = find(code);" }).click();
+    await lines.getByLabel("Comment on line 1").fill("Why here?");
+    // The thumb was one line off.
+    const after = lines.getByRole("button", { name: "Line after" });
+    await after.click();
+    await expect.poll(() => after.evaluate((button) => button === button.ownerDocument.activeElement)).toBe(true);
+    expect(await lines.locator("tr.sel").textContent()).toContain("lock(tx, code)");
+    expect(await lines.getByLabel("Comment on line 1").inputValue()).toBe("Why here?");
+    await page.setViewportSize({ width: 320, height: 640 });
+    expect(await findMisfits(page)).toEqual([]);
+    await page.setViewportSize(NARROW);
+    await lines.getByRole("button", { name: "Keep" }).click();
+    await lines.focus();
+    await page.keyboard.press("ArrowDown");
+    await expect.poll(() => lines.locator("tr.sel").textContent()).toContain("find(code)");
+    await page.keyboard.press("Enter");
+    await page.keyboard.type("Was it wrong?");
+    await lines.getByRole("button", { name: "Keep" }).click();
+    await expectAccessible(page, "comments on lines");
+    await page.getByText("begins a new task on the same branch").waitFor();
+    await page.getByRole("button", { name: "Send 2 comments to the agent" }).click();
+    await expect.poll(() => page.url()).not.toContain(id);
+    const { prompt } = await rig.server().task(/tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "");
+    expect(prompt).toContain("src/voucher.ts:1\n> const voucher = lock(tx, code);\nWhy here?");
+    expect(prompt).toContain("src/voucher.ts:1 (removed)\n> const voucher = find(code);\nWas it wrong?");
+  });
+
+  it("the lines of files that a large change left out are loaded, few by themselves and many with a tap", async () => {
+    const write = { bash: "seq -f 'a line of many: %048g' 6000 > a-large.txt; echo one > z-small.txt" };
+    const id = await rig.submit("Changes much", [write, ...DONE]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const page = await open(`/tasks/${id}/changes`);
+    await page.getByRole("region", { name: "Diff of z-small.txt" }).getByRole("cell", { name: "one" }).waitFor();
+    await page.getByRole("button", { name: "Show a-large.txt" }).click();
+    await page.getByRole("button", { name: "Show 6,000 lines" }).click();
+    const rows = page.getByRole("region", { name: "Diff of a-large.txt" }).getByRole("row");
+    await rows.last().waitFor();
+    expect(await rows.count()).toBe(2_000);
+    await page.getByRole("button", { name: "4,001 more lines" }).click();
+    await expect.poll(() => rows.count()).toBe(4_000);
+  });
+
   it("[P3] at a desk the name of each state of the chart is in its box", async () => {
     const id = await rig.submit("Is drawn", DONE);
     await rig.until(id, (task) => task.state === "done", "the end");

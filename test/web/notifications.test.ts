@@ -188,6 +188,26 @@ describeWithBrowser("notifications", () => {
     expect(await page.getByRole("alert").innerText()).toContain("must name a public host");
   });
 
+  it("[N1] on an iPad, which says that it is a Mac, the first task leads to the home screen", async () => {
+    const userAgent =
+      "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.0 Safari/605.1.15";
+    const { page } = await rig.open({ viewport: NARROW, userAgent });
+    await page.addInitScript(`
+      Object.defineProperty(navigator, "maxTouchPoints", { value: 5 });
+      delete globalThis.PushManager;
+    `);
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByLabel("Repository").fill(rig.repo);
+    await page.getByLabel("Prompt").fill("write on-an-ipad.txt=1");
+    await page.getByRole("button", { name: "Start task" }).click();
+    await page.getByText("add the app to the home screen first").waitFor();
+    expect(await page.getByRole("button", { name: "Turn on notifications" }).count()).toBe(0);
+    await page.getByRole("button", { name: "Understood" }).click();
+    await page.goto(`${rig.server().url}/you/notifications`);
+    await page.getByText("add the app to the home screen first").waitFor();
+  });
+
   it("[N1] notifications are offered after the first task that was sent from this device", async () => {
     const { page } = await openDevice("first");
     await page.goto(`${rig.server().url}/new`);

@@ -10,7 +10,7 @@ import {
 import { lazy, Suspense, useEffect, useState } from "react";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
 import { queryClient } from "./lib/client.ts";
-import { onPaletteKey } from "./lib/keys.ts";
+import { onAppKeys, type Opened } from "./lib/keys.ts";
 import { getPerson, session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
 import { startTaskList, stopTaskList, tryNow } from "./lib/tasks/task-list.ts";
@@ -20,6 +20,8 @@ import { NotFound } from "./screens/not-found.tsx";
 
 /** Most visits on a phone never open it. */
 const Palette = lazy(async () => ({ default: (await import("./components/palette.tsx")).Palette }));
+
+const KeysSheet = lazy(async () => ({ default: (await import("./components/keys-sheet.tsx")).KeysSheet }));
 
 const PUSH_AFTER_MS = 1_500;
 
@@ -46,8 +48,8 @@ function Root() {
     addEventListener("online", tryNow);
     return () => removeEventListener("online", tryNow);
   }, []);
-  const [isPaletteOpen, setPaletteOpen] = useState(false);
-  useEffect(() => onPaletteKey(() => setPaletteOpen(true)), []);
+  const [opened, setOpened] = useState<Opened | null>(null);
+  useEffect(() => onAppKeys(setOpened, () => void router.navigate({ to: "/new" })), []);
   useEffect(() => {
     const { pathname, href } = router.state.location;
     if (state.kind === "none" && state.endedAt !== null && pathname !== "/login")
@@ -57,9 +59,13 @@ function Root() {
     <>
       <UpdateBanner />
       <Outlet />
-      {isPaletteOpen && userId !== null && (
+      {opened !== null && userId !== null && (
         <Suspense>
-          <Palette onClose={() => setPaletteOpen(false)} />
+          {opened === "palette" ? (
+            <Palette onClose={() => setOpened(null)} />
+          ) : (
+            <KeysSheet onClose={() => setOpened(null)} />
+          )}
         </Suspense>
       )}
     </>

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { ConversationFold, toSections } from "../../../web/src/lib/log/conversation.ts";
-import { collectWaits, forecastStart } from "../../../web/src/lib/tasks/forecast.ts";
+import { collectRuns, collectWaits, forecastEnd, forecastStart } from "../../../web/src/lib/tasks/forecast.ts";
 import { parsePatch } from "../../../web/src/lib/patch.ts";
 
 type Part = Partial<Omit<WireEvent, "data">> & Pick<WireEvent, "type"> & { readonly data?: Record<string, unknown> };
@@ -252,5 +252,17 @@ describe("the forecast of a waiting task", () => {
     expect(forecastStart(waiting, waits, now + 165_000)).toBe("usually starts within a minute");
     expect(forecastStart(waiting, waits, now + 240_000)).toBe("");
     expect(forecastStart(waiting, waits.slice(1), now)).toBe("");
+  });
+
+  it("its end is the middle half of how long tasks worked here; nothing with few of them", () => {
+    const worked = (minutes: number, more: object = {}): WireTask =>
+      ({ ...ran(10), settledAt: at(10 + minutes), ...more }) as unknown as WireTask;
+    const failed = worked(90, { state: "failed" });
+    const old = worked(-10 * 24 * 60);
+    const runs = collectRuns([worked(4), worked(9), worked(1), worked(6), worked(60), failed, old, waiting], now);
+    expect(runs.map((ms) => ms / 60_000)).toEqual([1, 4, 6, 9, 60]);
+    expect(forecastEnd(runs)).toBe("Usually done in 4–9 min");
+    expect(forecastEnd(runs.slice(1))).toBe("");
+    expect(forecastEnd([1_000, 1_000, 2_000, 9_000, 12_000])).toBe("Usually done within a minute");
   });
 });

@@ -1,13 +1,11 @@
 /** The main navigation: a bar at the bottom of a phone, at the side from 64rem. */
 import { Link } from "@tanstack/react-router";
-import { openPalette } from "../lib/keys.ts";
+import { openByButton, PALETTE_KEYS } from "../lib/keys.ts";
 import { usePerson } from "../lib/session.ts";
 import { serverNow } from "../lib/server-time.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
 import { useTaskList } from "../lib/tasks/task-list.ts";
 import { Icon } from "./icon.tsx";
-
-const PALETTE_KEYS = navigator.platform.startsWith("Mac") ? "⌘ K" : "Ctrl K";
 
 export function Bar() {
   const { tasks } = useTaskList();
@@ -42,7 +40,7 @@ export function Bar() {
         <Icon name="person" />
         You
       </Link>
-      <button className="tab seek" type="button" onClick={openPalette}>
+      <button className="tab seek" type="button" onClick={() => openByButton("palette")}>
         <Icon name="search" />
         Search
         <kbd className="kbd">{PALETTE_KEYS}</kbd>

@@ -8,6 +8,7 @@ import { useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { client } from "../lib/client.ts";
 import { formatRepo } from "../lib/format.ts";
+import { openByButton } from "../lib/keys.ts";
 import { session } from "../lib/session.ts";
 import { useStore } from "../lib/store.ts";
 import { matches } from "../lib/tasks/task-filter.ts";
@@ -232,6 +233,7 @@ function toActions(isOperator: boolean, go: Go, onClose: () => void): Hit[] {
     ...(isOperator ? [screen("console", "Console", { to: "/console" })] : []),
     screen("person", "You", { to: "/you" }),
     screen("bell", "Notifications", { to: "/you/notifications" }),
+    { ...screen("info", "All keys", {}), run: () => openByButton("keys") },
     theme("light", "Appearance: light"),
     theme("dark", "Appearance: dark"),
     theme("", "Appearance: as the system"),

@@ -1,31 +1,44 @@
 /** Keys of a desk. A key in a field is a letter. */
 
+export const PALETTE_KEYS = navigator.platform.startsWith("Mac") ? "⌘ K" : "Ctrl K";
+
 /** True while the person writes, or a sheet is open. */
 function isTaken({ target }: KeyboardEvent): boolean {
   if (document.querySelector("dialog[open]") !== null) return true;
   return target instanceof HTMLElement && target.closest("input, textarea, select, [contenteditable]") !== null;
 }
 
-/** Ctrl K, or Command K on a Mac. @returns the end of listening. */
-export function onPaletteKey(open: () => void): () => void {
+/** What the keys of every screen open. */
+export type Opened = "palette" | "keys";
+
+/**
+ * Ctrl K, or Command K on a Mac, opens the palette, `?` the list of all keys, and `c` a new task.
+ * @returns the end of listening.
+ */
+export function onAppKeys(open: (what: Opened) => void, create: () => void): () => void {
   const listen = (event: KeyboardEvent): void => {
-    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
-    if (document.querySelector("dialog[open]") !== null) return;
+    const { key, ctrlKey, metaKey, altKey, shiftKey } = event;
+    const isCommand = (ctrlKey || metaKey) && !altKey && !shiftKey;
+    if (key.toLowerCase() === "k" && isCommand && document.querySelector("dialog[open]") === null) open("palette");
+    else if (ctrlKey || metaKey || altKey || isTaken(event)) return;
+    else if (key === "?") open("keys");
+    else if (key === "c") create();
+    else return;
     event.preventDefault();
-    open();
   };
+  const byButton = (event: Event): void => open((event as CustomEvent<Opened>).detail);
   addEventListener("keydown", listen);
-  addEventListener(OPEN, open);
+  addEventListener(OPEN, byButton);
   return () => {
     removeEventListener("keydown", listen);
-    removeEventListener(OPEN, open);
+    removeEventListener(OPEN, byButton);
   };
 }
 
-const OPEN = "slipway-palette";
+const OPEN = "slipway-open";
 
 /** For a button that opens what the keys open. */
-export const openPalette = (): void => void dispatchEvent(new Event(OPEN));
+export const openByButton = (detail: Opened): void => void dispatchEvent(new CustomEvent(OPEN, { detail }));
 
 /** `j` and `k` move the focus through the rows; Enter then opens the row, as on every link. */
 export function onRowKeys(selector: string): () => void {

@@ -61,6 +61,7 @@ export function Inbox() {
         {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && !search.isSearching && <NoMatch />}
         <TaskGroups tasks={shown} now={now} />
         <More search={search} />
+        <KeysBar />
       </main>
     </div>
   );
@@ -87,6 +88,26 @@ function More({ search }: { search: ServerSearch }) {
         </button>
       )}
     </>
+  );
+}
+
+/** At a desk. */
+function KeysBar() {
+  return (
+    <ul className="keys-bar" aria-label="Keys">
+      <li>
+        <kbd className="kbd">j</kbd> <kbd className="kbd">k</kbd> next, previous
+      </li>
+      <li>
+        <kbd className="kbd">Enter</kbd> open
+      </li>
+      <li>
+        <kbd className="kbd">c</kbd> new task
+      </li>
+      <li>
+        <kbd className="kbd">?</kbd> all keys
+      </li>
+    </ul>
   );
 }
 

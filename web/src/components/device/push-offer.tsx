@@ -1,6 +1,6 @@
 /** Offers notifications once, after the first task that was sent from here. */
 import { useState } from "react";
-import { isWorthAsking, noteAsked } from "../../lib/device/push-support.ts";
+import { getPushSupport, HOME_SCREEN_HINT, isWorthAsking, noteAsked } from "../../lib/device/push-support.ts";
 import { turnOn } from "../../lib/device/push.ts";
 import { ResultLine, useAct } from "../act.tsx";
 import { Icon } from "../icon.tsx";
@@ -8,6 +8,7 @@ import { Icon } from "../icon.tsx";
 export function PushOffer() {
   const [isOpen, setOpen] = useState(isWorthAsking);
   const { run, said } = useAct();
+  const canTurnOn = getPushSupport() === "off";
   if (!isOpen) return null;
   const accept = async (): Promise<void> => {
     await turnOn();
@@ -23,16 +24,22 @@ export function PushOffer() {
         <Icon name="bell" />
         <div className="grow">
           <h2 id="push-offer">Hear when it is your move?</h2>
-          <p className="note">A question, a budget or the end. You can lock the phone; the task goes on.</p>
+          <p className="note">
+            {canTurnOn
+              ? "A question, a budget or the end. You can lock the phone; the task goes on."
+              : HOME_SCREEN_HINT}
+          </p>
         </div>
       </div>
       <ResultLine said={said} />
       <div className="acts">
-        <button className="btn primary" type="button" onClick={() => void run(accept)}>
-          Turn on notifications
-        </button>
+        {canTurnOn && (
+          <button className="btn primary" type="button" onClick={() => void run(accept)}>
+            Turn on notifications
+          </button>
+        )}
         <button className="btn quiet" type="button" onClick={decline}>
-          Not now
+          {canTurnOn ? "Not now" : "Understood"}
         </button>
       </div>
     </section>

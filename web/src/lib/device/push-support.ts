@@ -1,6 +1,8 @@
 /** Whether this browser can be told anything, and whether its person was asked. */
 
 export type PushSupport = "on" | "off" | "denied" | "home-screen" | "none";
+export const HOME_SCREEN_HINT =
+  "On an iPhone or iPad, add the app to the home screen first: Share, then “Add to Home Screen”.";
 export const DEVICE = "slipway.device";
 const ASKED = "slipway.push-asked";
 
@@ -21,7 +23,9 @@ export function write(name: string, value: string | null): void {
   }
 }
 
-const isApple = (): boolean => /iPhone|iPad/.test(navigator.userAgent);
+/** A browser of an iPad says that it is a Mac, which has no touch screen. */
+const isApple = (): boolean =>
+  /iPhone|iPad/.test(navigator.userAgent) || (/Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
 
 /** What this browser can do now. `home-screen`: after the app was added to it. */
 export function getPushSupport(): PushSupport {
@@ -31,7 +35,7 @@ export function getPushSupport(): PushSupport {
 }
 
 /** True once, after the first task that was sent from here. */
-export const isWorthAsking = (): boolean => getPushSupport() === "off" && read(ASKED) === "due";
+export const isWorthAsking = (): boolean => read(ASKED) === "due" && ["off", "home-screen"].includes(getPushSupport());
 export const noteSubmit = (): void => {
   if (read(ASKED) === null) write(ASKED, "due");
 };

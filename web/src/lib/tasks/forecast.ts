@@ -1,4 +1,4 @@
-/** When a waiting task usually starts, from how long the tasks of this installation waited. */
+/** When a task usually starts, and ends, from how long those of this installation waited and worked. */
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { pluralize } from "../format.ts";
 
@@ -19,6 +19,25 @@ export function collectWaits(tasks: readonly WireTask[], now: number): readonly 
     if (wait >= SHORT_MS) waits.push(wait);
   }
   return waits.toSorted((a, b) => a - b);
+}
+
+/** How long tasks that are done worked here lately, ms, shortest first. */
+export function collectRuns(tasks: readonly WireTask[], now: number): readonly number[] {
+  const runs: number[] = [];
+  for (const { state, attempt, startedAt, settledAt } of tasks) {
+    if (state !== "done" || attempt !== 1 || startedAt === null || settledAt === null) continue;
+    const end = Date.parse(settledAt);
+    if (now - end <= RECENT_MS) runs.push(end - Date.parse(startedAt));
+  }
+  return runs.toSorted((a, b) => a - b);
+}
+
+/** The middle half of them: "Usually done in 4–9 min". @returns "" when too little is known. */
+export function forecastEnd(runs: readonly number[]): string {
+  if (runs.length < SAMPLES) return "";
+  const [from, to] = [0.25, 0.75].map((share) => Math.round((runs[Math.floor(runs.length * share)] ?? 0) / MINUTE));
+  if (from === undefined || to === undefined || to === 0) return "Usually done within a minute";
+  return `Usually done in ${from === to ? to : `${from}–${to}`} min`;
 }
 
 /** @returns "" when too little is known, and when the task waits for longer than usual already. */

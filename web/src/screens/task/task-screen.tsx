@@ -19,7 +19,7 @@ import { usePerson } from "../../lib/session.ts";
 import { isOwn, isUnread } from "../../lib/tasks/ownership.ts";
 import { getTask, useTaskList } from "../../lib/tasks/task-list.ts";
 import { taskQuery } from "../../lib/tasks/task-query.ts";
-import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
+import { collectRuns, collectWaits, forecastEnd, forecastStart } from "../../lib/tasks/forecast.ts";
 import { describeStep, describeThreadBudget, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
 import { NotFound } from "../not-found.tsx";
 import { StopButton } from "./stop-button.tsx";
@@ -145,7 +145,10 @@ function StateSection({ task, log, now }: TaskView) {
   const { tasks } = useTaskList();
   const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
   const forecast = forecastStart(task, waits, now);
+  const runs = useMemo(() => forecastEnd(collectRuns(tasks, serverNow())), [tasks]);
   const threadBudget = describeThreadBudget(task);
+  const foot = [appearance === "running" || appearance === "provisioning" ? runs : ""];
+  if (threadBudget !== "") foot.push(`Thread ${threadBudget}`);
   const { spans } = log.conversation;
   const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
   const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
@@ -164,7 +167,7 @@ function StateSection({ task, log, now }: TaskView) {
         <div className="slip-block">
           <Slip appearance={appearance} phrase={phrase} detail={`${sub}${elapsed}`} spans={spans} now={now} />
           <div className="slip-foot">
-            <span className="num">{threadBudget === "" ? "" : `Thread ${threadBudget}`}</span>
+            <span className="num">{foot.filter(Boolean).join(" · ")}</span>
             <button className="btn" type="button" onClick={() => setChartOpen(true)}>
               Whole machine
               <Icon name="chev-r" small />

@@ -1,7 +1,8 @@
 /** Comments on lines of the diff, kept on this device and sent to the agent as one message. */
 import { useNavigate } from "@tanstack/react-router";
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { ResultLine, useAct } from "../../../components/act.tsx";
+import { Icon } from "../../../components/icon.tsx";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, writeDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
@@ -9,6 +10,7 @@ import type { PatchLine } from "../../../lib/patch.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
+import { isSettled } from "../../../lib/tasks/task-view.ts";
 import { useTaskView } from "../task-screen.tsx";
 
 interface Comment {
@@ -17,7 +19,7 @@ interface Comment {
 }
 
 export interface Comments {
-  /** @param key `path:line`. */
+  /** @param key see `keyOf`. */
   get(key: string): Comment | undefined;
   set(key: string, comment: Comment | null): void;
   readonly all: readonly (readonly [string, Comment])[];
@@ -52,48 +54,74 @@ function parseComments(text: string): Record<string, Comment> {
   }
 }
 
-interface LineCommentProps {
-  readonly comments: Comments;
-  readonly path: string;
-  readonly line: PatchLine;
-  readonly isEditing: boolean;
-  readonly onDone: () => void;
-}
+/** A removed line and the one in its place may have the same number. */
+export const keyOf = (path: string, { number, kind }: PatchLine): string =>
+  `${path}:${number}${kind === "del" ? " (removed)" : ""}`;
 
-export function LineComment({ comments, path, line, isEditing, onDone }: LineCommentProps) {
-  const key = `${path}:${line.number}`;
-  const known = comments.get(key);
-  const [text, setText] = useState(known?.text ?? "");
-  if (!isEditing)
-    return (
-      <div className="said">
-        <p className="who">
-          <b>You</b> <span>line {line.number}, not sent yet</span>
-        </p>
-        <p>{known?.text}</p>
-      </div>
-    );
-  const save = (): void => {
-    comments.set(key, text.trim() === "" ? null : { text: text.trim(), line: line.text });
-    onDone();
-  };
+export function KeptComment({ line, text }: { line: PatchLine; text: string }) {
   return (
     <div className="said">
-      <label className="label" htmlFor="line-comment">
-        Comment on line {line.number}
-      </label>
+      <p className="who">
+        <b>You</b> <span>line {line.number}, not sent yet</span>
+      </p>
+      <p>{text}</p>
+    </div>
+  );
+}
+
+interface LineEditorProps {
+  readonly line: PatchLine;
+  readonly text: string;
+  /** True = the line has a comment, which can be removed. */
+  readonly isKept: boolean;
+  /** The step that led to the line, whose button keeps the focus; 0 = none did. */
+  readonly step: -1 | 0 | 1;
+  readonly onType: (text: string) => void;
+  readonly onMove: (step: -1 | 1) => void;
+  /** An empty text removes the comment. */
+  readonly onKeep: (text: string) => void;
+  readonly onClose: () => void;
+}
+
+export function LineEditor({ line, text, isKept, step, onType, onMove, onKeep, onClose }: LineEditorProps) {
+  const steps = useRef<HTMLSpanElement>(null);
+  useEffect(() => {
+    // Steps by the arrow keys leave the focus at the lines.
+    if (step === 0 || document.activeElement?.closest(".diff-scroll") !== null) return;
+    steps.current?.querySelector<HTMLElement>(`button:${step === 1 ? "last" : "first"}-child`)?.focus();
+  }, [step]);
+  return (
+    <div className="said">
+      <div className="linebar">
+        <label className="label where" htmlFor="line-comment">
+          Comment on line {line.number}
+        </label>
+        <span ref={steps}>
+          <button className="iconbtn" type="button" aria-label="Line before" onClick={() => onMove(-1)}>
+            <Icon name="chev-d" className="flip" />
+          </button>
+          <button className="iconbtn" type="button" aria-label="Line after" onClick={() => onMove(1)}>
+            <Icon name="chev-d" />
+          </button>
+        </span>
+      </div>
       <textarea
         className="input low"
         id="line-comment"
         rows={2}
         value={text}
-        onChange={(event) => setText(event.target.value)}
+        onChange={(event) => onType(event.target.value)}
       />
       <div className="acts">
-        <button className="btn line" type="button" onClick={save}>
+        <button className="btn line" type="button" onClick={() => onKeep(text.trim())}>
           Keep
         </button>
-        <button className="btn quiet" type="button" onClick={onDone}>
+        {isKept && (
+          <button className="btn quiet" type="button" onClick={() => onKeep("")}>
+            Remove
+          </button>
+        )}
+        <button className="btn quiet" type="button" onClick={onClose}>
           Close
         </button>
       </div>
@@ -124,6 +152,9 @@ export function CommentBatch({ comments }: { comments: Comments }) {
   return (
     <div className="docked">
       <ResultLine said={said} />
+      <p className="note">
+        In one prompt, which {isSettled(task) ? "begins a new task on the same branch" : "steers the agent now"}.
+      </p>
       <button className="btn primary wide" type="button" disabled={isBusy} onClick={() => void run(send)}>
         Send {pluralize(comments.all.length, "comment")} to the agent
       </button>

@@ -1,10 +1,17 @@
 /** The unified diff of one file. Its lines are made when it is opened. */
-import { memo, useMemo, useState } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { memo, useState } from "react";
 import type { TaskDiff } from "../../../../../src/client/types.ts";
 import { Icon } from "../../../components/icon.tsx";
-import { parsePatch, type PatchLine } from "../../../lib/patch.ts";
+import { client, problemText } from "../../../lib/client.ts";
+import { pluralize } from "../../../lib/format.ts";
+import { useTaskView } from "../task-screen.tsx";
+import type { Comments } from "./comments.tsx";
+import { DiffLines } from "./diff-lines.tsx";
 import { fileId, LETTERS, Path } from "./file-labels.tsx";
-import { LineComment, type Comments } from "./comments.tsx";
+
+/** Lines of a file that the list left out which are loaded without a tap. */
+const LOADED_LINES = 400;
 
 interface DiffFileProps {
   readonly file: TaskDiff["files"][number];
@@ -43,88 +50,34 @@ export const DiffFile = memo(function DiffFile({ file, comments, isOpenAtFirst }
   );
 });
 
-function DiffBody({ file, comments, name }: { file: DiffFileProps["file"]; comments: Comments; name: string }) {
-  const lines = useMemo(() => parsePatch(file.patch ?? ""), [file.patch]);
-  const [selected, setSelected] = useState<number | null>(null);
-  if (file.binary) return <p className="folded note">A binary file.</p>;
-  if (file.patch === null) return <p className="folded note">Too large to show here. The branch has it.</p>;
-  return (
-    <div className="diff-scroll" tabIndex={0} role="region" aria-label={`Diff of ${name}`}>
-      <table className="diff">
-        <tbody>
-          {lines.map((line, i) => {
-            const key = `${file.path}:${line.number}`;
-            const isSelected = selected === i;
-            const comment = line.kind === "hunk" ? undefined : comments.get(key);
-            return [
-              <DiffRow
-                key={i}
-                line={line}
-                isSelected={isSelected}
-                hasComment={comment !== undefined}
-                onPick={() => setSelected(isSelected ? null : i)}
-              />,
-              isSelected || comment !== undefined ? (
-                <tr key={`${i} comment`} className="say">
-                  <td colSpan={3}>
-                    <LineComment
-                      comments={comments}
-                      path={file.path}
-                      line={line}
-                      isEditing={isSelected}
-                      onDone={() => setSelected(null)}
-                    />
-                  </td>
-                </tr>
-              ) : null,
-            ];
-          })}
-        </tbody>
-      </table>
-    </div>
-  );
+type BodyProps = Pick<DiffFileProps, "file" | "comments"> & { readonly name: string };
+
+function DiffBody({ file, comments, name }: BodyProps) {
+  const { path, patch, binary } = file;
+  if (binary) return <p className="folded note">A binary file.</p>;
+  if (patch === null) return <LeftOut file={file} comments={comments} name={name} />;
+  return <DiffLines path={path} name={name} patch={patch} comments={comments} />;
 }
 
-const SIGNS = { add: "+", del: "−", same: " ", hunk: "" } as const;
-const CLASSES = { add: "a", del: "d", same: "", hunk: "hunk" } as const;
-
-interface DiffRowProps {
-  readonly line: PatchLine;
-  readonly isSelected: boolean;
-  readonly hasComment: boolean;
-  readonly onPick: () => void;
-}
-
-function DiffRow({ line, isSelected, hasComment, onPick }: DiffRowProps) {
-  const { kind, number, parts, text } = line;
-  const className = [CLASSES[kind], hasComment ? "has" : "", isSelected ? "sel" : ""]
-    .filter((name) => name !== "")
-    .join(" ");
-  if (kind === "hunk")
-    return (
-      <tr className="hunk">
-        <td className="ln" />
-        <td className="sg" />
-        <td className="cd">{text}</td>
-      </tr>
-    );
+/** The lines of a file that a large change left out; many are asked for with a tap. */
+function LeftOut({ file, comments, name }: BodyProps) {
+  const { task } = useTaskView();
+  const { path, additions, deletions } = file;
+  const [isWanted, setWanted] = useState(additions + deletions <= LOADED_LINES);
+  const { data, error } = useQuery({
+    queryKey: ["diff-file", task.id, path, task.headSha, additions, deletions],
+    queryFn: ({ signal }) => client.diffFile(task.id, path, { signal }),
+    enabled: isWanted,
+  });
+  if (data?.patch === null) return <p className="folded note">Too large to show here. The branch has it.</p>;
+  if (data !== undefined) return <DiffLines path={path} name={name} patch={data.patch} comments={comments} />;
+  if (error !== null) return <p className="folded hint bad">{problemText(error)}</p>;
+  if (isWanted) return <p className="folded note">Loading its lines…</p>;
   return (
-    <tr className={className || undefined} onClick={onPick}>
-      <td className="ln">{number}</td>
-      <td className="sg">{SIGNS[kind]}</td>
-      <td className="cd">
-        {parts === null
-          ? text
-          : parts.map((part, i) =>
-              !part.isChanged ? (
-                part.text
-              ) : kind === "add" ? (
-                <ins key={i}>{part.text}</ins>
-              ) : (
-                <del key={i}>{part.text}</del>
-              ),
-            )}
-      </td>
-    </tr>
+    <p className="folded">
+      <button className="btn line" type="button" onClick={() => setWanted(true)}>
+        Show {pluralize(additions + deletions, "line")}
+      </button>
+    </p>
   );
 }

@@ -7,7 +7,7 @@ import { Bar } from "../../../components/bar.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { PageHead } from "../../../components/page-head.tsx";
 import { client, problemText } from "../../../lib/client.ts";
-import { getPushSupport, type PushSupport } from "../../../lib/device/push-support.ts";
+import { getPushSupport, HOME_SCREEN_HINT, type PushSupport } from "../../../lib/device/push-support.ts";
 import { isThisDevice, refreshPush, setKinds, turnOff, turnOn } from "../../../lib/device/push.ts";
 import { delayOf, DeviceSheet, Last, Statistics, type Run } from "./device-history.tsx";
 import { TopicsAndWebhooks } from "./topics-and-webhooks.tsx";
@@ -82,7 +82,7 @@ const OFF: Readonly<Record<PushSupport, string>> = {
   on: "Its push service forgot this device. Connect it again to hear from your tasks.",
   off: "Slipway can tell this device when it is your move, or when a task ends.",
   denied: "This browser blocks notifications of this site. Allow them in its settings, then come back.",
-  "home-screen": "On an iPhone or iPad, add the app to the home screen first: Share, then “Add to Home Screen”.",
+  "home-screen": HOME_SCREEN_HINT,
   none: "This browser cannot be told anything here. Use https and a browser with Web Push.",
 };
 
