@@ -1,4 +1,5 @@
 /** Details in a browser: what is unread, how long a task stays, the words of the chart. */
+import { readFileSync } from "node:fs";
 import type { Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
@@ -258,6 +259,98 @@ describeWithBrowser("details of screens", () => {
     expect(await rows.count()).toBe(2_000);
     await page.getByRole("button", { name: "4,001 more lines" }).click();
     await expect.poll(() => rows.count()).toBe(4_000);
+  });
+
+  it("a failed task says what was saved, what it read, and is tried again with another prompt in its thread", async () => {
+    const id = await rig.submit(
+      "Fails with work",
+      [
+        { write: { path: "a.txt", content: "a\n" } },
+        { usage: { inputTokens: 300, cacheReadTokens: 700, outputTokens: 20, usd: 0.1, turns: 1 } },
+        { usage: { inputTokens: 500, cacheReadTokens: 2500, outputTokens: 20, usd: 0.1, turns: 1 } },
+        { fail: { code: "agent_error", message: "It gave up." } },
+      ],
+      { maxAttempts: 1, budget: { turns: 60 } },
+    );
+    const { headSha } = await rig.until(id, (task) => task.state === "failed", "the end");
+    const page = await open(`/tasks/${id}`);
+    const result = page.getByRole("region", { name: "Result" });
+    await result.getByText(new RegExp(`^${headSha!.slice(0, 7)} at \\d\\d:\\d\\d, \\+1 −0$`)).waitFor();
+    await page.getByRole("button", { name: /^Cost|^To do/ }).click();
+    await page.getByText("3,000 tokens in the newest request").waitFor();
+    await page.getByText("4,000 in (80 % from the cache), 40 out").waitFor();
+    await page.getByText("2 of 60", { exact: true }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Retry" }).click();
+    const dialog = page.getByRole("dialog", { name: "Retry" });
+    await dialog.getByRole("radio", { name: /another prompt/ }).check();
+    const prompt = dialog.getByRole("textbox", { name: "Prompt" });
+    expect(await prompt.inputValue()).toBe("Fails with work");
+    await prompt.fill("Fails with less work");
+    await page.reload();
+    await page.getByRole("button", { name: "Retry" }).click();
+    await dialog.getByRole("radio", { name: /another prompt/ }).check();
+    expect(await prompt.inputValue()).toBe("Fails with less work");
+    await dialog.getByRole("button", { name: "Start again" }).click();
+    await expect.poll(() => page.url()).not.toContain(id);
+    const before = await rig.server().task(id);
+    const next = await rig.server().task(/tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "");
+    expect(next).toMatchObject({ prompt: "Fails with less work", threadId: before.threadId, budget: { turns: 60 } });
+  });
+
+  it("[P14] Enter makes a new line on touch and sends at a desk; with reduced motion nothing moves by itself", async () => {
+    const { step } = rig.gate();
+    const id = await rig.submit("Is written to", [step]);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const { page: touch } = await rig.open({ viewport: NARROW, hasTouch: true, isMobile: true });
+    const { page: desk } = await rig.open({ viewport: WIDE });
+    for (const page of [touch, desk]) {
+      await rig.logIn(page);
+      await page.goto(`${rig.server().url}/tasks/${id}`);
+      await page.getByLabel("Message").pressSequentially("One");
+      await page.keyboard.press("Enter");
+    }
+    await desk.getByText("the server has it").waitFor();
+    await touch.getByLabel("Message").pressSequentially("two");
+    expect(await touch.getByLabel("Message").inputValue()).toBe("One\ntwo");
+    const said = (await rig.server().events(id)).filter(({ type }) => type === "message");
+    expect(said).toHaveLength(1);
+    const moving = (page: Page): Promise<number> =>
+      page.evaluate<number>("document.getAnimations().filter(({ playState }) => playState === 'running').length");
+    await expect.poll(() => moving(desk)).toBeGreaterThan(0);
+    await desk.emulateMedia({ reducedMotion: "reduce" });
+    await expect.poll(() => moving(desk)).toBe(0);
+    await rig.call("POST", `/v1/tasks/${id}/cancel`);
+  });
+
+  it("the output of a tool is wrapped on request and saved whole", async () => {
+    const id = await rig.submit("Prints long lines", [{ bash: "printf 'x%.0s' $(seq 4000)" }, ...DONE]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const page = await open(`/tasks/${id}`);
+    await page.getByText(/^Worked /).click();
+    await page.locator("summary").filter({ hasText: "bash" }).click();
+    const output = page.getByRole("region", { name: "Input and output of bash" });
+    const isWide = (): Promise<boolean> => output.evaluate((pre) => pre.scrollWidth > pre.clientWidth);
+    await expect.poll(isWide).toBe(true);
+    await page.getByRole("button", { name: "Wrap lines" }).click();
+    expect(await isWide()).toBe(false);
+    expect(await findMisfits(page)).toEqual([]);
+    const [saved] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByRole("button", { name: "Save", exact: true }).click(),
+    ]);
+    expect(saved.suggestedFilename()).toMatch(/^bash-\d+\.txt$/);
+    expect(readFileSync(await saved.path(), "utf8")).toBe("x".repeat(4_000));
+    await expectAccessible(page, "the output of a tool");
+  });
+
+  it("[W6] an operator kills a machine that runs from its inspector, and confirms it", async () => {
+    const id = await rig.submit("Is inspected", [{ say: "It begins." }, { hang: true }]);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const page = await open(`/tasks/${id}/machine`, OPERATOR);
+    await page.getByRole("region", { name: "Facts" }).getByRole("button", { name: "Kill now" }).click();
+    await page.getByRole("dialog", { name: "Kill now?" }).getByRole("button", { name: "Kill the task" }).click();
+    await expect.poll(() => taskState(page).textContent()).toBe("cancelled");
   });
 
   it("[P3] at a desk the name of each state of the chart is in its box", async () => {

@@ -13,7 +13,7 @@ import Database from "../../src/store/sqlite/driver.ts";
 import { CLIENT, startStrictProvider, type StrictProvider } from "../auth/providers/strict-provider.ts";
 import { describeWithBrowser, expectAccessible, launchBrowser, openPage, WIDE } from "../support/browser/browser.ts";
 import { startTunnel } from "../support/browser/tunnel.ts";
-import { startServer, type RealServer } from "../support/process/server.ts";
+import { launch, startServer, type RealServer } from "../support/process/server.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
 const it = inTurn(3);
@@ -60,6 +60,55 @@ describeWithBrowser("how people come and go", () => {
     await server.kill();
     await provider.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+  });
+
+  it("[P2] the link that the first start prints ends in a logged-in app, and works once", async () => {
+    const first = launch({ dataDir: join(dir, "first") });
+    const readLink = (): string | undefined => /http:\S+\/setup#\S+/.exec(first.stderr())?.[0];
+    await expect.poll(readLink).toBeDefined();
+    const { page } = await openPage(browser);
+    await page.goto(readLink() ?? "");
+    await page.getByLabel("E-mail").fill("first@example.org");
+    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Create account" }).click();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    await page.getByRole("link", { name: "Console" }).waitFor();
+    await page.reload();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    const again = await openPage(browser);
+    await again.page.goto(readLink() ?? "");
+    await again.page.getByLabel("E-mail").fill("second@example.org");
+    await again.page.getByLabel("Password").fill(PASSWORD);
+    await again.page.getByRole("button", { name: "Create account" }).click();
+    await again.page.getByRole("alert").waitFor();
+    await again.page.context().close();
+    await page.context().close();
+    await first.kill();
+  });
+
+  it("[P2] a session that the server ended says so, keeps the draft, and returns to its screen", async () => {
+    const person = { email: "ends@example.org", password: PASSWORD };
+    expect((await server.call("POST", "/v1/users", { ...person, role: "user" })).status).toBe(201);
+    const { page } = await openPage(browser);
+    const logIn = async (): Promise<void> => {
+      await page.getByLabel("E-mail").fill(person.email);
+      await page.getByLabel("Password").fill(person.password);
+      await page.getByRole("button", { name: "Log in", exact: true }).click();
+    };
+    await page.goto(server.url);
+    await logIn();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    await page.goto(`${server.url}/new`);
+    await page.getByLabel("Prompt").fill("Half a thought");
+    const login = await server.call("POST", "/v1/auth/login", person);
+    const headers = { authorization: `Bearer ${(login.body as { accessToken: string }).accessToken}` };
+    expect((await server.call("DELETE", "/v1/sessions", undefined, headers)).status).toBe(204);
+    await page.getByText(/^Your session ended at \d\d:\d\d\.$/).waitFor();
+    await page.getByText("Drafts are kept on this device.").waitFor();
+    await logIn();
+    await expect.poll(() => new URL(page.url()).pathname).toBe("/new");
+    expect(await page.getByLabel("Prompt").inputValue()).toBe("Half a thought");
+    await page.context().close();
   });
 
   it("[H7] an invitation's link opens a screen that makes the account, and the account shows its session", async () => {

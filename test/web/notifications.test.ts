@@ -188,6 +188,29 @@ describeWithBrowser("notifications", () => {
     expect(await page.getByRole("alert").innerText()).toContain("must name a public host");
   });
 
+  it("[N3] a task that asks for words is stopped from its notification, once", async () => {
+    const { page, deliver } = await openDevice("watch");
+    await turnOn(page);
+    const id = await rig.submit("Asks for words", [{ ask: { question: "What is its name?" } }]);
+    await expect.poll(() => messagesOf("watch").length).toBe(1);
+    await deliver(messagesOf("watch")[0]!);
+    await page.getByText(/shown after/).waitFor();
+    const [worker] = page.context().serviceWorkers();
+    const tap = `(async () => {
+      const [notification] = await registration.getNotifications();
+      self.dispatchEvent(new NotificationEvent("notificationclick", { notification, action: "stop" }));
+      return notification.actions.map(({ title }) => title);
+    })()`;
+    expect(await worker!.evaluate(tap)).toEqual(["Stop"]);
+    await rig.until(id, (task) => task.state === "cancelled", "the stop");
+    await page
+      .getByText(/acted on$/)
+      .first()
+      .waitFor();
+    const stops = (await rig.server().events(id)).filter(({ data }) => data["reason"] === "cancel");
+    expect(stops).toHaveLength(1);
+  });
+
   it("[N1] on an iPad, which says that it is a Mac, the first task leads to the home screen", async () => {
     const userAgent =
       "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.0 Safari/605.1.15";

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { ForgeDouble } from "../git/forges/forge-double.ts";
 import { GITHUB_TOKEN, startGitHubDouble } from "../git/forges/github-double.ts";
-import { describeWithBrowser, NARROW, WIDE } from "../support/browser/browser.ts";
+import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import type { GitServer } from "../support/git-server.ts";
 import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/browser/rig.ts";
 import { sampled } from "../support/random.ts";
@@ -233,6 +233,19 @@ describeWithBrowser("screens of the web app", () => {
     await sent.getByRole("button", { name: /notes\.txt.*1\.2 kB/ }).waitFor();
     const picture = sent.locator("img");
     await expect.poll(() => picture.evaluate((image): unknown => Reflect.get(image, "naturalWidth"))).toBe(3);
+    await picture.click();
+    const full = page.getByRole("dialog", { name: "image.png" });
+    await full.getByRole("img", { name: "image.png" }).waitFor();
+    await full.getByText("3 × 2").waitFor();
+    await full.getByRole("button", { name: "Actual size" }).click();
+    await expectAccessible(page, "a picture");
+    const [saved] = await Promise.all([
+      page.waitForEvent("download"),
+      full.getByRole("button", { name: "Download" }).click(),
+    ]);
+    expect(saved.suggestedFilename()).toBe("image.png");
+    await page.keyboard.press("Escape");
+    await full.waitFor({ state: "detached" });
     // The worker has it too.
     const check = page.locator("#main summary").filter({ hasText: "cat $SLIPWAY_ATTACHMENTS" });
     await check.click();

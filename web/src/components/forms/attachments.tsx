@@ -1,12 +1,15 @@
 /** Attachments: the buttons that add them, and the list of what is attached. */
 import { useQuery } from "@tanstack/react-query";
-import { useRef, type ClipboardEvent, type DragEvent } from "react";
+import { lazy, Suspense, useRef, useState, type ClipboardEvent, type DragEvent } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { MAX_ATTACHMENTS, type Attaching } from "../../lib/attachments/attaching.ts";
 import { formatBytes } from "../../lib/format.ts";
 import { loadBlob, loadPicture } from "../../lib/attachments/pictures.ts";
 import { useAct } from "../act.tsx";
 import { Icon } from "../icon.tsx";
+
+/** Behind a tap. */
+const PictureSheet = lazy(async () => ({ default: (await import("./picture-sheet.tsx")).PictureSheet }));
 
 /** For the element that takes files which are pasted or dropped. */
 export function takesFiles({ add }: Attaching) {
@@ -137,45 +140,71 @@ export function AttachedList({ attachments }: { attachments: readonly Attachment
     <ul className="thumbs" aria-label="Attachments">
       {attachments.map((attachment) => (
         <li className="thumb" key={attachment.id}>
-          <DownloadButton attachment={attachment} />
+          <OpenButton attachment={attachment} />
         </li>
       ))}
     </ul>
   );
 }
 
-function DownloadButton({ attachment }: { attachment: Attachment }) {
+/** A picture is shown, another file is saved. */
+function OpenButton({ attachment }: { attachment: Attachment }) {
   const { run, said } = useAct();
-  const download = async (): Promise<void> => {
+  const [isOpen, setOpen] = useState(false);
+  const picture = usePicture(attachment);
+  const save = async (): Promise<void> => {
     const { saveBlob } = await import("../../lib/device/saving.ts");
     saveBlob(attachment.name, await loadBlob(attachment.id));
   };
+  const what = picture === undefined ? "download" : "open";
   return (
-    <button className="thumb-open" type="button" onClick={() => void run(download)}>
-      <Pic attachment={attachment} />
-      <span className="cap">
-        <b title={attachment.name}>{attachment.name}</b>
-        <span role={said === null ? undefined : "alert"}>
-          {said?.text ?? `${formatBytes(attachment.bytes)}, download`}
+    <>
+      <button
+        className="thumb-open"
+        type="button"
+        onClick={() => (picture === undefined ? void run(save) : setOpen(true))}
+      >
+        <Pic attachment={attachment} />
+        <span className="cap">
+          <b title={attachment.name}>{attachment.name}</b>
+          <span role={said === null ? undefined : "alert"}>
+            {said?.text ?? `${formatBytes(attachment.bytes)}, ${what}`}
+          </span>
         </span>
-      </span>
-    </button>
+      </button>
+      {isOpen && picture !== undefined && (
+        <Suspense>
+          <PictureSheet attachment={attachment} address={picture} onClose={() => setOpen(false)}>
+            <button className="btn line" type="button" onClick={() => void run(save)}>
+              Download
+            </button>
+          </PictureSheet>
+        </Suspense>
+      )}
+    </>
   );
 }
 
-function Pic({ attachment }: { attachment: Attachment | null }) {
-  const isPicture = attachment !== null && attachment.width !== null;
+const isPicture = (attachment: Attachment | null): boolean => attachment !== null && attachment.width !== null;
+
+/** Its address once it is loaded; undefined for what is no picture. */
+function usePicture(attachment: Attachment | null): string | undefined {
   const { data } = useQuery({
     queryKey: ["picture", attachment?.id],
     queryFn: () => loadPicture(attachment?.id ?? ""),
-    enabled: isPicture,
+    enabled: isPicture(attachment),
     staleTime: Infinity,
     gcTime: Infinity,
   });
-  if (isPicture && data !== undefined) return <img className="pic" src={data} alt="" />;
+  return data;
+}
+
+function Pic({ attachment }: { attachment: Attachment | null }) {
+  const address = usePicture(attachment);
+  if (address !== undefined) return <img className="pic" src={address} alt="" />;
   return (
     <span className="pic">
-      <Icon name={isPicture ? "image" : "file"} />
+      <Icon name={isPicture(attachment) ? "image" : "file"} />
     </span>
   );
 }

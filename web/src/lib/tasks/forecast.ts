@@ -1,4 +1,4 @@
-/** When a task usually starts, and ends, from how long those of this installation waited and worked. */
+/** When a task usually starts and ends, from how long those of this server waited and worked. */
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { pluralize } from "../format.ts";
 

@@ -1,6 +1,7 @@
 /** What a row of the conversation opens to: the output of a tool, the log of a step. */
 import { useState } from "react";
 import { Ansi } from "../../components/text/ansi.tsx";
+import { saveBlob } from "../../lib/device/saving.ts";
 import { formatBytes, formatDuration } from "../../lib/format.ts";
 import type { Block, Step } from "../../lib/log/conversation.ts";
 
@@ -18,6 +19,7 @@ const SHOWN = 20_000;
 
 export function ToolDetail({ block }: { block: Extract<Block, { kind: "tool" }> }) {
   const [isWhole, setWhole] = useState(false);
+  const [isWrapped, setWrapped] = useState(false);
   const { result } = block;
   const output = result === null || result === "lost" ? block.live : result.output;
   const text = isWhole ? output : output.slice(0, SHOWN);
@@ -25,7 +27,12 @@ export function ToolDetail({ block }: { block: Extract<Block, { kind: "tool" }> 
     typeof block.input["command"] === "string" ? `$ ${block.input["command"]}` : JSON.stringify(block.input, null, 2);
   return (
     <>
-      <pre className="out" tabIndex={0} role="region" aria-label={`Input and output of ${block.name}`}>
+      <pre
+        className={isWrapped ? "out wrap" : "out"}
+        tabIndex={0}
+        role="region"
+        aria-label={`Input and output of ${block.name}`}
+      >
         <span className="d">{input}</span>
         {"\n"}
         <Ansi text={text} />
@@ -42,6 +49,18 @@ export function ToolDetail({ block }: { block: Extract<Block, { kind: "tool" }> 
         {output.length > SHOWN && !isWhole && (
           <button className="link" type="button" onClick={() => setWhole(true)}>
             Whole output
+          </button>
+        )}
+        <button className="link" type="button" aria-pressed={isWrapped} onClick={() => setWrapped(!isWrapped)}>
+          Wrap lines
+        </button>
+        {output !== "" && (
+          <button
+            className="link"
+            type="button"
+            onClick={() => saveBlob(`${block.name}-${block.key}.txt`, new Blob([output], { type: "text/plain" }))}
+          >
+            Save
           </button>
         )}
       </div>

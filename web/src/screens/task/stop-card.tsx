@@ -74,7 +74,7 @@ export function StopCard() {
 }
 
 /** For operators: does not wait for the agent to save its work. */
-function KillButton({ saved }: { saved: SavedWork | null }) {
+export function KillButton({ saved }: { saved: SavedWork | null }) {
   const { task } = useTaskView();
   const person = usePerson();
   const { run, said, isBusy } = useAct();

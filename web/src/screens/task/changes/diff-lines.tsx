@@ -1,4 +1,4 @@
-/** The lines of one file. A tap or the arrow keys choose one, which takes a comment for the agent. */
+/** The lines of one file. A tap or the arrow keys choose one, for a comment. */
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
 import { Icon } from "../../../components/icon.tsx";
 import { formatCount } from "../../../lib/format.ts";

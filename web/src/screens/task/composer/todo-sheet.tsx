@@ -1,5 +1,8 @@
 /** What the agent set out to do, and what the task cost so far. */
+import { useQuery } from "@tanstack/react-query";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
+import { client } from "../../../lib/client.ts";
 import { formatCount, formatUsd } from "../../../lib/format.ts";
 import type { Todo } from "../../../lib/log/conversation.ts";
 import { useTaskView } from "../task-screen.tsx";
@@ -8,6 +11,9 @@ import { ThreadCost } from "../thread/thread-cost.tsx";
 export function TodoSheet({ todo }: { todo: readonly Todo[] }) {
   const { task } = useTaskView();
   const { usage, budget } = task;
+  const context = useContextTokens(task);
+  const read = usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens;
+  const ofCache = read === 0 ? "" : ` (${Math.round((100 * usage.cacheReadTokens) / read)} % from the cache)`;
   return (
     <>
       <ul className="checks">
@@ -31,12 +37,45 @@ export function TodoSheet({ todo }: { todo: readonly Todo[] }) {
         <ThreadCost task={task} />
         <dt>Tokens</dt>
         <dd>
-          {formatCount(usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens)} in,{" "}
-          {formatCount(usage.outputTokens)} out
+          {formatCount(read)} in{ofCache}, {formatCount(usage.outputTokens)} out
         </dd>
+        {context !== null && (
+          <>
+            <dt>Context</dt>
+            <dd>{formatCount(context)} tokens in the newest request</dd>
+          </>
+        )}
         <dt>Turns</dt>
-        <dd>{formatCount(usage.turns)}</dd>
+        <dd>
+          {formatCount(usage.turns)}
+          {budget?.turns === undefined ? "" : ` of ${formatCount(budget.turns)}`}
+        </dd>
       </dl>
     </>
   );
+}
+
+/** More events than there are between two requests to a model. */
+const NEWEST = 200;
+
+/** What the agent's newest request to its model had in all; null = none is known. */
+function useContextTokens({ id, model, usage }: WireTask): number | null {
+  const { data } = useQuery({
+    queryKey: ["context", id, usage.turns],
+    queryFn: async ({ signal }) => {
+      // Newest first.
+      const { items } = await client.events(id, { before: "latest", limit: NEWEST }, { signal });
+      for (const event of items) {
+        if (event.type !== "usage") continue;
+        const { data } = event;
+        // A review has a conversation of its own.
+        if (data.model !== undefined && model !== null && data.model !== model) continue;
+        return data.inputTokens + data.cacheReadTokens + data.cacheWriteTokens;
+      }
+      return null;
+    },
+    enabled: usage.turns > 0,
+    placeholderData: (previous) => previous,
+  });
+  return data ?? null;
 }

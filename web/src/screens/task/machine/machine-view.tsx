@@ -7,6 +7,8 @@ import { Chart } from "../../../components/lifecycle/chart.tsx";
 import { client } from "../../../lib/client.ts";
 import { formatClock, formatCount } from "../../../lib/format.ts";
 import { useTaskView } from "../task-screen.tsx";
+import { isSettled } from "../../../lib/tasks/task-view.ts";
+import { KillButton } from "../stop-card.tsx";
 import { InSync } from "./in-sync.tsx";
 import { RawLog } from "./raw-log.tsx";
 import { useWholeLog } from "./whole-log.ts";
@@ -92,7 +94,7 @@ export function MachineView() {
 }
 
 function MachineFacts({ children }: { children: ReactNode }) {
-  const { task } = useTaskView();
+  const { task, log } = useTaskView();
   const { data } = useQuery({
     queryKey: ["machine", task.id, task.seq],
     queryFn: ({ signal }) => client.machine(task.id, { signal }),
@@ -116,6 +118,7 @@ function MachineFacts({ children }: { children: ReactNode }) {
         )}
         {children}
       </dl>
+      {!isSettled(task) && data.container !== null && <KillButton saved={log.conversation.saved} />}
       <details className="tool">
         <summary>
           <Icon name="box" small />

@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { lazy, Suspense } from "react";
 import { Icon } from "../../../components/icon.tsx";
 import { Markdown } from "../../../components/text/markdown.tsx";
-import { formatUsd } from "../../../lib/format.ts";
+import { formatClock, formatUsd } from "../../../lib/format.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { RetryButton } from "../retry/retry-button.tsx";
@@ -107,7 +107,8 @@ function Failure() {
 }
 
 function ResultFacts() {
-  const { task } = useTaskView();
+  const { task, log } = useTaskView();
+  const { saved } = log.conversation;
   const isPushed = task.outcome === "pushed";
   return (
     <section className="card" aria-label="Result">
@@ -124,6 +125,20 @@ function ResultFacts() {
             ", not pushed"
           )}
         </dd>
+        {task.state === "failed" && (
+          <>
+            <dt>Work saved</dt>
+            <dd>
+              {saved === null ? (
+                "nothing"
+              ) : (
+                <>
+                  <code>{saved.sha.slice(0, 7)}</code> at {formatClock(saved.at)}, +{saved.additions} −{saved.deletions}
+                </>
+              )}
+            </dd>
+          </>
+        )}
         {task.base !== null && (
           <>
             <dt>Base</dt>

@@ -6,18 +6,20 @@ import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { SelectField } from "../../../components/forms/fields.tsx";
 import { client, configQuery } from "../../../lib/client.ts";
-import { useDraft, writeDraft } from "../../../lib/drafts.ts";
+import { useDraft } from "../../../lib/drafts.ts";
 import { listModels } from "../../../lib/tasks/models.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 
 type From = "push" | "checkpoint" | "start" | "edit" | "fork";
+const PROMPT_LIMIT = 64 * 1024;
+
 type Effort = WireTask["effort"];
 
 const TEXTS: readonly (readonly [From, string, string])[] = [
   ["push", "Only the push", "The commit goes up as it is. No agent runs."],
   ["checkpoint", "From the checkpoint", "The agent continues where it stopped, with what it knows."],
   ["start", "From the start, the same prompt", "A fresh container and a fresh conversation."],
-  ["edit", "From the start, another prompt", "Opens New task, filled in."],
+  ["edit", "From the start, another prompt", "A fresh container, with the options and the files of this task."],
   ["fork", "Fork: another way from here", "A new branch from this work. This branch and its thread stay as they are."],
 ];
 
@@ -53,14 +55,20 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
   const options = TEXTS.filter(([from]) => needs[from] ?? true);
   const [from, setFrom] = useState<From>(isFork ? "fork" : (options[0]?.[0] ?? "start"));
   const [text, setText] = useDraft(`fork.${task.id}`);
+  const [edited, setEdited] = useDraft(`edit.${task.id}`);
+  const prompt = edited === "" ? task.prompt : edited;
   const [choice, setChoice] = useState(AS_BEFORE);
   const { begin, said, isBusy } = useBegin(task, onClose);
-  const runsAgent = from === "checkpoint" || from === "start" || from === "fork";
+  const isEmpty = (from === "fork" ? text : prompt).trim() === "";
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        void begin(from, text, choice).then((hasBegun) => hasBegun && setText(""));
+        void begin(from, from === "fork" ? text : prompt, choice).then((hasBegun) => {
+          if (!hasBegun) return;
+          setText("");
+          setEdited("");
+        });
       }}
     >
       {!isFork && (
@@ -76,11 +84,26 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
         </fieldset>
       )}
       {from === "fork" && <ForkFields task={task} isAlone={isFork} text={text} setText={setText} />}
-      {runsAgent && <AgentFields task={task} choice={choice} onChange={setChoice} />}
+      {from === "edit" && (
+        <div className="field">
+          <label className="label" htmlFor="edited-prompt">
+            Prompt
+          </label>
+          <textarea
+            className="input"
+            id="edited-prompt"
+            rows={6}
+            maxLength={PROMPT_LIMIT}
+            value={prompt}
+            onChange={(event) => setEdited(event.target.value)}
+          />
+        </div>
+      )}
+      {from !== "push" && <AgentFields task={task} choice={choice} onChange={setChoice} />}
       <ResultLine said={said} />
       <div className="acts">
-        <button className="btn primary" type="submit" disabled={isBusy || (from === "fork" && text.trim() === "")}>
-          {from === "edit" ? "Edit the prompt" : from === "fork" ? "Fork and start" : "Start again"}
+        <button className="btn primary" type="submit" disabled={isBusy || isEmpty}>
+          {from === "fork" ? "Fork and start" : "Start again"}
         </button>
       </div>
     </form>
@@ -90,28 +113,22 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
 function useBegin(task: WireTask, onClose: () => void) {
   const { run, said, isBusy } = useAct();
   const navigate = useNavigate();
-  const make = async (from: Exclude<From, "edit">, text: string, choice: Choice): Promise<WireTask> => {
+  const make = async (from: From, text: string, choice: Choice): Promise<WireTask> => {
     if (from === "push") return client.retry(task.id, { from });
+    if (from === "edit") return client.retry(task.id, { from: "start", prompt: text, ...toAgent(choice) });
     if (from !== "fork") return client.retry(task.id, { from, ...toAgent(choice) });
     const answer = await client.message(task.id, { text, fork: true, ...toAgent(choice) });
     if (answer.kind !== "follow_up") throw new Error("The task runs: it can be forked when it has ended.");
     return answer.task;
   };
   /** @returns whether there is a new task. */
-  const begin = async (from: From, text: string, choice: Choice): Promise<boolean> => {
-    if (from === "edit") {
-      writeDraft("new.repo", task.repo);
-      writeDraft("new.prompt", task.prompt);
-      await navigate({ to: "/new" });
-      return false;
-    }
-    return await run(async () => {
+  const begin = (from: From, text: string, choice: Choice): Promise<boolean> =>
+    run(async () => {
       const next = await make(from, text, choice);
       putTask(next);
       onClose();
       await navigate({ to: "/tasks/$id", params: { id: next.id } });
     });
-  };
   return { begin, said, isBusy };
 }
 
