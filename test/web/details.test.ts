@@ -239,11 +239,16 @@ describeWithBrowser("details of screens", () => {
     await lines.getByRole("button", { name: "Keep" }).click();
     await expectAccessible(page, "comments on lines");
     await page.getByText("begins a new task on the same branch").waitFor();
-    await page.getByRole("button", { name: "Send 2 comments to the agent" }).click();
+    await page.getByRole("button", { name: "Send 2 comments to the agent" }).waitFor();
+    await page.getByRole("button", { name: "Edit it" }).click();
+    const prompted = page.getByRole("dialog", { name: "The comments as a prompt" }).getByLabel("Prompt");
+    await prompted.fill(`${await prompted.inputValue()}\n\nAnswer both.`);
+    await page.getByRole("button", { name: "Send the prompt" }).click();
     await expect.poll(() => page.url()).not.toContain(id);
     const { prompt } = await rig.server().task(/tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "");
     expect(prompt).toContain("src/voucher.ts:1\n> const voucher = lock(tx, code);\nWhy here?");
     expect(prompt).toContain("src/voucher.ts:1 (removed)\n> const voucher = find(code);\nWas it wrong?");
+    expect(prompt).toMatch(/\n\nAnswer both\.$/);
   });
 
   it("the lines of files that a large change left out are loaded, few by themselves and many with a tap", async () => {
@@ -351,6 +356,68 @@ describeWithBrowser("details of screens", () => {
     await page.getByRole("region", { name: "Facts" }).getByRole("button", { name: "Kill now" }).click();
     await page.getByRole("dialog", { name: "Kill now?" }).getByRole("button", { name: "Kill the task" }).click();
     await expect.poll(() => taskState(page).textContent()).toBe("cancelled");
+  });
+
+  it("[P1] names of files, lines of a change and an SVG that are hostile are shown as text, and nothing of them runs", async () => {
+    const names = ["<img src=x onerror=alert(1)>.html", "a\u202Egnp.txt", "[x](javascript:alert(1)).md"];
+    const write = names.map((name) => `printf '<script>alert(1)</script>\n' > '${name}'`).join("; ");
+    const id = await rig.submit("Writes hostile files", [{ bash: write }, ...DONE]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await rig.open({ viewport: NARROW });
+    const elsewhere: string[] = [];
+    page.on("request", (request) => {
+      if (!request.url().startsWith(rig.server().url)) elsewhere.push(request.url());
+    });
+    page.on("dialog", (dialog) => {
+      errors.push(`dialog ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}/changes`);
+    for (const name of names) await page.locator("section").filter({ hasText: name }).first().waitFor();
+    await expect.poll(() => page.getByRole("cell", { name: "<script>alert(1)</script>" }).count()).toBe(3);
+    expect(await page.locator("main img, main script, main a[href^='javascript:']").count()).toBe(0);
+    // An attached one is a file, not a picture.
+    await page.goto(`${rig.server().url}/new`);
+    const svg = `<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(1)</script></svg>`;
+    const field = page.getByRole("group", { name: /^Attachments/ });
+    const file = { name: "evil.svg", mimeType: "image/svg+xml", buffer: Buffer.from(svg) };
+    await field.locator("input[type=file]").first().setInputFiles(file);
+    await field.getByText("evil.svg", { exact: true }).waitFor();
+    await field.getByText(/^1 of 10/).waitFor();
+    expect(await field.locator("img").count()).toBe(0);
+    expect(elsewhere).toEqual([]);
+    expect(errors).toEqual([]);
+  });
+
+  it("a question that is answered on another device leaves this one, and its answer is shown", async () => {
+    const gate = rig.gate();
+    const id = await rig.submit("Asks everywhere", [ASK[0]!, gate.step, ...DONE]);
+    const { question } = await rig.until(id, (task) => task.question !== null, "the question");
+    const page = await open(`/tasks/${id}`);
+    await page.getByLabel("Or in your own words").fill("Neither");
+    await rig.call("POST", `/v1/tasks/${id}/answer`, { questionId: question?.id, text: "North" });
+    await page.getByText("Which quay? → North").waitFor();
+    await expect.poll(() => page.getByRole("button", { name: "Answer", exact: true }).count()).toBe(0);
+    gate.open();
+  });
+
+  it("on touch a photo is taken with the camera of the device", async () => {
+    const { page } = await rig.open({ viewport: NARROW, hasTouch: true, isMobile: true });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    const chosen = page.waitForEvent("filechooser");
+    await page.getByRole("button", { name: "Take a photo" }).click();
+    const chooser = await chosen;
+    expect(chooser.isMultiple()).toBe(false);
+    const asks = (name: string): Promise<string | null> => chooser.element().getAttribute(name);
+    expect([await asks("accept"), await asks("capture")]).toEqual(["image/*", "environment"]);
+    const pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    await chooser.setFiles({ name: "photo.png", mimeType: "image/png", buffer: Buffer.from(pixel, "base64") });
+    await page
+      .getByRole("group", { name: /^Attachments/ })
+      .locator("img")
+      .waitFor();
   });
 
   it("[P3] at a desk the name of each state of the chart is in its box", async () => {

@@ -3,6 +3,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { Icon } from "../../../components/icon.tsx";
+import { Sheet } from "../../../components/sheet.tsx";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, writeDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
@@ -134,15 +135,14 @@ export function CommentBatch({ comments }: { comments: Comments }) {
   const { task } = useTaskView();
   const { run, said, isBusy } = useAct();
   const [key] = useState(newKey);
+  const [prompt, setPrompt] = useState<string | null>(null);
   const navigate = useNavigate();
   const person = usePerson();
   if (comments.all.length === 0) return null;
   if (!mayDirect(task, person))
     return <p className="hint docked">Only {task.owner.email} and admins can send comments to the agent.</p>;
-  const send = async (): Promise<void> => {
-    const notes = comments.all.map(([place, comment]) => `${place}\n> ${comment.line}\n${comment.text}`);
-    const body = { text: `Comments on the change:\n\n${notes.join("\n\n")}` };
-    const sent = await dispatch({ kind: "message", taskId: task.id, body }, key);
+  const send = async (text: string): Promise<void> => {
+    const sent = await dispatch({ kind: "message", taskId: task.id, body: { text } }, key);
     comments.clear();
     if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
       putTask(sent.receipt.task);
@@ -152,12 +152,50 @@ export function CommentBatch({ comments }: { comments: Comments }) {
   return (
     <div className="docked">
       <ResultLine said={said} />
-      <p className="note">
-        In one prompt, which {isSettled(task) ? "begins a new task on the same branch" : "steers the agent now"}.
-      </p>
-      <button className="btn primary wide" type="button" disabled={isBusy} onClick={() => void run(send)}>
+      <div className="linebar">
+        <span className="where">
+          In one prompt, which {isSettled(task) ? "begins a new task on the same branch" : "steers the agent now"}.
+        </span>
+        <button className="btn quiet" type="button" onClick={() => setPrompt(toPrompt(comments))}>
+          Edit it
+        </button>
+      </div>
+      <button
+        className="btn primary wide"
+        type="button"
+        disabled={isBusy}
+        onClick={() => void run(() => send(toPrompt(comments)))}
+      >
         Send {pluralize(comments.all.length, "comment")} to the agent
       </button>
+      <Sheet title="The comments as a prompt" isOpen={prompt !== null} onClose={() => setPrompt(null)}>
+        <label className="label" htmlFor="batch-prompt">
+          Prompt
+        </label>
+        <textarea
+          className="input"
+          id="batch-prompt"
+          rows={10}
+          value={prompt ?? ""}
+          onChange={(event) => setPrompt(event.target.value)}
+        />
+        <ResultLine said={said} />
+        <div className="acts">
+          <button
+            className="btn primary"
+            type="button"
+            disabled={isBusy || (prompt ?? "").trim() === ""}
+            onClick={() => void run(() => send(prompt ?? ""))}
+          >
+            Send the prompt
+          </button>
+        </div>
+      </Sheet>
     </div>
   );
+}
+
+function toPrompt({ all }: Comments): string {
+  const notes = all.map(([place, { line, text }]) => `${place}\n> ${line}\n${text}`);
+  return `Comments on the change:\n\n${notes.join("\n\n")}`;
 }
