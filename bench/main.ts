@@ -4,7 +4,7 @@
  */
 import { agentFigures, type AgentFigures } from "./suites/agent.ts";
 import { boot, type Boot } from "./suites/boot.ts";
-import { browserFigures, whyNoBrowser, type BrowserFigures } from "./suites/browser.ts";
+import { browserFigures, whyNoBrowser, type BrowserFigures } from "./suites/browser/figures.ts";
 import { fanout, type FanoutResult } from "./suites/live/fanout.ts";
 import { hubRates, type HubRates } from "./suites/live/hub.ts";
 import { load, type Load } from "./suites/live/load.ts";
@@ -197,7 +197,7 @@ function reviewRows({ rounds, lines, unreviewed, accepted, sentBack }: ReviewFig
 function browserRows(found: BrowserFigures | string): Row[] {
   const row = (what: string, ours: string, aim: string): Row => ({ what, ours, floor: "-", ratio: "-", aim });
   if (typeof found === "string") return [row("the web app in a browser", `skipped: ${found}`, "-")];
-  const { screens, longLog, streaming, output, printing, diff } = found;
+  const { screens, longLog, streaming, hour, output, printing, diff } = found;
   return [
     ...screens.flatMap(({ screen, scripts, paintMs, usableMs, shift }) => [
       row(`${screen}: scripts on an empty cache, gzip`, `${(scripts / 1_000).toFixed(1)} kB`, "<= 150 kB"),
@@ -213,6 +213,11 @@ function browserRows(found: BrowserFigures | string): Row[] {
       `longest task of the page while ${n(streaming.events)} events stream / layout shift`,
       `${ms(streaming.longestMs)} / ${streaming.shift.toFixed(3)}`,
       "<= 50 ms / 0",
+    ),
+    row(
+      `heap of the page after a quarter, the half and all of ${n(hour.events)} streamed events, an hour of five a second`,
+      hour.heaps.map((bytes) => `${(bytes / 1e6).toFixed(1)} MB`).join(" / "),
+      "level",
     ),
     row(`a tool output of ${n(output.bytes)} bytes shown / longest task`, pair(output), "-"),
     row(

@@ -262,7 +262,7 @@ export class SlipwayClient {
 
   events(
     id: string,
-    query: { after?: number; before?: Before; limit?: number } = {},
+    query: { after?: number; before?: Before; only?: "outline"; limit?: number } = {},
     options: CallOptions = {},
   ): Promise<Page<WireEvent>> {
     return this.#get(`${task(id)}/events`, { ...query }, options);

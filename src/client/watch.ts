@@ -20,6 +20,8 @@ import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream-constants.ts";
 export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */
   readonly after?: number;
+  /** The event at `after` left the task open: it is not asked first whether more can come. */
+  readonly isOpen?: boolean;
   readonly signal?: AbortSignal;
   /** Called with parts of a message in progress. Parts may be missing. */
   readonly onDelta?: (delta: { readonly messageId: string; readonly text: string }) => void;
@@ -97,7 +99,7 @@ export async function* watchTask(
   const { signal } = options;
   const path = `/v1/tasks/${encodeURIComponent(taskId)}`;
   // After the last event of a settled task no further event comes.
-  if (cursor.seq > 0 && (await settledBy(deps, path, cursor.seq, options))) return;
+  if (cursor.seq > 0 && options.isOpen !== true && (await settledBy(deps, path, cursor.seq, options))) return;
   const missing = (): AsyncGenerator<WireEvent> => fetchEvents(deps.transport, path, cursor, signal);
   yield* follow(deps, options, {
     name: `task:${taskId}`,

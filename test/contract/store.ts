@@ -182,6 +182,33 @@ function commitSuite(get: () => Store): void {
     expect(await seqs(6, 10)).toEqual([]);
   });
 
+  it("the outline of a log is what changes the state, and what runs", async () => {
+    const started = (id: string) => ({
+      type: "tool.started" as const,
+      data: { id, name: "bash", input: { command: "true" } },
+    });
+    const { id } = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      notice("not of it"),
+      started("a"),
+      started("b"),
+      { type: "tool.finished", data: { id: "a", name: "bash", output: "", exitCode: 0, ms: 1, truncated: false } },
+      { type: "todo", data: { items: [{ text: "x", status: "pending" }] } },
+      notice("neither"),
+      cancel,
+    );
+    const seqs = async (after: number, limit: number) => {
+      const { items, more } = await get().outline(id, after, limit);
+      return { seqs: items.map(({ seq }) => seq), more };
+    };
+    expect(await seqs(0, 10)).toEqual({ seqs: [1, 2, 3, 6, 8, 10], more: false });
+    expect(await seqs(2, 2)).toEqual({ seqs: [3, 6], more: true });
+    expect(await seqs(10, 10)).toEqual({ seqs: [], more: false });
+  });
+
   it("[T4] one of several commits with the same expected seq wins, and the others write nothing", async () => {
     const first = await create(get());
     const commits = Array.from({ length: 16 }, (_, i) => createCommit(first, claim, notice(`commit ${i}`)));

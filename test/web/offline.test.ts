@@ -243,7 +243,7 @@ async function runWithKept<T>(script: string): Promise<T> {
 }
 
 describeWithBrowser("what is kept on the device", () => {
-  it("[P9] logs are a prefix without holes, within their bytes; the one that was read longest ago goes first", async () => {
+  it("[P9] logs are without holes, within their bytes; the one that was read longest ago goes first", async () => {
     const seqs = await runWithKept<Record<string, number[]>>(`(async () => {
         const events = (from, to) =>
           Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i, type: "say", data: { text: "x".repeat(80) } }));
@@ -258,13 +258,35 @@ describeWithBrowser("what is kept on the device", () => {
         await kept.readLog("a", 8);
         await kept.keepEvents("c", events(1, 40), 9);
         const seqs = { first, bounded, a: await kept.readLog("a"), b: await kept.readLog("b"), c: await kept.readLog("c") };
-        return Object.fromEntries(Object.entries(seqs).map(([name, log]) => [name, log.map(({ seq }) => seq)]));
+        return Object.fromEntries(Object.entries(seqs).map(([name, { run }]) => [name, run.map(({ seq }) => seq)]));
       })()`);
     expect(seqs["first"]).toEqual([1, 2, 3, 4, 5]);
     expect(seqs["bounded"]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     expect(seqs["a"]).toEqual(seqs["bounded"]);
     expect(seqs["b"]).toEqual([]);
     expect(seqs["c"]).toHaveLength(8);
+  });
+
+  it("[P9] [P15] the ends of a long log are kept in place of a run that ends before them, and go on from there", async () => {
+    const found = await runWithKept<Record<string, { begin: number[]; run: number[] }>>(`(async () => {
+        const events = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i, type: "say" }));
+        const seqs = ({ begin, run }) => ({ begin: begin.map(({ seq }) => seq), run: run.map(({ seq }) => seq) });
+        kept.openKept("p1", { tasks: 2, log: 1_000, logs: 2_500 });
+        await kept.keepEnds("a", { begin: [], run: events(1, 3) });
+        const whole = seqs(await kept.readLog("a"));
+        await kept.keepEnds("a", { begin: events(1, 2), run: events(3, 5) });
+        const longer = seqs(await kept.readLog("a"));
+        await kept.keepEnds("a", { begin: events(1, 2), run: events(10, 12) });
+        await kept.keepEvents("a", events(6, 13));
+        await kept.keepEnds("a", { begin: events(1, 2), run: events(7, 9) });
+        const ends = seqs(await kept.readLog("a"));
+        await kept.keepEnds("a", { begin: events(1, 2), run: events(100, 900) });
+        return { whole, longer, ends, large: seqs(await kept.readLog("a")) };
+      })()`);
+    expect(found["whole"]).toEqual({ begin: [], run: [1, 2, 3] });
+    expect(found["longer"]).toEqual({ begin: [], run: [1, 2, 3, 4, 5] });
+    expect(found["ends"]).toEqual({ begin: [1, 2], run: [10, 11, 12, 13] });
+    expect(found["large"]).toEqual(found["ends"]);
   });
 
   it("[P9] what arrives while a log-out deletes is not kept any more", async () => {

@@ -254,6 +254,11 @@ export interface Store extends Transcripts, Deletions, ReadMarks, PersonDeletion
   changes(userId: string | null, afterRev: number, limit: number, reader?: string): Promise<Page<Task>>;
   /** Events with a seq above `seq`, in order. */
   events(taskId: string, seq: number, limit: number, direction?: Direction): Promise<Page<TaskEvent>>;
+  /**
+   * With these and the end of a log a reader knows where the task is: the events that change the
+   * state or whose type is in OUTLINE_TYPES, and the begin of each tool call that has no end.
+   */
+  outline(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
   /** The events of a thread's tasks whose type is in CONVERSATION_TYPES, by task and seq. */
   conversation(query: ConversationQuery): Promise<Page<TaskEvent>>;
   /**

@@ -182,6 +182,10 @@ const beforeSchema = z
 export const eventQuerySchema = z.strictObject({
   after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0).describe("Only events with a greater seq."),
   before: beforeSchema,
+  only: z
+    .literal("outline")
+    .optional()
+    .describe("Only what tells where the task is: changes of its state, of messages and of its list, and what runs."),
   limit: integer.min(1).max(1_000).default(500).describe("Most items of the page."),
 });
 export type Before = z.infer<typeof eventQuerySchema>["before"];

@@ -117,7 +117,12 @@ export const historyRoutes = [
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
       const { id } = await deps.tasks.task(identity, params["id"] ?? "");
-      const page = await readPage((...place) => deps.store.events(id, ...place), query);
+      if (query.only !== undefined && query.before !== undefined)
+        throw new SlipwayError("invalid_request", "The outline is read with `after`, not with `before`.");
+      const page =
+        query.only === undefined
+          ? await readPage((...place) => deps.store.events(id, ...place), query)
+          : await deps.store.outline(id, query.after, query.limit);
       return { status: 200, body: { items: page.items.map(toWireEvent), next: nextCursor(page, bySeq) } };
     },
   }),

@@ -5,7 +5,7 @@ import type { AuditLog } from "../../core/ports/records/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
 import type { UsageLedger } from "../../core/ports/records/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
-import { pageOf, type Page } from "../../core/lib/pagination.ts";
+import type { Page } from "../../core/lib/pagination.ts";
 import type {
   Commit,
   ConversationPlace,
@@ -22,8 +22,8 @@ import type {
 } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/records/transcripts.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
-import { asRead, getDueAt, isAsking, isRepository, memoryReadMarks, toEventRow, type Entry } from "./entry.ts";
-import { before, byId, keyOf, pageFrom } from "./lists.ts";
+import { asRead, getDueAt, isAsking, isRepository, memoryReadMarks, type Entry } from "./entry.ts";
+import { before, byId, keyOf, pageFrom, rowPage, toOutline } from "./lists.ts";
 import { memoryAudit } from "./audit.ts";
 import { memoryKeys } from "./keys.ts";
 import { memoryAccounts } from "./accounts.ts";
@@ -204,26 +204,26 @@ class MemoryStore implements Omit<Store, Apart> {
 
   async events(taskId: string, afterSeq: number, limit: number, direction?: Direction): Promise<Page<TaskEvent>> {
     if (direction === "down") return pageFrom(before(this.#entries.get(taskId)?.log ?? [], afterSeq), limit);
-    // The log has no gaps: event n is at index n - 1.
-    const from = Math.max(0, afterSeq);
-    return pageFrom(this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [], limit);
+    return pageFrom(this.#after(taskId, afterSeq), limit);
+  }
+
+  /** The log has no gaps: event n is at index n - 1. */
+  #after(taskId: string, seq: number): readonly TaskEvent[] {
+    return this.#entries.get(taskId)?.log.slice(Math.max(0, seq)) ?? [];
   }
 
   async eventRows(taskId: string, afterSeq: number, limit: number): Promise<Page<EventRow>> {
-    const from = Math.max(0, afterSeq);
-    const found = this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [];
-    return pageOf(
-      found.map(toEventRow),
-      limit,
-      ({ dataBytes }) => dataBytes,
-      (row) => row,
-    );
+    return rowPage(this.#after(taskId, afterSeq), limit);
   }
 
   async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
-    const log = this.#entries.get(taskId)?.log ?? [];
-    const found = log.filter(({ seq, workerSeq }) => seq > afterSeq && workerSeq === null);
+    const found = this.#after(taskId, afterSeq).filter(({ workerSeq }) => workerSeq === null);
     return pageFrom(found, limit);
+  }
+
+  async outline(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
+    const calls = this.#entries.get(taskId)?.lists.toolCalls ?? [];
+    return pageFrom(toOutline(this.#after(taskId, afterSeq), calls), limit);
   }
 
   async messages(taskId: string, afterSeq: number, limit: number, direction?: Direction) {

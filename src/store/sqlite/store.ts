@@ -261,6 +261,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     conversation: async (query) => reads.conversation(query),
     tally: async (query) => reads.tally(query),
     eventRows: async (taskId, afterSeq, limit) => reads.eventRows(taskId, afterSeq, limit),
+    outline: (taskId, afterSeq, limit) => reads.outline(taskId, afterSeq, limit),
     eventsOfOthers: (taskId, afterSeq, limit) => reads.eventsOfOthers(taskId, afterSeq, limit),
     messages: async (...place) => reads.messages(...place),
     message: async (taskId, messageId) => reads.message(taskId, messageId),

@@ -1,41 +1,11 @@
 /** The fold of events into a conversation, and the parts of the page that need no browser. */
 import { describe, expect, it } from "vitest";
-import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { ConversationFold, toSections } from "../../../web/src/lib/log/conversation.ts";
+import { ConversationFold } from "../../../web/src/lib/log/conversation.ts";
+import { toSections } from "../../../web/src/lib/log/sections.ts";
 import { collectRuns, collectWaits, forecastEnd, forecastStart } from "../../../web/src/lib/tasks/forecast.ts";
+import { events, foldAll, textOf, tool, type Part } from "./log-events.ts";
 import { parsePatch } from "../../../web/src/lib/patch.ts";
-
-type Part = Partial<Omit<WireEvent, "data">> & Pick<WireEvent, "type"> & { readonly data?: Record<string, unknown> };
-
-function events(parts: readonly Part[]): WireEvent[] {
-  const made = parts.map((part, i) => ({
-    taskId: "task_1",
-    seq: i + 1,
-    at: new Date(i * 1_000).toISOString(),
-    attempt: 1,
-    from: "running",
-    to: "running",
-    data: {},
-    ...part,
-  }));
-  return made as WireEvent[];
-}
-
-function foldAll(parts: readonly Part[]) {
-  const fold = new ConversationFold();
-  for (const event of events(parts)) fold.add(event);
-  return fold.get();
-}
-
-const tool = (id: string): Part[] => [
-  { type: "tool.started", data: { id, name: "bash", input: { command: "ls" } } },
-  { type: "tool.finished", data: { id, name: "bash", output: "a", exitCode: 0, ms: 5, truncated: false } },
-];
-const say = (text: string): Part => ({
-  type: "message",
-  data: { id: text, role: "assistant", content: [{ type: "text", text }] },
-});
 
 describe("the conversation", () => {
   it("[F4] output of a running tool is shown until its result is there, and is bounded", () => {
@@ -130,7 +100,7 @@ describe("the conversation", () => {
   });
 
   it("consecutive tool calls are one group of work between the agent's texts", () => {
-    const { blocks } = foldAll([say("one"), ...tool("1"), ...tool("2"), say("two"), ...tool("3")]);
+    const { blocks } = foldAll([textOf("one"), ...tool("1"), ...tool("2"), textOf("two"), ...tool("3")]);
     expect(toSections(blocks).map((section) => (section.kind === "work" ? section.tools : section.block.kind))).toEqual(
       ["text", 2, "text", 1],
     );
@@ -149,7 +119,7 @@ describe("the conversation", () => {
 
   it("a snapshot does not change when further events are added", () => {
     const fold = new ConversationFold();
-    const [first, second] = events([say("one"), say("two")]);
+    const [first, second] = events([textOf("one"), textOf("two")]);
     fold.add(first!);
     const before = fold.get();
     fold.add(second!);

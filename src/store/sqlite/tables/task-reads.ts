@@ -1,7 +1,7 @@
 /** Reads of the store. Any connection to the database works, a read-only one as well. */
 import { setImmediate } from "node:timers/promises";
 import type { Connection, Statement } from "../driver.ts";
-import type { EventRow, TaskEvent } from "../../../core/event.ts";
+import { OUTLINE_TYPES, type EventRow, type TaskEvent } from "../../../core/event.ts";
 import { PageBuilder, pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type {
   AttemptRow,
@@ -131,7 +131,28 @@ function logReads(db: Connection) {
   const eventsOfOthers = db.prepare<[string, number, number], rows.EventRecord>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND seq <= ? AND worker_seq IS NULL ORDER BY seq",
   );
+  const outline = db.prepare<[string, number, number, string], rows.EventRecord>(
+    `SELECT * FROM task_events AS e WHERE task_id = ? AND seq > ? AND seq <= ? AND (
+      from_state IS NOT to_state OR type IN (SELECT value FROM json_each(?)) OR (type = 'tool.started' AND EXISTS (
+        SELECT 1 FROM tool_calls AS c WHERE c.task_id = e.task_id AND c.seq = e.seq AND c.ended_at IS NULL))
+    ) ORDER BY seq`,
+  );
+  const outlineTypes = JSON.stringify(OUTLINE_TYPES);
   const lastSeq = db.prepare<[string], number>("SELECT max(seq) FROM task_events WHERE task_id = ?").pluck();
+  type Part = [taskId: string, after: number, to: number];
+  async function search(
+    taskId: string,
+    afterSeq: number,
+    limit: number,
+    read: (...part: Part) => Iterable<rows.EventRecord>,
+  ): Promise<Page<TaskEvent>> {
+    const page = new PageBuilder(limit, eventSize, rows.toReadableEvent);
+    for (let from = afterSeq; ; from += SEARCHED) {
+      page.take(read(taskId, from, from + SEARCHED));
+      if (page.isFull || from + SEARCHED >= (lastSeq.get(taskId) ?? 0)) return page.finish();
+      await setImmediate();
+    }
+  }
   const messages = bothWays<rows.MessageRecord>(db, "SELECT * FROM messages");
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
@@ -149,15 +170,11 @@ function logReads(db: Connection) {
       pageOf(events[direction].iterate(taskId, seq, limit + 1), limit, eventSize, rows.toReadableEvent),
     eventRows: (taskId: string, afterSeq: number, limit: number): Page<EventRow> =>
       pageOf(eventRows.iterate(taskId, afterSeq, limit + 1), limit, (row) => row.data_bytes, rows.toEventRow),
-    /** Most events are a worker's, and no index knows the others: they are searched in parts. */
-    async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
-      const page = new PageBuilder(limit, eventSize, rows.toReadableEvent);
-      for (let from = afterSeq; ; from += SEARCHED) {
-        page.take(eventsOfOthers.iterate(taskId, from, from + SEARCHED));
-        if (page.isFull || from + SEARCHED >= (lastSeq.get(taskId) ?? 0)) return page.finish();
-        await setImmediate();
-      }
-    },
+    // Most events are a worker's, and no index knows the others: they are searched in parts.
+    eventsOfOthers: (taskId: string, afterSeq: number, limit: number) =>
+      search(taskId, afterSeq, limit, (...part) => eventsOfOthers.iterate(...part)),
+    outline: (taskId: string, afterSeq: number, limit: number) =>
+      search(taskId, afterSeq, limit, (...part) => outline.iterate(...part, outlineTypes)),
     queuedMessages: (taskId: string): MessageRow[] => queued.all(taskId).map(rows.toMessageRow),
     messages: (taskId: string, seq: number, limit: number, direction: Direction = "up"): Page<MessageRow> =>
       pageOf(messages[direction].iterate(taskId, seq, limit + 1), limit, messageSize, rows.toMessageRow),

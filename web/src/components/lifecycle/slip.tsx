@@ -2,7 +2,7 @@
  * The lifecycle as a slipway: a task slides from `queued` into the water; `retrying` hauls it back
  * up; `cancelling`, `cancelled` and `failed` lie ashore.
  */
-import type { StateSpan } from "../../lib/log/conversation.ts";
+import type { StateSpan } from "../../lib/log/outline.ts";
 import { formatDuration, formatElapsed } from "../../lib/format.ts";
 import type { Appearance } from "../../lib/tasks/task-view.ts";
 

@@ -2,131 +2,146 @@
  * Folds the events of a task into the blocks of its conversation. Pure and incremental: one event
  * changes at most the blocks that it names.
  */
-import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import type { WireEvent, WireEventOf } from "../../../../src/core/protocol/events.ts";
-import { addToStop, type SavedWork, type StopProof } from "./stop-proof.ts";
+import { GROUP_LIMIT, isOpen, isWork, seqOf, type Block, type Step } from "./block.ts";
+import { OutlineFold, type Outline } from "./outline.ts";
 
-export interface Step {
-  readonly name: string;
-  readonly startedAt: number;
-  readonly endedAt: number | null;
-  readonly detail: string | null;
-  /** The end of what it printed. */
-  readonly log: string;
-}
-
-export interface ToolResult {
-  readonly output: string;
-  readonly exitCode: number | null;
-  readonly ms: number;
-  readonly truncated: boolean;
-}
-
-export type Block =
-  | {
-      readonly kind: "person";
-      readonly key: string;
-      readonly at: number;
-      readonly text: string;
-      readonly id: string | null;
-      /** The id of the person; null in logs that do not say it. */
-      readonly by: string | null;
-      readonly attachments: readonly Attachment[];
-    }
-  | { readonly kind: "text"; readonly key: string; readonly at: number; readonly text: string }
-  | { readonly kind: "thought"; readonly key: string; readonly at: number; readonly text: string }
-  | {
-      readonly kind: "tool";
-      readonly key: string;
-      readonly at: number;
-      readonly name: string;
-      readonly input: Readonly<Record<string, unknown>>;
-      /** Null while it runs; `lost` when its attempt ended first. */
-      readonly result: ToolResult | "lost" | null;
-      /** The end of the output so far, while it runs. */
-      readonly live: string;
-    }
-  | {
-      readonly kind: "steps";
-      readonly key: string;
-      readonly at: number;
-      readonly attempt: number;
-      readonly steps: readonly Step[];
-    }
-  | {
-      readonly kind: "question";
-      readonly key: string;
-      readonly at: number;
-      readonly id: string;
-      readonly question: string;
-      readonly answer: { readonly text: string; readonly at: number; readonly by: string | null } | null;
-    }
-  | {
-      readonly kind: "check";
-      readonly key: string;
-      readonly at: number;
-      readonly command: string;
-      readonly exitCode: number | null;
-      readonly ms: number;
-      readonly tail: string;
-    }
-  | {
-      readonly kind: "line";
-      readonly key: string;
-      readonly at: number;
-      readonly level: "info" | "warning" | "error";
-      readonly text: string;
-    };
-
-export interface Todo {
-  readonly text: string;
-  readonly status: string;
-}
-
-/** Milliseconds that the task spent in each state, and since when it is in the present one. */
-export interface StateSpan {
-  readonly state: WireEvent["to"];
-  readonly from: number;
-  readonly to: number | null;
-}
-
-export interface Conversation {
+export interface Conversation extends Outline {
   readonly blocks: readonly Block[];
-  readonly todo: readonly Todo[];
-  readonly spans: readonly StateSpan[];
-  readonly statuses: ReadonlyMap<string, string>;
-  readonly changes: { readonly files: number; readonly additions: number; readonly deletions: number } | null;
-  /** The last checkpoint. */
-  readonly saved: SavedWork | null;
-  /** Null = nobody asked for a stop. */
-  readonly stop: StopProof | null;
+  /** How many of the first blocks always stay. */
+  readonly head: number;
+  /** Events after the head whose blocks are left out until somebody asks for them. */
+  readonly left: number;
 }
 
 /** Characters of the output of a running tool, and of a step, that are kept. */
 const LIVE_LIMIT = 8_000;
+/** What the page holds of a long log: this many blocks of its begin, and of its end. */
+const HEAD = 100;
+const TAIL = 500;
+
+/** The events that are left out: from this seq, up to but not with `to`. */
+interface Gap {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What a later event changes in a block that is left out, by the name of the block. */
+interface LateChange {
+  readonly seq: number;
+  readonly name: string;
+  readonly change: (block: Block) => Block;
+}
 
 export class ConversationFold {
   #blocks: Block[] = [];
-  #todo: readonly Todo[] = [];
-  #spans: StateSpan[] = [];
-  readonly #statuses = new Map<string, string>();
-  #changes: Conversation["changes"] = null;
-  #saved: SavedWork | null = null;
-  #stop: StopProof | null = null;
-  /** Index of the block of each open tool call and question, and of the steps of each attempt. */
+  readonly #outline = new OutlineFold();
+  /** Index of the block of each tool call and question, and of the steps of each attempt. */
   readonly #index = new Map<string, number>();
+  /** The seq of the last event that changed a block, by its key. */
+  readonly #changed = new Map<string, number>();
+  #gap: Gap | null = null;
+  #head = HEAD;
+  #late: LateChange[] = [];
+  /** The attempts that have steps. */
+  #stepped = new Set<number>();
+  /** The next steps without a block begin one: the begin of their attempt was seen. */
+  #isBegun = false;
+  #now = 0;
 
   /** A snapshot; later events do not change it. */
   get(): Conversation {
     return {
+      ...this.#outline.get(),
       blocks: [...this.#blocks],
-      todo: this.#todo,
-      spans: [...this.#spans],
-      statuses: new Map(this.#statuses),
-      changes: this.#changes,
-      saved: this.#saved,
-      stop: this.#stop,
+      head: Math.min(this.#head, this.#blocks.length),
+      left: this.#gap === null ? 0 : this.#gap.to - this.#gap.from,
     };
+  }
+
+  /**
+   * Leaves out what is neither at the begin nor at the end, in large pieces. @param getSlack how
+   * many blocks beyond the tail may stay; asked when more than usual are here. @returns false when
+   * nothing had to go.
+   */
+  trim(getSlack = () => TAIL): boolean {
+    const blocks = this.#blocks;
+    const over = blocks.length - TAIL - this.#head;
+    if (over <= TAIL || over <= getSlack()) return false;
+    const cut = this.#findCut();
+    const next = blocks[cut];
+    if (next === undefined) return false;
+    const to = seqOf(next);
+    const isOut = (block: Block, i: number): boolean =>
+      i >= this.#head && i < cut && !isOpen(block) && (this.#changed.get(block.key) ?? 0) < to;
+    const first = blocks.find(isOut);
+    if (first === undefined) return false;
+    this.#gap = { from: Math.min(seqOf(first), this.#gap?.from ?? to), to };
+    this.#late = this.#late.filter(({ seq }) => seq >= to);
+    this.#arrange(blocks.filter((block, i) => !isOut(block, i)));
+    return true;
+  }
+
+  /** Where the tail begins: groups of work, which count from their begin, stay as they are. */
+  #findCut(): number {
+    const cut = this.#blocks.length - TAIL;
+    let begin = cut;
+    while (begin > this.#head && isWork(this.#blocks[begin]) && isWork(this.#blocks[begin - 1])) begin--;
+    return cut - ((cut - begin) % GROUP_LIMIT);
+  }
+
+  /** `restore` needs the events before this seq; null = nothing is left out. */
+  get missing(): number | null {
+    return this.#gap?.to ?? null;
+  }
+
+  /**
+   * Puts back the end of what is left out. @param events the last ones before `missing`, in order.
+   */
+  restore(events: readonly WireEvent[]): void {
+    const gap = this.#gap;
+    const lowest = events[0]?.seq;
+    if (gap === null || lowest === undefined) return;
+    const page = new ConversationFold();
+    for (const event of events) page.add(event);
+    const later = this.#late.filter((late) => !page.#apply(late));
+    if (this.#outline.ended >= gap.to) page.#endTools(this.#outline.ended);
+    this.#gap = lowest <= gap.from ? null : { from: gap.from, to: lowest };
+    this.#late = this.#gap === null ? [] : [...page.#late, ...later];
+    this.#insert(page);
+  }
+
+  #apply({ seq, name, change }: LateChange): boolean {
+    if (!this.#index.has(name)) return false;
+    this.#now = seq;
+    return this.#update(name, change);
+  }
+
+  /** The blocks of the page that are not here, between those that are. */
+  #insert(page: ConversationFold): void {
+    const known = new Set(this.#blocks.map(({ key }) => key));
+    const found = page.#blocks.filter(({ key }) => !known.has(key));
+    const [head, tail] = [this.#blocks.slice(0, this.#head), this.#blocks.slice(this.#head)];
+    this.#arrange([...head, ...[...found, ...tail].toSorted((a, b) => seqOf(a) - seqOf(b))]);
+    const places = new Map(this.#blocks.map(({ key }, i) => [key, i]));
+    for (const attempt of page.#stepped) this.#stepped.add(attempt);
+    this.#outline.addStatuses(page.#outline);
+    for (const { key } of found) this.#changed.set(key, page.#changed.get(key) ?? 0);
+    for (const [name, i] of page.#index) {
+      const place = places.get(page.#blocks[i]?.key ?? "");
+      if (place !== undefined && !this.#index.has(name)) this.#index.set(name, place);
+    }
+  }
+
+  #arrange(next: Block[]): void {
+    const places = new Map(next.map((block, i) => [block.key, i]));
+    for (const [name, i] of this.#index) {
+      const place = places.get(this.#blocks[i]?.key ?? "");
+      if (place === undefined) this.#index.delete(name);
+      else this.#index.set(name, place);
+    }
+    for (const key of this.#changed.keys()) if (!places.has(key)) this.#changed.delete(key);
+    this.#blocks = next;
   }
 
   /**
@@ -140,11 +155,54 @@ export class ConversationFold {
     return true;
   }
 
+  /**
+   * Begins with the ends of a long log. @param begin its first events, and of those before the tail
+   * the ones of its outline. @param tail its last events.
+   */
+  open(begin: readonly WireEvent[], tail: readonly WireEvent[]): void {
+    const to = tail[0]?.seq ?? 1;
+    const before = begin.filter(({ seq }) => seq < to);
+    const head = before.filter(({ seq }, i) => seq === i + 1);
+    const isWhole = head.length === to - 1;
+    for (const event of before) this.#outline.add(event);
+    for (const event of head) this.#tell(event);
+    if (!isWhole) {
+      const from = this.#cut(head.at(-1));
+      this.#gap = { from, to };
+      for (const event of before)
+        if (event.type === "tool.started" && event.seq >= Math.max(from, this.#outline.ended)) this.#tell(event);
+      this.#late = [];
+    }
+    for (const event of tail) this.add(event);
+  }
+
+  /**
+   * Keeps the first blocks, up to one that events may change that are not here. @param last the
+   * last event that is here. @returns the seq from which on the blocks are left out.
+   */
+  #cut(last: WireEvent | undefined): number {
+    const isPreparing = last?.to === "provisioning";
+    const isLeft = (block: Block): boolean =>
+      isOpen(block) || (block.kind === "steps" && isPreparing && block.attempt === last.attempt);
+    const end = this.#blocks.findIndex((block, i) => i >= HEAD || isLeft(block));
+    const first = end < 0 ? undefined : this.#blocks[end];
+    if (end >= 0) this.#arrange(this.#blocks.slice(0, end));
+    this.#head = this.#blocks.length;
+    this.#stepped = new Set(this.#blocks.flatMap((block) => (block.kind === "steps" ? [block.attempt] : [])));
+    this.#isBegun = false;
+    return first === undefined ? (last?.seq ?? 0) + 1 : seqOf(first);
+  }
+
   add(event: WireEvent): void {
+    this.#outline.add(event);
+    this.#tell(event);
+  }
+
+  /** What the conversation says. */
+  #tell(event: WireEvent): void {
     const at = Date.parse(event.at);
-    // Several types of events change the state: `task.state`, `push`, ...
-    this.#enter(event, at);
-    this.#stop = addToStop(this.#stop, event);
+    this.#now = event.seq;
+    if (event.seq === 1) this.#isBegun = true;
     switch (event.type) {
       case "task.state":
         return this.#addState(event, at);
@@ -152,9 +210,6 @@ export class ConversationFold {
         return this.#addStep(event, at);
       case "message":
         return this.#addMessage(event, at);
-      case "message.status":
-        this.#statuses.set(event.data.id, event.data.status);
-        return;
       case "tool.started": {
         const { id, name, input } = event.data;
         this.#open(`tool ${id}`, { kind: "tool", key: String(event.seq), at, name, input, result: null, live: "" });
@@ -164,9 +219,6 @@ export class ConversationFold {
       case "tool.finished":
         if (event.data.name === "setup") this.#addToStep(event.attempt, "setup", event.data.output);
         return this.#finishTool(event.data);
-      case "todo":
-        this.#todo = event.data.items;
-        return;
       default:
         this.#addOther(event, at);
     }
@@ -175,12 +227,6 @@ export class ConversationFold {
   #addOther(event: WireEvent, at: number): void {
     const key = String(event.seq);
     switch (event.type) {
-      case "checkpoint": {
-        const { sha, files, additions, deletions } = event.data;
-        this.#changes = { files, additions, deletions };
-        this.#saved = { sha, at, additions, deletions };
-        return;
-      }
       case "question": {
         const { id, question } = event.data;
         this.#open(`question ${id}`, { kind: "question", key, at, id, question, answer: null });
@@ -217,23 +263,25 @@ export class ConversationFold {
       const text = data.detail === null ? code : `${code}: ${data.detail}`;
       this.#blocks.push({ kind: "line", key: String(seq), at, level: "error", text });
     }
-    if (event.from !== event.to) {
-      this.#blocks = this.#blocks.map((block) =>
-        block.kind === "tool" && block.result === null ? { ...block, result: "lost" as const } : block,
-      );
-    }
+    if (event.from !== event.to) this.#endTools(seq);
+    if (event.from !== event.to && event.to === "provisioning") this.#isBegun = true;
   }
 
-  #enter({ from, to }: WireEvent, at: number): void {
-    if (from === to) return;
-    const last = this.#spans.at(-1);
-    if (last !== undefined) this.#spans[this.#spans.length - 1] = { ...last, to: at };
-    this.#spans.push({ state: to, from: at, to: null });
+  /** What an event of this seq ends without a result. */
+  #endTools(seq: number): void {
+    this.#blocks = this.#blocks.map((block) => {
+      if (block.kind !== "tool" || block.result !== null) return block;
+      this.#changed.set(block.key, seq);
+      return { ...block, result: "lost" as const };
+    });
   }
 
   #addStep({ seq, attempt, data }: WireEventOf<"task.step">, at: number): void {
     const key = `steps ${attempt}`;
-    if (!this.#index.has(key)) this.#open(key, { kind: "steps", key: String(seq), at, attempt, steps: [] });
+    if (!this.#stepped.has(attempt) && this.#isBegun) {
+      this.#stepped.add(attempt);
+      this.#open(key, { kind: "steps", key: String(seq), at, attempt, steps: [] });
+    }
     const { name, status } = data;
     const detail = data.detail === "" ? null : data.detail;
     this.#update(key, (block) => {
@@ -258,14 +306,14 @@ export class ConversationFold {
 
   /** @returns false when the attempt has no such step. */
   #addToStep(attempt: number, name: string, text: string): boolean {
-    let isFound = false;
+    if (this.#isBegun && !this.#stepped.has(attempt)) return false;
+    let isFound = true;
     this.#update(`steps ${attempt}`, (block) => {
       if (block.kind !== "steps") return block;
-      const steps = block.steps.map((step) => {
-        if (step.name !== name) return step;
-        isFound = true;
-        return { ...step, log: `${step.log}${text.trimEnd()}\n`.slice(-LIVE_LIMIT) };
-      });
+      isFound = block.steps.some((step) => step.name === name);
+      const steps = block.steps.map((step) =>
+        step.name === name ? { ...step, log: `${step.log}${text.trimEnd()}\n`.slice(-LIVE_LIMIT) } : step,
+      );
       return { ...block, steps };
     });
     return isFound;
@@ -282,7 +330,7 @@ export class ConversationFold {
       else if (block.type === "thinking") this.#blocks.push({ kind: "thought", key, at, text: block.text });
       else if (block.text.trim() !== "") this.#blocks.push({ kind: "text", key, at, text: block.text });
     });
-    if (isPerson && !this.#statuses.has(data.id)) this.#statuses.set(data.id, "queued");
+    if (isPerson) this.#outline.addMessage(data.id);
   }
 
   #finishTool({ id, output, exitCode, ms, truncated }: WireEventOf<"tool.finished">["data"]): void {
@@ -296,46 +344,16 @@ export class ConversationFold {
     this.#blocks.push(block);
   }
 
-  #update(key: string, change: (block: Block) => Block): void {
-    const i = this.#index.get(key);
+  /** @returns false when there is no such block, which is changed when it comes back. */
+  #update(name: string, change: (block: Block) => Block): boolean {
+    const i = this.#index.get(name);
     const block = i === undefined ? undefined : this.#blocks[i];
-    if (i !== undefined && block !== undefined) this.#blocks[i] = change(block);
-  }
-}
-
-/** Blocks as the screen lists them: consecutive tool calls and thoughts are one group of work. */
-export type Section =
-  | { readonly kind: "block"; readonly key: string; readonly block: Block }
-  | {
-      readonly kind: "work";
-      readonly key: string;
-      readonly blocks: readonly Block[];
-      readonly ms: number;
-      readonly tools: number;
-      readonly thoughts: number;
-    };
-
-export function toSections(blocks: readonly Block[]): Section[] {
-  const sections: Section[] = [];
-  let work: Block[] = [];
-  const flush = (end: number): void => {
-    const first = work[0];
-    if (first === undefined) return;
-    const tools = work.filter((block) => block.kind === "tool").length;
-    const last = work.at(-1);
-    const lastMs = last?.kind === "tool" && last.result !== null && last.result !== "lost" ? last.result.ms : 0;
-    const ms = Math.max(end, (last?.at ?? first.at) + lastMs) - first.at;
-    sections.push({ kind: "work", key: `work ${first.key}`, blocks: work, ms, tools, thoughts: work.length - tools });
-    work = [];
-  };
-  for (const block of blocks) {
-    if (block.kind === "tool" || block.kind === "thought") {
-      work.push(block);
-      continue;
+    if (i === undefined || block === undefined) {
+      this.#late.push({ seq: this.#now, name, change });
+      return false;
     }
-    flush(block.at);
-    sections.push({ kind: "block", key: block.key, block });
+    this.#blocks[i] = change(block);
+    this.#changed.set(block.key, this.#now);
+    return true;
   }
-  flush(0);
-  return sections;
 }

@@ -4,7 +4,7 @@ import { AttachedList } from "../../components/forms/attachments.tsx";
 import { Ansi } from "../../components/text/ansi.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
-import type { Block, Step } from "../../lib/log/conversation.ts";
+import type { Block, Step } from "../../lib/log/block.ts";
 import { formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";

@@ -1,12 +1,24 @@
 /** The conversation: what was asked, what the agent wrote and did, and the composer. */
 import { AttachedList } from "../../components/forms/attachments.tsx";
-import { lazy, Suspense, useEffect, useMemo, useRef, useState } from "react";
-import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
+import {
+  lazy,
+  Suspense,
+  useCallback,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+  type RefObject,
+} from "react";
+import { flushSync } from "react-dom";
+import { WindowVirtualizer } from "virtua";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { isWorthAsking } from "../../lib/device/push-support.ts";
-import { toSections, type Block, type Section } from "../../lib/log/conversation.ts";
-import type { LogView } from "../../lib/log/event-log.ts";
+import type { Block } from "../../lib/log/block.ts";
+import { showLog, type LogView } from "../../lib/log/event-log.ts";
+import { toSections, type Section } from "../../lib/log/sections.ts";
 import { formatClock, formatDuration, pluralize } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
@@ -23,6 +35,7 @@ const OutboxCard = lazy(async () => ({
   default: (await import("../../components/device/outbox-card.tsx")).OutboxCard,
 }));
 /** Parts of a few tasks only. */
+const Earlier = lazy(async () => ({ default: (await import("./thread/earlier.tsx")).Earlier }));
 const AskCard = lazy(async () => ({ default: (await import("./ask-card.tsx")).AskCard }));
 const PushOffer = lazy(async () => ({
   default: (await import("../../components/device/push-offer.tsx")).PushOffer,
@@ -35,47 +48,46 @@ export function ConversationView() {
 
 function Talk() {
   const { task, log } = useTaskView();
-  const items = useItems(log);
-  const list = useRef<WindowVirtualizerHandle>(null);
+  const { first, rest } = useItems(log);
+  const end = (rest.at(-1) ?? first.at(-1))?.key ?? null;
   const person = usePerson();
   const ended = isSettled(task);
   const isEndShown = useAfterLog(ended ? "end" : null);
-  const isUnfolded = useUnfolded(items.at(-1)?.key ?? null, log.connection === "connecting" || ended);
+  const isUnfolded = useUnfolded(end, log.connection === "connecting" || ended);
   // The result of a task that ends while it is watched comes last: nothing on the screen moves.
   const [isOverAtOpen] = useState(ended);
   const [isOffered] = useState(isWorthAsking);
-  useFollow(log.seq, log.streaming?.text.length ?? 0, !ended);
+  const between = useRef<HTMLDivElement>(null);
+  const talk = useRef<HTMLElement>(null);
+  const { isFollowing, stay } = useFollow(log.seq, log.streaming?.text.length ?? 0, !ended);
+  useShownList(task.id, talk, between, isFollowing);
+  const isShifted = useShift(rest, log.conversation.left, isFollowing);
+  const show = (item: Item) => (
+    <div key={item.key} className="talk-item">
+      {item.kind === "writing" ? (
+        <Writing text={item.text} />
+      ) : (
+        <SectionView section={item} isLast={item.key === end && !ended} isUnfolded={isUnfolded(item.key)} />
+      )}
+    </div>
+  );
   return (
     <>
-      <section className="talk" aria-label="Conversation">
+      <section ref={talk} className="talk" aria-label="Conversation">
         {ended && isOverAtOpen && <ResultCards />}
         <ThreadFold />
-        <article className="said">
-          <p className="who">
-            <b>Prompt</b>{" "}
-            <span>
-              {isOwn(task, person) ? "" : `of ${task.owner.email} · `}
-              {formatClock(Date.parse(task.createdAt))}
-            </span>
-          </p>
-          <p className="read prompt">{task.prompt}</p>
-          <AttachedList attachments={task.attachments ?? []} />
-        </article>
-        <WindowVirtualizer ref={list} bufferSize={800} data={items}>
-          {(item, i) => (
-            <div key={item.key} className="talk-item">
-              {item.kind === "writing" ? (
-                <Writing text={item.text} />
-              ) : (
-                <SectionView
-                  section={item}
-                  isLast={i === items.length - 1 && !ended}
-                  isUnfolded={isUnfolded(item.key)}
-                />
-              )}
-            </div>
-          )}
+        <Prompt />
+        <WindowVirtualizer bufferSize={800} data={first}>
+          {show}
         </WindowVirtualizer>
+        {rest.length > 0 && (
+          <>
+            <Between ref={between} id={task.id} left={log.conversation.left} />
+            <WindowVirtualizer bufferSize={800} itemSize={ROW} data={rest} shift={isShifted} onResize={stay}>
+              {show}
+            </WindowVirtualizer>
+          </>
+        )}
         {isEndShown && !isOverAtOpen && <ResultCards />}
         {isOffered && (
           <Suspense>
@@ -94,14 +106,79 @@ function Talk() {
   );
 }
 
+function Prompt() {
+  const { task } = useTaskView();
+  const person = usePerson();
+  return (
+    <article className="said">
+      <p className="who">
+        <b>Prompt</b>{" "}
+        <span>
+          {isOwn(task, person) ? "" : `of ${task.owner.email} · `}
+          {formatClock(Date.parse(task.createdAt))}
+        </span>
+      </p>
+      <p className="read prompt">{task.prompt}</p>
+      <AttachedList attachments={task.attachments ?? []} />
+    </article>
+  );
+}
+
+/** The height of a row of work. A list that estimates it itself corrects all its rows at once. */
+const ROW = 52;
+
 /** What the list shows: the sections, and last the text that is being written. */
 type Item = Section | { readonly kind: "writing"; readonly key: string; readonly text: string };
 
-function useItems({ conversation, streaming }: LogView): readonly Item[] {
-  const sections = useMemo(() => toSections(conversation.blocks), [conversation.blocks]);
-  if (streaming === null) return sections;
-  return [...sections, { kind: "writing", key: `writing ${streaming.id}`, text: streaming.text }];
+/** In two lists: between them may be what the page does not hold (E4 of event-log.ts). */
+function useItems({ conversation, streaming }: LogView): { first: readonly Item[]; rest: readonly Item[] } {
+  const { blocks, head } = conversation;
+  const lists = useMemo(
+    () => ({ first: toSections(blocks.slice(0, head)), rest: toSections(blocks.slice(head)) }),
+    [blocks, head],
+  );
+  if (streaming === null) return lists;
+  const writing = { kind: "writing", key: `writing ${streaming.id}`, text: streaming.text } as const;
+  const { first, rest } = lists;
+  return rest.length > 0 ? { first, rest: [...rest, writing] } : { first: [...first, writing], rest };
 }
+
+/**
+ * True in the render in which the begin of the list changes and what is on the screen must stay:
+ * for a person at the end, and for one who asked for more. At the top nothing of it is on the
+ * screen.
+ */
+function useShift(items: readonly Item[], left: number, isFollowing: () => boolean): boolean {
+  const before = useRef({ key: items[0]?.key, left });
+  const key = items[0]?.key;
+  useEffect(() => {
+    before.current = { key, left };
+  }, [key, left]);
+  const was = before.current;
+  return was.key !== undefined && was.key !== key && (left < was.left || isFollowing());
+}
+
+/**
+ * What the page does not hold. Its room is there before: what stands below must not move when the
+ * first blocks are left out, or the last ones come back.
+ */
+function Between({ ref, id, left }: { ref: RefObject<HTMLDivElement | null>; id: string; left: number }) {
+  const room = <div className="more-row" />;
+  return (
+    <div ref={ref}>
+      {left > 0 ? (
+        <Suspense fallback={room}>
+          <Earlier id={id} left={left} />
+        </Suspense>
+      ) : (
+        room
+      )}
+    </div>
+  );
+}
+
+/** More than what a long log shows. */
+const WATCHED = 1_000;
 
 /**
  * Work that was watched stays unfolded until the screen is left: what is read does not go away.
@@ -111,7 +188,10 @@ function useItems({ conversation, streaming }: LogView): readonly Item[] {
 function useUnfolded(last: string | null, isPast: boolean): (key: string) => boolean {
   const watched = useRef(new Set<string>());
   useEffect(() => {
-    if (last !== null && !isPast) watched.current.add(last);
+    if (last === null || isPast) return;
+    watched.current.add(last);
+    const [oldest] = watched.current;
+    if (watched.current.size > WATCHED && oldest !== undefined) watched.current.delete(oldest);
   }, [last, isPast]);
   return (key) => watched.current.has(key);
 }
@@ -204,19 +284,25 @@ function WorkRows({ blocks }: { blocks: readonly Block[] }) {
   );
 }
 
+interface Follow {
+  readonly isFollowing: () => boolean;
+  /** Before a change is painted: at the end, if it is followed. */
+  readonly stay: () => void;
+}
+
 /**
  * Follows the end of the page until a finger or a wheel scrolls up; reaching the end follows
  * again.
  */
-function useFollow(seq: number, streamed: number, isLive: boolean): void {
-  const isFollowing = useRef(false);
+function useFollow(seq: number, streamed: number, isLive: boolean): Follow {
+  const place = useRef({ isAtEnd: false, isLive });
   useEffect(() => {
     const atEnd = (): boolean => innerHeight + scrollY >= document.documentElement.scrollHeight - 120;
     const leave = (event: WheelEvent | TouchEvent): void => {
-      if (!(event instanceof WheelEvent) || event.deltaY < 0) isFollowing.current = false;
+      if (!(event instanceof WheelEvent) || event.deltaY < 0) place.current.isAtEnd = false;
     };
     const settle = (): void => {
-      if (atEnd() && scrollY > 0) isFollowing.current = true;
+      if (atEnd() && scrollY > 0) place.current.isAtEnd = true;
     };
     addEventListener("wheel", leave, { passive: true });
     addEventListener("touchmove", leave, { passive: true });
@@ -227,7 +313,38 @@ function useFollow(seq: number, streamed: number, isLive: boolean): void {
       removeEventListener("scroll", settle);
     };
   }, []);
+  const isFollowing = useCallback(() => place.current.isLive && place.current.isAtEnd, []);
+  const stay = useCallback(() => {
+    if (!isFollowing()) return;
+    scrollTo({ top: document.documentElement.scrollHeight });
+    // The list hears of it now, not in the next frame: it draws what is on the screen in this one.
+    flushSync(() => dispatchEvent(new Event("scroll")));
+  }, [isFollowing]);
+  useLayoutEffect(() => {
+    place.current.isLive = isLive;
+    stay();
+  }, [seq, streamed, isLive, stay]);
+  return { isFollowing, stay };
+}
+
+function useShownList(
+  id: string,
+  talk: RefObject<HTMLElement | null>,
+  between: RefObject<HTMLElement | null>,
+  isFollowing: () => boolean,
+): void {
   useEffect(() => {
-    if (isLive && isFollowing.current) scrollTo({ top: document.documentElement.scrollHeight });
-  }, [seq, streamed, isLive]);
+    showLog(id, {
+      isFollowing,
+      // What may be left out is read when it, or what comes after it, is on the screen.
+      isRead: () =>
+        !isFollowing() && between.current !== null && between.current.getBoundingClientRect().top < innerHeight,
+      // A list hides an item until it knows its height.
+      isMeasured: () =>
+        ![...(talk.current?.querySelectorAll(".talk-item") ?? [])].some(
+          ({ parentElement }) => parentElement?.style.visibility === "hidden",
+        ),
+    });
+    return () => showLog(id, null);
+  }, [id, talk, between, isFollowing]);
 }

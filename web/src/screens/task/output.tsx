@@ -3,7 +3,7 @@ import { useState } from "react";
 import { Ansi } from "../../components/text/ansi.tsx";
 import { saveBlob } from "../../lib/device/saving.ts";
 import { formatBytes, formatDuration } from "../../lib/format.ts";
-import type { Block, Step } from "../../lib/log/conversation.ts";
+import type { Block, Step } from "../../lib/log/block.ts";
 
 /** The fold bounds it. */
 export function StepLog({ step }: { step: Step }) {

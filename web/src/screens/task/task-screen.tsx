@@ -22,7 +22,7 @@ import { taskQuery } from "../../lib/tasks/task-query.ts";
 import { collectRuns, collectWaits, forecastEnd, forecastStart } from "../../lib/tasks/forecast.ts";
 import { describeStep, describeThreadBudget, getAppearance, isSettled } from "../../lib/tasks/task-view.ts";
 import { NotFound } from "../not-found.tsx";
-import { StopButton } from "./stop-button.tsx";
+import { StopButton } from "./stop/stop-button.tsx";
 
 /** Behind a tap. */
 const Chart = lazy(async () => ({ default: (await import("../../components/lifecycle/chart.tsx")).Chart }));

@@ -7,7 +7,7 @@ import { useAttaching } from "../../../lib/attachments/attaching.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 import { problemText } from "../../../lib/client.ts";
-import type { Todo } from "../../../lib/log/conversation.ts";
+import type { Todo } from "../../../lib/log/outline.ts";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { useDraft } from "../../../lib/drafts.ts";
 import { formatUsd } from "../../../lib/format.ts";

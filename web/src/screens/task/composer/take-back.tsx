@@ -2,7 +2,7 @@
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { client } from "../../../lib/client.ts";
 import { readDraft, restoreDraft } from "../../../lib/drafts.ts";
-import type { Block } from "../../../lib/log/conversation.ts";
+import type { Block } from "../../../lib/log/block.ts";
 import { useTaskView } from "../task-screen.tsx";
 
 interface TakeBackProps {

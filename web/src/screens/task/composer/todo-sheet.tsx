@@ -4,7 +4,7 @@ import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { client } from "../../../lib/client.ts";
 import { formatCount, formatUsd } from "../../../lib/format.ts";
-import type { Todo } from "../../../lib/log/conversation.ts";
+import type { Todo } from "../../../lib/log/outline.ts";
 import { useTaskView } from "../task-screen.tsx";
 import { ThreadCost } from "../thread/thread-cost.tsx";
 

@@ -8,7 +8,7 @@ import { client } from "../../../lib/client.ts";
 import { formatClock, formatCount } from "../../../lib/format.ts";
 import { useTaskView } from "../task-screen.tsx";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
-import { KillButton } from "../stop-card.tsx";
+import { KillButton } from "../stop/stop-card.tsx";
 import { InSync } from "./in-sync.tsx";
 import { RawLog } from "./raw-log.tsx";
 import { useWholeLog } from "./whole-log.ts";

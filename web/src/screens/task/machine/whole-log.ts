@@ -36,7 +36,8 @@ async function follow(
   onChange: (log: WholeLog) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  let events: readonly WireEvent[] = await readLog(id);
+  const { begin, run } = await readLog(id);
+  let events = begin.length === 0 ? run : [];
   while (!signal.aborted) {
     let problem: string | null = null;
     try {

@@ -17,7 +17,7 @@ const OpenPullRequestButton = lazy(async () => ({
   default: (await import("./pull-request.tsx")).OpenPullRequestButton,
 }));
 
-const Stages = lazy(async () => ({ default: (await import("../stop-card.tsx")).StopCard }));
+const Stages = lazy(async () => ({ default: (await import("../stop/stop-card.tsx")).StopCard }));
 
 /** Few tasks are stopped. */
 export const StopCard = () => (

@@ -7,10 +7,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { chromium, type Browser, type CDPSession, type Page } from "playwright-core";
-import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
-import { startServer, startUpstream, type Server } from "../server.ts";
-import { percentile } from "../support.ts";
-import { writeLongLog } from "../long-log.ts";
+import { packageRoot } from "../../../src/core/lib/runtime/package-root.ts";
+import { startServer, startUpstream, type Server } from "../../server.ts";
+import { percentile } from "../../support.ts";
+import { writeLongLog } from "../../long-log.ts";
+import { Talkers, type Hour, type Streaming } from "./streaming.ts";
 
 export interface ScreenLoad {
   readonly screen: string;
@@ -26,7 +27,8 @@ export interface ScreenLoad {
 export interface BrowserFigures {
   readonly screens: readonly ScreenLoad[];
   readonly longLog: { readonly events: number; readonly ms: number };
-  readonly streaming: { readonly events: number; readonly longestMs: number; readonly shift: number };
+  readonly streaming: Streaming;
+  readonly hour: Hour;
   readonly output: { readonly bytes: number; readonly ms: number; readonly longestMs: number };
   /** A command that prints this much while it is watched. */
   readonly printing: { readonly bytes: number; readonly longestMs: number };
@@ -45,7 +47,6 @@ const OUTPUT_BYTES = 64 * 1_024;
 /** Of a command; the page gets what the worker keeps of it. */
 const PRINTED_BYTES = 5 * 2 ** 20;
 const DIFF_FILES = 3_000;
-const STEPS = 500;
 const LIMIT_MS = 180_000;
 
 export const whyNoBrowser = (): string | null => (existsSync(CHROMIUM) ? null : `there is no ${CHROMIUM}`);
@@ -54,7 +55,13 @@ export async function browserFigures(): Promise<BrowserFigures> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-browser-"));
   const data = join(dir, "data");
   const upstream = await startUpstream(join(dir, "upstream"));
-  const env = { SLIPWAY_SANDBOX: "process", SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error" };
+  const talkers = new Talkers(dir);
+  const env = {
+    SLIPWAY_SANDBOX: "process",
+    SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+    SLIPWAY_LOG_LEVEL: "error",
+    SLIPWAY_AGENTS_FILE: talkers.file,
+  };
   let server = await startServer(data, env);
   let browser: Browser | null = null;
   try {
@@ -90,7 +97,8 @@ export async function browserFigures(): Promise<BrowserFigures> {
       output: { bytes: OUTPUT_BYTES, ...(await rig.openOutput(longLog)) },
       diff: { files: DIFF_FILES, ...(await rig.openDiff(changed)) },
       printing: { bytes: PRINTED_BYTES, longestMs: await rig.print() },
-      streaming: await rig.stream(),
+      streaming: await rig.watch("burst", (page) => talkers.burst(page)),
+      hour: await rig.watch("hour", (page) => talkers.hour(page)),
     };
   } finally {
     await browser?.close();
@@ -301,20 +309,15 @@ class Rig {
     return longestMs;
   }
 
-  /** A task that emits as fast as its agent can, watched from its first event to its last. */
-  async stream(): Promise<BrowserFigures["streaming"]> {
+  /** A task of the agent, on a page from its first event on. */
+  async watch<T>(agent: string, look: (page: Page) => Promise<T>): Promise<T> {
     const page = await this.#open();
-    const id = await this.submit(
-      Array.from({ length: STEPS }, (_, i) => (i % 2 ? { say: `Step ${i}.` } : { bash: "seq 20" })),
-    );
+    const body = { repo: this.#repo, prompt: "Talk to the page.", agent };
+    const { id } = (await this.#call("POST", "/v1/tasks", body)) as { id: string };
     await page.goto(`${this.#server.url}/tasks/${id}`);
-    await page.getByText("Step 1.", { exact: true }).waitFor({ timeout: LIMIT_MS });
-    await page.evaluate("bench.longest = 0; bench.shift = 0");
-    await page.getByLabel("Connection: complete").waitFor({ timeout: LIMIT_MS });
-    const longestMs = await page.evaluate<number>("bench.longest");
-    const shift = await page.evaluate<number>("bench.shift");
+    const found = await look(page);
     await page.context().close();
-    const { seq } = (await this.#call("GET", `/v1/tasks/${id}`)) as { seq: number };
-    return { events: seq, longestMs, shift };
+    await this.until(id, "done");
+    return found;
   }
 }

@@ -1,16 +1,16 @@
 /** The stages of a stop as the log proves them, and after the end what is left of the work. */
 import { useState } from "react";
-import { ResultLine, useAct } from "../../components/act.tsx";
-import { Icon } from "../../components/icon.tsx";
-import { Sheet } from "../../components/sheet.tsx";
-import { client } from "../../lib/client.ts";
-import type { SavedWork, StopProof } from "../../lib/log/stop-proof.ts";
-import { formatCount, formatElapsed, formatSecond, pluralize } from "../../lib/format.ts";
-import { usePerson } from "../../lib/session.ts";
-import { nameOf } from "../../lib/tasks/ownership.ts";
-import { putTask } from "../../lib/tasks/task-list.ts";
-import { StopReceipt } from "./result/stop-receipt.tsx";
-import { useTaskView } from "./task-screen.tsx";
+import { ResultLine, useAct } from "../../../components/act.tsx";
+import { Icon } from "../../../components/icon.tsx";
+import { Sheet } from "../../../components/sheet.tsx";
+import { client } from "../../../lib/client.ts";
+import type { SavedWork, StopProof } from "../../../lib/log/stop-proof.ts";
+import { formatCount, formatElapsed, formatSecond, pluralize } from "../../../lib/format.ts";
+import { usePerson } from "../../../lib/session.ts";
+import { nameOf } from "../../../lib/tasks/ownership.ts";
+import { putTask } from "../../../lib/tasks/task-list.ts";
+import { StopReceipt } from "../result/stop-receipt.tsx";
+import { useTaskView } from "../task-screen.tsx";
 
 interface Stage {
   readonly name: string;

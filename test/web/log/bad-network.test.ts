@@ -5,10 +5,10 @@
 import { createHash } from "node:crypto";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect } from "vitest";
-import { describeWithBrowser } from "../support/browser/browser.ts";
-import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../support/browser/rig.ts";
-import { startTunnel, type Tunnel } from "../support/browser/tunnel.ts";
-import { inTurn } from "../support/vitest/full-run.ts";
+import { describeWithBrowser } from "../../support/browser/browser.ts";
+import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../../support/browser/rig.ts";
+import { startTunnel, type Tunnel } from "../../support/browser/tunnel.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(2);
 
