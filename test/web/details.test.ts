@@ -1,5 +1,7 @@
 /** Details in a browser: what is unread, how long a task stays, the words of the chart. */
-import { readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
@@ -11,6 +13,8 @@ import { inTurn } from "../support/vitest/full-run.ts";
 const it = inTurn(3);
 
 const DAYS = 30;
+/** A stop of a worker that hears nothing lasts until somebody kills it. */
+const PATIENT = JSON.stringify({ graceMs: 20 * 60_000, cancelMs: 40 * 60_000 });
 const OPERATOR = { email: "otto@example.com", password: PASSWORD };
 const DONE = [{ finish: { title: "t", summary: "It came to its end." } }];
 const ASK = [{ ask: { question: "Which quay?", options: ["North", "South"] } }, ...DONE];
@@ -31,14 +35,19 @@ const FIND_WIDE_NAMES = `[...document.querySelectorAll("svg.chart-art")]
 describeWithBrowser("details of screens", () => {
   let rig: WebRig;
   let git: GitServer;
+  let dir: string;
   beforeAll(async () => {
+    dir = mkdtempSync(join(tmpdir(), "slipway-details-"));
     rig = await openWebRig((upstream) => {
       git = upstream;
-      return { SLIPWAY_TASKS_EXPIRE_DAYS: String(DAYS) };
+      return { SLIPWAY_TASKS_EXPIRE_DAYS: String(DAYS), SLIPWAY_POLICY: PATIENT };
     });
     expect((await rig.server().call("POST", "/v1/users", { ...OPERATOR, role: "operator" })).status).toBe(201);
   });
-  afterAll(() => rig.close());
+  afterAll(async () => {
+    await rig.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
   afterEach(() => rig.closeDevices());
 
   async function open(path: string, person = { email: EMAIL, password: PASSWORD }): Promise<Page> {
@@ -164,10 +173,11 @@ describeWithBrowser("details of screens", () => {
   });
 
   it("[W6] a kill is confirmed with what it loses, and is not one before that", async () => {
-    const id = await rig.submit("Hears nothing", [{ say: "It begins." }, { hang: true }]);
-    await rig.until(id, (task) => task.state === "running", "running");
+    // A worker that is stopped hears nothing.
+    const isDeaf = join(dir, "deaf");
+    const id = await rig.submit("Hears nothing", [{ bash: `kill -STOP $PPID; touch ${isDeaf}` }]);
+    await expect.poll(() => existsSync(isDeaf)).toBe(true);
     const page = await open(`/tasks/${id}`);
-    await page.getByText("It begins.").waitFor();
     await rig.call("POST", `/v1/tasks/${id}/cancel`);
     await page.getByRole("button", { name: "Kill now" }).click();
     const dialog = page.getByRole("dialog", { name: "Kill now?" });

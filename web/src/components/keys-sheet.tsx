@@ -42,7 +42,7 @@ export function KeysSheet({ onClose }: { onClose: () => void }) {
     <Sheet title="Keys" isOpen onClose={onClose}>
       {KEYS.map(([where, rows]) => (
         <section key={where} aria-label={where}>
-          <h3 className="over">{where}</h3>
+          <h3 className="over apart">{where}</h3>
           <dl className="facts">
             {rows.map(([keys, what]) => [
               <dt key={keys}>
