@@ -28,13 +28,13 @@ export const EVENT_TYPES = [
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
 
+/** What the outline of a log holds, besides the changes of the state and the tools that run. */
+export const OUTLINE_TYPES = ["message.status", "todo", "checkpoint"] as const satisfies readonly EventType[];
+
 /**
  * What people and the agent said to each other, and how it ended. An index has this list
  * (migrations/sqlite/0009_conversations.sql).
  */
-/** What the outline of a log holds, besides the changes of the state and the tools that run. */
-export const OUTLINE_TYPES = ["message.status", "todo", "checkpoint"] as const satisfies readonly EventType[];
-
 export const CONVERSATION_TYPES = [
   "task.submitted",
   "task.state",
