@@ -147,8 +147,9 @@ function StateSection({ task, log, now }: TaskView) {
   const forecast = forecastStart(task, waits, now);
   const runs = useMemo(() => forecastEnd(collectRuns(tasks, serverNow())), [tasks]);
   const threadBudget = describeThreadBudget(task);
-  const foot = [appearance === "running" || appearance === "provisioning" ? runs : ""];
-  if (threadBudget !== "") foot.push(`Thread ${threadBudget}`);
+  const isAtWork = appearance === "running" || appearance === "provisioning";
+  // One line, so that nothing moves when it changes.
+  const foot = threadBudget === "" ? (isAtWork ? runs : "") : `Thread ${threadBudget}`;
   const { spans } = log.conversation;
   const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
   const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
@@ -167,7 +168,7 @@ function StateSection({ task, log, now }: TaskView) {
         <div className="slip-block">
           <Slip appearance={appearance} phrase={phrase} detail={`${sub}${elapsed}`} spans={spans} now={now} />
           <div className="slip-foot">
-            <span className="num">{foot.filter(Boolean).join(" · ")}</span>
+            <span className="num">{foot}</span>
             <button className="btn" type="button" onClick={() => setChartOpen(true)}>
               Whole machine
               <Icon name="chev-r" small />
