@@ -8,7 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
-import { afterAll, beforeAll, expect } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished } from "vitest";
 import Database from "../../src/store/sqlite/driver.ts";
 import { CLIENT, startStrictProvider, type StrictProvider } from "../auth/providers/strict-provider.ts";
 import { describeWithBrowser, expectAccessible, launchBrowser, openPage, WIDE } from "../support/browser/browser.ts";
@@ -64,6 +64,7 @@ describeWithBrowser("how people come and go", () => {
 
   it("[P2] the link that the first start prints ends in a logged-in app, and works once", async () => {
     const first = launch({ dataDir: join(dir, "first") });
+    onTestFinished(() => void first.kill());
     const readLink = (): string | undefined => /http:\S+\/setup#\S+/.exec(first.stderr())?.[0];
     await expect.poll(readLink).toBeDefined();
     const { page } = await openPage(browser);
@@ -83,7 +84,6 @@ describeWithBrowser("how people come and go", () => {
     await again.page.getByRole("alert").waitFor();
     await again.page.context().close();
     await page.context().close();
-    await first.kill();
   });
 
   it("[P2] a session that the server ended says so, keeps the draft, and returns to its screen", async () => {
