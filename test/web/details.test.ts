@@ -1,4 +1,4 @@
-/** Details in a browser: what is unread, how long a task stays, the words of the chart. */
+/** Details in a browser: what is unread, how long a task stays. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,14 +23,6 @@ const ASK = [{ ask: { question: "Which quay?", options: ["North", "South"] } }, 
 const show = (page: Page, state: "hidden" | "visible"): Promise<void> =>
   page.evaluate(`Object.defineProperty(document, "visibilityState", { configurable: true, value: "${state}" });
     document.dispatchEvent(new Event("visibilitychange"));`);
-
-/** The names of states of the charts in sight that stand out of their boxes. */
-const FIND_WIDE_NAMES = `[...document.querySelectorAll("svg.chart-art")]
-  .filter((chart) => chart.checkVisibility())
-  .flatMap((chart) => [...chart.querySelectorAll(".ch-state")])
-  .map((state) => [state.querySelector("rect").getBBox(), state.querySelector("text")])
-  .map(([box, text]) => [box, text.getBBox(), text.textContent])
-  .map(([box, name, text]) => ({ text, isIn: name.x >= box.x + 1 && name.x + name.width <= box.x + box.width - 1 }))`;
 
 describeWithBrowser("details of screens", () => {
   let rig: WebRig;
@@ -428,16 +420,5 @@ describeWithBrowser("details of screens", () => {
       .getByRole("group", { name: /^Attachments/ })
       .locator("img")
       .waitFor();
-  });
-
-  it("[P3] at a desk the name of each state of the chart is in its box", async () => {
-    const id = await rig.submit("Is drawn", DONE);
-    await rig.until(id, (task) => task.state === "done", "the end");
-    const page = await open(`/tasks/${id}/machine`);
-    await page.setViewportSize(WIDE);
-    await page.getByRole("region", { name: "Chart of the lifecycle" }).first().waitFor();
-    const names = await page.evaluate<{ text: string; isIn: boolean }[]>(FIND_WIDE_NAMES);
-    expect(names.map(({ text }) => text)).toContain("provisioning");
-    expect(names.filter(({ isIn }) => !isIn)).toEqual([]);
   });
 });
