@@ -60,7 +60,7 @@ describeWithBrowser("the web app", () => {
     await page.getByRole("alert").waitFor();
     await page.getByLabel("Password").fill(PASSWORD);
     await page.getByRole("button", { name: "Log in" }).click();
-    await page.getByRole("heading", { name: "You" }).waitFor();
+    await page.getByRole("heading", { name: "You", exact: true }).waitFor();
   });
 
   it("a question is answered from the list, and the agent goes on", async () => {

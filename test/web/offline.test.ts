@@ -75,7 +75,7 @@ describeWithBrowser("the app without a server", () => {
     await page.getByRole("link", { name: /Asks before a tunnel/ }).waitFor();
     // Screens that were never opened are there as well.
     await page.getByRole("link", { name: "You", exact: true }).click();
-    await page.getByRole("heading", { name: "You" }).waitFor();
+    await page.getByRole("heading", { name: "You", exact: true }).waitFor();
     await rig.restart();
     await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByLabel(/Connection: in sync at/).waitFor();
