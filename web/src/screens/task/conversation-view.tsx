@@ -317,7 +317,7 @@ function useFollow(seq: number, streamed: number, isLive: boolean): Follow {
   const stay = useCallback(() => {
     if (!isFollowing()) return;
     scrollTo({ top: document.documentElement.scrollHeight });
-    // The list hears of it now, not in the next frame: it draws what is on the screen in this one.
+    // The browser reports the scroll in the next frame, but the list must draw in this one.
     flushSync(() => dispatchEvent(new Event("scroll")));
   }, [isFollowing]);
   useLayoutEffect(() => {
