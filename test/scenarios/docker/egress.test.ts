@@ -105,6 +105,9 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
       SLIPWAY_TRUSTED_EGRESS_HOSTS: `localhost:${registry.port}`,
     };
     server = await startServer({ dataDir: join(dir, "data"), sandbox: "docker", env });
+    // The list stays for all tests, each of which a quick run may choose alone.
+    const listed = await server.call("POST", "/v1/ops/egress", { allow: [`localhost:${registry.port}`] });
+    expect(listed.status).toBe(200);
   });
   afterAll(async () => {
     await server?.kill("SIGTERM");
@@ -159,8 +162,6 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
     LIMIT,
     async () => {
       const place = `localhost:${registry.port}`;
-      const listed = await server.call("POST", "/v1/ops/egress", { allow: [place] });
-      expect(listed.status).toBe(200);
       const curl = `${env}; node -e 'fetch("http://evil.example/").catch((e) => console.log("failed"))'; git ls-remote https://evil.example/x.git 2>&1 | tail -1`;
       const { task, events } = await run(
         [install(registry.port), { bash: curl }, { finish: { title: "Installed", summary: "" } }],
