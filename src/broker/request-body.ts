@@ -137,12 +137,12 @@ class GrowingBuffer {
 }
 
 /**
- * Reads and drops the rest of a refused request for at most 2 s, so that the sender reads the
+ * Reads and drops the rest of a refused request for at most `ms`, so that the sender reads the
  * answer instead of a reset connection.
  */
-export function discardRest(request: IncomingMessage): void {
+export function discardRest(request: IncomingMessage, ms = DISCARD_MS): void {
   if (request.complete) return;
-  const timer = setTimeout(() => request.destroy(), DISCARD_MS);
+  const timer = setTimeout(() => request.destroy(), ms);
   request.once("close", () => clearTimeout(timer));
   request.resume();
 }

@@ -18,7 +18,7 @@ import {
   transcriptAppendSchema,
   workerBatchSchema,
 } from "../core/protocol/worker.ts";
-import { discardRest, parseJsonBody, type BodyReader } from "./request-body.ts";
+import { BODY_MS, discardRest, parseJsonBody, type BodyReader } from "./request-body.ts";
 
 interface BodyLimits {
   readonly bytes: number;
@@ -128,12 +128,15 @@ async function serveSetup({ workerApi, taskId, attempt, response, signal }: Work
   await pipeline(Readable.from(found.content), response, { signal });
 }
 
-/** The answer may come before the body has ended. */
+/**
+ * The answer may come before the body has ended. A worker that is busy with its archive reads it
+ * late, so the rest is read for as long as any other body may take.
+ */
 async function keepSetup({ workerApi, taskId, attempt, request, response, signal }: WorkerCall): Promise<void> {
   const within = AbortSignal.any([signal, AbortSignal.timeout(SETUP_ARCHIVE_MS)]);
   const content = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
   reply(response, 200, await workerApi.saveSetup(taskId, attempt, content, within));
-  discardRest(request);
+  discardRest(request, BODY_MS);
 }
 
 /** One page. Stored records are JSON already and are inserted into the answer without parsing. */

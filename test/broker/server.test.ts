@@ -186,6 +186,20 @@ it("[S3] shut ends long polls and refuses everything from then on", async () => 
   await broker.revoke(workerApi.taskId, 1);
 });
 
+it("[C2] a setup that is not kept is answered at once, and a worker that reads late is not cut off", async () => {
+  workerApi.saveSetup = async () => ({ saved: false, reason: "it is not kept" });
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
+  const socket = connect(join(socketDir, "b.sock"));
+  let isCut = false;
+  socket.on("error", () => undefined).on("close", () => (isCut = true));
+  const head = `PUT /worker/v1/setup HTTP/1.1\r\nhost: b\r\nauthorization: Bearer ${token}\r\n`;
+  socket.write(`${head}content-type: application/x-tar\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n`);
+  await new Promise((resolve) => socket.once("data", resolve));
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  expect(isCut).toBe(false);
+  socket.destroy();
+});
+
 it("git is served from the task's repository until the attempt ends", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const path = "/git/repo.git/info/refs?service=git-upload-pack";
