@@ -10,6 +10,7 @@ import { eventually, sandboxContract, type SandboxRig } from "../../contract/san
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
+import { isProcessAlive } from "../../support/process/running.ts";
 
 const it = inTurn(3);
 
@@ -25,14 +26,6 @@ afterAll(() => peers.close());
 /** The worker process below its supervisor. */
 function workerPid(supervisor: number): number {
   return Number(execFileSync("ps", ["-o", "pid=", "--ppid", String(supervisor)], { encoding: "utf8" }).trim());
-}
-
-function lives(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
 }
 
 async function openRig(): Promise<SandboxRig & { dir: string }> {
@@ -135,12 +128,12 @@ describe("process sandbox", () => {
           "the daemon started",
         );
         const daemon = Number(readFileSync(file, "utf8"));
-        expect(lives(daemon)).toBe(true);
+        expect(isProcessAlive(daemon)).toBe(true);
         await (how === "stop" ? sandbox.stop(spec.name, 5_000) : sandbox.remove(spec.name));
-        expect(lives(daemon)).toBe(false);
+        expect(isProcessAlive(daemon)).toBe(false);
       } else {
         await sandbox.wait(spec.name, never);
-        expect(lives(Number(readFileSync(file, "utf8")))).toBe(false);
+        expect(isProcessAlive(Number(readFileSync(file, "utf8")))).toBe(false);
       }
     },
   );
@@ -153,9 +146,9 @@ describe("process sandbox", () => {
       "the child started",
     );
     const child = Number(/child (\d+)/.exec(readFileSync(join(getDir(spec), "log"), "utf8"))?.[1]);
-    expect(lives(child)).toBe(true);
+    expect(isProcessAlive(child)).toBe(true);
     await sandbox.stop(spec.name, 5_000);
-    expect(lives(child)).toBe(false);
+    expect(isProcessAlive(child)).toBe(false);
   });
 
   it("[D1] when the supervisor is killed, its worker is killed too and nothing is started again", async () => {
@@ -167,7 +160,7 @@ describe("process sandbox", () => {
     process.kill(supervisor, "SIGKILL");
     await sandbox.ensure(spec, never);
     expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: null });
-    expect(lives(worker)).toBe(false);
+    expect(isProcessAlive(worker)).toBe(false);
   });
 
   it("[D1] another process with the supervisor's id is not mistaken for it", async () => {

@@ -2,7 +2,6 @@
  * MCP servers, with a real one: a second process that speaks the protocol through the same SDK, and
  * one behind HTTP and the proxy.
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect, type AddressInfo } from "node:net";
@@ -16,6 +15,7 @@ import { openMcp, type McpClients } from "../../../worker/mcp/client.ts";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
 import type { ToolInput, ToolResult } from "../../../worker/tools/tool.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
+import { isAnyLeft } from "../../support/process/running.ts";
 
 const it = inTurn(3);
 
@@ -44,7 +44,6 @@ async function openServers(servers: McpServers, proxy: string | null = null): Pr
 }
 const run = async (name: string, input: ToolInput = {}, signal = new AbortController().signal): Promise<ToolResult> =>
   await tools.run(name, input, signal);
-const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 it("tools are listed by name with their schemas and descriptions, and can be called", async () => {
   const mcp = await openServers({ calc: node() });
@@ -89,13 +88,13 @@ it("[O3] results are bounded, kept complete in a log, and free of hidden charact
 
 it("[O5] a server that dies or floods is reported, the others keep working, and no process is left", async () => {
   await openServers({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
-  expect(alive("sleep 76\\.1")).toBe(true);
+  expect(isAnyLeft("sleep 76.1")).toBe(true);
   const dead = await run("mcp__one__die");
   expect(dead.output).toMatch(/"one" ended during the call: it ended with exit code 3. Standard error: out of luck/);
   expect((await run("mcp__two__flood")).output).toContain("it wrote more than 20 MB at once");
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
   for (const resource of open.splice(0)) await resource.close();
-  expect(alive("sleep 76\\.1")).toBe(false);
+  expect(isAnyLeft("sleep 76.1")).toBe(false);
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("has ended: it was ended");
 });
 
@@ -117,7 +116,7 @@ it("[O5] a server that died is restarted by the next call, once for concurrent c
     expect.stringMatching(/"calc" has ended: it ended with exit code 3.*Continue without its tools/s),
   ]);
   for (const resource of open.splice(0)) await resource.close();
-  expect(alive("sleep 76\\.3")).toBe(false);
+  expect(isAnyLeft("sleep 76.3")).toBe(false);
 });
 
 it("[O5] a failing restart is reported with its reason; an aborted call does not wait for it, and closing ends it", async () => {
@@ -135,7 +134,7 @@ it("[O5] a failing restart is reported with its reason; an aborted call does not
   stop.abort();
   await expect(running).rejects.toThrow();
   for (const resource of open.splice(0)) await resource.close();
-  expect(alive("sleep 76\\.4")).toBe(false);
+  expect(isAnyLeft("sleep 76.4")).toBe(false);
 });
 
 it("[O5] a hanging call ends at its limit or when the agent is stopped; the server keeps working", async () => {
@@ -159,7 +158,7 @@ it("[O5] servers that do not start or do not speak the protocol are reported as 
   expect(problems[0]).toContain('"gone" could not be used: it could not be started');
   expect(problems[1]).toContain("exit code 7. Standard error: the licence has expired");
   expect(problems[2]).toContain("not protocol messages");
-  expect(alive("sleep 76\\.2")).toBe(false);
+  expect(isAnyLeft("sleep 76.2")).toBe(false);
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
 });
 

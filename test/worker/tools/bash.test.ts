@@ -1,11 +1,11 @@
 /** The process rules B1 to B4, with real processes. */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { Logs } from "../../../worker/tools/shell/logs.ts";
 import { Bash } from "../../../worker/tools/shell/bash.ts";
+import { isAnyLeft, isRunning } from "../../support/process/running.ts";
 
 let dir: string;
 let bash: Bash;
@@ -18,7 +18,6 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 const run = async (command: string, timeoutMs = 20_000, signal = new AbortController().signal) =>
   await bash.run(command, timeoutMs, signal);
-const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 it("exit code and both outputs are returned in order, and the current folder is kept", async () => {
   expect(await run("echo out; echo err >&2; mkdir d; cd d; exit 9")).toMatchObject({
@@ -58,7 +57,7 @@ it("[O1] a child that keeps the output open does not delay the end", async () =>
   const result = await run("sleep 71.5 & echo done");
   expect(result).toMatchObject({ output: "done\n", exitCode: 0 });
   expect(result.ms).toBeLessThan(60_000);
-  expect(alive("sleep 71\\.5")).toBe(false);
+  expect(isAnyLeft("sleep 71.5")).toBe(false);
 });
 
 it("[O1] no process outlives the command, even in another session or ignoring SIGTERM", async () => {
@@ -67,7 +66,7 @@ it("[O1] no process outlives the command, even in another session or ignoring SI
     `setsid sleep 72.5 & setsid bash -c '${deaf}' & bash -c '${deaf}' & sleep 0.2; echo started`,
   );
   expect(result.output).toBe("started\n");
-  expect(alive("sleep 72\\.5")).toBe(false);
+  expect(isAnyLeft("sleep 72.5")).toBe(false);
 });
 
 it.runIf(process.platform === "linux")(
@@ -75,7 +74,7 @@ it.runIf(process.platform === "linux")(
   async () => {
     const result = await run("env -i setsid sleep 72.25 </dev/null >/dev/null 2>&1 & sleep 0.2; echo started");
     expect(result.output).toBe("started\n");
-    expect(alive("sleep 72\\.25")).toBe(false);
+    expect(isAnyLeft("sleep 72.25")).toBe(false);
   },
 );
 
@@ -84,7 +83,7 @@ it("a time limit ends the command", async () => {
   expect(result.exitCode).toBe(null);
   expect(result.output).toMatch(/^begun\n\n\[stopped: it did not end within 2000 ms\. /);
   expect(result.ms).toBeLessThan(60_000);
-  expect(alive("sleep 73\\.5")).toBe(false);
+  expect(isAnyLeft("sleep 73.5")).toBe(false);
 });
 
 it("[O1] a flood is stopped, and its log stays within the limit", async () => {
@@ -117,10 +116,10 @@ it("abort ends the command and everything that it started", async () => {
   const stop = new AbortController();
   const running = run("setsid sleep 74.5 & sleep 74.5", 60_000, stop.signal);
   running.catch(() => undefined);
-  await expect.poll(() => alive("sleep 74\\.5")).toBe(true);
+  await expect.poll(() => isRunning("sleep 74.5")).toBe(true);
   stop.abort();
   await expect(running).rejects.toThrow();
-  expect(alive("sleep 74\\.5")).toBe(false);
+  expect(isAnyLeft("sleep 74.5")).toBe(false);
 });
 
 it("a signal has no exit code; an unknown command has the one of bash", async () => {

@@ -1,11 +1,11 @@
 /** Commands in the background, with real processes. */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
 import type { ToolInput, ToolResult } from "../../../worker/tools/tool.ts";
+import { isAnyLeft, isRunning } from "../../support/process/running.ts";
 
 let dir: string;
 let tools: Toolbox;
@@ -21,7 +21,6 @@ afterEach(async () => {
 
 const run = async (name: string, input: ToolInput, signal = new AbortController().signal): Promise<ToolResult> =>
   await tools.run(name, input, signal);
-const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 const start = async (command: string): Promise<string> => {
   const { output } = await run("bash", { command, background: true });
   return /job_\w+/.exec(output)?.[0] ?? output;
@@ -50,26 +49,26 @@ it("waiting has a limit, and ends when the agent is stopped", async () => {
 it("[O1] killing a job ends its processes in other sessions and those that ignore SIGTERM", async () => {
   const deaf = `trap "" TERM; sleep 75.2`;
   const id = await start(`setsid sleep 75.2 & setsid bash -c '${deaf}' & ${deaf}`);
-  await expect.poll(() => alive("sleep 75\\.2")).toBe(true);
+  await expect.poll(() => isRunning("sleep 75.2")).toBe(true);
   const killed = await run("job", { action: "kill", id });
   expect(killed.exitCode).toBe(null);
   expect(killed.output).toContain("was killed");
-  expect(alive("sleep 75\\.2")).toBe(false);
+  expect(isAnyLeft("sleep 75.2")).toBe(false);
 });
 
 it("[O1] closing the tools ends every job, and no more are started", async () => {
   await start("setsid sleep 75.3 & sleep 75.3");
   await start("nohup sleep 75.3 >/dev/null 2>&1 & disown; sleep 75.3");
-  await expect.poll(() => alive("sleep 75\\.3")).toBe(true);
+  await expect.poll(() => isRunning("sleep 75.3")).toBe(true);
   await tools.close();
-  expect(alive("sleep 75\\.3")).toBe(false);
+  expect(isAnyLeft("sleep 75.3")).toBe(false);
   expect(await run("bash", { command: "sleep 75.3", background: true })).toMatchObject({ exitCode: 1 });
 });
 
 it("[O1] the children of a job end with its shell", async () => {
   const id = await start("sleep 75.4 & echo started");
   expect((await run("job", { action: "wait", id })).output).toContain("exit code 0");
-  expect(alive("sleep 75\\.4")).toBe(false);
+  expect(isAnyLeft("sleep 75.4")).toBe(false);
 });
 
 it("[O3] a job's long output is shown by head and tail, and its log can be read page by page", async () => {

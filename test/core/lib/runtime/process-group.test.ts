@@ -12,6 +12,7 @@ import {
   ToolExitError,
   type ProcessGroupOptions,
 } from "../../../../src/core/lib/runtime/process-group.ts";
+import { isProcessAlive } from "../../../support/process/running.ts";
 import { hasPrlimit, withDescriptors } from "../../../support/process/descriptors.ts";
 
 let dir: string;
@@ -28,15 +29,6 @@ const run = (script: string, options: Partial<ProcessGroupOptions> = {}) =>
     graceMs: 0,
     ...options,
   });
-
-const isAlive = (pid: number): boolean => {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return !/^\S+ \(.*\) [ZX]/.test(text);
-  } catch {
-    return false;
-  }
-};
 
 const readPid = (name: string): number =>
   existsSync(join(dir, name)) ? Number(readFileSync(join(dir, name), "utf8")) : 0;
@@ -87,7 +79,7 @@ describe("a process group", () => {
     expect([polite.stopped, polite.exitCode, polite.stdout.toString()]).toEqual(["aborted", 0, "bye\n"]);
     const deaf = await stopped("deaf", "trap '' TERM; echo $$ > deaf; while :; do sleep 1; done", 200);
     expect([deaf.stopped, deaf.exitSignal]).toEqual(["aborted", "SIGKILL"]);
-    expect(isAlive(readPid("deaf"))).toBe(false);
+    expect(isProcessAlive(readPid("deaf"))).toBe(false);
   });
 
   it.runIf(process.platform === "linux")("an abort ends the whole group, and is awaited", async () => {
@@ -96,7 +88,7 @@ describe("a process group", () => {
     await expect.poll(() => readPid("child")).toBeGreaterThan(0);
     cancel.abort();
     expect((await result).stopped).toBe("aborted");
-    expect(isAlive(readPid("child"))).toBe(false);
+    expect(isProcessAlive(readPid("child"))).toBe(false);
   });
 
   it("a signal that was aborted before stops it at once", async () => {

@@ -2,7 +2,6 @@
  * An agent program behind the harness: a second process that speaks the protocol through the same
  * SDK, with the real broker and checkout.
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect } from "vitest";
@@ -10,6 +9,7 @@ import { Rig, type Running } from "../../rig.ts";
 import { sampled } from "../../../support/random.ts";
 import { inTurn } from "../../../support/vitest/full-run.ts";
 import { WORKER_ENV, type WorkerSpec } from "../../../../src/core/protocol/worker.ts";
+import { isAnyLeft } from "../../../support/process/running.ts";
 
 const it = inTurn(4);
 
@@ -52,7 +52,6 @@ const prompts = (dir = dirname(rig.workspace)): string[] =>
   readFileSync(join(dir, "prompts.txt"), "utf8")
     .split(/^--- \d+\n/m)
     .slice(1);
-const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 it.always(
   "[O6] messages, thinking, plans and tool calls become events; the last message becomes the summary",
@@ -266,7 +265,7 @@ it("[O6] cancelled, it stops in time, its work is saved and its processes have e
   expect(await running.exit).toBe(0);
   expect(performance.now() - begun).toBeLessThan(15_000);
   expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-  expect([alive(`sleep ${seconds}`), alive(`program.mjs ${OWN}`)]).toEqual([false, false]);
+  expect([isAnyLeft(`sleep ${seconds}`), isAnyLeft(`program.mjs ${OWN}`)]).toEqual([false, false]);
 });
 
 it("[O6] failing checks are sent back to the program", async () => {
@@ -319,7 +318,7 @@ it.each(sampled(FAILING, 2))(
     expect(failed?.["message"]).toMatch(new RegExp(message));
     if (evidence !== null) expect(failed?.["evidence"]).toContain(evidence);
     if (lines[0] !== "say x") expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-    expect(alive(`program.mjs ${OWN}`)).toBe(false);
+    expect(isAnyLeft(`program.mjs ${OWN}`)).toBe(false);
   },
 );
 

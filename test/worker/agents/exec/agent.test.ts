@@ -1,7 +1,6 @@
 /**
  * Command lines behind the harness: real processes, with the real broker and checkout.
  */
-import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect } from "vitest";
@@ -9,6 +8,7 @@ import { Rig, type Running } from "../../rig.ts";
 import type { ExecProgram } from "../../../../src/core/values/agent-program.ts";
 import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
 import { inTurn } from "../../../support/vitest/full-run.ts";
+import { isAnyLeft, isRunning } from "../../../support/process/running.ts";
 
 const it = inTurn(3);
 
@@ -44,7 +44,6 @@ const blocks = (): string[] =>
 const prompts = (): string[] => readFileSync(join(rig.dir, "prompts.txt"), "utf8").split("=====\n").slice(1);
 const record = (): string =>
   `{ echo =====; cat "$PROMPT_FILE"; echo; } >> ${JSON.stringify(join(rig.dir, "prompts.txt"))}`;
-const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 it.each([
   ["standard input", "cat > b.txt"],
@@ -151,21 +150,21 @@ it("[O11] a message that interrupts ends the run with everything that it started
   const seconds = `78.${process.pid}`;
   const command = `${record()}; if [ -e b.txt ]; then echo done; else echo x > b.txt; setsid sleep ${seconds} & sleep ${seconds}; fi`;
   const running = await start(command);
-  await rig.workerApi.until(() => alive(`sleep ${seconds}`));
+  await rig.workerApi.until(() => isRunning(`sleep ${seconds}`));
   rig.workerApi.command({ type: "message", messageId: "m1", text: "Stop that", mode: "steer", interrupt: true });
   expect(await running.exit).toBe(0);
   expect(prompts()[1]).toContain("Stop that\n\n(You were interrupted");
-  expect(alive(`sleep ${seconds}`)).toBe(false);
+  expect(isAnyLeft(`sleep ${seconds}`)).toBe(false);
 });
 
 it("[O11] cancelled, it ends with everything that it started, and its work is saved", async () => {
   const seconds = `79.${process.pid}`;
   const running = await start(`trap '' TERM; echo x > b.txt; setsid sleep ${seconds} & sleep ${seconds}`);
-  await rig.workerApi.until(() => alive(`sleep ${seconds}`));
+  await rig.workerApi.until(() => isRunning(`sleep ${seconds}`));
   rig.workerApi.command({ type: "cancel", graceMs: 60_000 });
   expect(await running.exit).toBe(0);
   expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-  expect(alive(`sleep ${seconds}`)).toBe(false);
+  expect(isAnyLeft(`sleep ${seconds}`)).toBe(false);
 });
 
 it("[O11] the next attempt is given what was asked and done", async () => {
