@@ -21,6 +21,17 @@ const LATER = 9e12;
 /** Five of these are handed over in two writes. */
 const LARGE = "x".repeat(900_000);
 
+/** A task is dropped while the one that inherited from it is deleted, but not purged. */
+const HEIR_IN_DELETION: Action[] = [
+  { do: "append", pick: 0 },
+  { do: "append", pick: 1 },
+  { do: "follow", pick: 0 },
+  { do: "settle", pick: 1 },
+  { do: "delete", pick: 1 },
+  { do: "settle", pick: 0 },
+  { do: "drop", pick: 0 },
+];
+
 /** The same decisions for both stores: they follow from what the test knows. */
 class Family {
   readonly ids: string[] = [];
@@ -74,6 +85,15 @@ class Family {
   }
 }
 
+async function purgeAll(store: Store): Promise<void> {
+  let left = await store.openDeletions(100);
+  for (; left.length > 0; left = await store.openDeletions(100))
+    for (const { id } of left) await store.purgeDeletion(id, 2);
+}
+
+const old = async (store: Store) =>
+  (await store.oldTranscripts(LATER)).toSorted((a, b) => (a.taskId < b.taskId ? -1 : 1));
+
 it("[M1] [X1] [X2] memory and SQLite have the same transcripts after any history, and the checker finds no fault", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(anyAction, { minLength: 5, maxLength: 40 }), async (actions) => {
@@ -86,11 +106,9 @@ it("[M1] [X1] [X2] memory and SQLite have the same transcripts after any history
           await family.act([memory, sqlite], action);
           expect(await family.view(sqlite)).toEqual(await family.view(memory));
         }
-        let left = await sqlite.openDeletions(100);
-        for (; left.length > 0; left = await sqlite.openDeletions(100))
-          for (const { id } of left) await sqlite.purgeDeletion(id, 2);
+        for (const store of [memory, sqlite]) await purgeAll(store);
         expect(await family.view(sqlite)).toEqual(await family.view(memory));
-        expect(await sqlite.oldTranscripts(LATER)).toEqual(expect.arrayContaining(await memory.oldTranscripts(LATER)));
+        expect(await old(sqlite)).toEqual(await old(memory));
       } finally {
         await sqlite.close();
       }
@@ -102,7 +120,7 @@ it("[M1] [X1] [X2] memory and SQLite have the same transcripts after any history
         dropFolder(dir);
       }
     }),
-    { numRuns: 25 },
+    { numRuns: 25, examples: [[HEIR_IN_DELETION]] },
   );
 });
 

@@ -1,4 +1,7 @@
-/** Deleted tasks in memory: what a task had is gone at once, nothing is removed in parts. */
+/**
+ * Deleted tasks in memory: what a task had is gone at once, nothing is removed in parts. What it
+ * inherited stays its own until the deletion ends, as in SQLite.
+ */
 import type { DeletedTask, DeletionRequest, Deletions } from "../../core/ports/store.ts";
 import { isSettledState } from "../../core/task.ts";
 import type { Entry } from "./entry.ts";
@@ -11,10 +14,16 @@ export interface MemoryDeletions {
   rename(userId: string, alias: string): void;
 }
 
-/** @param forget removes all that is stored of the task. */
+interface Removal {
+  /** Removes the task and all that is read by its id. */
+  begin(taskId: string): void;
+  /** Removes what other tasks share with it. */
+  end(taskId: string): void;
+}
+
 export function memoryDeletions(
   entries: ReadonlyMap<string, Entry>,
-  forget: (taskId: string) => void,
+  removal: Removal,
   nextRev: () => number,
 ): MemoryDeletions {
   const deleted = new Map<string, DeletedTask>();
@@ -44,13 +53,15 @@ export function memoryDeletions(
       const settledAt = task.snapshot.context.settledAt ?? updatedAt;
       const what = { id, userId, threadId, state, createdAt, settledAt };
       deleted.set(id, { ...what, rev: nextRev(), deletedAt: at, deletedBy: by, purgedAt: null });
-      forget(id);
+      removal.begin(id);
       kept.delete(id);
       return true;
     },
     async purgeDeletion(taskId, at) {
       const row = deleted.get(taskId);
-      if (row?.purgedAt === null) deleted.set(taskId, { ...row, purgedAt: at });
+      if (row?.purgedAt !== null) return true;
+      removal.end(taskId);
+      deleted.set(taskId, { ...row, purgedAt: at });
       return true;
     },
     deletedTask: async (taskId) => deleted.get(taskId) ?? null,

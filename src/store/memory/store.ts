@@ -1,5 +1,5 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
-import { CONVERSATION_TYPES, type EventRow, type TaskEvent } from "../../core/event.ts";
+import { isOfConversation, type EventRow, type TaskEvent } from "../../core/event.ts";
 import type { Accounts, KeyStore, PersonDeletions } from "../../core/ports/accounts.ts";
 import type { AuditLog } from "../../core/ports/records/audit.ts";
 import type { Notifications } from "../../core/ports/notifications.ts";
@@ -20,7 +20,7 @@ import type {
   TallyQuery,
   TaskQuery,
 } from "../../core/ports/store.ts";
-import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/records/transcripts.ts";
+import type { AppendResult, NewRecord } from "../../core/ports/records/transcripts.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { asRead, getDueAt, isAsking, isRepository, memoryReadMarks, type Entry } from "./entry.ts";
 import { before, byId, keyOf, pageFrom, rowPage, toOutline } from "./lists.ts";
@@ -56,14 +56,17 @@ class MemoryStore implements Omit<Store, Apart> {
 
   constructor(ledger: MemoryLedger, notifications: MemoryNotifications, people: MemoryPersonDeletions) {
     this.#ledger = ledger;
-    const forget = (id: string): void => {
-      this.#entries.delete(id);
-      this.#transcripts.forget(id);
-      notifications.dropTask(id);
-      for (const [key, { taskId }] of this.#keys) if (taskId === id) this.#keys.delete(key);
+    const removal = {
+      begin: (id: string): void => {
+        this.#entries.delete(id);
+        this.#transcripts.beginDeletion(id);
+        notifications.dropTask(id);
+        for (const [key, { taskId }] of this.#keys) if (taskId === id) this.#keys.delete(key);
+      },
+      end: (id: string): void => this.#transcripts.endDeletion(id),
     };
     this.stored = storedReads(this.#entries, this.#transcripts);
-    this.deletions = memoryDeletions(this.#entries, forget, () => ++this.#rev);
+    this.deletions = memoryDeletions(this.#entries, removal, () => ++this.#rev);
     this.marks = memoryReadMarks(this.#entries, () => ++this.#rev);
     this.people = people.methods(this.#entries, {
       drop: (userId) => {
@@ -179,7 +182,7 @@ class MemoryStore implements Omit<Store, Apart> {
   async conversation({ userId, threadId, from, direction, limit }: ConversationQuery): Promise<Page<TaskEvent>> {
     const placeOf = ({ taskId, seq }: ConversationPlace): string => `${taskId} ${String(seq).padStart(16, "0")}`;
     const isWanted = (event: TaskEvent): boolean =>
-      (CONVERSATION_TYPES as readonly string[]).includes(event.type) &&
+      isOfConversation(event) &&
       (from === undefined || (direction === "up" ? placeOf(event) > placeOf(from) : placeOf(event) < placeOf(from)));
     const found = [...this.#entries.values()]
       .filter(({ task }) => task.threadId === threadId && (userId === null || task.userId === userId))
@@ -269,18 +272,10 @@ class MemoryStore implements Omit<Store, Apart> {
     );
   }
 
-  async records(taskId: string, after: number, bytes: number): Promise<StoredRecord[]> {
-    return this.#transcripts.records(taskId, after, bytes);
-  }
-
   async dropTranscript(taskId: string): Promise<void> {
     this.#assertOpen();
     if (this.#open.has(taskId)) throw new Error(`the transcript of the open task ${taskId} cannot be dropped`);
     this.#transcripts.drop(taskId);
-  }
-
-  async lastRecord(taskId: string): Promise<number> {
-    return this.#transcripts.last(taskId);
   }
 
   async openIds(): Promise<string[]> {

@@ -17,6 +17,8 @@ export class MemoryTranscripts {
   readonly #records = new Map<string, StoredRecord[]>();
   /** By task: the tasks whose records it inherits, in order. */
   readonly #origins = new Map<string, readonly Origin[]>();
+  /** Tasks in deletion. What they inherited is theirs until it ends; they get nothing more. */
+  readonly #ending = new Set<string>();
 
   /** @param holdsSlot true when the record's attempt holds the task's slot. */
   append(record: NewRecord, holdsSlot: boolean): AppendResult {
@@ -61,12 +63,19 @@ export class MemoryTranscripts {
 
   /** Does nothing while another task has inherited from it. */
   drop(taskId: string): void {
-    if (this.#heirs(taskId).length === 0) this.forget(taskId);
+    if (this.#heirs(taskId).length > 0) return;
+    this.#origins.delete(taskId);
+    this.#records.delete(taskId);
   }
 
-  /** Each part that was inherited from it becomes the property of one of its heirs. */
-  forget(taskId: string): void {
-    for (let heir = this.#heirs(taskId)[0]; heir !== undefined; heir = this.#heirs(taskId)[0]) {
+  beginDeletion(taskId: string): void {
+    this.#ending.add(taskId);
+  }
+
+  /** Each part that was inherited from it becomes the property of one of its heirs that stay. */
+  endDeletion(taskId: string): void {
+    const next = () => this.#heirs(taskId).find(({ id }) => !this.#ending.has(id));
+    for (let heir = next(); heir !== undefined; heir = next()) {
       const { id, after, upto } = heir;
       const isPart = (part: Origin): boolean => part.owner === taskId && part.after >= after && part.upto <= upto;
       for (const [of, origins] of this.#origins)
@@ -75,8 +84,9 @@ export class MemoryTranscripts {
           origins.map((part) => (isPart(part) ? { ...part, owner: id } : part)),
         );
     }
-    this.#origins.delete(taskId);
-    this.#records.delete(taskId);
+    for (const { id } of this.#heirs(taskId)) this.#origins.delete(id);
+    this.drop(taskId);
+    this.#ending.delete(taskId);
   }
 
   /** The parts of other tasks that are this one's records, longest first. */
@@ -103,6 +113,8 @@ type Entries = ReadonlyMap<string, { readonly task: Task }>;
 export function storedReads(entries: Entries, transcripts: MemoryTranscripts) {
   const settledAt = (taskId: string): number => entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity;
   return {
+    records: async (taskId: string, after: number, bytes: number) => transcripts.records(taskId, after, bytes),
+    lastRecord: async (taskId: string) => transcripts.last(taskId),
     oldTranscripts: async (before: number) => transcripts.sizes().filter(({ taskId }) => settledAt(taskId) < before),
     async transcriptSizes(userId: string, after: string | null) {
       const own = [...entries.values()].filter(({ task }) => task.userId === userId && task.id > (after ?? ""));

@@ -71,8 +71,8 @@ export interface Transcripts {
     after: string | null,
   ): Promise<Page<{ readonly taskId: string; readonly bytes: number }>>;
   /**
-   * Deletes the whole transcript of a settled task, unless another task inherited from it.
-   * Idempotent; rejects for an open task.
+   * Deletes the whole transcript of a settled task, unless another task inherited from it, also one
+   * whose deletion has not ended. Idempotent; rejects for an open task.
    */
   dropTranscript(taskId: string): Promise<void>;
 }
