@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { PATIENCE_MS } from "./test/support/vitest/patience.ts";
 
 /** Suites that start no server of their own: their files share a process, which saves its imports. */
 const SHARED = ["auth", "broker", "client", "coordinator", "core", "http", "machines", "notifications", "store"];
@@ -11,9 +12,9 @@ export default defineConfig({
     // Output of tests is shown when they fail.
     silent: "passed-only",
     // Bounds for hangs only: tests wait for conditions, however slow the machine is.
-    testTimeout: 300_000,
-    hookTimeout: 300_000,
-    expect: { poll: { timeout: 120_000 } },
+    testTimeout: 3 * PATIENCE_MS,
+    hookTimeout: 3 * PATIENCE_MS,
+    expect: { poll: { timeout: PATIENCE_MS } },
     pool: "forks",
     maxWorkers: 4,
     projects: [

@@ -5,8 +5,19 @@ export const SEED = Number(
   process.env["SLIPWAY_TEST_SEED"] ?? process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000,
 );
 
-/** Set by `.ci/run`, where there is time for everything. */
-export const IS_FULL_RUN = process.env["SLIPWAY_TEST_FULL"] === "1";
+/**
+ * Set by `.ci/run`, where there is time for everything. SLIPWAY_TEST_FULL_UNTIL (seconds since the
+ * epoch) ends that time: what is read later, one test file per read, is of the quick size.
+ */
+const WANTS_FULL = process.env["SLIPWAY_TEST_FULL"] === "1";
+const FULL_UNTIL_MS = Number(process.env["SLIPWAY_TEST_FULL_UNTIL"] ?? Infinity) * 1_000;
+export const IS_FULL_RUN = WANTS_FULL && Date.now() < FULL_UNTIL_MS;
+
+/** Whether a file that is read now, in a run that was to be full, is of the quick size. */
+export const isTooLateForFull = (): boolean => WANTS_FULL && !(Date.now() < FULL_UNTIL_MS);
+
+/** The end of the name of a test that is skipped. */
+export const SKIPPED = ` (skipped: ${WANTS_FULL ? "SLIPWAY_TEST_FULL_UNTIL is over" : "SLIPWAY_TEST_FULL is not 1"})`;
 
 /** How large a generated test is: `quick` by default, `full` in a full run. */
 export const sized = (quick: number, full: number): number => (IS_FULL_RUN ? full : quick);

@@ -13,7 +13,8 @@ const ALWAYS = ["in every run", "of each"];
 const TOGETHER = ["built", "upon"];
 
 type Tests = readonly (readonly [name: string, state: string])[];
-const FULL = "full";
+const [FULL, IN_TIME, LATE] = ["full", "in time", "late"];
+const NOW_S = Math.floor(Date.now() / 1_000);
 
 /** One run with a project per environment; prints the names and the states of each one's tests. */
 const PROGRAM = `
@@ -31,8 +32,11 @@ let found: Readonly<Record<string, Tests>>;
 beforeAll(async () => {
   const seeds = SEEDS.map((seed) => [`seed ${seed}`, { SLIPWAY_TEST_SEED: String(seed), SLIPWAY_TEST_FULL: "" }]);
   const full = { SLIPWAY_TEST_SEED: "1", SLIPWAY_TEST_FULL: "1" };
-  const input = JSON.stringify({ fixture: FIXTURE, environments: { ...Object.fromEntries(seeds), [FULL]: full } });
-  const own = Object.entries(process.env).filter(([name]) => !name.startsWith("VITEST"));
+  const until = (s: number): object => ({ ...full, SLIPWAY_TEST_FULL_UNTIL: String(s) });
+  const ends = { [IN_TIME]: until(NOW_S + 3_600), [LATE]: until(NOW_S - 1) };
+  const environments = { ...Object.fromEntries(seeds), [FULL]: full, ...ends };
+  const input = JSON.stringify({ fixture: FIXTURE, environments });
+  const own = Object.entries(process.env).filter(([name]) => !/^(?:VITEST|SLIPWAY_TEST_FULL)/.test(name));
   const options = { cwd: ROOT, env: Object.fromEntries(own) };
   const args = ["--input-type=module", "-e", PROGRAM, input];
   const { stdout } = await promisify(execFile)(process.execPath, args, options);
@@ -62,4 +66,12 @@ it("a full run tries all, also long suites", () => {
   const all = [...TURNS, ...TOGETHER, ...ALWAYS, "a long suite > in it"];
   expect(tried(FULL).toSorted()).toEqual(all.toSorted());
   expect(found[FULL]).toHaveLength(all.length);
+});
+
+it("a full run whose time is over goes on in the quick size, and what is not tried says so", () => {
+  expect(found[IN_TIME]).toEqual(found[FULL]);
+  const reason = " (skipped: SLIPWAY_TEST_FULL_UNTIL is over)";
+  const quick = (found["seed 1"] ?? []).map(([name, state]) => [name.replace(SKIPPED, reason), state]);
+  expect(quick.filter(([, state]) => state === "skipped")).not.toHaveLength(0);
+  expect(found[LATE]).toEqual(quick);
 });

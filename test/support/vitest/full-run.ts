@@ -1,14 +1,12 @@
 /** Tests that a quick run leaves to full runs (decision 073). */
 import { describe, it, type TestAPI, type TestOptions } from "vitest";
-import { IS_FULL_RUN, SEED } from "../random.ts";
+import { IS_FULL_RUN, SEED, SKIPPED } from "../random.ts";
 
 type Suite = (name: string, suite: () => void) => void;
 type Test = () => unknown;
 /** A number is the time limit, ms. */
 type Rest = [Test, number?] | [TestOptions, Test];
 type Declare = (name: string, ...rest: Rest) => void;
-
-const SKIPPED = " (skipped: SLIPWAY_TEST_FULL is not 1)";
 
 /** A suite that takes minutes: outside full runs it is skipped, with the reason in its name. */
 export const inFullRuns =

@@ -1,13 +1,21 @@
 /**
- * The last lines of a run, as plain text without colour: what failed, one line each, the seed, and
- * then `1450 passed, 0 failed, 1 skipped`.
+ * The last lines of a run, as plain text without colour: what failed, one line each, which files a
+ * full run tried in the quick size, the seed, and then `1450 passed, 0 failed, 1 skipped`.
  */
 import type { Reporter, TestModule } from "vitest/node";
+import { isTooLateForFull } from "../random.ts";
 
 /** Longest part of an error message that is printed, characters. */
 const MESSAGE = 300;
 
 export default class Closing implements Reporter {
+  /** Files that came after the time for full sizes. */
+  private readonly late: string[] = [];
+
+  onTestModuleQueued(one: TestModule): void {
+    if (isTooLateForFull()) this.late.push(one.relativeModuleId);
+  }
+
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly { readonly message: string }[]): void {
     const count = { passed: 0, failed: 0, skipped: 0, pending: 0 };
     const fail = (where: string, errors: readonly { readonly message: string }[] | undefined): void => {
@@ -29,6 +37,8 @@ export default class Closing implements Reporter {
       }
     }
     const seed = process.env["SLIPWAY_TEST_SEED"] ?? "";
+    if (this.late.length > 0)
+      process.stdout.write(`after SLIPWAY_TEST_FULL_UNTIL, in the quick size: ${this.late.toSorted().join(", ")}\n`);
     process.stdout.write(`SLIPWAY_TEST_SEED=${seed} repeats what was random in this run\n`);
     process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`);
   }
