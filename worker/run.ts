@@ -23,8 +23,10 @@ import { verify, type Verified } from "./workspace/verify.ts";
 
 /** The share of the attempt's time after which people are warned, once. */
 const TIME_WARNING_SHARE = 0.8;
-/** The time between cancellation and giving up on saving and reporting. */
+/** The time between a signal to exit and giving up on saving and reporting. */
 const WIND_DOWN_MS = 8_000;
+/** The least of it when a cancel leaves less. The rest of a cancel's grace is for the exit. */
+const MIN_WIND_DOWN_MS = 1_000;
 
 export interface RunOptions extends WorkerParts {
   readonly agents: Readonly<Record<string, Agent>>;
@@ -151,8 +153,7 @@ class AttemptRun {
   async #watchForCancel(): Promise<void> {
     try {
       const command = await this.#options.link.inbox.waitFor((c) => c.type === "cancel", this.#done.signal);
-      const graceMs = command.type === "cancel" ? command.graceMs : WIND_DOWN_MS;
-      this.#cancel(Math.min(WIND_DOWN_MS, Math.max(1_000, graceMs / 2)));
+      if (command.type === "cancel") this.#cancel(Math.max(MIN_WIND_DOWN_MS, command.graceMs / 2));
     } catch (thrown) {
       if (!isAbort(thrown)) throw thrown;
     }

@@ -140,11 +140,13 @@ export class Checkout implements Workspace {
 
   async checkpoint(signal: AbortSignal): Promise<SavedWork> {
     const spec = this.#requireSpec();
-    const [head, tree] = [await this.#plumbing(["rev-parse", "HEAD"], { signal }), await this.#writeTree(signal)];
+    const names = await this.#plumbing(["rev-parse", "HEAD", "HEAD^{tree}"], { signal });
+    const [head = "", headTree] = names.split("\n");
+    const tree = await this.#writeTree(signal);
     const merged = this.#mergedCommit();
     const key = `${head} ${tree} ${merged ?? ""}`;
     if (key !== this.#lastTree) {
-      const clean = merged === null && tree === (await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }));
+      const clean = merged === null && tree === headTree;
       const parents = ["-p", head, ...(merged === null ? [] : ["-p", merged])];
       this.#lastSha = clean
         ? head
@@ -152,7 +154,8 @@ export class Checkout implements Workspace {
       this.#lastTree = key;
     }
     const sha = this.#lastSha;
-    if (sha !== this.#lastPushed) await this.#push(sha, spec.checkpointRef, signal);
+    // The task repository has the base: before the first change there is nothing to push.
+    if (sha !== this.#lastPushed && sha !== spec.baseSha) await this.#push(sha, spec.checkpointRef, signal);
     this.#lastPushed = sha;
     return { sha, ...(await this.#count(spec.baseSha, sha, signal)) };
   }
@@ -177,8 +180,8 @@ export class Checkout implements Workspace {
     const body = truncate(sanitize(summary), MESSAGE_LIMIT - TITLE_LIMIT - trailers.length - 4).trim();
     // Without a title the body would become one.
     const parts = [subject || DEFAULT_TITLE, body, trailers].filter((part) => part !== "");
-    await this.commit(parts.join("\n\n"), signal);
-    const head = await this.#plumbing(["rev-parse", "HEAD"], { signal });
+    const head =
+      (await this.commit(parts.join("\n\n"), signal)) ?? (await this.#plumbing(["rev-parse", "HEAD"], { signal }));
     if (head === spec.baseSha) return head;
     await this.#push(head, spec.workRef, signal);
     return head;
@@ -324,6 +327,7 @@ export class Checkout implements Workspace {
   }
 
   async #count(base: string, sha: string, signal: AbortSignal): Promise<Omit<SavedWork, "sha">> {
+    if (sha === base) return { files: 0, additions: 0, deletions: 0 };
     const lines = (
       await this.#plumbing(["diff", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, sha], {
         signal,

@@ -76,14 +76,19 @@ it("a checkpoint contains staged, unstaged and untracked files but no ignored on
   expect(await checkout.checkpoint(never)).toEqual(saved);
 });
 
-it("without changes the checkpoint is the current commit", async () => {
+it("without changes the checkpoint is the current commit, and nothing is pushed", async () => {
   const checkout = await open();
-  expect(await checkout.checkpoint(never)).toEqual({
-    sha: rig.workerApi.baseSha,
-    files: 0,
-    additions: 0,
-    deletions: 0,
-  });
+  const nothing = { sha: rig.workerApi.baseSha, files: 0, additions: 0, deletions: 0 };
+  const pushed = (): Promise<string> => git(rig.repo, "for-each-ref", "--format=%(objectname)", "refs/slipway");
+  const before = await pushed();
+  expect(await checkout.checkpoint(never)).toEqual(nothing);
+  expect(await pushed()).toBe(before);
+  // Also when a change was taken back.
+  put("a.txt", "work\n");
+  const { sha } = await checkout.checkpoint(never);
+  expect(await pushed()).toContain(sha);
+  await inside("checkout", "--quiet", "--force", ".");
+  expect(await checkout.checkpoint(never)).toEqual(nothing);
 });
 
 it("[S10] where a setup follows, the checkout is the base first; saved work is laid over what the setup made", async () => {
