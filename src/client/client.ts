@@ -1,6 +1,4 @@
-/**
- * The client of the Slipway API: one method per call, and watching. Runs in browsers and Node.js.
- */
+/** The client of the Slipway API: a method per call, and watching; for browsers and Node.js. */
 import type { WireEvent } from "../core/protocol/events.ts";
 import type { ServerConfig } from "../core/protocol/config.ts";
 import type {
@@ -31,6 +29,7 @@ import type {
   ConversationQuery,
   CountsQuery,
   DevicePoll,
+  DiffContentQuery,
   DiffFile,
   GitCredential,
   HistoryQuery,
@@ -299,6 +298,11 @@ export class SlipwayClient {
     return this.#get(`${task(id)}/diff/file`, { path }, options);
   }
 
+  /** The bytes of a changed file before or after the change, up to 10 MiB. */
+  diffContent(id: string, query: DiffContentQuery, options: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return this.#transport.stream({ method: "GET", path: `${task(id)}/diff/content`, query, signal: options.signal });
+  }
+
   /** As its forge has it now; 404 for a task without one. */
   pullRequest(id: string, options: CallOptions = {}): Promise<PullRequestView> {
     return this.#get(`${task(id)}/pull-request`, {}, options);
@@ -316,10 +320,7 @@ export class SlipwayClient {
     return this.#get(`${task(id)}/artifacts`, { ...query }, options);
   }
 
-  /**
-   * The bytes of one artifact as they come; nothing is unpacked. Compare them with the `sha256` of
-   * the list.
-   */
+  /** The bytes of one artifact, which nothing unpacks; the list has their `sha256`. */
   artifact(id: string, name: string, options: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const path = `${task(id)}/artifacts/${encodeURIComponent(name)}`;
     return this.#transport.stream({ method: "GET", path, signal: options.signal });

@@ -56,6 +56,11 @@ export type Attempt = z.infer<typeof attemptSchema>;
 export type Artifact = z.infer<typeof artifactRowSchema>;
 export type Leftovers = z.infer<typeof garbageReportSchema>;
 export type GitCredential = z.infer<typeof credentialSchema>;
+export type DiffContentQuery = {
+  /** The path after the change. */
+  readonly path: string;
+  readonly side: "before" | "after";
+};
 export type DiffFile = z.infer<typeof diffFileSchema>;
 export type LogDigest = z.infer<typeof logDigestSchema>;
 export type Conversation = z.infer<typeof conversationSchema>;

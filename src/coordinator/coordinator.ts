@@ -71,7 +71,7 @@ export interface CoordinatorDeps extends FileDeps, VariablesDeps, SpaceDeps {
 }
 
 type AgentOptions = Pick<WorkerServiceDeps, "programs" | "compactAt" | "fallbackModel" | "gitAuthor">;
-type AgentPrices = Pick<ServerOptions, "prices" | "signsCommits" | "threadUsd" | "tasksExpireDays">;
+type AgentPrices = Pick<ServerOptions, "prices" | "windows" | "signsCommits" | "threadUsd" | "tasksExpireDays">;
 type Bounds = EgressSettings & QuotaSettings & Pick<WorkspaceAdmissionDeps, "workspaces">;
 export interface CoordinatorSettings extends PullRequestOptions, AgentOptions, AgentPrices, Bounds {
   readonly policy: Policy;

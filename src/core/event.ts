@@ -33,9 +33,9 @@ export const OUTLINE_TYPES = ["message.status", "todo", "checkpoint"] as const s
 
 /**
  * What people and the agent said to each other, and how it ended. An index has this list
- * (migrations/sqlite/0009_conversations.sql).
+ * (migrations/sqlite/0024_branch_news.sql).
  */
-export const CONVERSATION_TYPES = [
+const CONVERSATION_TYPES = [
   "task.submitted",
   "task.state",
   "message",
@@ -46,6 +46,11 @@ export const CONVERSATION_TYPES = [
   "push",
   "pull_request",
 ] as const satisfies readonly EventType[];
+
+/** Whether an event is a part of its thread: what was said, and what happened to the branch. */
+export const isOfConversation = ({ type, data }: Pick<TaskEvent, "type" | "data">): boolean =>
+  (CONVERSATION_TYPES as readonly EventType[]).includes(type) ||
+  (type === "notice" && String(data["code"]).startsWith("branch_"));
 
 export type EventData = Readonly<Record<string, unknown>>;
 

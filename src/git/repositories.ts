@@ -1,11 +1,9 @@
 /** The `Repositories` port on real git. */
 import { basename, join } from "node:path";
-import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import { diskUsage, RepositorySizes } from "../core/lib/disk/disk-usage.ts";
-import { SlipwayError } from "../core/error.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
-import { replaceFile } from "../core/lib/runtime/replace-file.ts";
-import { isCommit, openCommitReads, readDiff, readFilePatch, readPatch, requireCommit } from "./read.ts";
+import { openDiffReads, validateRange } from "./diff.ts";
+import { isCommit, openCommitReads } from "./read.ts";
 import { DEFAULT_GUARD, type GuardRules } from "../core/values/push-guard.ts";
 import { cleanMirrors, openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
@@ -20,7 +18,7 @@ import { openSigning } from "./branch/sign.ts";
 import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { TransferWatch } from "./transfer-watch.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
-import type { Diff, IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
+import type { IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
 
 export interface RepositoriesOptions {
   readonly dir: string;
@@ -41,16 +39,6 @@ export interface RepositoriesOptions {
   readonly signingKeyFile?: string | undefined;
 }
 
-/** Comparisons at once: each may take some hundred MiB and one core. */
-const COMPARISONS = { concurrency: 2, maxWaiting: 32, maxSize: 32 * 2 ** 20 } as const;
-
-/** UTF-16 units, and a constant for the rest of each file. */
-function sizeOfDiff({ files }: Diff): number {
-  return files.reduce((sum, { path, oldPath, patch }) => {
-    return sum + path.length + (oldPath?.length ?? 0) + (patch?.length ?? 0) + 200;
-  }, 0);
-}
-
 export function openRepositories({
   dir,
   trustedHosts,
@@ -65,9 +53,6 @@ export function openRepositories({
   const sign = openSigning(git, signingKeyFile);
   const search = new SecretSearch();
   const openedAt = Date.now();
-  const allBinary = join(dir, "binary.attributes");
-  replaceFile(allBinary, "* -diff\n");
-  const comparisons = new BoundedCache(COMPARISONS);
   const watch = new TransferWatch({ dir, floorMb });
   if (isOwner) cleanMirrors(join(dir, "mirrors"));
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts, watch);
@@ -80,19 +65,6 @@ export function openRepositories({
     const path = tasks.path(taskId);
     removeOldLocks(path, openedAt);
     return path;
-  }
-
-  /** Validates both SHAs and returns the path of the task repository. */
-  function validateRange(taskId: string, base: string, head: string): string {
-    [base, head].forEach(requireCommit);
-    if (!tasks.exists(taskId))
-      throw new SlipwayError("expired", "The task's repository is no longer kept. The pushed branch has the work.");
-    return tasks.path(taskId);
-  }
-
-  async function readCachedDiff(taskId: string, base: string, head: string): Promise<Diff> {
-    const cwd = validateRange(taskId, base, head);
-    return await comparisons.get(`diff ${taskId} ${base} ${head}`, () => readDiff(git, cwd, base, head), sizeOfDiff);
   }
 
   function distrust(kind: IncompleteRepository["kind"], name: string): void {
@@ -117,28 +89,14 @@ export function openRepositories({
     compareBranch: ({ taskId, ...call }, signal) =>
       compareBranch(git, trustedHosts, { ...call, cwd: writable(taskId) }, signal),
     inspect: (taskId, base, head, signal, secrets = []) => {
-      const cwd = validateRange(taskId, base, head);
+      const cwd = validateRange(tasks, taskId, base, head);
       return inspectChange(git, search, { cwd, base, head, rules: guard, secrets }, signal);
     },
     leaveOut: ({ taskId, ...change }, signal) => leaveOut(git, { ...change, cwd: writable(taskId) }, signal),
     sign: ({ taskId, ...work }, signal) => sign({ ...work, cwd: writable(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: writable(taskId), repo, auth, sha, branch, expect }, signal),
-    diff: readCachedDiff,
-    async diffFile(taskId, base, head, path) {
-      const file = (await readCachedDiff(taskId, base, head)).files.find((changed) => changed.path === path);
-      if (file === undefined) throw new SlipwayError("not_found", "The task did not change a file of that name.");
-      if (file.patch !== null || file.binary) return file;
-      const cwd = tasks.path(taskId);
-      const read = async (): Promise<string> => (await readFilePatch(git, cwd, { base, head }, file)) ?? "";
-      const patch = await comparisons.get(`file ${taskId} ${base} ${head} ${path}`, read, (text) => text.length);
-      return { ...file, patch: patch === "" ? null : patch };
-    },
-    async patch(taskId, base, head) {
-      const cwd = validateRange(taskId, base, head);
-      const read = (): Promise<string> => readPatch(git, cwd, base, head, allBinary);
-      return await comparisons.get(`patch ${taskId} ${base} ${head}`, read, (text) => text.length);
-    },
+    ...openDiffReads(git, dir, tasks),
     list: () => Promise.resolve(tasks.list()),
     async usage() {
       const all = [

@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { SlipwayError } from "../core/error.ts";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import type { Diff, FileId, Repositories, RepositoryFile, RepositoryProbe } from "../core/ports/repositories.ts";
+import type { Diff } from "../core/ports/diff.ts";
+import type { FileId, Repositories, RepositoryFile, RepositoryProbe } from "../core/ports/repositories.ts";
 import type { Finding } from "../core/values/push-guard.ts";
 
 /** Failure codes for the next calls of a task. */
@@ -153,6 +154,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     },
     diff: (_taskId, base, head): Promise<Diff> => Promise.resolve({ base, head, files: [], truncated: false }),
     diffFile: () => Promise.reject(new SlipwayError("not_found", "A simulated change has no files.")),
+    diffContent: () => Promise.reject(new SlipwayError("not_found", "A simulated change has no files.")),
     patch: () => Promise.resolve(""),
     list: () => Promise.resolve([...tasks.keys()]),
     ...storage(tasks, reached),

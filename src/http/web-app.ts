@@ -35,7 +35,8 @@ const POLICY = [
   "form-action 'self'",
   "frame-ancestors 'none'",
   "require-trusted-types-for 'script'",
-  "trusted-types slipway",
+  // The service worker, and the worker that colours code.
+  "trusted-types slipway slipway-syntax",
 ].join("; ");
 
 const IMMUTABLE = `public, max-age=${365 * 24 * 60 * 60}, immutable`;

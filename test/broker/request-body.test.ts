@@ -186,7 +186,7 @@ const STREAM = { "content-type": "text/event-stream" };
 /** Bounds a hang; generous, because the machine may be busy. */
 const BODY_MS = 5_000;
 /** The machine may be busy. */
-const SOON = { timeout: 90_000, interval: 50 };
+const SOON = { interval: 50 };
 /** Of what has to be measured. */
 const SEEN = { ...SOON, interval: 500 };
 const PING = 'event: ping\ndata: {"type":"ping"}\n\n';

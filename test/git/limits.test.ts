@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { GIT_LIMITS, openGit, type GitCall } from "../../src/git/git-process.ts";
 import { openMirrors } from "../../src/git/mirrors.ts";
-import { readDiff } from "../../src/git/read.ts";
+import { readDiff } from "../../src/git/diff.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { BoundedCache } from "../../src/core/lib/concurrency/bounded-cache.ts";
 import { errorCode } from "../contract/repositories.ts";

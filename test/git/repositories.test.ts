@@ -10,6 +10,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,7 +37,12 @@ const ENV = {
 const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
 
 /** A commit straight into the bare repository, on top of what the ref (or HEAD) holds. */
-function commitInto(path: string, ref: string, files: Readonly<Record<string, string>>): string {
+function commitInto(
+  path: string,
+  ref: string,
+  files: Readonly<Record<string, string>>,
+  change: (work: string) => void = () => undefined,
+): string {
   const work = mkdtempSync(join(tmpdir(), "slipway-work-"));
   const git = (...args: string[]): string =>
     execFileSync("git", [...WHO, ...args], {
@@ -57,6 +63,7 @@ function commitInto(path: string, ref: string, files: Readonly<Record<string, st
       mkdirSync(dirname(join(work, name)), { recursive: true });
       writeFileSync(join(work, name), content);
     }
+    change(work);
     git("add", "-A");
     git("commit", "-q", "--allow-empty", "-m", `change ${ref}`);
     git("push", "-q", "--force", path, `HEAD:${ref}`);
@@ -221,6 +228,45 @@ it("[V8] one file of a change has its patch also where all patches together are 
   expect(await read("huge.txt")).toMatchObject({ additions: 30_000, patch: null });
   await expect(read("old.txt")).rejects.toMatchObject({ code: "not_found" });
   await expect(read("../app")).rejects.toMatchObject({ code: "not_found" });
+});
+
+it("[V8] a changed binary file has its sizes, and its bytes before and after", async () => {
+  const { server, repos } = await open();
+  const old = { "a*.png": "\0one", "gone.png": "\0gone", "was.png": `\0${"same".repeat(50)}`, "text.txt": "1\n" };
+  server.commitOn("app", "main", old);
+  await prepare();
+  const from = server.git("app", "rev-parse", "main");
+  const huge = `\0${"x".repeat(10 * 2 ** 20)}`;
+  const now = { "a*.png": "\0three", "new.png": "\0n", "text.txt": "2\n", "huge.bin": huge, "is.png": old["was.png"] };
+  const path = repos.path("task_a1");
+  const head = commitInto(path, WORK_REF, now, (work) => {
+    for (const name of ["gone.png", "was.png"]) rmSync(join(work, name));
+    symlinkSync("a*.png", join(work, "link.png"));
+  });
+  const { files } = await repos.diff("task_a1", from, head);
+  expect(Object.fromEntries(files.map((file) => [file.path, file.sizes]))).toEqual({
+    "a*.png": { before: 4, after: 6 },
+    "gone.png": { before: 5, after: null },
+    "huge.bin": { before: null, after: huge.length },
+    "is.png": { before: 201, after: 201 },
+    "link.png": null,
+    "new.png": { before: null, after: 2 },
+    "text.txt": null,
+  });
+  const read = async (name: string, side: "before" | "after"): Promise<string> =>
+    (await repos.diffContent("task_a1", from, head, name, side)).toString();
+  expect([await read("a*.png", "before"), await read("a*.png", "after")]).toEqual(["\0one", "\0three"]);
+  expect([await read("is.png", "before"), await read("text.txt", "before")]).toEqual([old["was.png"], "1\n"]);
+  expect(await read("gone.png", "before")).toBe("\0gone");
+  for (const [name, side] of [
+    ["gone.png", "after"],
+    ["new.png", "before"],
+    ["link.png", "after"],
+    ["was.png", "before"],
+    ["../app", "after"],
+  ] as const)
+    await expect(read(name, side), `${name} ${side}`).rejects.toMatchObject({ code: "not_found" });
+  await expect(read("huge.bin", "after")).rejects.toMatchObject({ code: "payload_too_large" });
 });
 
 describe("fetching", () => {

@@ -28,7 +28,7 @@ const REACHED: readonly (readonly [method: "get" | "post", path: string, files: 
     "/v1/tasks",
     ["coordinator/services/tasks/task-spec.ts", "core/values/repository-url.ts", "core/values/image-reference.ts"],
   ],
-  ["get", "/v1/tasks/:id/diff", ["git/read.ts"]],
+  ["get", "/v1/tasks/:id/diff", ["git/diff.ts", "git/read.ts"]],
 ];
 
 it.each(REACHED)("%s %s declares every code that its services throw", (method, path, files) => {

@@ -10,7 +10,8 @@ import { toWorkspaceRules } from "../settings/bound-settings.ts";
 
 const DAY_MS = 24 * 3_600_000;
 
-export function readCoordinatorSettings(config: Config) {
+/** @param windows of models, as the gateway learns them. */
+export function readCoordinatorSettings(config: Config, windows: ReadonlyMap<string, number>) {
   const prices = readPrices(config);
   return {
     ...DEFAULT_SETTINGS,
@@ -29,6 +30,7 @@ export function readCoordinatorSettings(config: Config) {
     signsCommits: config.signingKeyFile !== null,
     knownModels: Object.keys(prices.models),
     prices: prices.models,
+    windows,
     ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
     ...(config.fallbackModel === null ? {} : { fallbackModel: config.fallbackModel }),
     ...(config.reviewModel === null ? {} : { review: { model: config.reviewModel, mode: config.review } }),

@@ -80,7 +80,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   const pushSpace = openPushSpace(dir, getFetchFloorMb(config), log);
   parts.disposers.add(() => repos.close());
-  const serveModel = prepareModelGateway(parts, rate);
+  const { windows, serveModel } = prepareModelGateway(parts, rate);
   return createCoordinator({
     rateLimitedUntil: (model) => rate.until(model),
     store,
@@ -123,7 +123,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
         instance: deriveInstanceId(dir),
         ...(config.sandbox === "docker" ? { uid: WORKER_UID } : {}),
       }),
-    settings: readCoordinatorSettings(config),
+    settings: readCoordinatorSettings(config, windows),
   });
 }
 
@@ -153,21 +153,24 @@ function openConfiguredForges({ config, disposers }: CoordinatorParts): readonly
   return forges;
 }
 
-/**
- * The gateway to the model's provider, as a function of what it asks about tasks. It returns null
- * without a key: then workers have no model.
- */
-function prepareModelGateway(
-  { config, log, disposers }: CoordinatorParts,
-  rate: ProviderRateLimit,
-): (asks: Pick<ModelGatewayOptions, "budget" | "secrets">) => ServeModel | null {
+interface PreparedGateway {
+  /** The most tokens of a request by model, as the gateway learns them. */
+  readonly windows: ReadonlyMap<string, number>;
+  /** Of what the gateway asks about tasks; null without a key: then workers have no model. */
+  readonly serveModel: (asks: Pick<ModelGatewayOptions, "budget" | "secrets">) => ServeModel | null;
+}
+
+/** The gateway to the model's provider. */
+function prepareModelGateway({ config, log, disposers }: CoordinatorParts, rate: ProviderRateLimit): PreparedGateway {
   const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
   const prices = readPrices(config);
-  if (apiKey === null) return () => null;
+  const windows = new Map<string, number>();
+  if (apiKey === null) return { windows, serveModel: () => null };
   const agent = createProviderAgent(baseUrl);
   disposers.add(() => agent.destroy());
   const rules = { ...DEFAULT_RULES, models, betas: [...DEFAULT_RULES.betas, ...config.modelBetas] };
-  return (asks) => createModelGateway({ ...asks, baseUrl, apiKey, rules, prices, rate, log, agent });
+  const settings = { baseUrl, apiKey, rules, prices, rate, log, agent, windows };
+  return { windows, serveModel: (asks) => createModelGateway({ ...asks, ...settings }) };
 }
 
 /**

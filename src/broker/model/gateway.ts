@@ -41,6 +41,7 @@ import {
   toModelRefusal,
   toRequestIdHeader,
 } from "./refusal.ts";
+import { WindowReader } from "./window-reader.ts";
 
 export interface ModelGatewayOptions extends ProviderOptions {
   readonly budget: ModelBudget;
@@ -48,6 +49,8 @@ export interface ModelGatewayOptions extends ProviderOptions {
   readonly secrets?: SecretRemoval;
   readonly prices: PriceTable;
   readonly rate: ProviderRateLimit;
+  /** The most tokens of a request by model: what the provider says is kept here. */
+  readonly windows?: Map<string, number>;
   readonly log: Log;
 }
 
@@ -205,8 +208,12 @@ class ModelGateway {
     const answer = await this.#provider.request(path, headers, request, signal);
     if (answer.statusCode !== 200) throw await this.#readRefusal(answer, FREE, call);
     response.writeHead(200, { "content-type": "application/json", ...toRequestIdHeader(readRequestId(answer)) });
-    for await (const chunk of answer as AsyncIterable<Buffer>)
+    const window = request === null ? new WindowReader(path, this.#options.windows) : null;
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      window?.add(chunk);
       if (!response.write(chunk)) await waitForDrain(response, signal);
+    }
+    window?.end();
     response.end();
   }
 

@@ -110,7 +110,10 @@ class Provisioning {
           stop,
         );
         baseSha = chosen.baseSha;
-        if (news !== null) this.#steps.add(serverNotice("warning", news.code, news.text));
+        if (news !== null) {
+          const { code, text, ...more } = news;
+          this.#steps.add(serverNotice("warning", code, text, more));
+        }
         const found = { base, baseSha, ...(start === null ? {} : { start }) };
         return { detail: `${base} at ${baseSha.slice(0, 8)}`, found };
       });

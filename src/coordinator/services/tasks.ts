@@ -25,7 +25,8 @@ import type { Capabilities } from "../../core/protocol/config.ts";
 import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../core/protocol/repositories.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from "../../core/protocol/rest.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
-import type { Repositories, Diff, DiffFile } from "../../core/ports/repositories.ts";
+import type { Diff, DiffFile, DiffSide } from "../../core/ports/diff.ts";
+import type { Repositories } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { TaskAct } from "../../core/roles.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
@@ -253,6 +254,11 @@ class OwnedTaskService implements TaskService {
   async diffFile(person: Identity, taskId: string, path: string): Promise<DiffFile> {
     const { base, head } = await this.#savedRange(person, taskId);
     return await this.#deps.repos.diffFile(taskId, base, head, path);
+  }
+
+  async diffContent(person: Identity, taskId: string, path: string, side: DiffSide): Promise<Buffer> {
+    const { base, head } = await this.#savedRange(person, taskId);
+    return await this.#deps.repos.diffContent(taskId, base, head, path, side);
   }
 
   async patch(person: Identity, taskId: string): Promise<string> {

@@ -1,6 +1,7 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { TaskFailure } from "../failure.ts";
 import type { GcMode, Garbage } from "../lib/garbage.ts";
+import type { Diff, DiffFile, DiffSide } from "./diff.ts";
 import type { TokenAnswer } from "../protocol/repositories.ts";
 import type { Finding, KnownSecret } from "../values/push-guard.ts";
 import type { PullRequest, PullRequestMode } from "../task.ts";
@@ -23,23 +24,6 @@ export interface TaskRepository {
   readonly userId: string;
   readonly repo: string;
   readonly auth: GitAuth | null;
-}
-
-export interface DiffFile {
-  readonly path: string;
-  readonly oldPath: string | null;
-  readonly status: "added" | "modified" | "deleted" | "renamed" | "copied" | "type_changed";
-  readonly additions: number;
-  readonly deletions: number;
-  readonly binary: boolean;
-  readonly patch: string | null;
-}
-
-export interface Diff {
-  readonly base: string;
-  readonly head: string;
-  readonly files: readonly DiffFile[];
-  readonly truncated: boolean;
 }
 
 export type RepositoryFile =
@@ -284,6 +268,11 @@ export interface Repositories {
    * `not_found` when it did not change, or is not among the first 3,000 files.
    */
   diffFile(taskId: string, base: string, head: string, path: string): Promise<DiffFile>;
+  /**
+   * The bytes of a changed file, by its new path. @throws SlipwayError `not_found` when it did not
+   * change or is no file on that side, `payload_too_large` above 10 MiB.
+   */
+  diffContent(taskId: string, base: string, head: string, path: string, side: DiffSide): Promise<Buffer>;
   /**
    * The same changes as one patch for `git apply`. @throws SlipwayError `payload_too_large` above
    * 10 MiB.

@@ -259,7 +259,7 @@ export interface Store extends Transcripts, Deletions, ReadMarks, PersonDeletion
    * state or whose type is in OUTLINE_TYPES, and the begin of each tool call that has no end.
    */
   outline(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
-  /** The events of a thread's tasks whose type is in CONVERSATION_TYPES, by task and seq. */
+  /** The events of a thread's tasks for which `isOfConversation` is true, by task and seq. */
   conversation(query: ConversationQuery): Promise<Page<TaskEvent>>;
   /**
    * The same events, their data as JSON text that was not parsed. A page is bounded by the bytes of

@@ -49,6 +49,9 @@ export const capabilitiesSchema = z.strictObject({
   prices: z
     .record(z.string(), z.array(priceSchema))
     .describe("By model, in bands of ascending size: what the server charges against budgets."),
+  windows: z
+    .record(z.string(), z.int())
+    .describe("By model: the most tokens of a request, as the provider said since this server started."),
   defaults: z
     .strictObject({
       maxAttempts: z.int(),

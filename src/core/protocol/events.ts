@@ -125,6 +125,13 @@ const noticeData = WORKER_DATA.notice.extend({
   by: z.literal("server").optional().describe("The coordinator wrote it in place of an event of the worker."),
   kind: z.enum(["usd", "turns", "threadUsd"]).optional().describe("budget_near: which budget is nearly used up."),
   limit: z.number().optional().describe("budget_near: the budget."),
+  commits: z
+    .array(z.strictObject({ sha, author: z.string(), title: z.string() }))
+    .optional()
+    .describe(
+      "branch_updated, branch_rewritten: the newest commits that people pushed since the last push, newest first.",
+    ),
+  commitCount: z.number().optional().describe("How many they are."),
   artifact: artifactSchema.nullable().optional().describe("The artifact that was kept; its `at` is epoch ms."),
   lostMs: z.number().optional().describe("Time that nobody could use, ms; deadlines moved by it."),
   graceMs: z.number().optional().describe("No deadline of work passes earlier than this after the event, ms."),

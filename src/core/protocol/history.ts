@@ -50,6 +50,13 @@ export const diffFileSchema = z.strictObject({
   deletions: z.int(),
   binary: z.boolean(),
   patch: z.string().nullable().describe("The unified diff; null for a binary or very large file."),
+  sizes: z
+    .strictObject({
+      before: z.int().nullable().describe("Null = there was no such file."),
+      after: z.int().nullable().describe("Null = there is no such file any more."),
+    })
+    .nullable()
+    .describe("Bytes of a binary file; null for a text."),
 });
 export const diffSchema = z.strictObject({
   base: z.string().describe("The commit from which the work started."),

@@ -214,6 +214,9 @@ export const countsQuerySchema = z.strictObject({
 export const diffFileQuerySchema = z.strictObject({
   path: z.string().min(1).max(4_096).describe("The path of the file after the change."),
 });
+export const diffContentQuerySchema = diffFileQuerySchema.extend({
+  side: z.enum(["before", "after"]).default("after").describe("The file before or after the change."),
+});
 export const diffQuerySchema = z.strictObject({
   format: z.enum(["json", "patch"]).default("json").describe("patch = one text for git apply."),
 });

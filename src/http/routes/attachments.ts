@@ -2,11 +2,8 @@
 import { z } from "zod";
 import type { Received } from "../../core/ports/files/attachments.ts";
 import { attachmentSchema, isPicture, PICTURE_TYPES } from "../../core/values/attachment.ts";
+import { DOWNLOAD, foreignHeaders } from "../transfer/foreign-file.ts";
 import { json, route } from "../route.ts";
-
-const DOWNLOAD = "application/octet-stream";
-/** Whatever the bytes are: a browser that opens them runs nothing and loads nothing. */
-const INERT = "default-src 'none'; sandbox; base-uri 'none'; frame-ancestors 'none'";
 
 const uploadQuerySchema = z.strictObject({
   name: z.string().min(1).max(1_000).describe("The name of the file."),
@@ -14,16 +11,6 @@ const uploadQuerySchema = z.strictObject({
 
 /** What `receiveUpload` made of the body. */
 const uploadSchema = z.custom<Received>();
-
-/** The name for people, and a plain one for programs that know no other. */
-function toDisposition(kind: "inline" | "attachment", name: string): string {
-  const plain = name.replaceAll(/[^\w. -]/g, "_");
-  const encoded = encodeURIComponent(name).replaceAll(
-    /['()*]/g,
-    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-  return `${kind}; filename="${plain}"; filename*=UTF-8''${encoded}`;
-}
 
 export const attachmentRoutes = [
   route({
@@ -53,11 +40,7 @@ export const attachmentRoutes = [
     async handle({ deps, identity, params }) {
       const { attachment, content } = await deps.tasks.attachments.open(identity, params["id"] ?? "");
       const isShown = isPicture(attachment);
-      const headers = {
-        "Content-Length": String(attachment.bytes),
-        "Content-Disposition": toDisposition(isShown ? "inline" : "attachment", attachment.name),
-        "Content-Security-Policy": INERT,
-      };
+      const headers = foreignHeaders(attachment.name, attachment.bytes, isShown);
       return { status: 200, media: isShown ? attachment.mediaType : DOWNLOAD, content, headers };
     },
   }),

@@ -1,7 +1,9 @@
 /** Routes of what a task did: its log, tool calls, attempts, changes, artifacts. */
+import { Readable } from "node:stream";
 import type { z } from "zod";
 import { accepts } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
+import { detectKind, HEAD_BYTES } from "../../core/lib/media-type.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { AttemptRow, ConversationPlace, Store, ToolCallRow } from "../../core/ports/store.ts";
 import { eventSchema } from "../../core/protocol/events.ts";
@@ -19,6 +21,7 @@ import {
 import { toIsoTime, toWireEvent } from "../../core/protocol/mapping.ts";
 import {
   conversationQuerySchema,
+  diffContentQuerySchema,
   diffFileQuerySchema,
   diffQuerySchema,
   eventQuerySchema,
@@ -27,6 +30,8 @@ import {
 } from "../../core/protocol/rest.ts";
 import type { Task } from "../../core/task.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
+import { isPicture, PICTURE_TYPES } from "../../core/values/attachment.ts";
+import { DOWNLOAD, foreignHeaders } from "../transfer/foreign-file.ts";
 import { LogDigests } from "../live/log-digests.ts";
 import { bySeq, json, listQuerySchema, nextCursor, pageOfList, readPage, route, type ApiDeps } from "../route.ts";
 import { toTaskViews } from "./tasks.ts";
@@ -229,6 +234,24 @@ export const historyRoutes = [
     problems: ["not_found", "expired", "payload_too_large"],
     async handle({ deps, identity, params, query }) {
       return { status: 200, body: await deps.tasks.diffFile(identity, params["id"] ?? "", query.path) };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/diff/content",
+    access: "user",
+    operation: "getDiffContent",
+    isLarge: true,
+    summary: "The bytes of a changed file before or after the change, up to 10 MiB: a picture, or a download",
+    query: diffContentQuerySchema,
+    answers: { 200: [...PICTURE_TYPES, DOWNLOAD].map((binary) => ({ binary })) },
+    problems: ["not_found", "expired", "payload_too_large"],
+    async handle({ deps, identity, params, query: { path, side } }) {
+      const bytes = await deps.tasks.diffContent(identity, params["id"] ?? "", path, side);
+      const kind = detectKind(bytes.subarray(0, HEAD_BYTES));
+      const isShown = isPicture(kind);
+      const headers = foreignHeaders(path.slice(path.lastIndexOf("/") + 1), bytes.length, isShown);
+      return { status: 200, media: isShown ? kind.mediaType : DOWNLOAD, content: Readable.from([bytes]), headers };
     },
   }),
   route({

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { SlipwayError } from "../../core/error.ts";
-import { detectKind, HEAD_BYTES, type FileKind } from "./media-type.ts";
+import { detectKind, HEAD_BYTES, type FileKind } from "../../core/lib/media-type.ts";
 
 export interface ReceivedFile {
   readonly bytes: number;

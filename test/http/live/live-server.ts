@@ -24,6 +24,7 @@ import { DEFAULT_POLICY, type Task } from "../../../src/core/task.ts";
 import { toWireTask } from "../../../src/core/protocol/mapping.ts";
 import { PLAIN_SPEC } from "../../support/task-spec.ts";
 import type { Bus, Log } from "../../../src/core/ports/runtime.ts";
+import { PATIENCE_MS } from "../../support/vitest/patience.ts";
 
 export const ORIGIN = "https://slipway.example";
 const MIGRATIONS = join(import.meta.dirname, "../../../migrations/sqlite");
@@ -249,7 +250,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   return liveServer;
 }
 
-export async function until(what: string, check: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
+export async function until(what: string, check: () => boolean | Promise<boolean>, ms = PATIENCE_MS): Promise<void> {
   const end = Date.now() + ms;
   while (!(await check())) {
     if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`);

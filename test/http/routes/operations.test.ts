@@ -217,7 +217,7 @@ describe("overview", () => {
       mine.harness.disks.space = { freeMb: 9_000, usedMb: new Map([[sandboxName(task.id, 1), 400]]) };
       // What was measured of the repositories is used for half a minute.
       await mine.clock.advance(31_000);
-      await expect.poll(read, { timeout: 20_000 }).toMatchObject({
+      await expect.poll(read).toMatchObject({
         workspaces: {
           freeMb: 9_000,
           usedMb: 400,
@@ -261,7 +261,7 @@ describe("overview", () => {
       await mine.call("POST", `/v1/ops/tasks/${task.id}/kill`, { token: LOCAL_TOKEN });
       await mine.harness.until(task.id, "cancelled");
       await expect
-        .poll(async () => (await read()).drain, { timeout: 20_000 })
+        .poll(async () => (await read()).drain)
         .toEqual({ state: "drained", since: begun.drain.since, running: 0, clearing: 0, tasks: [] });
       expect((await post("resume")).body).toMatchObject({ paused: false, drain: null, reason: null });
     } finally {

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Attachments } from "../../../src/core/ports/files/attachments.ts";
 import { cleanName, isForModel, toFileName, type Attachment } from "../../../src/core/values/attachment.ts";
 import { openAttachmentFiles } from "../../../src/store/attachments/attachment-files.ts";
-import { detectKind } from "../../../src/store/attachments/media-type.ts";
+import { detectKind } from "../../../src/core/lib/media-type.ts";
 import { gif, jpeg, png, webp } from "./pictures.ts";
 
 const TASK = `task_${"a".repeat(26)}`;

@@ -43,7 +43,8 @@ CREATE INDEX sessions_previous ON sessions (previous_hash) WHERE previous_hash I
 CREATE INDEX sessions_user ON sessions (user_id);
 
 CREATE INDEX task_events_said ON task_events (task_id, seq)
-WHERE type IN ('task.submitted', 'task.state', 'message', 'message.status', 'question', 'answer', 'verify', 'push', 'pull_request');
+WHERE type IN ('task.submitted', 'task.state', 'message', 'message.status', 'question', 'answer', 'verify', 'push', 'pull_request')
+  OR (type = 'notice' AND instr(data, '"code":"branch_') > 0);
 
 CREATE UNIQUE INDEX task_events_worker ON task_events (task_id, attempt, worker_seq) WHERE worker_seq IS NOT NULL;
 

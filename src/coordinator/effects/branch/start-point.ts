@@ -6,7 +6,7 @@
  * B2 A push that would be refused, or that would remove the work of others, ends the task here.
  */
 import { TaskFailure } from "../../../core/failure.ts";
-import type { BranchComparison } from "../../../core/ports/repositories.ts";
+import type { BranchCommit, BranchComparison } from "../../../core/ports/repositories.ts";
 import type { StartPoint, TaskSpec } from "../../../core/task.ts";
 
 export interface StartRequest {
@@ -22,7 +22,15 @@ export interface ChosenStart {
   /** The commit of the base that the work contains, for its diff. */
   readonly baseSha: string;
   /** What people and the agent are told; null = nothing has changed. */
-  readonly news: { readonly code: BranchNews; readonly text: string } | null;
+  readonly news: News | null;
+}
+
+interface News {
+  readonly code: BranchNews;
+  readonly text: string;
+  /** Of people, on top of which the work begins: the newest, and how many there are. */
+  readonly commits?: readonly BranchCommit[];
+  readonly commitCount?: number;
 }
 
 /** Codes of notices that the worker gets as notes as well. */
@@ -84,7 +92,9 @@ function startAtTip(
   const text = isRewritten
     ? `The branch ${spec.branch} was rewritten upstream since the last push: commits may have been changed or removed on purpose. ${begin}${describeCommits(found)}`
     : `The branch ${spec.branch} has ${count(found.commitCount, "new commit")} upstream since the last push. ${begin}${describeCommits(found)}`;
-  return { start: { sha: tip, carry }, news: { code: isRewritten ? "branch_rewritten" : "branch_updated", text } };
+  const { commits, commitCount } = found;
+  const code = isRewritten ? "branch_rewritten" : "branch_updated";
+  return { start: { sha: tip, carry }, news: { code, text, commits, commitCount } };
 }
 
 function gone({ spec, base }: StartRequest, { wasMerged }: BranchComparison): Choice["news"] {

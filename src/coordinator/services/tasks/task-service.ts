@@ -1,6 +1,6 @@
 /** What users do with tasks, as callers of the coordinator see it. */
 import type { Identity } from "../../../core/ports/accounts.ts";
-import type { Diff, DiffFile } from "../../../core/ports/repositories.ts";
+import type { Diff, DiffFile, DiffSide } from "../../../core/ports/diff.ts";
 import type { MessageRow } from "../../../core/ports/store.ts";
 import type { Capabilities } from "../../../core/protocol/config.ts";
 import type { CheckRequest, CredentialCheck, RepositoryCheck } from "../../../core/protocol/repositories.ts";
@@ -93,6 +93,8 @@ export interface TaskService {
   diff(person: Identity, taskId: string): Promise<Diff>;
   /** One file of it, by its new path; `not_found` when it did not change. */
   diffFile(person: Identity, taskId: string, path: string): Promise<DiffFile>;
+  /** Its bytes on one side; `not_found` where it is no file, `payload_too_large` above 10 MiB. */
+  diffContent(person: Identity, taskId: string, path: string, side: DiffSide): Promise<Buffer>;
   patch(person: Identity, taskId: string): Promise<string>;
   /**
    * Its pull request as the forge has it now, or the reason why that is not known; `not_found`

@@ -55,6 +55,8 @@ export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly knownModels?: readonly string[];
   /** Prices by model; absent = none are known. */
   readonly prices?: Readonly<Record<string, readonly PriceOfTokens[]>>;
+  /** The most tokens of a request by model, as they become known; absent = none are known. */
+  readonly windows?: ReadonlyMap<string, number>;
   /** Reviews changes; absent = none does. `always`: also for tasks that do not ask for it. */
   readonly review?: { readonly model: string; readonly mode: "on_request" | "always" };
   /** Egress policies that the sandbox can enforce; the first is the default. */
@@ -95,6 +97,7 @@ export function describeCapabilities(
     images: images && [...images],
     tasksExpireDays: rest.tasksExpireDays ?? null,
     prices: findPrices(options),
+    windows: Object.fromEntries(rest.windows ?? []),
     defaults: { maxAttempts: MAX_ATTEMPTS, minutes: policy.wallMs / 60_000, threadUsd: rest.threadUsd ?? null },
     limits: {
       ...maxLimits,

@@ -7,7 +7,8 @@ import { NOT_DELETED } from "../deletions.ts";
 import * as rows from "./rows.ts";
 
 /** SQLite uses a partial index only if the query repeats its condition literally. */
-const SAID = `type IN ('task.submitted', 'task.state', 'message', 'message.status', 'question', 'answer', 'verify', 'push', 'pull_request')`;
+const SAID = `(type IN ('task.submitted', 'task.state', 'message', 'message.status', 'question', 'answer', 'verify', 'push', 'pull_request')
+  OR (type = 'notice' AND instr(data, '"code":"branch_') > 0))`;
 
 export function threadReads(db: Connection) {
   const tasks = db.prepare<[string], { id: string; user_id: string }>(

@@ -58,7 +58,7 @@ interface Text {
 
 /**
  * A picture in a message. The request has its content in place of the block, or a text where it has
- * none (model/pictures.ts).
+ * none (model/request.ts).
  */
 export const PICTURE = "picture";
 

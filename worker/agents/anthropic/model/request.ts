@@ -8,14 +8,16 @@
  * P2 At most four cache marks: the system prompt (which covers the tools), the last two user
  *    messages, and the middle of a long one. Tools and system prompt are the same for every task of
  *    an installation, so their entry lives for an hour; each answer renews those of the messages.
+ * P3 A message of the conversation names its pictures, a request has their content: the same block
+ *    in each request, so that what was sent stays a prefix. The worker keeps the content, and files
+ *    that the agent changes do not change it.
  */
 import type Anthropic from "@anthropic-ai/sdk";
 import type { AgentContext } from "../../agent.ts";
-import type { Call, Conversation, Message } from "../conversation/conversation.ts";
+import { PICTURE, type Call, type Conversation, type Message } from "../conversation/conversation.ts";
 import { createEdits } from "../conversation/clearing.ts";
 import type { Begin, Block } from "../conversation/records.ts";
 import { describeSandbox } from "../sandbox-facts.ts";
-import { showPictures, type ShowPicture } from "./pictures.ts";
 import { CONVERSATION_TOOLS } from "../tools/conversation-tools.ts";
 
 export type Params = Anthropic.MessageStreamParams;
@@ -125,6 +127,33 @@ export function listBetas(params: Params): string[] {
   // The library's stable types have no such block.
   const isSummarized = Array.isArray(first) && first.some(({ type }) => (type as string) === "compaction");
   return [...(isSummarized ? [COMPACT_BETA] : []), ...("context_management" in params ? [CLEAR_BETA] : [])];
+}
+
+/** Returns the block that stands for a picture (P3). */
+type ShowPicture = (picture: Block) => Block;
+
+const GONE = (name: string): string => `[The picture ${JSON.stringify(name)} is no longer there.]`;
+const UNREADABLE = (name: string): string =>
+  `[The picture ${JSON.stringify(name)} could not be shown to you: it is damaged, or of a form that you cannot read. It is still a file.]`;
+
+export function createShowPicture(
+  context: Pick<AgentContext, "pictureData">,
+  { unreadable }: Pick<Conversation, "unreadable">,
+): ShowPicture {
+  return ({ id, name, mediaType }) => {
+    const data = context.pictureData(String(id));
+    if (unreadable.has(String(id))) return { type: "text", text: UNREADABLE(String(name)) };
+    if (data === null) return { type: "text", text: GONE(String(name)) };
+    return { type: "image", source: { type: "base64", media_type: mediaType, data } };
+  };
+}
+
+function showPictures(messages: readonly Message[], show: ShowPicture): Message[] {
+  return messages.map((message) =>
+    message.content.some(({ type }) => type === PICTURE)
+      ? { ...message, content: message.content.map((block) => (block.type === PICTURE ? show(block) : block)) }
+      : message,
+  );
 }
 
 /** Tokens of thinking for models that need a fixed number. */

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { readDiff, readPatch } from "../../src/git/read.ts";
+import { readDiff, readPatch } from "../../src/git/diff.ts";
 import { openGit, type Git } from "../../src/git/git-process.ts";
 import { git as runGit } from "../support/repository.ts";
 
