@@ -302,9 +302,14 @@ inFullRuns(describeWithDocker)("an agent that speaks to the broker itself", () =
     expect((JSON.parse(slow) as { within: number }).within).toBeLessThan(60);
     // The kernel accepts every connection; the broker keeps 256.
     expect((JSON.parse(connections) as { held: number }).held).toBeLessThanOrEqual(256);
-    // Some are refused for their content, the others because of their number; a client that sends
-    // more afterwards may see only the end of the connection.
-    const { "0": _cut, ...refused } = (JSON.parse(batches) as { statuses: Record<string, number> }).statuses;
+    // Some are refused for their content, the others because of their number, and on a slow machine
+    // because their body takes longer than it may; a client that sends more afterwards may see only
+    // the end of the connection.
+    const {
+      "0": _cut,
+      "408": _slow,
+      ...refused
+    } = (JSON.parse(batches) as { statuses: Record<string, number> }).statuses;
     expect(Object.keys(refused)).toEqual(["400", "429"]);
     expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
     expect(felt.peakMb).toBeLessThan(PEAK_MB);

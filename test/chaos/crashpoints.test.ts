@@ -89,11 +89,7 @@ async function lawful(task: WireTask): Promise<void> {
     instance: deriveInstanceId(data),
   });
   try {
-    await eventually(
-      async () => ((await sandbox.list()).length === 0 ? true : null),
-      "[D3] no sandbox is left",
-      30_000,
-    );
+    await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left");
     const { tasks, violations } = await checkInvariants({ store, sandbox, maxConcurrent: 4 });
     expect(violations).toEqual([]);
     expect(tasks).toBe(1);

@@ -235,11 +235,14 @@ export function listsContract(get: () => Store): void {
   });
 
   it("[V8] the conversation of a thread is read over its tasks, from either end", async () => {
+    const news = [notice("people pushed", "branch_updated"), notice('says "code":"branch_updated"')];
     const first = await move(get(), await add("user_a", here, "thread_x"), claim, ready, notice("n"), said(1));
-    const second = await move(get(), await add("user_a", here, "thread_x"), claim, ready, said(1), question);
+    const second = await move(get(), await add("user_a", here, "thread_x"), claim, ready, ...news, said(1), question);
     await add("user_b", here, "thread_x");
     await add("user_a", here, "thread_y");
-    const places: string[] = [first, first, first, first, second, second, second, second, second].map(({ id }) => id);
+    const places: string[] = [first, first, first, first, second, second, second, second, second, second].map(
+      ({ id }) => id,
+    );
     const query = { userId: "user_a", threadId: "thread_x" };
     for (const direction of ["up", "down"] as const) {
       const found: TaskEvent[] = [];
@@ -250,10 +253,11 @@ export function listsContract(get: () => Store): void {
       for await (const event of every(read)) found.push(event);
       const inOrder = direction === "up" ? found : found.toReversed();
       expect(inOrder.map(({ taskId }) => taskId)).toEqual(places);
-      expect(inOrder.map(({ type }) => type)).not.toContain("notice");
+      const notices = inOrder.filter(({ type }) => type === "notice");
+      expect(notices.map(({ data }) => data["text"])).toEqual(["people pushed"]);
       expect(inOrder.at(-1)?.type).toBe("question");
     }
     const ofAll = await get().conversation({ ...query, userId: null, direction: "up", limit: 100 });
-    expect([ofAll.items.length, ofAll.more]).toEqual([10, false]);
+    expect([ofAll.items.length, ofAll.more]).toEqual([11, false]);
   });
 }

@@ -11,6 +11,7 @@ import { extract } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Limits } from "../../src/core/task.ts";
 import type { Peer } from "../support/process/sandbox-peer.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/core/ports/sandbox.ts";
 
 export interface SandboxRig {
@@ -62,7 +63,7 @@ function countStarts(exit: SandboxExit): number {
 }
 
 /** Waits for the condition; throws after `ms`. */
-export async function eventually(isTrue: () => Promise<boolean>, what: string, ms = 60_000): Promise<void> {
+export async function eventually(isTrue: () => Promise<boolean>, what: string, ms = PATIENCE_MS): Promise<void> {
   for (const end = Date.now() + ms; !(await isTrue()); await new Promise((resolve) => setTimeout(resolve, 20))) {
     if (Date.now() > end) throw new Error(`never: ${what}`);
   }

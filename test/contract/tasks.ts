@@ -102,7 +102,7 @@ export const claim: Move = { type: "task.state", data: { reason: "claimed" } };
 export const ready: Move = { type: "task.state", data: { reason: "ready" } };
 export const cancel: Move = { type: "task.state", data: { reason: "cancel" } };
 export const stopped: Move = { type: "task.state", data: { reason: "stopped" } };
-export const notice = (text: string): Move => ({ type: "notice", data: { level: "info", code: "test", text } });
+export const notice = (text: string, code = "test"): Move => ({ type: "notice", data: { level: "info", code, text } });
 export const fail = (code: string): Move => ({
   type: "task.state",
   data: { reason: "failed", code, detail: null, evidence: null, jitter: 0, retryAfterMs: null },

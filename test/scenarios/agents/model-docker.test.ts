@@ -73,7 +73,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
     });
     expect(status).toBe(201);
     ({ id } = body as WireTask);
-    await eventually(async () => (fake.requests().length >= 4 ? true : null), "the fourth turn is asked for", 120_000);
+    await eventually(async () => (fake.requests().length >= 4 ? true : null), "the fourth turn is asked for");
     await eventually(
       async () =>
         (await server.events(id)).some(({ data }) => JSON.stringify(data).includes("/tmp/go")) ? true : null,

@@ -158,16 +158,12 @@ describe.runIf(missing === null)(
       return (body as WireTask).id;
     }
     const settled = (id: string): Promise<WireTask> =>
-      eventually(
-        async () => {
-          const task = await server.task(id);
-          return task.settledAt === null ? null : task;
-        },
-        `task ${id} settles`,
-        180_000,
-      );
+      eventually(async () => {
+        const task = await server.task(id);
+        return task.settledAt === null ? null : task;
+      }, `task ${id} settles`);
     const event = (id: string, what: string, test: (event: WireEvent) => boolean): Promise<WireEvent> =>
-      eventually(async () => (await server.events(id)).find(test) ?? null, what, 180_000);
+      eventually(async () => (await server.events(id)).find(test) ?? null, what);
     const runs = (id: string, command: string): Promise<WireEvent> =>
       event(
         id,
@@ -175,18 +171,14 @@ describe.runIf(missing === null)(
         ({ type, data }) => type === "tool.started" && JSON.stringify(data["input"]).includes(command),
       );
     const release = (id: string, attempt: number, file: string): Promise<true> =>
-      eventually(
-        async () => {
-          try {
-            execFileSync("docker", ["exec", sandboxName(id, attempt), "touch", file], { stdio: "pipe" });
-            return true;
-          } catch {
-            return null;
-          }
-        },
-        `attempt ${attempt} has a container`,
-        120_000,
-      );
+      eventually(async () => {
+        try {
+          execFileSync("docker", ["exec", sandboxName(id, attempt), "touch", file], { stdio: "pipe" });
+          return true;
+        } catch {
+          return null;
+        }
+      }, `attempt ${attempt} has a container`);
     /** How often the program's own conversation was saved. */
     const countSaves = (id: string): number => {
       const db = new Database(join(dir, "data", "slipway.db"), { readonly: true });
@@ -211,7 +203,7 @@ describe.runIf(missing === null)(
       const hasBoth = ({ type, seq, data }: WireEvent): boolean =>
         type === "checkpoint" && seq > second.seq && Number(data["files"]) >= 2;
       await event(id, "both files are saved", hasBoth);
-      await eventually(async () => (countSaves(id) > saves ? true : null), "its conversation is saved", 60_000);
+      await eventually(async () => (countSaves(id) > saves ? true : null), "its conversation is saved");
       execFileSync("docker", ["kill", sandboxName(id, 1)]);
       await release(id, 2, "/tmp/two");
       await runs(id, "three.txt");
@@ -220,7 +212,6 @@ describe.runIf(missing === null)(
       await eventually(
         async () => (fake.requests().some((one) => textOf(one).includes("Mind the fourth file.")) ? true : null),
         "the message reaches the model",
-        60_000,
       );
       await release(id, 2, "/tmp/three");
       const task = await settled(id);

@@ -57,14 +57,10 @@ const message = (id: string, text: string, options: object = {}): Promise<WireTa
   post(`/v1/tasks/${id}/messages`, { text, ...options });
 const retry = (id: string, body: object): Promise<WireTask> => post(`/v1/tasks/${id}/retry`, body);
 const settled = (id: string): Promise<WireTask> =>
-  eventually(
-    async () => {
-      const task = await server.task(id);
-      return task.settledAt === null ? null : task;
-    },
-    `task ${id} settles`,
-    120_000,
-  );
+  eventually(async () => {
+    const task = await server.task(id);
+    return task.settledAt === null ? null : task;
+  }, `task ${id} settles`);
 const show = ({ name }: App, branch: string, path: string): string => upstream.git(name, "show", `${branch}:${path}`);
 const contains = ({ name }: App, branch: string, sha: string): boolean =>
   upstream.git(name, "rev-list", `refs/heads/${branch}`).split("\n").includes(sha);
@@ -96,6 +92,10 @@ it("[W10] a follow-up goes on on top of the commits that people added, and says 
   const said = (await notices(next.id)).find((text) => text.startsWith("branch_updated"));
   expect(said).toContain(`${human.slice(0, 8)} Upstream: Say hello by hand`);
   expect(said).toContain("people.txt");
+  const { body } = await server.call("GET", `/v1/threads/${next.threadId}/conversation`);
+  const news = (body as { items: WireEvent[] }).items.find(({ type }) => type === "notice");
+  const commit = { sha: human, author: "Upstream", title: "Say hello by hand" };
+  expect(news).toMatchObject({ taskId: next.id, data: { commits: [commit], commitCount: 1 } });
   expect(upstream.git(app.name, "log", "-1", "--format=%b", branch)).toBe("Added SLIPWAY.md, which holds the prompt.");
   // The diff holds what the branch adds to its base, and nothing of the base itself.
   const diff = (await server.call("GET", `/v1/tasks/${next.id}/diff`)).body as { files: { path: string }[] };

@@ -53,24 +53,16 @@ async function submit(steps: readonly object[], files: Record<string, string> = 
   return { name, task: answer.body as WireTask };
 }
 const settled = (id: string): Promise<WireTask> =>
-  eventually(
-    async () => {
-      const task = await server.task(id);
-      return task.settledAt === null ? null : task;
-    },
-    `task ${id} settles`,
-    120_000,
-  );
+  eventually(async () => {
+    const task = await server.task(id);
+    return task.settledAt === null ? null : task;
+  }, `task ${id} settles`);
 const asked = (id: string) =>
-  eventually(
-    async () => {
-      const task = await server.task(id);
-      if (task.settledAt !== null) throw new Error(`it ended as ${task.state} ${task.failure?.message}`);
-      return task.question;
-    },
-    `task ${id} asks`,
-    120_000,
-  );
+  eventually(async () => {
+    const task = await server.task(id);
+    if (task.settledAt !== null) throw new Error(`it ended as ${task.state} ${task.failure?.message}`);
+    return task.question;
+  }, `task ${id} asks`);
 const answer = (id: string, questionId: string, text: string) =>
   server.call("POST", `/v1/tasks/${id}/answer`, { questionId, text });
 const tip = ({ name, task }: Run): string =>

@@ -47,14 +47,10 @@ async function post(path: string, body: object): Promise<WireTask> {
 const submit = (prompt = "The first change."): Promise<WireTask> => post("/v1/tasks", { repo, prompt });
 const message = (id: string, text: string): Promise<WireTask> => post(`/v1/tasks/${id}/messages`, { text });
 const settled = (id: string): Promise<WireTask> =>
-  eventually(
-    async () => {
-      const task = await server.task(id);
-      return task.settledAt === null ? null : task;
-    },
-    `task ${id} settles`,
-    120_000,
-  );
+  eventually(async () => {
+    const task = await server.task(id);
+    return task.settledAt === null ? null : task;
+  }, `task ${id} settles`);
 const tip = (branch: string): string =>
   upstream.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`);
 

@@ -311,7 +311,6 @@ inFullRuns(describe.skipIf(obstacle !== null))(
       await eventually(
         async () => ((await client.call("GET", "/healthz").catch(() => null))?.status === 200 ? true : null),
         "Caddy has its certificate",
-        180_000,
       ).catch(withLogs);
       const login = await client.call("POST", "/v1/session", { email: EMAIL, password: PASSWORD }, { origin: ORIGIN });
       expect(login.status, login.text).toBe(200);

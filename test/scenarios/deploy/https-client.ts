@@ -46,7 +46,7 @@ export function openHttpsClient(port: number, ca: string): HttpsClient {
     socket.send(JSON.stringify({ type: "subscribe", topic: `task:${id}`, after: 0 }));
     const isSettled = (frame: string): boolean => /"to":"(?:done|failed|cancelled)"/.test(frame);
     try {
-      await eventually(async () => (frames.some(isSettled) ? true : null), "the task settles", 180_000);
+      await eventually(async () => (frames.some(isSettled) ? true : null), "the task settles");
       if (!frames.some((frame) => frame.includes('"to":"done"'))) throw new Error(frames.join("\n").slice(-3_000));
     } finally {
       socket.close();

@@ -50,14 +50,10 @@ describeWithDocker("without a Docker engine", () => {
   }
 
   const reach = (id: string, test: (task: WireTask) => boolean, what: string): Promise<WireTask> =>
-    eventually(
-      async () => {
-        const task = await server.task(id);
-        return test(task) ? task : null;
-      },
-      what,
-      120_000,
-    );
+    eventually(async () => {
+      const task = await server.task(id);
+      return test(task) ? task : null;
+    }, what);
 
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), "slipway-no-engine-"));

@@ -17,6 +17,7 @@ import { dockerClient } from "./engine.ts";
 import { disksDir, removeRemains } from "./cleanup.ts";
 import { startGitServer, type GitServer } from "../git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../process/server.ts";
+import { PATIENCE_MS } from "../vitest/patience.ts";
 
 export const SECRETS = {
   gitToken: "gh0_Pl4nted/Git+Token~0123456789",
@@ -118,7 +119,6 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
     const task = await eventually(
       async () => ((await server.task(id)).settledAt === null ? null : await server.task(id)),
       words(),
-      120_000,
     );
     const events = await server.events(id);
     const said = events
@@ -136,7 +136,7 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
     (await all()).filter(({ Names }) => Names[0]?.startsWith("/slipway-pool-") !== true);
   const execIn = (id: string, args: readonly string[], attempt = 1): Promise<string> =>
     new Promise((resolve) => {
-      const options = { timeout: 90_000, maxBuffer: 16 * 2 ** 20 };
+      const options = { timeout: PATIENCE_MS, maxBuffer: 16 * 2 ** 20 };
       execFile("docker", ["exec", sandboxName(id, attempt), ...args], options, (_error, stdout, stderr) =>
         resolve(stdout + stderr),
       );

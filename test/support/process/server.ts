@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Policy } from "../../../src/core/task.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { PATIENCE_MS } from "../vitest/patience.ts";
 
 export const ROOT = join(import.meta.dirname, "../../..");
 
@@ -134,7 +135,7 @@ const [SHORTEST_MS, LONGEST_MS] = [30, 150];
  * Polls until `look` gives something that is not null; fails with its words after `ms`. A look is
  * work for the server as well, so it comes more rarely in a wait that takes longer.
  */
-export async function eventually<T>(look: () => Promise<T | null>, what: string, ms = 120_000): Promise<T> {
+export async function eventually<T>(look: () => Promise<T | null>, what: string, ms = PATIENCE_MS): Promise<T> {
   for (const begun = Date.now(); ;) {
     const found = await look();
     if (found !== null) return found;

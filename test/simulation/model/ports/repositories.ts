@@ -171,6 +171,9 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     diffFile: async () => {
       throw new SlipwayError("not_found");
     },
+    diffContent: async () => {
+      throw new SlipwayError("not_found");
+    },
     patch: async () => {
       throw new SlipwayError("not_found");
     },

@@ -254,7 +254,8 @@ export class AgentRun implements AgentContext {
   }
 
   async run(): Promise<AgentResult> {
-    const quick: Partial<LoopSettings> = { idleMs: 2_000, backoffMs: 5, backoffCapMs: 20, patienceMs: 5_000 };
+    // A busy machine is silent for seconds. Tests of silence and of giving up set their own limits.
+    const quick: Partial<LoopSettings> = { idleMs: 60_000, backoffMs: 5, backoffCapMs: 20, patienceMs: 60_000 };
     return await createModelAgent({ ...quick, ...this.#options.settings }).run(this);
   }
 
