@@ -14,6 +14,13 @@ const SCREENS: Readonly<Record<string, readonly string[]>> = {
   "/you": ["you"],
 };
 
+/** The libraries of every screen. What only some screens use comes with them. */
+const FRAME =
+  /\/node_modules\/(?:react|react-dom|scheduler|@tanstack)\/(?!.*(?:infiniteQueryObserver|useInfiniteQuery|mutationObserver|useMutation))|rolldown\/runtime/;
+
+/** The inbox, and the lists that go on, which a task has no part of. */
+const INBOX = /\/web\/src\/screens\/inbox\.tsx$|\/@tanstack\/.*\/(?:infiniteQueryObserver|useInfiniteQuery)\.js$/;
+
 /** Small parts of several first screens, and what the app begins with. */
 const APP = new RegExp(
   `/web/src/(?:${[
@@ -25,6 +32,16 @@ const APP = new RegExp(
     "lib/device/(?:kept|outbox|outbox-item|delivery|push-support)",
   ].join("|")})\\.tsx?$|/src/client/`,
 );
+
+/** The frame of a task, and what the preview at a desk shares with it. */
+const TASK =
+  /\/web\/src\/(?:screens\/task\/(?:task-screen|thread\/thread-cost)|components\/(?:tasks\/with-list|lifecycle\/(?:slip|state-pill)|text\/markdown))\.tsx$/;
+
+/** Of a message and of a new task. */
+const ATTACHMENTS = /\/web\/src\/(?:components\/forms\/attachments|lib\/attachments\/)/;
+
+/** The conversation, and what the page of a thread shares with it. */
+const CONVERSATION = /\/web\/src\/screens\/task\/(?:conversation-view|blocks|retry\/retry-button)\.tsx$/;
 
 /** The file of the chunk, and those of all that it imports at once. */
 function collectFiles(bundle: Bundle, file: string, into: Set<string>): Set<string> {
@@ -85,6 +102,8 @@ const bootFirst: Plugin = {
 export default defineConfig({
   root: import.meta.dirname,
   plugins: [react(), bootFirst],
+  // The same without what React 17 lacked.
+  resolve: { alias: { "use-sync-external-store/shim/with-selector": "use-sync-external-store/with-selector" } },
   build: {
     outDir: "../dist/web",
     emptyOutDir: true,
@@ -99,10 +118,14 @@ export default defineConfig({
             // Each file is a round trip where the network is slow, and few are on their way at once.
             {
               name: "frame",
-              test: /\/node_modules\/(?:react|react-dom|scheduler|@tanstack)\/|rolldown\/runtime/,
+              test: FRAME,
               priority: 2,
             },
             { name: "app", test: APP, priority: 1 },
+            { name: "inbox", test: INBOX, priority: 1 },
+            { name: "attachments", test: ATTACHMENTS, priority: 1 },
+            { name: "task-screen", test: TASK, priority: 1 },
+            { name: "conversation-view", test: CONVERSATION, priority: 1 },
           ],
         },
       },

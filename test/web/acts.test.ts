@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { startFakeModel, type FakeModel } from "../../src/broker/model/fake/server.ts";
+import type { ServerConfig } from "../../src/core/protocol/config.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
@@ -82,6 +83,16 @@ describeWithBrowser("acts on a task", () => {
     const before = await rig.until((answer.body as WireTask).id, (task) => task.settledAt !== null, "the end");
     expect(before.state).toBe("done");
     const { page, errors } = await open(`/tasks/${before.id}`);
+    // The provider said how large the window of its model is.
+    const { windows } = (await rig.call("GET", "/v1/config")).body as ServerConfig;
+    const window = windows[before.model ?? ""] ?? 0;
+    expect(window).toBeGreaterThanOrEqual(200_000);
+    await page.getByRole("button", { name: /^Cost|^To do/ }).click();
+    const share = new RegExp(
+      `^[\\d,]+ tokens in the newest request, \\d+ % of the model’s ${window.toLocaleString("en")}$`,
+    );
+    await page.getByText(share).waitFor();
+    await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Retry" }).click();
     await page.getByRole("radio", { name: /^From the start, the same prompt/ }).check();
     const models = page.getByLabel("Model");
@@ -219,6 +230,22 @@ describeWithBrowser("acts on a task", () => {
     ]);
     // The text cannot turn the direction of the name beside it.
     expect(await page.locator("main .read a bdi").count()).toBe(shown.length);
+    expect(errors).toEqual([]);
+  });
+
+  it("the machine says what it accepts now, and of a past moment the states that it could go to then", async () => {
+    const id = await rig.submit("Is looked back at", [FINISH]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await open(`/tasks/${id}/machine`);
+    const facts = page.getByRole("region", { name: "Facts" });
+    const slider = page.getByRole("slider", { name: "Moment, by seq" });
+    await facts.getByText("nothing: the state is final").waitFor();
+    await slider.fill("1");
+    await facts.getByText("Could go to").waitFor();
+    await facts.getByText(/^(?=.*\bprovisioning\b)(?=.*\bcancelled\b)(?=.*\bfailed\b)(?!.*\bdone\b)/).waitFor();
+    expect(await facts.getByText("Accepts now").count()).toBe(0);
+    await page.getByRole("button", { name: "Now", exact: true }).click();
+    await facts.getByText("Accepts now").waitFor();
     expect(errors).toEqual([]);
   });
 

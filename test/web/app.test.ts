@@ -65,12 +65,17 @@ describeWithBrowser("the web app", () => {
 
   it("a question is answered from the list, and the agent goes on", async () => {
     const id = await rig.submit("Asks once", [
-      { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },
+      { ask: { question: "Tabs or spaces?\nIn `src/<b>.ts`.", options: ["Tabs", "Spaces"] } },
       { finish: { title: "t", summary: "s" } },
     ]);
     await rig.until(id, (task) => task.question !== null, "the question");
     const { page, errors } = await rig.open();
     await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    const question = page.getByRole("heading", { name: "Tabs or spaces? In src/<b>.ts." });
+    await question.locator("code", { hasText: "src/<b>.ts" }).waitFor();
+    expect(await question.innerText()).toBe("Tabs or spaces?\nIn src/<b>.ts.");
+    await page.goto(rig.server().url);
     const row = page.getByRole("listitem").filter({ hasText: "Asks once" });
     await row.getByRole("button", { name: "Spaces" }).click();
     await rig.until(id, (task) => task.state === "done", "the end");
@@ -96,52 +101,6 @@ describeWithBrowser("the web app", () => {
       .filter({ hasText: "Container gone" })
       .getByText(/^\d\d:\d\d:\d\d$/)
       .waitFor();
-  });
-
-  it("[P4] keys at a desk: j and k move through the tasks, Ctrl K finds one, and the filter is in the address", async () => {
-    const id = await rig.submit("Sails to Reykjavik", [{ finish: { title: "t", summary: "s" } }]);
-    await rig.submit("Stays in harbour", [{ finish: { title: "t", summary: "s" } }]);
-    await rig.until(id, (task) => task.state === "done", "the end");
-    const { page, errors } = await rig.open({ viewport: WIDE });
-    await rig.logIn(page);
-    await page.getByRole("link", { name: /Stays in harbour/ }).waitFor();
-    const rows = page.locator("#main .row-link");
-    const focused = (): Promise<number> =>
-      rows.evaluateAll((all) => all.findIndex((row) => row === row.ownerDocument.activeElement));
-    await page.keyboard.press("j");
-    await expect.poll(focused).toBe(0);
-    await page.keyboard.press("j");
-    await expect.poll(focused).toBe(1);
-    await page.keyboard.press("k");
-    await expect.poll(focused).toBe(0);
-    // The bar below the list names the key that lists them all.
-    await page.getByRole("list", { name: "Keys" }).getByText("all keys").waitFor();
-    await page.keyboard.press("?");
-    const keys = page.getByRole("dialog", { name: "Keys" });
-    await keys.getByText("search tasks, repositories and actions").waitFor();
-    await expectAccessible(page, "the list of keys");
-    await page.keyboard.press("Escape");
-    await keys.waitFor({ state: "detached" });
-    await page.keyboard.press("Control+k");
-    await page.getByRole("combobox").fill("reykjavik");
-    await page.getByRole("option", { name: /Sails to Reykjavik/, selected: true }).waitFor();
-    await page.keyboard.press("Enter");
-    await expect.poll(() => page.url()).toContain(id);
-    // The list stands beside the task.
-    await page.getByRole("complementary", { name: "Tasks" }).getByText("Stays in harbour").waitFor();
-    await page.getByRole("button", { name: "Whole machine" }).click();
-    await page.getByRole("dialog").getByRole("region", { name: "Chart of the lifecycle" }).waitFor();
-    await page.goto(`${rig.server().url}/?q=reykjavik`);
-    await rows.filter({ hasText: "Sails to Reykjavik" }).waitFor();
-    expect(await rows.count()).toBe(1);
-    await page.goto(`${rig.server().url}/?needs=true&q=reykjavik`);
-    await page.getByRole("link", { name: "Show all tasks" }).click();
-    await rows.filter({ hasText: "Stays in harbour" }).waitFor();
-    await page.keyboard.press("c");
-    await page.getByLabel("Prompt").fill("Keys in a field are letters");
-    await page.keyboard.press("c");
-    expect(await page.getByLabel("Prompt").inputValue()).toBe("Keys in a field are lettersc");
-    expect(errors).toEqual([]);
   });
 
   it("[V7] a new task says in words what is wrong with the repository before it is sent", async () => {
@@ -257,8 +216,15 @@ describeWithBrowser("the web app", () => {
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(rig.repo);
     await page.getByLabel("Prompt").fill("write only-once.txt=1");
+    await page.getByText("Options").click();
+    await page.getByLabel("Budget in dollars").fill("2.5");
+    await page.getByLabel("Base branch").fill("main");
+    const reach = page.getByRole("group", { name: "What it may reach" }).getByRole("radio").last();
+    await reach.check({ force: true });
     await page.reload();
     expect(await page.getByLabel("Prompt").inputValue()).toBe("write only-once.txt=1");
+    await page.getByText("main, scripted, $2.5").click();
+    expect(await reach.isChecked()).toBe(true);
     // The request arrives and its answer is lost, as in a tunnel.
     await page.route("**/v1/tasks", async (route) => {
       await route.fetch();
@@ -272,7 +238,9 @@ describeWithBrowser("the web app", () => {
     await state(page).waitFor();
     const { body } = await rig.server().call("GET", "/v1/tasks?limit=200");
     const same = (body as { items: WireTask[] }).items.filter((task) => task.prompt === "write only-once.txt=1");
-    expect(same).toHaveLength(1);
+    expect(same).toMatchObject([{ base: "main", budget: { usd: 2.5 } }]);
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByText("default branch, scripted").waitFor();
   });
 
   it("[P1] hostile texts are shown as text: nothing runs, nothing is fetched from elsewhere", async () => {

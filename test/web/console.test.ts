@@ -138,11 +138,20 @@ describeWithBrowser("the operator's console", () => {
     const failing = [{ usage: { usd: 0.75 } }, { fail: { code: "agent_error", message: "It broke." } }];
     const id = await rig.submit("Fails", failing, { maxAttempts: 1 });
     await rig.until(id, (task) => task.state === "failed", "the end");
+    // A repository that does not exist fails with another code.
+    const nowhere = await rig.submit("Fails elsewhere", [FINISH], { repo: rig.repo.replace("storefront", "nowhere") });
+    const { failure: other } = await rig.until(nowhere, (task) => task.state === "failed", "the other end");
     const { page, errors } = await open("/console");
     const failures = page.getByRole("region", { name: "Failures" });
     const { failure } = await rig.server().task(id);
     await failures.getByText(failure!.code.replaceAll("_", " "), { exact: true }).waitFor();
     await failures.getByRole("img", { name: /^Failures by hour: \d+, at most \d+, 0 hours ago$/ }).waitFor();
+    // Each code has its part of the bar, in the colour that stands beside its name.
+    for (const code of [failure!.code, other!.code]) {
+      const name = failures.getByRole("term").filter({ hasText: code.replaceAll("_", " ") });
+      const colour = await name.locator("rect").getAttribute("class");
+      expect(await failures.locator(`.hours rect.${colour}`).count()).toBeGreaterThan(0);
+    }
     const storage = page.getByRole("region", { name: "Storage" });
     await storage.getByText(/^no task starts below [\d.]+ [MG]B free, running ones end below [\d.]+ [MG]B$/).waitFor();
     const spend = page.getByRole("region", { name: "Spend" });

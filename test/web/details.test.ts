@@ -99,7 +99,7 @@ describeWithBrowser("details of screens", () => {
     await show(page, "visible");
     await refused;
     await rig.restart();
-    await expect.poll(() => marks(id), { timeout: 60_000 }).toEqual([seq, seq]);
+    await expect.poll(() => marks(id)).toEqual([seq, seq]);
   });
 
   it("[R7] a task says until when it stays, is kept by its owner and expires again; an operator sees it only", async () => {

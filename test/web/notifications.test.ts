@@ -231,6 +231,20 @@ describeWithBrowser("notifications", () => {
     await page.getByText("add the app to the home screen first").waitFor();
   });
 
+  it("a device that its push service forgot says so, and hears again once it is connected again", async () => {
+    const { page } = await openDevice("forgotten");
+    await turnOn(page);
+    push.answer("forgotten", 410);
+    await page.getByRole("button", { name: "Send a test" }).click();
+    await page.getByText("Its push service forgot this device.").waitFor();
+    await page.getByRole("button", { name: "Connect again" }).click();
+    await page.getByRole("button", { name: "Send a test" }).click();
+    await expect.poll(() => messagesOf("forgotten").length).toBe(1);
+    await page.getByText("accepted by the push service").waitFor();
+    expect(await page.getByRole("button", { name: "Connect again" }).count()).toBe(0);
+    await page.getByRole("button", { name: "Turn off here" }).click();
+  });
+
   it("[N1] notifications are offered after the first task that was sent from this device", async () => {
     const { page } = await openDevice("first");
     await page.goto(`${rig.server().url}/new`);

@@ -194,7 +194,7 @@ describeWithBrowser("screens of the web app", () => {
     await page.goto(`${rig.server().url}/you`);
     const used = page.getByRole("region", { name: "What you use" });
     await used.getByText(/^\d+ of 200$/).waitFor();
-    await used.getByText(/^[\d.]+ [kM]?B of 21474\.8 MB: /).waitFor();
+    await used.getByText(/^[\d.]+ [kM]?B of 21\.5 GB: /).waitFor();
     await page
       .getByRole("button", { name: /^Manage / })
       .first()
@@ -410,9 +410,11 @@ describeWithBrowser("screens of the web app", () => {
   it("a thread is read whole: what was said in each of its tasks, in order", async () => {
     const first = await rig.submit("Begin the thread", [
       { say: "First words." },
+      { bash: "echo one > one.txt" },
       { finish: { title: "t", summary: "s" } },
     ]);
-    await rig.until(first, (task) => task.state === "done", "the end");
+    const { branch } = await rig.until(first, (task) => task.state === "done", "the end");
+    const sha = rig.upstream.commitOn("octocat/app", branch, { "notes.md": "<b>By hand</b>" }, "Name the <i>lock</i>");
     const { body } = await rig.call("POST", `/v1/tasks/${first}/messages`, { text: "Go on with it." });
     const { id } = body as { id: string };
     await rig.until(id, (task) => task.state === "done", "the end of the follow-up");
@@ -421,9 +423,14 @@ describeWithBrowser("screens of the web app", () => {
     await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByText("Thread of 2 tasks").click();
     await page.getByRole("link", { name: "What was said in all of them" }).click();
-    const parts = page.getByRole("region", { name: "Thread" }).getByRole("region");
+    const parts = page.getByRole("region", { name: "Thread" }).locator("> section");
     await parts.first().getByText("First words.").waitFor();
     await parts.last().getByText("Go on with it.").first().waitFor();
+    const commits = parts.last().getByRole("region", { name: "Commits by people" });
+    await commits.getByRole("heading", { name: "People pushed 1 commit here" }).waitFor();
+    expect(await commits.getByRole("listitem").allInnerTexts()).toEqual([
+      [sha.slice(0, 7), "Name the <i>lock</i>", "Upstream"].join("\n"),
+    ]);
     expect(await parts.count()).toBe(2);
     await parts.first().getByRole("link", { name: "Begin the thread" }).click();
     await expect.poll(() => page.url()).toContain(first);

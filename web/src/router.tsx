@@ -49,6 +49,8 @@ function Root() {
     return () => removeEventListener("online", tryNow);
   }, []);
   const [opened, setOpened] = useState<Opened | null>(null);
+  // The close event of a dialog comes later than its end: the next one may be open by then.
+  const close = (): void => setOpened((present) => (present === opened ? null : present));
   useEffect(() => onAppKeys(setOpened, () => void router.navigate({ to: "/new" })), []);
   useEffect(() => {
     const { pathname, href } = router.state.location;
@@ -60,12 +62,8 @@ function Root() {
       <UpdateBanner />
       <Outlet />
       {opened !== null && userId !== null && (
-        <Suspense>
-          {opened === "palette" ? (
-            <Palette onClose={() => setOpened(null)} />
-          ) : (
-            <KeysSheet onClose={() => setOpened(null)} />
-          )}
+        <Suspense key={opened}>
+          {opened === "palette" ? <Palette onClose={close} /> : <KeysSheet onClose={close} />}
         </Suspense>
       )}
     </>

@@ -16,7 +16,8 @@ export interface WebRig {
   /** The running server; another one after `restart`. */
   readonly server: () => RealServer;
   readonly browser: Browser;
-  /** A repository that tasks can use. */
+  readonly upstream: GitServer;
+  /** A repository of it that tasks can use. */
   readonly repo: string;
   /** Closed by `closeDevices`. */
   open(options?: Parameters<typeof openPage>[1]): Promise<WatchedPage>;
@@ -76,6 +77,7 @@ export async function openWebRig(
   return {
     server: () => server,
     browser,
+    upstream,
     repo,
     call,
     async open(options = {}) {

@@ -37,70 +37,66 @@ describeWithBrowser("the app behind a bad network", () => {
     await tunnel.close();
   });
 
-  it(
-    "[P5] [P8] cut 30 times, away for 10 s, the server killed, half a second late: two tabs and a second device have the server's log",
-    { timeout: 300_000 },
-    async () => {
-      const asking = await rig.submit("Asks through a tunnel", ASK);
-      await rig.until(asking, (task) => task.question !== null, "the question");
-      // The task works at least until it has the message.
-      const heard = rig.gate();
-      const id = await rig.submit("Writes many events", [
-        ...EMIT.slice(0, 60).flat(),
-        heard.step,
-        ...EMIT.slice(60).flat(),
-        { finish: { title: "t", summary: "The end of the log." } },
-      ]);
-      const { page: first } = await rig.open();
-      await logIn(first, tunnel.url);
-      const second = await first.context().newPage();
-      const { page: device } = await rig.open();
-      await logIn(device, tunnel.url);
-      const pages = [first, second, device];
-      await Promise.all(pages.map((page) => page.goto(`${tunnel.url}/tasks/${id}`)));
-      await rig.until(id, (task) => task.state === "running", "running");
+  it("[P5] [P8] cut 30 times, away for 10 s, the server killed, half a second late: two tabs and a second device have the server's log", async () => {
+    const asking = await rig.submit("Asks through a tunnel", ASK);
+    await rig.until(asking, (task) => task.question !== null, "the question");
+    // The task works at least until it has the message.
+    const heard = rig.gate();
+    const id = await rig.submit("Writes many events", [
+      ...EMIT.slice(0, 60).flat(),
+      heard.step,
+      ...EMIT.slice(60).flat(),
+      { finish: { title: "t", summary: "The end of the log." } },
+    ]);
+    const { page: first } = await rig.open();
+    await logIn(first, tunnel.url);
+    const second = await first.context().newPage();
+    const { page: device } = await rig.open();
+    await logIn(device, tunnel.url);
+    const pages = [first, second, device];
+    await Promise.all(pages.map((page) => page.goto(`${tunnel.url}/tasks/${id}`)));
+    await rig.until(id, (task) => task.state === "running", "running");
 
-      for (let n = 0; n < CUTS; n++) {
-        await expect.poll(tunnel.streams, { interval: 20 }).toBeGreaterThan(0);
-        tunnel.cut();
-      }
+    for (let n = 0; n < CUTS; n++) {
+      await expect.poll(tunnel.streams, { interval: 20 }).toBeGreaterThan(0);
+      tunnel.cut();
+    }
 
-      // Taps without a network: a message here, an answer in the list of the other tab.
-      tunnel.open(false);
-      const back = new Promise((resolve) => setTimeout(resolve, OFFLINE_MS));
-      await first.getByLabel("Message").fill("Then add a line to the changelog");
-      await first.getByRole("button", { name: "Send" }).click();
-      await first.getByRole("listitem", { name: /waiting, Message/ }).waitFor();
-      await second.getByRole("link", { name: "Back" }).click();
-      const row = second.getByRole("listitem").filter({ hasText: "Asks through a tunnel" });
-      await row.getByRole("button", { name: "Spaces" }).click();
-      await second.getByRole("listitem", { name: /waiting, Answer/ }).waitFor();
-      await back;
+    // Taps without a network: a message here, an answer in the list of the other tab.
+    tunnel.open(false);
+    const back = new Promise((resolve) => setTimeout(resolve, OFFLINE_MS));
+    await first.getByLabel("Message").fill("Then add a line to the changelog");
+    await first.getByRole("button", { name: "Send" }).click();
+    await first.getByRole("listitem", { name: /waiting, Message/ }).waitFor();
+    await second.getByRole("link", { name: "Back" }).click();
+    const row = second.getByRole("listitem").filter({ hasText: "Asks through a tunnel" });
+    await row.getByRole("button", { name: "Spaces" }).click();
+    await second.getByRole("listitem", { name: /waiting, Answer/ }).waitFor();
+    await back;
 
-      await rig.server().kill("SIGKILL");
-      tunnel.delay(LATENCY_MS);
-      tunnel.open(true);
-      await rig.restart();
-      await second.goto(`${tunnel.url}/tasks/${id}`);
+    await rig.server().kill("SIGKILL");
+    tunnel.delay(LATENCY_MS);
+    tunnel.open(true);
+    await rig.restart();
+    await second.goto(`${tunnel.url}/tasks/${id}`);
 
-      const readSaid = async (): Promise<unknown[]> => (await rig.server().events(id)).filter(isSaid);
-      await expect.poll(readSaid).toHaveLength(1);
-      heard.open();
-      await rig.until(id, (task) => task.state === "done", "the end of the log");
-      await rig.until(asking, (task) => task.state === "done", "the end of the other task");
-      const events = await rig.server().events(id);
-      const digest = digestOf(events.map((event) => JSON.stringify(event)));
-      for (const page of pages) {
-        await page.getByLabel("Connection: complete").waitFor();
-        await expect.poll(() => taskState(page).textContent()).toBe("done");
-        await expect.poll(async () => digestOf(await page.evaluate<string[]>(readKept(id)))).toBe(digest);
-        expect(await readLines(page)).toEqual(Array.from({ length: LINES }, (_, i) => i + 1));
-      }
-      expect(events.filter(isSaid)).toHaveLength(1);
-      const answers = (await rig.server().events(asking)).filter(({ type }) => type === "answer");
-      expect(answers.map(({ data }) => data["text"])).toEqual(["Spaces"]);
-    },
-  );
+    const readSaid = async (): Promise<unknown[]> => (await rig.server().events(id)).filter(isSaid);
+    await expect.poll(readSaid).toHaveLength(1);
+    heard.open();
+    await rig.until(id, (task) => task.state === "done", "the end of the log");
+    await rig.until(asking, (task) => task.state === "done", "the end of the other task");
+    const events = await rig.server().events(id);
+    const digest = digestOf(events.map((event) => JSON.stringify(event)));
+    for (const page of pages) {
+      await page.getByLabel("Connection: complete").waitFor();
+      await expect.poll(() => taskState(page).textContent()).toBe("done");
+      await expect.poll(async () => digestOf(await page.evaluate<string[]>(readKept(id)))).toBe(digest);
+      expect(await readLines(page)).toEqual(Array.from({ length: LINES }, (_, i) => i + 1));
+    }
+    expect(events.filter(isSaid)).toHaveLength(1);
+    const answers = (await rig.server().events(asking)).filter(({ type }) => type === "answer");
+    expect(answers.map(({ data }) => data["text"])).toEqual(["Spaces"]);
+  });
 
   it("[P5] while the task itself cannot be read its state comes from the log, and it is read again until that succeeds", async () => {
     const opened = rig.gate();

@@ -1,7 +1,9 @@
 /** The fold of events into a conversation, and the parts of the page that need no browser. */
 import { describe, expect, it } from "vitest";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { ConversationFold } from "../../../web/src/lib/log/conversation.ts";
+import { addToStop, type StopProof } from "../../../web/src/lib/log/stop-proof.ts";
 import { toSections } from "../../../web/src/lib/log/sections.ts";
 import { collectRuns, collectWaits, forecastEnd, forecastStart } from "../../../web/src/lib/tasks/forecast.ts";
 import { events, foldAll, textOf, tool, type Part } from "./log-events.ts";
@@ -189,12 +191,23 @@ describe("the proof of a stop", () => {
       isForced: false,
       attempt: 1,
       ended: null,
+      seq: 3,
+      isPart: false,
       goneAt: null,
     });
     const { stop, saved } = foldAll([...stopping, ...ended]);
     expect(stop).toMatchObject({ ended: { count: 1, at: 3_000 }, goneAt: 4_000 });
     expect(saved).toMatchObject({ additions: 4, deletions: 2, at: 0 });
     expect(foldAll(ended).stop).toBeNull();
+  });
+
+  it("the commands of a stop are counted, and where events after the request were not read, it says so", () => {
+    const log = events([...stopping, ...ended]);
+    const add = (stop: StopProof | null, event: WireEvent): StopProof | null => addToStop(stop, event);
+    expect(log.reduce(add, null)).toMatchObject({ ended: { count: 1 }, isPart: false });
+    const later = log.slice(stopping.length).map((event) => ({ ...event, seq: event.seq + 2_000 }));
+    const read = [...log.slice(0, stopping.length), ...later];
+    expect(read.reduce(add, null)).toMatchObject({ ended: { count: 1 }, isPart: true });
   });
 
   it("a stop that is asked for again without time to save is forced", () => {

@@ -18,6 +18,8 @@ const KEYS: readonly (readonly [where: string, rows: readonly (readonly [keys: s
       ["j", "next task"],
       ["k", "previous task"],
       ["Enter", "open it"],
+      ["1 – 9", "choose an option of the question in the preview"],
+      ["a", "go to its answer"],
     ],
   ],
   [
@@ -25,6 +27,13 @@ const KEYS: readonly (readonly [where: string, rows: readonly (readonly [keys: s
     [
       ["Enter", "send"],
       ["Shift Enter", "new line"],
+    ],
+  ],
+  [
+    "Files of a large change",
+    [
+      ["n", "next file that is not seen"],
+      ["s", "mark it as seen, and go to the next"],
     ],
   ],
   [

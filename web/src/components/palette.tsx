@@ -4,7 +4,7 @@
  */
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, type NavigateOptions } from "@tanstack/react-router";
-import { useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
+import { useDeferredValue, useEffect, useMemo, useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { client } from "../lib/client.ts";
 import { formatRepo } from "../lib/format.ts";
@@ -16,6 +16,7 @@ import { putTask, useTaskList } from "../lib/tasks/task-list.ts";
 import { describeStep, getAppearance } from "../lib/tasks/task-view.ts";
 import { writeTheme } from "../lib/theme.ts";
 import { Icon } from "./icon.tsx";
+import { Modal } from "./sheet.tsx";
 
 interface Hit {
   readonly key: string;
@@ -37,7 +38,6 @@ const REPOS_SHOWN = 4;
 const SERVER_SEARCH = 3;
 
 export function Palette({ onClose }: { onClose: () => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
   const [q, setQ] = useState("");
   const [chosen, setChosen] = useState(0);
   const groups = useHits(q, onClose);
@@ -45,21 +45,10 @@ export function Palette({ onClose }: { onClose: () => void }) {
   const index = Math.min(chosen, Math.max(0, hits.length - 1));
   const selected = hits[index];
   useEffect(() => {
-    if (dialog.current?.open === false) dialog.current.showModal();
-  }, []);
-  useEffect(() => {
     document.getElementById(`hit-${index}`)?.scrollIntoView({ block: "nearest" });
   }, [index]);
   return (
-    <dialog
-      className="palette"
-      aria-label="Search and commands"
-      ref={dialog}
-      onClose={onClose}
-      onClick={(event) => {
-        if (event.target === event.currentTarget) onClose();
-      }}
-    >
+    <Modal className="palette" label="Search and commands" isOpen onClose={onClose}>
       <div className="find">
         <Icon name="search" />
         <input
@@ -101,7 +90,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
           <kbd className="kbd">Esc</kbd> close
         </span>
       </p>
-    </dialog>
+    </Modal>
   );
 }
 

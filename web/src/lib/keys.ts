@@ -1,9 +1,21 @@
-/** Keys of a desk. A key in a field is a letter. */
+/** A desk: whether the screen is as wide as one, and its keys. A key in a field is a letter. */
+import { useSyncExternalStore } from "react";
+
+const wide = matchMedia("(min-width: 64rem)");
+
+export const isWideScreen = (): boolean => wide.matches;
+
+function subscribe(listener: () => void): () => void {
+  wide.addEventListener("change", listener);
+  return () => wide.removeEventListener("change", listener);
+}
+
+export const useWideScreen = (): boolean => useSyncExternalStore(subscribe, isWideScreen);
 
 export const PALETTE_KEYS = navigator.platform.startsWith("Mac") ? "⌘ K" : "Ctrl K";
 
 /** True while the person writes, or a sheet is open. */
-function isTaken({ target }: KeyboardEvent): boolean {
+export function isTaken({ target }: KeyboardEvent): boolean {
   if (document.querySelector("dialog[open]") !== null) return true;
   return target instanceof HTMLElement && target.closest("input, textarea, select, [contenteditable]") !== null;
 }

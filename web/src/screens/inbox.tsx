@@ -1,6 +1,6 @@
 /** The tasks, grouped by whether they wait for the person, run or have ended. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 import { useQuery } from "@tanstack/react-query";
 import type { Me } from "../../../src/client/types.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -10,8 +10,8 @@ import { OutboxCard } from "../components/device/outbox-card.tsx";
 import { Icon } from "../components/icon.tsx";
 import { Sync } from "../components/sync.tsx";
 import { TaskGroups } from "../components/tasks/task-groups.tsx";
+import { isWideScreen, onRowKeys, useWideScreen } from "../lib/keys.ts";
 import { formatRepo } from "../lib/format.ts";
-import { onRowKeys } from "../lib/keys.ts";
 import { useNow } from "../lib/server-time.ts";
 import { usePerson } from "../lib/session.ts";
 import { isOwn } from "../lib/tasks/ownership.ts";
@@ -26,6 +26,12 @@ const PullToRefresh = lazy(async () => ({
   default: (await import("../components/tasks/pull-to-refresh.tsx")).PullToRefresh,
 }));
 
+/** A phone never loads it. */
+const loadWide = () => import("./wide/wide-inbox.tsx");
+const WideInbox = lazy(async () => ({ default: (await loadWide()).WideInbox }));
+// Loads while the list is read.
+if (isWideScreen()) void Promise.allSettled([loadWide()]);
+
 const REPOS_SHOWN = 12;
 const COUNT_MS = 30_000;
 
@@ -37,32 +43,86 @@ export function Inbox() {
   const search = useServerSearch(filter, list);
   const found = filterTasks(search.tasks, withoutText(filter), person, now);
   const shown = merge(filterTasks(list.tasks, filter, person, now), found);
-  useEffect(() => onRowKeys("#main .row-link"), []);
+  const isWide = useWideScreen();
   const needs = shown.filter((task) => getGroup(task, now, person) === "needs").length;
   useEffect(() => {
     document.title = needs > 0 ? `(${needs}) Inbox · Slipway` : "Inbox · Slipway";
   }, [needs]);
-  return (
-    <div className="app has-side">
-      <Bar />
-      <main className="page" id="main">
-        <InboxHead list={list} q={filter.q ?? ""} />
-        {list.isLoaded && (
-          <Suspense>
-            <PullToRefresh />
-          </Suspense>
-        )}
+  const isNone = shown.length === 0 && !search.isSearching;
+  const parts: InboxParts = {
+    tasks: shown,
+    now,
+    isLoaded: list.isLoaded,
+    head: <InboxHead list={list} q={filter.q ?? ""} />,
+    filters: (
+      <>
         <FilterChips list={list} filter={filter} person={person} now={now} />
         <div className="stack">
           <OfflineBanner list={list} />
           <OutboxCard taskId={null} />
         </div>
-        {list.isLoaded && list.tasks.length === 0 && <EmptyInbox />}
-        {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && !search.isSearching && <NoMatch />}
-        <TaskGroups tasks={shown} now={now} />
-        <More search={search} />
-        <KeysBar />
+      </>
+    ),
+    nothing: list.isLoaded && (list.tasks.length === 0 ? <EmptyInbox /> : isNone && <NoMatch />),
+    more: <More search={search} />,
+  };
+  return isWide ? <AtDesk {...parts} /> : <OnPhone {...parts} />;
+}
+
+interface InboxParts {
+  readonly tasks: readonly WireTask[];
+  readonly now: number;
+  readonly isLoaded: boolean;
+  readonly head: ReactNode;
+  readonly filters: ReactNode;
+  /** In the place of the rows, when there are none. */
+  readonly nothing: ReactNode;
+  readonly more: ReactNode;
+}
+
+function OnPhone({ tasks, now, isLoaded, head, filters, nothing, more }: InboxParts) {
+  useEffect(() => onRowKeys("#main .row-link"), []);
+  return (
+    <div className="app has-side">
+      <Bar />
+      <main className="page" id="main">
+        {head}
+        {isLoaded && (
+          <Suspense>
+            <PullToRefresh />
+          </Suspense>
+        )}
+        {filters}
+        {nothing}
+        <TaskGroups tasks={tasks} now={now} />
+        {more}
       </main>
+    </div>
+  );
+}
+
+function AtDesk({ tasks, now, head, filters, nothing, more }: InboxParts) {
+  return (
+    <div className="app railed panes two">
+      <Bar />
+      <Suspense>
+        <WideInbox
+          tasks={tasks}
+          now={now}
+          head={
+            <>
+              {head}
+              {filters}
+            </>
+          }
+          foot={
+            <>
+              {nothing}
+              {more}
+            </>
+          }
+        />
+      </Suspense>
     </div>
   );
 }
@@ -88,26 +148,6 @@ function More({ search }: { search: ServerSearch }) {
         </button>
       )}
     </>
-  );
-}
-
-/** At a desk. */
-function KeysBar() {
-  return (
-    <ul className="keys-bar" aria-label="Keys">
-      <li>
-        <kbd className="kbd">j</kbd> <kbd className="kbd">k</kbd> next, previous
-      </li>
-      <li>
-        <kbd className="kbd">Enter</kbd> open
-      </li>
-      <li>
-        <kbd className="kbd">c</kbd> new task
-      </li>
-      <li>
-        <kbd className="kbd">?</kbd> all keys
-      </li>
-    </ul>
   );
 }
 

@@ -4,7 +4,6 @@
  */
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
 import type { ServerConfig } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { useAct } from "../components/act.tsx";
@@ -30,9 +29,9 @@ export function NewTask() {
   const [repo, setRepo] = useDraft("new.repo");
   const [prompt, setPrompt] = useDraft("new.prompt");
   const attaching = useAttaching("new.files");
-  const [options, setOptions] = useState<Options>({});
-  const check = useRepositoryCheck(repo, options.base ?? "");
   const config = useQuery(configQuery);
+  const [options, setOptions] = useOptions(config.data);
+  const check = useRepositoryCheck(repo, options.base ?? "");
   const { submit, problem, isBusy } = useSubmit(repo, prompt, options, config.data, attaching);
 
   return (
@@ -118,7 +117,7 @@ function useSubmit(
     const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
     const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
     const sent = await dispatch({ kind: "submit", body }, draftKey());
-    for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
+    for (const name of ["new.repo", "new.prompt", "new.options", "new.key"]) writeDraft(name, "");
     attaching.clear();
     writeDraft("new.files", "");
     if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
@@ -162,6 +161,35 @@ interface Options {
   readonly image?: string;
   readonly pullRequest?: string;
   readonly isReviewed?: boolean;
+}
+
+/** Kept with the draft. What the server no longer offers is left out. */
+function useOptions(config: ServerConfig | undefined) {
+  const [kept, keep] = useDraft("new.options");
+  const all = parseOptions(kept);
+  const offered =
+    config === undefined
+      ? {}
+      : { agent: config.agents, effort: config.efforts, egress: config.egress, model: listModels(config) };
+  const options: Options = Object.fromEntries(
+    Object.entries(all).filter(([name, value]) => {
+      const known: readonly unknown[] | undefined = Object.hasOwn(offered, name)
+        ? Reflect.get(offered, name)
+        : undefined;
+      return value !== "" && (known === undefined || known.includes(value));
+    }),
+  );
+  return [options, (next: Options): void => keep(JSON.stringify(next))] as const;
+}
+
+/** What a device keeps may be from another version. */
+function parseOptions(text: string): Options {
+  try {
+    const parsed: unknown = JSON.parse(text || "{}");
+    return typeof parsed === "object" && parsed !== null ? parsed : {};
+  } catch {
+    return {};
+  }
 }
 
 function toRequest(repo: string, prompt: string, options: Options): SubmitRequest {
@@ -219,15 +247,15 @@ function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: stri
           onChange={(event) => setRepo(event.target.value)}
         />
       </div>
-      {(recent.length > 0 || used.isPending) && (
-        <div className="chips recent" role="group" aria-label="Recent repositories">
-          {recent.map((url) => (
-            <button key={url} className="chip" type="button" aria-pressed={url === repo} onClick={() => setRepo(url)}>
-              {formatRepo(url)}
-            </button>
-          ))}
-        </div>
-      )}
+      {/* It has its place before it is known. */}
+      <div className="chips recent" role="group" aria-label="Recent repositories">
+        {recent.map((url) => (
+          <button key={url} className="chip" type="button" aria-pressed={url === repo} onClick={() => setRepo(url)}>
+            {formatRepo(url)}
+          </button>
+        ))}
+        {recent.length === 0 && !used.isPending && <p className="note">The ones that you use are listed here.</p>}
+      </div>
     </>
   );
 }

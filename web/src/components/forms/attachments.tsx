@@ -148,7 +148,13 @@ function OpenButton({ attachment }: { attachment: Attachment }) {
       </button>
       {isOpen && picture !== undefined && (
         <Suspense>
-          <PictureSheet attachment={attachment} address={picture} onClose={() => setOpen(false)}>
+          <PictureSheet
+            name={attachment.name}
+            width={attachment.width ?? 0}
+            height={attachment.height ?? 0}
+            address={picture}
+            onClose={() => setOpen(false)}
+          >
             <button className="btn line" type="button" onClick={() => void run(save)}>
               Download
             </button>

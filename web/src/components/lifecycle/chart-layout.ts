@@ -298,3 +298,19 @@ export const WIDE: ChartLayout = {
     { x: 640, y: 5, text: "no changes" },
   ],
 };
+
+/** States that contain others: an edge from a region starts in each of its states. */
+export const REGIONS: Readonly<Record<string, string>> = {
+  working: "running",
+  awaiting_input: "running",
+  parked: "running",
+  branch: "pushing",
+  pull_request: "pushing",
+};
+
+/** The states that an edge leads to, from a state or from the region that it is in. */
+export const findNext = (state: string): readonly string[] =>
+  TALL.edges
+    .map(([edge]) => edge.split(">"))
+    .filter(([from]) => from === state || from === REGIONS[state])
+    .map(([, to = ""]) => to);

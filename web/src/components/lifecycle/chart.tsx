@@ -1,6 +1,6 @@
 /** The whole statechart: every state and transition, lit by where the task is and may go. */
 import { useId } from "react";
-import { TALL, WIDE, type ChartLayout } from "./chart-layout.ts";
+import { REGIONS, TALL, WIDE, type ChartLayout } from "./chart-layout.ts";
 
 interface ChartProps {
   /** The present leaf state, for example `working`. */
@@ -9,15 +9,6 @@ interface ChartProps {
   readonly path: readonly string[];
   readonly isWide?: boolean;
 }
-
-/** States that contain others: an edge from a region starts in each of its states. */
-const REGIONS: Readonly<Record<string, string>> = {
-  working: "running",
-  awaiting_input: "running",
-  parked: "running",
-  branch: "pushing",
-  pull_request: "pushing",
-};
 
 export function Chart({ now, path, isWide = false }: ChartProps) {
   const layout = isWide ? WIDE : TALL;

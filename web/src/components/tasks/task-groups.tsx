@@ -9,14 +9,14 @@ import { Icon } from "../icon.tsx";
 import { QuickAnswer } from "./quick-answer.tsx";
 import { TaskRow } from "./task-row.tsx";
 
-const GROUPS: readonly (readonly [Group, string])[] = [
+export const GROUPS: readonly (readonly [Group, string])[] = [
   ["needs", "Needs you"],
   ["running", "Running"],
   ["waiting", "Waiting"],
   ["today", "Done today"],
   ["earlier", "Earlier"],
 ];
-const EARLIER_SHOWN = 20;
+export const EARLIER_SHOWN = 20;
 
 interface TaskGroupsProps {
   readonly tasks: readonly WireTask[];

@@ -1,8 +1,9 @@
 /** A task in a list. */
+import { ChangeCount } from "./change-count.tsx";
 import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { formatAge, formatCount, formatElapsed, formatRepo } from "../../lib/format.ts";
+import { formatAge, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, isUnread } from "../../lib/tasks/ownership.ts";
 import {
@@ -24,7 +25,7 @@ interface RowProps {
   readonly children?: ReactNode;
 }
 
-function getAge(task: WireTask, now: number): string {
+export function getAge(task: WireTask, now: number): string {
   if (isSettled(task)) return formatAge(Date.parse(task.settledAt ?? task.updatedAt), now);
   const appearance = getAppearance(task);
   if (appearance === "running" || appearance === "provisioning" || appearance === "pushing")
@@ -66,12 +67,7 @@ export const TaskRow = memo(function TaskRow({ task, now, forecast = "", childre
           {todo !== null && <span title={todo.current ?? undefined}>{`${todo.done} of ${todo.total}`}</span>}
           {cost !== "" && <span>{cost}</span>}
           {isThreadBudgetNear(task) && <span>thread {describeThreadBudget(task)}</span>}
-          {changes !== null && (
-            <span>
-              <span className="add">+{formatCount(changes.additions)}</span>{" "}
-              <span className="del">−{formatCount(changes.deletions)}</span>
-            </span>
-          )}
+          {changes !== null && <ChangeCount {...changes} />}
         </span>
       </Link>
       {children}

@@ -1,42 +1,20 @@
-/** On a wide screen a task stands beside the bar and the list; elsewhere it is alone. */
-import { useEffect, useState, type ReactNode } from "react";
-import { onRowKeys } from "../../lib/keys.ts";
-import { useNow } from "../../lib/server-time.ts";
-import { useTaskList } from "../../lib/tasks/task-list.ts";
+/** At a desk a task stands between the list and what belongs to it; elsewhere it is alone. */
+import { lazy, Suspense, type ReactNode } from "react";
+import { useWideScreen } from "../../lib/keys.ts";
 import { Bar } from "../bar.tsx";
-import { TaskGroups } from "./task-groups.tsx";
 
-const WIDE = "(min-width: 72rem)";
-
-function useWide(): boolean {
-  const [isWide, setWide] = useState(() => matchMedia(WIDE).matches);
-  useEffect(() => {
-    const query = matchMedia(WIDE);
-    const read = (): void => setWide(query.matches);
-    query.addEventListener("change", read);
-    return () => query.removeEventListener("change", read);
-  }, []);
-  return isWide;
-}
+const ListPane = lazy(async () => ({ default: (await import("./list-pane.tsx")).ListPane }));
 
 export function WithList({ children }: { children: ReactNode }) {
-  if (!useWide()) return children;
+  if (!useWideScreen()) return children;
   return (
-    <div className="app has-side has-list">
+    <div className="app railed has-list">
       <Bar />
-      <ListPane />
+      <Suspense>
+        <ListPane />
+      </Suspense>
       {children}
+      <div id="beside" />
     </div>
-  );
-}
-
-function ListPane() {
-  const { tasks } = useTaskList();
-  const now = useNow(tasks.length > 0);
-  useEffect(() => onRowKeys(".list-pane .row-link"), []);
-  return (
-    <aside className="list-pane" aria-label="Tasks">
-      <TaskGroups tasks={tasks} now={now} />
-    </aside>
   );
 }

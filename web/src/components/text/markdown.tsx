@@ -1,15 +1,32 @@
 /**
- * Markdown. Its reader is loaded with the first text: a task is on the screen without it. Until
- * then the text is shown as it is.
+ * Markdown. Its reader is loaded when a conversation is opened: a task is on the screen without it.
+ * A text that comes before the reader is shown as it is.
  */
-import { lazy, memo, Suspense } from "react";
+import { lazy, memo, Suspense, type ComponentType } from "react";
 
-const Blocks = lazy(async () => ({ default: (await import("./markdown-blocks.tsx")).MarkdownBlocks }));
+type Reader = ComponentType<{ text: string }>;
+
+/** Null = it is not here yet. What is here is drawn at once, without a frame in between. */
+let reader: Reader | null = null;
+
+const load = async (): Promise<{ default: Reader }> => {
+  const part = await import("./markdown-blocks.tsx");
+  reader = part.MarkdownBlocks;
+  return { default: part.MarkdownBlocks };
+};
+const LaterReader = lazy(load);
+
+/** What shows several texts waits for it: a text is not as high as what is read of it. */
+export const loadMarkdown = async (): Promise<void> => void (await load());
+
+export const isMarkdownLoaded = (): boolean => reader !== null;
 
 export const Markdown = memo(function Markdown({ text }: { text: string }) {
+  const Blocks = reader;
+  if (Blocks !== null) return <Blocks text={text} />;
   return (
     <Suspense fallback={<p className="prompt">{text}</p>}>
-      <Blocks text={text} />
+      <LaterReader text={text} />
     </Suspense>
   );
 });

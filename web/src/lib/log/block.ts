@@ -1,4 +1,5 @@
 /** The parts of a conversation. */
+import type { WireEventOf } from "../../../../src/core/protocol/events.ts";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 
 export interface Step {
@@ -64,6 +65,16 @@ export type Block =
       readonly exitCode: number | null;
       readonly ms: number;
       readonly tail: string;
+    }
+  | {
+      /** What people pushed to the branch before this attempt began. */
+      readonly kind: "commits";
+      readonly key: string;
+      readonly at: number;
+      readonly isRewritten: boolean;
+      /** The newest first; there may be more of them. */
+      readonly commits: NonNullable<WireEventOf<"notice">["data"]["commits"]>;
+      readonly count: number;
     }
   | {
       readonly kind: "line";

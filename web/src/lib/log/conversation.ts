@@ -298,10 +298,13 @@ export class ConversationFold {
     });
   }
 
-  #addNotice({ seq, attempt, data: { code, level, text } }: WireEventOf<"notice">, at: number): void {
+  #addNotice({ seq, attempt, data }: WireEventOf<"notice">, at: number): void {
+    const { code, level, text, commits = [], commitCount: count = commits.length } = data;
     // A sign of life: the row of the tool shows its time already.
     if (code === "working" || (code.startsWith("step.") && this.#addToStep(attempt, code.slice(5), text))) return;
-    this.#blocks.push({ kind: "line", key: String(seq), at, level, text });
+    const key = String(seq);
+    if (commits.length === 0) this.#blocks.push({ kind: "line", key, at, level, text });
+    else this.#blocks.push({ kind: "commits", key, at, isRewritten: code === "branch_rewritten", commits, count });
   }
 
   /** @returns false when the attempt has no such step. */

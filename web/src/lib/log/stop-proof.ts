@@ -16,20 +16,26 @@ export interface StopProof {
   readonly isForced: boolean;
   /** 0 = no attempt had begun, so there was no container. */
   readonly attempt: number;
-  /** Commands that ended because of the stop, and when the last one did. */
+  /** Commands that ended after the stop was asked for, and when the last one did. */
   readonly ended: { readonly count: number; readonly at: number } | null;
+  /** The last event that was read. */
+  readonly seq: number;
+  /** A page reads the ends of a long log: some events after the request are not among them. */
+  readonly isPart: boolean;
   /** Null = the log is not that far. */
   readonly goneAt: number | null;
 }
 
 /** @returns the proof after the event; the first request of a stop begins it. */
-export function addToStop(stop: StopProof | null, event: WireEvent): StopProof | null {
+export function addToStop(before: StopProof | null, event: WireEvent): StopProof | null {
   const at = Date.parse(event.at);
+  const { seq } = event;
+  const stop = before === null ? null : { ...before, seq, isPart: before.isPart || seq > before.seq + 1 };
   if (event.type === "task.state" && event.data.reason === "cancel") {
     if (stop !== null) return { ...stop, isForced: stop.isForced || event.data.force };
     const { force, by = null } = event.data;
     const goneAt = event.to === "cancelled" ? at : null;
-    return { askedAt: at, by, isForced: force, attempt: event.attempt, ended: null, goneAt };
+    return { askedAt: at, by, isForced: force, attempt: event.attempt, ended: null, seq, isPart: false, goneAt };
   }
   if (stop === null) return null;
   if (event.type === "tool.finished") return { ...stop, ended: { count: (stop.ended?.count ?? 0) + 1, at } };

@@ -6,10 +6,10 @@ import { Bar } from "../../components/bar.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Mini } from "../../components/lifecycle/mini.tsx";
 import { client, problemText } from "../../lib/client.ts";
-import { formatAge, formatCount, formatDuration, formatElapsed, formatRepo, pluralize } from "../../lib/format.ts";
+import { formatAge, formatDuration, formatElapsed, formatMb, formatRepo, pluralize } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
 import { describeStep, describeWait, getAppearance } from "../../lib/tasks/task-view.ts";
-import { FailuresCard, SpendCard } from "./figures.tsx";
+import { FailuresCard, SpendCard, useFiguresPending } from "./figures.tsx";
 import { DrainCard, QueueActions } from "./queue-actions.tsx";
 import { ResultBanner } from "./result-banner.tsx";
 import { StorageCard } from "./storage-card.tsx";
@@ -29,6 +29,7 @@ export function Console() {
     queryFn: ({ signal }) => client.tasks({ state: OPEN, limit: 200 }, { signal }),
     refetchInterval: REFRESH_MS,
   });
+  const isPending = useFiguresPending() || open.isPending;
   const now = useNow();
   const problem = overview.error ?? open.error;
   return (
@@ -43,24 +44,24 @@ export function Console() {
             {problemText(problem)}
           </p>
         )}
-        {overview.data !== undefined && <Fleet overview={overview.data} tasks={open.data?.items ?? []} now={now} />}
+        {/* All of it comes at once: no card pushes another one down. */}
+        {overview.data !== undefined && !isPending && (
+          <Fleet overview={overview.data} tasks={open.data?.items ?? []} now={now} />
+        )}
       </main>
     </div>
   );
 }
 
 function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly WireTask[]; now: number }) {
-  const { slots, queue, stuck, oldestOpenSeconds } = overview;
+  const { queue, stuck } = overview;
   const waiting = tasks.filter((task) => task.state === "queued");
   const titles = new Map(tasks.map(({ id, title }) => [id, title]));
   const stop = useStop();
   return (
     <>
       <p className="read">
-        {slots.used} of {slots.max} slots are in use,{" "}
-        {waiting.length === 0 ? "no task" : pluralize(waiting.length, "task")} {waiting.length > 1 ? "wait" : "waits"}
-        {oldestOpenSeconds === null ? "" : `, the oldest open task is ${formatDuration(oldestOpenSeconds * 1_000)} old`}
-        .{" "}
+        {describeFleet(overview, waiting.length)}{" "}
         {stuck.length > 0 && (
           <b>
             {pluralize(stuck.length, "machine")} {stuck.length === 1 ? "needs" : "need"} attention.
@@ -93,6 +94,15 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
       <StopSheet stop={stop} />
     </>
   );
+}
+
+/** One text, so that its end does not move when a number in it grows. */
+function describeFleet({ slots, oldestOpenSeconds }: Overview, waiting: number): string {
+  const waits = waiting > 1 ? "wait" : "waits";
+  const oldest =
+    oldestOpenSeconds === null ? "" : `, the oldest open task is ${formatDuration(oldestOpenSeconds * 1_000)} old`;
+  const tasks = waiting === 0 ? "no task" : pluralize(waiting, "task");
+  return `${slots.used} of ${slots.max} slots are in use, ${tasks} ${waits}${oldest}.`;
 }
 
 /** A task that holds no slot: its container is gone until it goes on. */
@@ -160,7 +170,6 @@ function OutsideCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }
 function HostCard({ overview }: { overview: Overview }) {
   const { host, sandbox, queue } = overview;
   const used = host.memoryTotalMb - host.memoryFreeMb;
-  const gb = (mb: number): string => (mb / 1_024).toFixed(1);
   return (
     <section className="card c5" aria-labelledby="host-title">
       <div className="card-top">
@@ -179,17 +188,12 @@ function HostCard({ overview }: { overview: Overview }) {
         label="Memory"
         value={used}
         max={host.memoryTotalMb}
-        text={`${gb(used)} of ${gb(host.memoryTotalMb)} GB`}
+        text={`${formatMb(used)} of ${formatMb(host.memoryTotalMb)}`}
       />
-      <Meter
-        label="Server"
-        value={host.rssMb}
-        max={host.memoryTotalMb}
-        text={`${formatCount(Math.round(host.rssMb))} MB`}
-      />
+      <Meter label="Server" value={host.rssMb} max={host.memoryTotalMb} text={formatMb(host.rssMb)} />
       <dl className="facts">
         <dt>Disk</dt>
-        <dd>{gb(host.diskFreeMb)} GB free</dd>
+        <dd>{formatMb(host.diskFreeMb)} free</dd>
         <dt>Containers</dt>
         <dd>
           {sandbox.containers},{" "}

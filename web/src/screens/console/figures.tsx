@@ -1,5 +1,5 @@
 /** What failed and what was spent, of the newest tasks of all people. */
-import { useQuery } from "@tanstack/react-query";
+import { queryOptions, useQuery } from "@tanstack/react-query";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { client } from "../../lib/client.ts";
 import { formatUsd, pluralize } from "../../lib/format.ts";
@@ -19,14 +19,26 @@ interface Newest {
   readonly isPart: boolean;
 }
 
-/** @param at the time of a task, epoch ms; only those of the last 24 hours are returned. */
-function useNewest(states: readonly WireTask["state"][], now: number, at: (task: WireTask) => number): Newest {
-  const { data } = useQuery({
+const newestQuery = (states: readonly WireTask["state"][]) =>
+  queryOptions({
     queryKey: ["newest", states],
     queryFn: ({ signal }) =>
       client.tasks({ limit: MOST, ...(states.length === 0 ? {} : { state: [...states] }) }, { signal }),
     refetchInterval: REFRESH_MS,
   });
+const FAILED: readonly WireTask["state"][] = ["failed"];
+const ALL: readonly WireTask["state"][] = [];
+
+/** Whether the cards of this file are not known yet. */
+export function useFiguresPending(): boolean {
+  const failed = useQuery(newestQuery(FAILED));
+  const all = useQuery(newestQuery(ALL));
+  return failed.isPending || all.isPending;
+}
+
+/** @param at the time of a task, epoch ms; only those of the last 24 hours are returned. */
+function useNewest(states: readonly WireTask["state"][], now: number, at: (task: WireTask) => number): Newest {
+  const { data } = useQuery(newestQuery(states));
   const since = now - HOURS * HOUR;
   const tasks = (data?.items ?? []).filter((task) => at(task) >= since);
   return { tasks, isPart: data !== undefined && data.next !== null && tasks.length === data.items.length };
@@ -41,13 +53,15 @@ const sumBy = (tasks: readonly WireTask[], key: (task: WireTask) => string, valu
 const endedAt = (task: WireTask): number => Date.parse(task.settledAt ?? task.updatedAt);
 const begunAt = (task: WireTask): number => Date.parse(task.createdAt);
 
+const codeOf = ({ failure }: WireTask): string => failure?.code ?? "unknown";
+
+/** The most frequent codes have colours of their own, the others the last one. */
+const COLOURS = 4;
+const toColour = (rank: number): number => (rank === -1 ? COLOURS - 1 : Math.min(rank, COLOURS - 1));
+
 export function FailuresCard({ now }: { now: number }) {
-  const { tasks, isPart } = useNewest(["failed"], now, endedAt);
-  const byCode = sumBy(
-    tasks,
-    ({ failure }) => failure?.code ?? "unknown",
-    () => 1,
-  );
+  const { tasks, isPart } = useNewest(FAILED, now, endedAt);
+  const byCode = sumBy(tasks, codeOf, () => 1);
   return (
     <section className="card c7" aria-labelledby="failures-title">
       <div className="card-top">
@@ -58,14 +72,17 @@ export function FailuresCard({ now }: { now: number }) {
       </div>
       {tasks.length > 0 && (
         <>
-          <Hours times={tasks.map(endedAt)} now={now} />
+          <Hours tasks={tasks} codes={byCode.map(([code]) => code)} now={now} />
           <dl className="facts">
-            {byCode
-              .slice(0, SHOWN)
-              .map(([code, count]) => [
-                <dt key={code}>{code.replaceAll("_", " ")}</dt>,
-                <dd key={`${code} count`}>{count}</dd>,
-              ])}
+            {byCode.slice(0, SHOWN).map(([code, count], i) => [
+              <dt key={code}>
+                <svg className="plot swatch" viewBox="0 0 12 12" aria-hidden="true">
+                  <rect className={`b${toColour(i) + 1}`} width="12" height="12" rx="3" />
+                </svg>
+                {code.replaceAll("_", " ")}
+              </dt>,
+              <dd key={`${code} count`}>{count}</dd>,
+            ])}
           </dl>
         </>
       )}
@@ -73,32 +90,53 @@ export function FailuresCard({ now }: { now: number }) {
   );
 }
 
-/** How many fell into each of the last hours. */
-function Hours({ times, now }: { times: readonly number[]; now: number }) {
-  const counts = Array.from({ length: HOURS }, () => 0);
-  for (const time of times) {
-    const hour = HOURS - 1 - Math.floor(Math.max(0, now - time) / HOUR);
-    counts[hour] = (counts[hour] ?? 0) + 1;
+interface HoursProps {
+  readonly tasks: readonly WireTask[];
+  /** The most frequent first. */
+  readonly codes: readonly string[];
+  readonly now: number;
+}
+
+/** How many fell into each of the last hours, by code, the most frequent code below. */
+function Hours({ tasks, codes, now }: HoursProps) {
+  const hours = Array.from({ length: HOURS }, () => Array.from({ length: COLOURS }, () => 0));
+  for (const task of tasks) {
+    const hour = hours[HOURS - 1 - Math.floor(Math.max(0, now - endedAt(task)) / HOUR)];
+    const colour = toColour(codes.indexOf(codeOf(task)));
+    if (hour !== undefined) hour[colour] = (hour[colour] ?? 0) + 1;
   }
+  const counts = hours.map((hour) => hour.reduce((sum, count) => sum + count, 0));
   const most = Math.max(1, ...counts);
   const busiest = counts.indexOf(most);
   const width = HOURS * (BAR + GAP);
+  const scale = (HEIGHT - 16) / most;
   return (
     <svg
       className="plot hours"
       viewBox={`0 0 ${width} ${HEIGHT + 20}`}
       role="img"
-      aria-label={`Failures by hour: ${times.length}, at most ${most}, ${pluralize(HOURS - 1 - busiest, "hour")} ago`}
+      aria-label={`Failures by hour: ${tasks.length}, at most ${most}, ${pluralize(HOURS - 1 - busiest, "hour")} ago`}
     >
       <path className="axis" d={`M0 ${HEIGHT + 0.5}H${width}`} />
-      {counts.map((count, i) => {
-        const height = Math.round((count / most) * (HEIGHT - 16));
-        return (
-          count > 0 && (
-            <rect key={i} className="b1" x={i * (BAR + GAP)} y={HEIGHT - height} width={BAR} height={height} rx="2" />
-          )
-        );
-      })}
+      {hours.flatMap((hour, i) =>
+        hour.map((count, colour) => {
+          const below = hour.slice(0, colour).reduce((sum, other) => sum + other, 0);
+          const height = count * scale;
+          return (
+            count > 0 && (
+              <rect
+                key={`${i} ${colour}`}
+                className={`b${colour + 1}`}
+                x={i * (BAR + GAP)}
+                y={HEIGHT - below * scale - height}
+                width={BAR}
+                height={Math.max(1, height - (below > 0 ? 1 : 0))}
+                rx="2"
+              />
+            )
+          );
+        }),
+      )}
       <text x="0" y={HEIGHT + 17}>
         24 h ago
       </text>
@@ -113,7 +151,7 @@ function Hours({ times, now }: { times: readonly number[]; now: number }) {
 }
 
 export function SpendCard({ now }: { now: number }) {
-  const { tasks, isPart } = useNewest([], now, begunAt);
+  const { tasks, isPart } = useNewest(ALL, now, begunAt);
   const byPerson = sumBy(
     tasks,
     ({ owner }) => owner.email ?? owner.id,

@@ -1,18 +1,11 @@
 /** Free disk space, the part of it that is promised to workspaces, and the largest consumers. */
 import { Link } from "@tanstack/react-router";
 import type { Overview } from "../../../../src/core/protocol/rest.ts";
-import { formatBytes, formatRepo } from "../../lib/format.ts";
+import { formatBytes, formatMb, formatRepo } from "../../lib/format.ts";
 
 type Storage = Overview["storage"];
 
 const MB = 1_000_000;
-const GB = 1_000_000_000;
-
-/** The wire counts in MiB. */
-function formatMb(mb: number): string {
-  const bytes = mb * 2 ** 20;
-  return bytes < GB ? formatBytes(bytes) : `${(bytes / GB).toFixed(1)} GB`;
-}
 
 const SHOWN = 5;
 

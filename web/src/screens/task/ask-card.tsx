@@ -3,6 +3,7 @@ import { useEffect, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
+import { CodedText } from "../../components/text/coded-text.tsx";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
@@ -33,7 +34,7 @@ export function AskCard({ task, question }: AskCardProps) {
       <div className="ask-body">
         <div aria-live="polite">
           <h2 className="read" id="ask-title" aria-hidden={!isAnnounced}>
-            {question.question}
+            <CodedText text={question.question} />
           </h2>
         </div>
         {isBudget && (

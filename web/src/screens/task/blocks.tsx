@@ -2,6 +2,7 @@
 import { lazy, memo, Suspense, useState } from "react";
 import { AttachedList } from "../../components/forms/attachments.tsx";
 import { Ansi } from "../../components/text/ansi.tsx";
+import { CodedText } from "../../components/text/coded-text.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import type { Block, Step } from "../../lib/log/block.ts";
@@ -40,6 +41,8 @@ export const BlockView = memo(function BlockView({ block }: { block: Block }) {
           <span className="end">{formatClock(block.at)}</span>
         </p>
       );
+    case "commits":
+      return <Commits block={block} />;
     case "tool":
       return <ToolRow block={block} isLast />;
     case "thought":
@@ -48,6 +51,28 @@ export const BlockView = memo(function BlockView({ block }: { block: Block }) {
       return block satisfies never;
   }
 });
+
+function Commits({ block: { at, isRewritten, commits, count } }: { block: Kind<"commits"> }) {
+  const short = (sha: string) => <code>{sha.slice(0, 7)}</code>;
+  return (
+    <section className="commits" aria-label="Commits by people">
+      <h3>
+        {isRewritten ? "People rewrote the branch" : `People pushed ${pluralize(count, "commit")} here`}{" "}
+        <span className="note">{formatClock(at)}</span>
+      </h3>
+      <ul>
+        {commits.map(({ sha, author, title }) => (
+          <li key={sha}>
+            {short(sha)}
+            <bdi className="grow">{title}</bdi>
+            <bdi className="muted">{author}</bdi>
+          </li>
+        ))}
+      </ul>
+      <p>The work begins from {short(commits[0]?.sha ?? "")}.</p>
+    </section>
+  );
+}
 
 /** What opens with a tap is loaded with the first tap. */
 const ToolDetail = lazy(async () => ({ default: (await import("./output.tsx")).ToolDetail }));
@@ -129,7 +154,9 @@ function StepRow({ step, now }: { step: Step; now: number }) {
       <span>
         {name} {detail !== null && <small>{detail}</small>}
       </span>
-      <span className="end">{isOpen ? formatElapsed(now - startedAt) : formatDuration(endedAt - startedAt)}</span>
+      <span className="end" key={isOpen ? "elapsed" : "took"}>
+        {isOpen ? formatElapsed(now - startedAt) : formatDuration(endedAt - startedAt)}
+      </span>
     </>
   );
   return (
@@ -161,7 +188,9 @@ function Answered({ block }: { block: Kind<"question"> }) {
     return isSettled(task) ? (
       <p className="event-line st-queued">
         <Icon name="info" small />
-        <span>Expired without an answer: {block.question}</span>
+        <span>
+          Expired without an answer: <CodedText text={block.question} />
+        </span>
       </p>
     ) : null;
   const { by } = answer;
@@ -173,7 +202,7 @@ function Answered({ block }: { block: Kind<"question"> }) {
         <span>{formatClock(answer.at)}</span>
       </p>
       <p>
-        {block.question} → <b>{answer.text}</b>
+        <CodedText text={block.question} /> → <b>{answer.text}</b>
       </p>
     </div>
   );

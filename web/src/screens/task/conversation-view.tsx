@@ -15,6 +15,7 @@ import { flushSync } from "react-dom";
 import { WindowVirtualizer } from "virtua";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
+import { useWideScreen } from "../../lib/keys.ts";
 import { isWorthAsking } from "../../lib/device/push-support.ts";
 import type { Block } from "../../lib/log/block.ts";
 import { showLog, type LogView } from "../../lib/log/event-log.ts";
@@ -26,7 +27,7 @@ import { isSettled } from "../../lib/tasks/task-view.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { BlockView, ToolRow } from "./blocks.tsx";
 import { Composer } from "./composer/composer.tsx";
-import { ResultCards, StopCard } from "./result/result-cards.tsx";
+import { useFirstView, useResult } from "./result/first-view.tsx";
 import { ThreadFold } from "./thread/thread-fold.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
@@ -36,14 +37,25 @@ const OutboxCard = lazy(async () => ({
 }));
 /** Parts of a few tasks only. */
 const Earlier = lazy(async () => ({ default: (await import("./thread/earlier.tsx")).Earlier }));
+const StopCard = lazy(async () => ({ default: (await import("./stop/stop-card.tsx")).StopCard }));
 const AskCard = lazy(async () => ({ default: (await import("./ask-card.tsx")).AskCard }));
 const PushOffer = lazy(async () => ({
   default: (await import("../../components/device/push-offer.tsx")).PushOffer,
 }));
+const ChangesPane = lazy(async () => ({ default: (await import("../wide/changes-pane.tsx")).ChangesPane }));
 
 export function ConversationView() {
   const { task } = useTaskView();
-  return <Talk key={task.id} />;
+  return (
+    <>
+      <Talk key={task.id} />
+      {useWideScreen() && (
+        <Suspense>
+          <ChangesPane />
+        </Suspense>
+      )}
+    </>
+  );
 }
 
 function Talk() {
@@ -52,11 +64,13 @@ function Talk() {
   const end = (rest.at(-1) ?? first.at(-1))?.key ?? null;
   const person = usePerson();
   const ended = isSettled(task);
-  const isEndShown = useAfterLog(ended ? "end" : null);
+  // The log may be ahead of the task, which has the summary.
+  const isEndShown = useAfterLog(ended && task.seq >= log.seq ? "end" : null);
   const isUnfolded = useUnfolded(end, log.connection === "connecting" || ended);
   // The result of a task that ends while it is watched comes last: nothing on the screen moves.
   const [isOverAtOpen] = useState(ended);
-  const [isOffered] = useState(isWorthAsking);
+  const isShown = useFirstView(isOverAtOpen);
+  const Result = useResult(ended);
   const between = useRef<HTMLDivElement>(null);
   const talk = useRef<HTMLElement>(null);
   const { isFollowing, stay } = useFollow(log.seq, log.streaming?.text.length ?? 0, !ended);
@@ -73,14 +87,20 @@ function Talk() {
   );
   return (
     <>
-      <section ref={talk} className="talk" aria-label="Conversation">
-        {ended && isOverAtOpen && <ResultCards />}
-        <ThreadFold />
-        <Prompt />
-        <WindowVirtualizer bufferSize={800} data={first}>
-          {show}
-        </WindowVirtualizer>
-        {rest.length > 0 && (
+      <section ref={talk} className="talk" aria-label="Conversation" aria-busy={!isShown}>
+        {isShown && ended && isOverAtOpen && Result !== null && <Result />}
+        {(isShown || !isOverAtOpen) && (
+          <>
+            <ThreadFold />
+            <Prompt />
+          </>
+        )}
+        {isShown && (
+          <WindowVirtualizer bufferSize={800} data={first}>
+            {show}
+          </WindowVirtualizer>
+        )}
+        {isShown && rest.length > 0 && (
           <>
             <Between ref={between} id={task.id} left={log.conversation.left} />
             <WindowVirtualizer bufferSize={800} itemSize={ROW} data={rest} shift={isShifted} onResize={stay}>
@@ -88,20 +108,35 @@ function Talk() {
             </WindowVirtualizer>
           </>
         )}
-        {isEndShown && !isOverAtOpen && <ResultCards />}
-        {isOffered && (
-          <Suspense>
-            <PushOffer />
-          </Suspense>
-        )}
-        <Suspense>
-          <OutboxCard taskId={task.id} />
-        </Suspense>
-        {task.state === "cancelling" && <StopCard />}
-        <Asked />
-        {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
+        {isEndShown && !isOverAtOpen && Result !== null && <Result />}
+        <AtEnd isShown={isShown} />
       </section>
       {mayDirect(task, person) ? <Composer /> : <NotYours task={task} />}
+    </>
+  );
+}
+
+/** What stands below the conversation; each part may come after what is read. */
+function AtEnd({ isShown }: { isShown: boolean }) {
+  const { task, log } = useTaskView();
+  const [isOffered] = useState(isWorthAsking);
+  return (
+    <>
+      {isShown && isOffered && (
+        <Suspense>
+          <PushOffer />
+        </Suspense>
+      )}
+      <Suspense>
+        <OutboxCard taskId={task.id} />
+      </Suspense>
+      {isShown && task.state === "cancelling" && (
+        <Suspense>
+          <StopCard />
+        </Suspense>
+      )}
+      {isShown && <Asked />}
+      {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
     </>
   );
 }

@@ -42,6 +42,12 @@ export function useTaskView(): TaskView {
   return view;
 }
 
+/** The log is ahead of the task, and the task is there before the log. */
+export function useChanges(): WireTask["changes"] {
+  const { task, log } = useTaskView();
+  return log.conversation.changes ?? task.changes;
+}
+
 /** Waits before the task is read again: after an event, and after a read that failed, ms. */
 const READ_AFTER_EVENT_MS = 150;
 const READ_AFTER_FAILURE_MS = 2_000;
@@ -89,7 +95,7 @@ export function TaskScreen() {
         <main className="page bare task" id="main">
           <TaskTop task={task} />
           <StateSection task={task} log={log} now={now} />
-          <Tabs task={task} log={log} />
+          <Tabs />
           <Outlet />
         </main>
       </WithList>
@@ -154,6 +160,7 @@ function StateSection({ task, log, now }: TaskView) {
   const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
   const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
   const sub = appearance === "running" || appearance === "awaiting" || appearance === "provisioning" ? `${word} ` : "";
+  const detail = describeDetail(task, forecast, elapsed);
   const phrase = isSettled(task) ? `${task.state} at ${elapsed}` : `${task.state}, ${word} for ${elapsed}`;
   return (
     <section className="status" aria-label="State">
@@ -161,7 +168,10 @@ function StateSection({ task, log, now }: TaskView) {
         <span role="status" aria-label="Task state">
           <StatePill appearance={appearance} word={task.state} />
         </span>
-        <span className="detail">{describeDetail(task, forecast, elapsed)}</span>
+        {/* Another text is another element: one of two lines stands higher. */}
+        <span className="detail" key={detail}>
+          {detail}
+        </span>
         {!isSettled(task) && <StopButton task={task} />}
       </div>
       {isConversation && (
@@ -200,8 +210,9 @@ function describeDetail(task: WireTask, forecast: string, elapsed: string): stri
   return `attempt ${Math.max(1, task.attempt)} of ${task.maxAttempts}`;
 }
 
-function Tabs({ task, log }: { task: WireTask; log: LogView }) {
-  const { changes } = log.conversation;
+function Tabs() {
+  const { task, log } = useTaskView();
+  const changes = useChanges();
   const params = { id: task.id };
   return (
     <nav className="tabs" aria-label="Task">

@@ -1,23 +1,19 @@
-/** The change so far: a list of files, then each file's diff. Lines take comments for the agent. */
+/** The change so far: its files, then each file's diff. Lines take comments for the agent. */
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useCallback, useMemo } from "react";
 import { SlipwayProblem } from "../../../../../src/client/problem.ts";
 import type { TaskDiff } from "../../../../../src/client/types.ts";
-import { Icon } from "../../../components/icon.tsx";
 import { client, problemText } from "../../../lib/client.ts";
-import { pluralize } from "../../../lib/format.ts";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
-import { CommentBatch, useComments } from "./comments.tsx";
-import { DiffFile } from "./diff-file.tsx";
-import { fileId, LETTERS, Path } from "./file-labels.tsx";
+import { useComments } from "./comments.tsx";
+import { FewFiles } from "./few-files.tsx";
+import { ManyFiles } from "./many-files.tsx";
+import { useSeen } from "./files/seen.ts";
+import { groupAlike, type FileChange } from "./files/tree.ts";
 import { useTaskView } from "../task-screen.tsx";
 
-/** Files that are open at first; the others open on request. */
-const OPEN_FILES = 10;
-const OPEN_LINES = 400;
-const LISTED = 200;
-
-type FileChange = TaskDiff["files"][number];
+/** More files are a tree. */
+const FEW = 12;
 
 export function ChangesView() {
   const { task, log } = useTaskView();
@@ -26,10 +22,12 @@ export function ChangesView() {
   const diff = useQuery({
     queryKey: ["diff", task.id, version],
     queryFn: ({ signal }) => client.diff(task.id, { signal }),
+    // Before the first checkpoint the server has none.
+    enabled: task.headSha !== null,
     placeholderData: (previous) => previous,
     retry: (count, error) => count < 2 && !(error instanceof SlipwayProblem && error.status === 404),
   });
-  if (diff.error instanceof SlipwayProblem && diff.error.status === 404)
+  if (task.headSha === null || (diff.error instanceof SlipwayProblem && diff.error.status === 404))
     return (
       <p className="empty">
         {isSettled(task) ? "Nothing was changed." : "Nothing is saved yet. Changes appear with the first checkpoint."}
@@ -43,68 +41,22 @@ export function ChangesView() {
 function Changes({ diff }: { diff: TaskDiff }) {
   const { task } = useTaskView();
   const comments = useComments(task.id);
-  const [limit, setLimit] = useState(LISTED);
-  const additions = diff.files.reduce((sum, file) => sum + file.additions, 0);
-  const deletions = diff.files.reduce((sum, file) => sum + file.deletions, 0);
-  if (diff.files.length === 0) return <p className="empty">Nothing was changed.</p>;
-  const shown = diff.files.slice(0, limit);
-  return (
-    <>
-      <section aria-labelledby="files-title">
-        <h2 className="over" id="files-title">
-          {pluralize(diff.files.length, "file")}{" "}
-          <span className="n">
-            <span className="add">+{additions}</span> <span className="del">−{deletions}</span>
-          </span>
-        </h2>
-        {diff.truncated && <p className="note">The change is large; some files are shown without their lines.</p>}
-        <ul className="rows files">
-          {shown.map((file) => (
-            <FileRow key={file.path} file={file} />
-          ))}
-        </ul>
-        {diff.files.length > limit && (
-          <button className="more-row" type="button" onClick={() => setLimit(limit + 1_000)}>
-            {diff.files.length - limit} more files
-            <Icon name="chev-d" small />
-          </button>
-        )}
-      </section>
-      {shown.map((file, i) => (
-        <DiffFile
-          key={file.path}
-          file={file}
-          comments={comments}
-          isOpenAtFirst={i < OPEN_FILES && file.additions + file.deletions <= OPEN_LINES}
-        />
-      ))}
-      <CommentBatch comments={comments} />
-    </>
+  const seen = useSeen(task.id, diff);
+  const { files } = diff;
+  const alike = useMemo(() => groupAlike(files), [files]);
+  const { mark } = seen;
+  const onSeen = useCallback((file: FileChange, isSeen: boolean) => mark([file], isSeen), [mark]);
+  const onAlike = useCallback((file: FileChange) => mark(alike.get(file.path) ?? [], true), [mark, alike]);
+  const totals = useMemo(
+    () => ({
+      count: files.length,
+      seen: files.filter((file) => seen.has(file)).length,
+      additions: files.reduce((sum, file) => sum + file.additions, 0),
+      deletions: files.reduce((sum, file) => sum + file.deletions, 0),
+    }),
+    [files, seen],
   );
-}
-
-function FileRow({ file }: { file: FileChange }) {
-  return (
-    <li>
-      <button
-        className="filerow"
-        type="button"
-        onClick={() => document.getElementById(fileId(file.path))?.scrollIntoView()}
-      >
-        <span
-          className={`letter ${file.status === "added" ? "a" : file.status === "deleted" ? "d" : ""}`}
-          title={file.status}
-        >
-          {LETTERS[file.status]}
-        </span>
-        <span className="path">
-          <Path path={file.path} />
-        </span>
-        <span className="end">
-          <span className="add">+{file.additions}</span>
-          <span className="del">−{file.deletions}</span>
-        </span>
-      </button>
-    </li>
-  );
+  if (files.length === 0) return <p className="empty">Nothing was changed.</p>;
+  const shared = { diff, totals, comments, seen, alike, onSeen, onAlike };
+  return files.length > FEW ? <ManyFiles {...shared} /> : <FewFiles {...shared} />;
 }

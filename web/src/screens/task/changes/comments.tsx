@@ -140,7 +140,7 @@ export function CommentBatch({ comments }: { comments: Comments }) {
   const person = usePerson();
   if (comments.all.length === 0) return null;
   if (!mayDirect(task, person))
-    return <p className="hint docked">Only {task.owner.email} and admins can send comments to the agent.</p>;
+    return <p className="hint">Only {task.owner.email} and admins can send comments to the agent.</p>;
   const send = async (text: string): Promise<void> => {
     const sent = await dispatch({ kind: "message", taskId: task.id, body: { text } }, key);
     comments.clear();
@@ -150,7 +150,7 @@ export function CommentBatch({ comments }: { comments: Comments }) {
     } else await navigate({ to: "/tasks/$id", params: { id: task.id } });
   };
   return (
-    <div className="docked">
+    <>
       <ResultLine said={said} />
       <div className="linebar">
         <span className="where">
@@ -191,7 +191,7 @@ export function CommentBatch({ comments }: { comments: Comments }) {
           </button>
         </div>
       </Sheet>
-    </div>
+    </>
   );
 }
 

@@ -1,14 +1,15 @@
 /** The unified diff of one file. Its lines are made when it is opened. */
 import { useQuery } from "@tanstack/react-query";
-import { memo, useState } from "react";
+import { memo, useEffect, useRef, useState } from "react";
 import type { TaskDiff } from "../../../../../src/client/types.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { client, problemText } from "../../../lib/client.ts";
-import { pluralize } from "../../../lib/format.ts";
+import { formatCount, pluralize } from "../../../lib/format.ts";
 import { useTaskView } from "../task-screen.tsx";
 import type { Comments } from "./comments.tsx";
-import { DiffLines } from "./diff-lines.tsx";
-import { fileId, LETTERS, Path } from "./file-labels.tsx";
+import { BinaryFile } from "./body/binary-file.tsx";
+import { DiffLines } from "./body/diff-lines.tsx";
+import { ChangeSize, FileLetter, fileId, Path } from "./file-labels.tsx";
 
 /** Lines of a file that the list left out which are loaded without a tap. */
 const LOADED_LINES = 400;
@@ -16,24 +17,50 @@ const LOADED_LINES = 400;
 interface DiffFileProps {
   readonly file: TaskDiff["files"][number];
   readonly comments: Comments;
+  readonly isSeen: boolean;
+  /** How many files that are not seen can be marked together with it. */
+  readonly alike: number;
+  /** Another number than 0 leads here, each time that it changes. */
+  readonly goal: number;
   readonly isOpenAtFirst: boolean;
+  readonly onSeen: (file: DiffFileProps["file"], isSeen: boolean) => void;
+  readonly onAlike: (file: DiffFileProps["file"]) => void;
 }
 
-export const DiffFile = memo(function DiffFile({ file, comments, isOpenAtFirst }: DiffFileProps) {
-  const [isOpen, setOpen] = useState(isOpenAtFirst);
+export const DiffFile = memo(function DiffFile(props: DiffFileProps) {
+  const { file, comments, isSeen, alike, goal, onSeen, onAlike } = props;
+  const [isOpen, setOpen] = useState(props.isOpenAtFirst || goal > 0);
+  const section = useRef<HTMLElement>(null);
+  const reached = useRef(0);
+  useEffect(() => {
+    if (goal === 0 || goal === reached.current) return;
+    // Near the end of the page there is nowhere to scroll to before its lines are there.
+    if (!isOpen) setOpen(true);
+    else {
+      reached.current = goal;
+      section.current?.scrollIntoView();
+    }
+  }, [goal, isOpen]);
   const name = file.path.slice(file.path.lastIndexOf("/") + 1);
   return (
-    <section className="diff-file" id={fileId(file.path)} aria-label={file.path}>
+    <section ref={section} className="diff-file" id={fileId(file.path)} aria-label={file.path}>
       <div className="diff-head">
-        <span className={`letter ${file.status === "added" ? "a" : file.status === "deleted" ? "d" : ""}`}>
-          {LETTERS[file.status]}
-        </span>
+        <FileLetter status={file.status} />
         <h3 className="path grow">
           <Path path={file.path} />
         </h3>
         <span className="num">
-          <span className="add">+{file.additions}</span> <span className="del">−{file.deletions}</span>
+          <ChangeSize file={file} />
         </span>
+        <button
+          className="iconbtn seen-mark"
+          type="button"
+          aria-pressed={isSeen}
+          aria-label={`Mark ${name} as seen`}
+          onClick={() => onSeen(file, !isSeen)}
+        >
+          <Icon name="check" />
+        </button>
         <button
           className="iconbtn"
           type="button"
@@ -46,6 +73,13 @@ export const DiffFile = memo(function DiffFile({ file, comments, isOpenAtFirst }
       </div>
       {file.oldPath !== null && file.oldPath !== file.path && <p className="note moved">was {file.oldPath}</p>}
       {isOpen && <DiffBody file={file} comments={comments} name={name} />}
+      {alike > 1 && !isSeen && (
+        <div className="folded">
+          <button className="btn quiet" type="button" onClick={() => onAlike(file)}>
+            Mark all {formatCount(alike)} alike as seen
+          </button>
+        </div>
+      )}
     </section>
   );
 });
@@ -54,7 +88,7 @@ type BodyProps = Pick<DiffFileProps, "file" | "comments"> & { readonly name: str
 
 function DiffBody({ file, comments, name }: BodyProps) {
   const { path, patch, binary } = file;
-  if (binary) return <p className="folded note">A binary file.</p>;
+  if (binary) return <BinaryFile file={file} name={name} />;
   if (patch === null) return <LeftOut file={file} comments={comments} name={name} />;
   return <DiffLines path={path} name={name} patch={patch} comments={comments} />;
 }

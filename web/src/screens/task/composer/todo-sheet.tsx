@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
-import { client } from "../../../lib/client.ts";
+import { client, configQuery } from "../../../lib/client.ts";
 import { formatCount, formatUsd } from "../../../lib/format.ts";
 import type { Todo } from "../../../lib/log/outline.ts";
 import { useTaskView } from "../task-screen.tsx";
@@ -11,7 +11,9 @@ import { ThreadCost } from "../thread/thread-cost.tsx";
 export function TodoSheet({ todo }: { todo: readonly Todo[] }) {
   const { task } = useTaskView();
   const { usage, budget } = task;
-  const context = useContextTokens(task);
+  const context = useNewestRequest(task);
+  const { data: config } = useQuery(configQuery);
+  const window = config?.windows?.[context?.model ?? ""];
   const read = usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens;
   const ofCache = read === 0 ? "" : ` (${Math.round((100 * usage.cacheReadTokens) / read)} % from the cache)`;
   return (
@@ -42,7 +44,12 @@ export function TodoSheet({ todo }: { todo: readonly Todo[] }) {
         {context !== null && (
           <>
             <dt>Context</dt>
-            <dd>{formatCount(context)} tokens in the newest request</dd>
+            <dd>
+              {formatCount(context.tokens)} tokens in the newest request
+              {window === undefined
+                ? ""
+                : `, ${Math.round((100 * context.tokens) / window)} % of the model’s ${formatCount(window)}`}
+            </dd>
           </>
         )}
         <dt>Turns</dt>
@@ -58,10 +65,16 @@ export function TodoSheet({ todo }: { todo: readonly Todo[] }) {
 /** More events than there are between two requests to a model. */
 const NEWEST = 200;
 
+interface NewestRequest {
+  readonly tokens: number;
+  /** Null = it is not known which model had them. */
+  readonly model: string | null;
+}
+
 /** What the agent's newest request to its model had in all; null = none is known. */
-function useContextTokens({ id, model, usage }: WireTask): number | null {
+function useNewestRequest({ id, model, usage }: WireTask): NewestRequest | null {
   const { data } = useQuery({
-    queryKey: ["context", id, usage.turns],
+    queryKey: ["newest-request", id, usage.turns],
     queryFn: async ({ signal }) => {
       // Newest first.
       const { items } = await client.events(id, { before: "latest", limit: NEWEST }, { signal });
@@ -70,7 +83,8 @@ function useContextTokens({ id, model, usage }: WireTask): number | null {
         const { data } = event;
         // A review has a conversation of its own.
         if (data.model !== undefined && model !== null && data.model !== model) continue;
-        return data.inputTokens + data.cacheReadTokens + data.cacheWriteTokens;
+        const tokens = data.inputTokens + data.cacheReadTokens + data.cacheWriteTokens;
+        return { tokens, model: data.model ?? model };
       }
       return null;
     },

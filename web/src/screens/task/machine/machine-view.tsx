@@ -1,8 +1,10 @@
 /** The machine of a task: the chart at any moment of its log, and what it accepts now. */
-import { useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useMemo, useState, type ReactNode } from "react";
 import type { WireEvent } from "../../../../../src/core/protocol/events.ts";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
+import { findNext } from "../../../components/lifecycle/chart-layout.ts";
 import { Chart } from "../../../components/lifecycle/chart.tsx";
 import { client } from "../../../lib/client.ts";
 import { formatClock, formatCount } from "../../../lib/format.ts";
@@ -46,6 +48,8 @@ export function MachineView() {
   const { task, log } = useTaskView();
   const [chosen, setChosen] = useState<number | null>(null);
   const { events, problem } = useWholeLog(task.id, Math.max(log.seq, task.seq));
+  const facts = useFacts(task);
+  const attempts = useAttempts(task);
   const moments = useMemo(() => toMoments(events), [events]);
   const last = Math.max(1, events.length);
   const seq = Math.min(chosen ?? last, last);
@@ -53,7 +57,9 @@ export function MachineView() {
   const past = useMemo(() => events.slice(0, seq), [events, seq]);
   const until = moments.filter((moment) => moment.seq <= seq);
   const moment = until.at(-1);
-  if (moment === undefined) return <p className="empty">{problem ?? "Loading the machine…"}</p>;
+  // All of it comes at once: nothing is pushed down.
+  if (moment === undefined || facts.isPending || attempts.isPending)
+    return <p className="empty">{problem ?? "Loading the machine…"}</p>;
   const path = until.map(({ leaf }) => leaf);
   return (
     <div className="talk stack">
@@ -83,29 +89,57 @@ export function MachineView() {
           onChange={(event) => setChosen(Number(event.target.value))}
         />
       </section>
-      <MachineFacts>
+      <MachineFacts leaf={seq < last ? moment.leaf : null}>
         <InSync events={past} />
       </MachineFacts>
       <Attempts />
       <Transitions moments={moments} present={moment.seq} onPick={setChosen} />
-      <RawLog name={task.id} events={events} seq={seq} />
+      <RawLog name={task.id} events={events} seq={seq} onPick={setChosen} />
     </div>
   );
 }
 
-function MachineFacts({ children }: { children: ReactNode }) {
-  const { task, log } = useTaskView();
-  const { data } = useQuery({
-    queryKey: ["machine", task.id, task.seq],
-    queryFn: ({ signal }) => client.machine(task.id, { signal }),
-    placeholderData: (previous) => previous,
+const useFacts = ({ id, seq }: WireTask) =>
+  useQuery({
+    queryKey: ["machine", id, seq],
+    queryFn: ({ signal }) => client.machine(id, { signal }),
+    placeholderData: keepPreviousData,
   });
+
+const useAttempts = ({ id, state, attempt }: WireTask) =>
+  useQuery({
+    queryKey: ["attempts", id, state, attempt],
+    queryFn: ({ signal }) => client.attempts(id, { limit: 50 }, { signal }),
+    placeholderData: keepPreviousData,
+  });
+
+const list = (names: readonly string[]): string =>
+  names.length === 0 ? "nothing: the state is final" : names.join(", ");
+
+interface MachineFactsProps {
+  /** The state of a past moment; null = now. */
+  readonly leaf: string | null;
+  readonly children: ReactNode;
+}
+
+function MachineFacts({ leaf, children }: MachineFactsProps) {
+  const { task, log } = useTaskView();
+  const { data } = useFacts(task);
   if (data === undefined) return null;
   return (
     <section className="card" aria-label="Facts">
       <dl className="facts">
-        <dt>Accepts now</dt>
-        <dd>{data.can.length === 0 ? "nothing: the state is final" : data.can.join(", ")}</dd>
+        {leaf === null ? (
+          <>
+            <dt>Accepts now</dt>
+            <dd>{list(data.can)}</dd>
+          </>
+        ) : (
+          <>
+            <dt>Could go to</dt>
+            <dd>{list(findNext(leaf))}</dd>
+          </>
+        )}
         <dt>Container</dt>
         <dd>{data.container ?? "none"}</dd>
         <dt>Deadline</dt>
@@ -135,12 +169,7 @@ function MachineFacts({ children }: { children: ReactNode }) {
 
 /** The container of each attempt, and how it ended. */
 function Attempts() {
-  const { task } = useTaskView();
-  const { data } = useQuery({
-    queryKey: ["attempts", task.id, task.state, task.attempt],
-    queryFn: ({ signal }) => client.attempts(task.id, { limit: 50 }, { signal }),
-    placeholderData: (previous) => previous,
-  });
+  const { data } = useAttempts(useTaskView().task);
   if (data === undefined || data.items.length === 0) return null;
   return (
     <section aria-labelledby="attempts-title">

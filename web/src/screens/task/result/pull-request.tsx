@@ -1,23 +1,32 @@
 /** The pull request of a task, as its forge has it now, and the way to one for pushed work. */
 import { useNavigate } from "@tanstack/react-router";
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, type QueryClient } from "@tanstack/react-query";
 import type { PullRequestView } from "../../../../../src/client/types.ts";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { hasForge } from "../../../components/forms/pull-request-choice.tsx";
 import { client, configQuery } from "../../../lib/client.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 import { useTaskView } from "../task-screen.tsx";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 
 const REFRESH_MS = 60_000;
 const ENDED = new Set(["merged", "closed"]);
 
+const pullRequestQuery = (taskId: string) => ({
+  queryKey: ["pull-request", taskId],
+  queryFn: ({ signal }: { signal: AbortSignal }) => client.pullRequest(taskId, { signal }),
+  staleTime: REFRESH_MS / 2,
+});
+
+export async function preparePullRequest(queries: QueryClient, { id, pullRequest }: WireTask): Promise<void> {
+  if (pullRequest !== null) await queries.ensureQueryData(pullRequestQuery(id));
+}
+
 export function PullRequestFact() {
   const { id, pullRequest } = useTaskView().task;
   const now = useQuery({
-    queryKey: ["pull-request", id],
-    queryFn: ({ signal }) => client.pullRequest(id, { signal }),
+    ...pullRequestQuery(id),
     enabled: pullRequest !== null,
-    staleTime: REFRESH_MS / 2,
     // While the page is in sight.
     refetchInterval: (query) => (ENDED.has(query.state.data?.state ?? "") ? false : REFRESH_MS),
   });

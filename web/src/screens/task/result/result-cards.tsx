@@ -1,35 +1,38 @@
-/** The end of a task: what came out, or what went wrong and what to do. */
+/**
+ * The end of a task: what came out, or what went wrong and what to do. Loaded when a task has ended
+ * (first-view.tsx), with what it asks the server for.
+ */
+import type { QueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { lazy, Suspense } from "react";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { Markdown } from "../../../components/text/markdown.tsx";
 import { formatClock, formatUsd } from "../../../lib/format.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { RetryButton } from "../retry/retry-button.tsx";
+import { StopCard } from "../stop/stop-card.tsx";
 import { ThreadCost } from "../thread/thread-cost.tsx";
-import { useTaskView } from "../task-screen.tsx";
+import { useChanges, useTaskView } from "../task-screen.tsx";
+import { prepareExpiry } from "./expiry.tsx";
+import { OpenPullRequestButton, preparePullRequest, PullRequestFact } from "./pull-request.tsx";
+import { LaterFacts, savedQuery } from "./saved.tsx";
+import { receiptQuery } from "./stop-receipt.tsx";
 
-// These show what is asked for when the task is opened, later than the rest in any case.
-const PullRequestFact = lazy(async () => ({ default: (await import("./pull-request.tsx")).PullRequestFact }));
-const LaterFacts = lazy(async () => ({ default: (await import("./saved.tsx")).LaterFacts }));
-const OpenPullRequestButton = lazy(async () => ({
-  default: (await import("./pull-request.tsx")).OpenPullRequestButton,
-}));
-
-const Stages = lazy(async () => ({ default: (await import("../stop/stop-card.tsx")).StopCard }));
-
-/** Few tasks are stopped. */
-export const StopCard = () => (
-  <Suspense>
-    <Stages />
-  </Suspense>
-);
+/** Reads what the cards ask for, so that they are drawn once. It fails as the cards would. */
+export async function prepareResult(queries: QueryClient, task: WireTask): Promise<void> {
+  await Promise.allSettled([
+    queries.ensureQueryData(savedQuery(task.id)),
+    prepareExpiry(queries, task.id),
+    preparePullRequest(queries, task),
+    ...(task.state === "cancelled" ? [queries.ensureQueryData(receiptQuery(task))] : []),
+  ]);
+}
 
 export function ResultCards() {
-  const { task, log } = useTaskView();
+  const { task } = useTaskView();
   const person = usePerson();
-  const { changes } = log.conversation;
+  const changes = useChanges();
   return (
     <div className="stack">
       {task.state === "failed" && <Failure />}
@@ -51,9 +54,7 @@ export function ResultCards() {
         )}
         {mayDirect(task, person) && (
           <>
-            <Suspense fallback={null}>
-              <OpenPullRequestButton />
-            </Suspense>
+            <OpenPullRequestButton />
             <RetryButton task={task} />
           </>
         )}
@@ -153,15 +154,11 @@ function ResultFacts() {
             </dd>
           </>
         )}
-        <Suspense fallback={null}>
-          <PullRequestFact />
-        </Suspense>
+        <PullRequestFact />
         <dt>Cost</dt>
         <dd>{formatUsd(task.usage.usd)}</dd>
         <ThreadCost task={task} />
-        <Suspense fallback={null}>
-          <LaterFacts taskId={task.id} />
-        </Suspense>
+        <LaterFacts taskId={task.id} />
       </dl>
     </section>
   );

@@ -1,6 +1,7 @@
 /** What proves the end of a stopped task: its container, its last charge, and where the work is. */
-import { useQuery } from "@tanstack/react-query";
+import { queryOptions, useQuery } from "@tanstack/react-query";
 import type { Attempt } from "../../../../../src/client/types.ts";
+import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { client } from "../../../lib/client.ts";
 import { formatSecond, formatUsd } from "../../../lib/format.ts";
 import type { SavedWork, StopProof } from "../../../lib/log/stop-proof.ts";
@@ -19,29 +20,40 @@ function describeExit({ exitCode }: Attempt): string {
   return exitCode === null ? "" : `by itself, exit ${exitCode}`;
 }
 
+export const receiptQuery = ({ id, seq }: WireTask) =>
+  queryOptions({
+    queryKey: ["stopped", id, seq],
+    queryFn: async ({ signal }) => {
+      const [attempts, newest] = await Promise.all([
+        client.attempts(id, { limit: 50 }, { signal }),
+        client.events(id, { before: "latest", limit: NEWEST }, { signal }),
+      ]);
+      // Newest first.
+      const charge = newest.items.find((event) => event.type === "usage" && event.data["usd"] !== 0);
+      return { attempts: attempts.items, charge };
+    },
+  });
+
 interface ReceiptProps {
   readonly stop: StopProof;
   readonly saved: SavedWork | null;
 }
 
+const findAttempt = (attempts: readonly Attempt[] | undefined, stop: StopProof): Attempt | undefined =>
+  attempts?.find(({ number }) => number === stop.attempt);
+
 export function StopReceipt({ stop, saved }: ReceiptProps) {
   const { task } = useTaskView();
   const { data } = useQuery({
-    queryKey: ["stopped", task.id, task.seq],
-    queryFn: async ({ signal }) => {
-      const [attempts, newest] = await Promise.all([
-        client.attempts(task.id, { limit: 50 }, { signal }),
-        client.events(task.id, { before: "latest", limit: NEWEST }, { signal }),
-      ]);
-      // Newest first.
-      const charge = newest.items.find((event) => event.type === "usage" && event.data["usd"] !== 0);
-      return { attempt: attempts.items.find(({ number }) => number === stop.attempt), charge };
-    },
+    ...receiptQuery(task),
     refetchInterval: ({ state }) =>
-      typeof state.data?.attempt?.exitCode === "number" || state.dataUpdateCount >= LOOKS ? false : LOOK_MS,
+      typeof findAttempt(state.data?.attempts, stop)?.exitCode === "number" || state.dataUpdateCount >= LOOKS
+        ? false
+        : LOOK_MS,
   });
   if (data === undefined) return null;
-  const { attempt, charge } = data;
+  const attempt = findAttempt(data.attempts, stop);
+  const { charge } = data;
   const parts = [
     charge === undefined ? "" : describeCharge(charge.at, charge.data["usd"]),
     describeTotal(task.usage.usd),

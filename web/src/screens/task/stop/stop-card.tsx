@@ -21,9 +21,9 @@ interface Stage {
 function toStages(stop: StopProof, saved: SavedWork | null, by: string): Stage[] {
   const asked = { name: "Asked", at: stop.askedAt, text: stop.isForced ? `${by}, without time to save` : by };
   if (stop.attempt === 0) return [asked, { name: "Cancelled", at: stop.goneAt, text: "No container had started." }];
-  const { ended, goneAt } = stop;
+  const { ended, isPart, goneAt } = stop;
   const isOver = goneAt !== null;
-  const told = ended === null ? "" : `${pluralize(ended.count, "command")} ended`;
+  const told = ended === null ? "" : `${isPart ? "at least " : ""}${pluralize(ended.count, "command")} ended`;
   const lines = saved === null ? "" : `+${formatCount(saved.additions)} −${formatCount(saved.deletions)}`;
   const work = saved === null ? "" : `checkpoint ${saved.sha.slice(0, 7)}, ${lines}`;
   const isSaved = saved !== null && (saved.at >= stop.askedAt || isOver);

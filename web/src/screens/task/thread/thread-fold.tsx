@@ -30,7 +30,7 @@ export function ThreadFold() {
   const { task, now } = useTaskView();
   const { tasks } = useTaskList();
   // Older ones are not in the list; those that are found are put there.
-  useQuery({
+  const { isLoading } = useQuery({
     queryKey: ["thread", task.threadId],
     queryFn: async ({ signal }) => {
       const { items } = await client.tasks({ thread: task.threadId, limit: 50 }, { signal });
@@ -47,7 +47,7 @@ export function ThreadFold() {
         .toSorted((a, b) => (a.id < b.id ? -1 : 1)),
     [tasks, task.threadId, task.id],
   );
-  if (others.length === 0) return isFork(task) ? <ForkedFrom taskId={task.parentId} /> : null;
+  if (others.length === 0 && !isLoading) return isFork(task) ? <ForkedFrom taskId={task.parentId} /> : null;
   const earlier = others.filter(({ id }) => id < task.id).length;
   const parts = [
     earlier > 0 ? `${earlier} before` : "",
@@ -57,7 +57,7 @@ export function ThreadFold() {
     <details className="fold">
       <summary>
         <Icon name="chev-r" small className="turn" />
-        <b>Thread of {pluralize(others.length + 1, "task")}</b>
+        <b>{others.length === 0 ? "Thread" : `Thread of ${pluralize(others.length + 1, "task")}`}</b>
         <span>{parts.filter((part) => part !== "").join(", ")}</span>
       </summary>
       <ul className="rows">

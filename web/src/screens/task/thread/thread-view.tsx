@@ -1,9 +1,11 @@
 /** What was said in all tasks of a thread: the newest part first, earlier parts on request. */
 import { useInfiniteQuery } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
 import { Link } from "@tanstack/react-router";
 import type { WireEvent } from "../../../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { StatePill } from "../../../components/lifecycle/state-pill.tsx";
+import { isMarkdownLoaded, loadMarkdown } from "../../../components/text/markdown.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { formatClock, formatDay } from "../../../lib/format.ts";
 import { ConversationFold } from "../../../lib/log/conversation.ts";
@@ -25,7 +27,12 @@ export function ThreadView() {
     initialPageParam: "latest",
     getNextPageParam: (page) => page.next,
   });
-  const pages = said.data?.pages ?? [];
+  // A text is not as high as what is read of it.
+  const [isReadable, setReadable] = useState(isMarkdownLoaded);
+  useEffect(() => {
+    void Promise.allSettled([loadMarkdown()]).then(() => setReadable(true));
+  }, []);
+  const pages = (isReadable && said.data?.pages) || [];
   const tasks = new Map(pages.flatMap((page) => page.tasks).map((one) => [one.id, one]));
   const events = pages.flatMap((page) => page.items);
   return (
@@ -35,8 +42,8 @@ export function ThreadView() {
           {problemText(said.error)}
         </p>
       )}
-      {said.isPending && <p className="note">Reading the thread…</p>}
-      {said.hasNextPage && (
+      {(said.isPending || !isReadable) && <p className="note">Reading the thread…</p>}
+      {isReadable && said.hasNextPage && (
         <button
           className="btn line wide"
           type="button"

@@ -9,12 +9,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, onTestFinished } from "vitest";
-import Database from "../../src/store/sqlite/driver.ts";
-import { CLIENT, startStrictProvider, type StrictProvider } from "../auth/providers/strict-provider.ts";
-import { describeWithBrowser, expectAccessible, launchBrowser, openPage, WIDE } from "../support/browser/browser.ts";
-import { startTunnel } from "../support/browser/tunnel.ts";
-import { launch, startServer, type RealServer } from "../support/process/server.ts";
-import { inTurn } from "../support/vitest/full-run.ts";
+import Database from "../../../src/store/sqlite/driver.ts";
+import { CLIENT, startStrictProvider, type StrictProvider } from "../../auth/providers/strict-provider.ts";
+import { describeWithBrowser, expectAccessible, launchBrowser, openPage, WIDE } from "../../support/browser/browser.ts";
+import { startTunnel } from "../../support/browser/tunnel.ts";
+import { launch, startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 

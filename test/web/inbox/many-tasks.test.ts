@@ -1,9 +1,9 @@
 /** The inbox of a person with more tasks than it loads: what is older is asked of the server. */
 import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
-import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
-import { openWebRig, type WebRig } from "../support/browser/rig.ts";
-import { inTurn } from "../support/vitest/full-run.ts";
+import { describeWithBrowser, NARROW } from "../../support/browser/browser.ts";
+import { openWebRig, type WebRig } from "../../support/browser/rig.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(4);
 
@@ -80,14 +80,11 @@ describeWithBrowser("an inbox of many tasks", () => {
     const { page, errors } = await open(search);
     const oldest = search === "?q=crate" ? "Counts the crates" : "Mends the mole";
     await expect
-      .poll(
-        async () => {
-          const more = page.locator("button.more-row").last();
-          if (await more.isVisible()) await more.click({ timeout: 1_000 }).catch(() => undefined);
-          return await rows(page).filter({ hasText: oldest }).count();
-        },
-        { timeout: 60_000 },
-      )
+      .poll(async () => {
+        const more = page.locator("button.more-row").last();
+        if (await more.isVisible()) await more.click({ timeout: 1_000 }).catch(() => undefined);
+        return await rows(page).filter({ hasText: oldest }).count();
+      })
       .toBe(1);
     const wanted = search === "?q=crate" ? LATER + 1 : LATER + 4;
     await expect

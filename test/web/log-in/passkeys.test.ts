@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, CDPSession, Page } from "playwright-core";
 import { afterAll, beforeAll, expect } from "vitest";
-import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
-import Database from "../../src/store/sqlite/driver.ts";
-import { startServer, type RealServer } from "../support/process/server.ts";
-import { inTurn } from "../support/vitest/full-run.ts";
+import { describeWithBrowser, launchBrowser, openPage } from "../../support/browser/browser.ts";
+import Database from "../../../src/store/sqlite/driver.ts";
+import { startServer, type RealServer } from "../../support/process/server.ts";
+import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 

@@ -1,9 +1,11 @@
 /** The lines of one file. A tap or the arrow keys choose one, for a comment. */
-import { useEffect, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
-import { Icon } from "../../../components/icon.tsx";
-import { formatCount } from "../../../lib/format.ts";
-import { parsePatch, type PatchLine } from "../../../lib/patch.ts";
-import { keyOf, KeptComment, LineEditor, type Comments } from "./comments.tsx";
+import { useCallback, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { Icon } from "../../../../components/icon.tsx";
+import { formatCount } from "../../../../lib/format.ts";
+import { parsePatch } from "../../../../lib/patch.ts";
+import { keyOf, KeptComment, LineEditor, type Comments } from "../comments.tsx";
+import { DiffRow } from "./diff-row.tsx";
+import { useColours } from "../syntax/use-colours.ts";
 
 /** Lines that are drawn at first, and with each request for more: each costs layout. */
 const SHOWN = 2_000;
@@ -21,25 +23,36 @@ interface Chosen {
   readonly step: -1 | 0 | 1;
 }
 
+interface Selection {
+  readonly chosen: Chosen | null;
+  /** What was typed goes with the choice: a step corrects the thumb. */
+  readonly typed: string | null;
+}
+
+const NOTHING: Selection = { chosen: null, typed: null };
+
 export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
   const lines = useMemo(() => parsePatch(patch), [patch]);
   const [limit, setLimit] = useState(SHOWN);
-  const [chosen, setChosen] = useState<Chosen | null>(null);
-  // What was typed goes with the choice: a step corrects the thumb.
-  const [typed, setTyped] = useState<string | null>(null);
-  const close = (): void => {
-    setChosen(null);
-    setTyped(null);
-  };
+  const scroll = useRef<HTMLDivElement>(null);
+  const colours = useColours(path, lines, scroll);
+  const [{ chosen, typed }, select] = useState(NOTHING);
+  const close = (): void => select(NOTHING);
+  const pick = useCallback(
+    (index: number) =>
+      select((before) => (before.chosen?.index === index ? NOTHING : { ...before, chosen: { index, step: 0 } })),
+    [],
+  );
   const move = (step: -1 | 1): void => {
     let index = (chosen?.index ?? (step === 1 ? -1 : 0)) + step;
     while (lines[index]?.kind === "hunk") index += step;
-    if (lines[index] !== undefined && index < limit) setChosen({ index, step });
+    if (lines[index] !== undefined && index < limit) select({ typed, chosen: { index, step } });
   };
   const present = chosen === null ? undefined : lines[chosen.index];
   return (
     <>
       <div
+        ref={scroll}
         className="diff-scroll"
         tabIndex={0}
         role="region"
@@ -57,9 +70,11 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
                 <DiffRow
                   key={i}
                   line={line}
+                  index={i}
+                  tokens={colours?.[i]}
                   step={isChosen ? chosen.step : null}
                   hasComment={kept !== undefined}
-                  onPick={() => (isChosen ? close() : setChosen({ index: i, step: 0 }))}
+                  onPick={pick}
                 />,
                 isChosen ? (
                   <SayRow key={`${i} editor`}>
@@ -68,7 +83,7 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
                       text={typed ?? kept?.text ?? ""}
                       isKept={kept !== undefined}
                       step={chosen.step}
-                      onType={setTyped}
+                      onType={(text) => select({ chosen, typed: text })}
                       onMove={move}
                       onClose={close}
                       onKeep={(text) => {
@@ -121,53 +136,6 @@ function SayRow({ children }: { children: ReactNode }) {
   return (
     <tr className="say">
       <td colSpan={3}>{children}</td>
-    </tr>
-  );
-}
-
-const SIGNS = { add: "+", del: "−", same: " ", hunk: "" } as const;
-const CLASSES = { add: "a", del: "d", same: "", hunk: "hunk" } as const;
-
-interface DiffRowProps {
-  readonly line: PatchLine;
-  /** Null = it is not chosen. */
-  readonly step: Chosen["step"] | null;
-  readonly hasComment: boolean;
-  readonly onPick: () => void;
-}
-
-function DiffRow({ line, step, hasComment, onPick }: DiffRowProps) {
-  const { kind, number, parts, text } = line;
-  const row = useRef<HTMLTableRowElement>(null);
-  useEffect(() => {
-    if (step === 1 || step === -1) row.current?.scrollIntoView({ block: "center" });
-  }, [step]);
-  if (kind === "hunk")
-    return (
-      <tr className="hunk">
-        <td className="ln" />
-        <td className="sg" />
-        <td className="cd">{text}</td>
-      </tr>
-    );
-  const className = [CLASSES[kind], hasComment ? "has" : "", step === null ? "" : "sel"].filter(Boolean).join(" ");
-  return (
-    <tr ref={row} className={className || undefined} onClick={onPick}>
-      <td className="ln">{number}</td>
-      <td className="sg">{SIGNS[kind]}</td>
-      <td className="cd">
-        {parts === null
-          ? text
-          : parts.map((part, i) =>
-              !part.isChanged ? (
-                part.text
-              ) : kind === "add" ? (
-                <ins key={i}>{part.text}</ins>
-              ) : (
-                <del key={i}>{part.text}</del>
-              ),
-            )}
-      </td>
     </tr>
   );
 }
