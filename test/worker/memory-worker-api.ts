@@ -38,7 +38,8 @@ type Unnumbered = WorkerCommand extends infer C ? (C extends { id: number } ? Om
 export class MemoryWorkerApi implements WorkerApi {
   readonly taskId: string;
   readonly events: Accepted[] = [];
-  readonly deltas: { messageId: string; text: string }[] = [];
+  /** `after` is the number of the last event before it. */
+  readonly deltas: { messageId: string; text: string; after: number }[] = [];
   readonly answers: Record<string, string> = {};
   readonly transcripts = new MemoryTranscripts();
   standing: BudgetStanding = { state: "continue" };
@@ -167,7 +168,6 @@ export class MemoryWorkerApi implements WorkerApi {
 
   async accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
     this.#check(taskId, batch.attempt);
-    this.deltas.push(...(batch.deltas ?? []));
     const newEvents = batch.events.filter((event) => event.seq > this.ack);
     if (newEvents[0] !== undefined && newEvents[0].seq !== this.ack + 1) throw new SequenceGap(this.ack);
     for (const event of newEvents) {
@@ -178,6 +178,7 @@ export class MemoryWorkerApi implements WorkerApi {
       this.events.push({ ...event, attempt: batch.attempt });
       this.ack = event.seq;
     }
+    this.deltas.push(...(batch.deltas ?? []).map((delta) => ({ ...delta, after: this.ack })));
     this.#changed();
     return { ack: this.ack, commands: this.#commands.length > 0 };
   }

@@ -20,6 +20,7 @@ import {
   SETUP_ARCHIVE_MS,
   SETUP_ON_DISK,
   SETUP_SAVED_AT,
+  TEXT_ENDS,
   workerAckSchema,
   workerBudgetSchema,
   workerFindingsSchema,
@@ -151,11 +152,9 @@ export class HttpLink implements CoordinatorLink {
 
   emit<T extends WorkerEventType>(type: T, data: WorkerData<T>): void {
     const at = new Date(this.#clock.now()).toISOString();
-    this.#outbox.add({
-      at,
-      type,
-      data: fitToSchema(type, this.#secrets().redactValue(data)) as Record<string, unknown>,
-    });
+    const sent = fitToSchema(type, this.#secrets().redactValue(data)) as Record<string, unknown>;
+    this.#outbox.add({ at, type, data: sent });
+    if (TEXT_ENDS.has(type)) this.#deltas.delete(String(sent["id"]));
     this.#wake();
   }
 
@@ -379,9 +378,10 @@ export class HttpLink implements CoordinatorLink {
 
   /** Sends one batch; an empty one is a heartbeat. Rejects when it must be sent again. */
   async #sendBatch(signal: AbortSignal): Promise<void> {
-    const { events, firstSeq } = this.#outbox.nextBatch();
-    const deltas = [...this.#deltas].map(([messageId, text]) => ({ messageId, text }));
-    this.#deltas.clear();
+    const { events, firstSeq, isLast } = this.#outbox.nextBatch();
+    // They come after the events that wait (F4).
+    const deltas = isLast ? [...this.#deltas].map(([messageId, text]) => ({ messageId, text })) : [];
+    if (isLast) this.#deltas.clear();
     await this.#journal.sync();
     const body = this.#batchBody(events, deltas);
     const path = "/worker/v1/events";

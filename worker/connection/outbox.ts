@@ -52,7 +52,7 @@ export class Outbox {
   }
 
   /** The events to send now, as JSON, up to the limits of a batch. */
-  nextBatch(): { readonly firstSeq: number | null; readonly events: readonly string[] } {
+  nextBatch(): { readonly firstSeq: number | null; readonly events: readonly string[]; readonly isLast: boolean } {
     let bytes = 0;
     const events: string[] = [];
     for (const item of this.#items) {
@@ -60,7 +60,8 @@ export class Outbox {
       if (events.length >= this.#batchLimit || (events.length > 0 && bytes > BATCH_BYTES)) break;
       events.push(item.json);
     }
-    return { firstSeq: this.#items[0]?.event.seq ?? null, events };
+    const isLast = events.length === this.#items.length;
+    return { firstSeq: this.#items[0]?.event.seq ?? null, events, isLast };
   }
 
   /** The coordinator accepted a batch: everything up to `ack` is durable. */

@@ -24,13 +24,14 @@ import {
   type StoredRecord,
 } from "../../core/ports/records/transcripts.ts";
 import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repositories/repository-settings.ts";
-import type {
-  TranscriptAppend,
-  WorkerAck,
-  WorkerBatch,
-  WorkerCommand,
-  WorkerSpec,
-  WorkerVariables,
+import {
+  TEXT_ENDS,
+  type TranscriptAppend,
+  type WorkerAck,
+  type WorkerBatch,
+  type WorkerCommand,
+  type WorkerSpec,
+  type WorkerVariables,
 } from "../../core/protocol/worker.ts";
 import type { AgentPrograms } from "../../core/values/agent-program.ts";
 import type { Finding } from "../../core/values/push-guard.ts";
@@ -41,6 +42,7 @@ import type { Attachments, OpenedAttachment } from "../../core/ports/files/attac
 import { toWorkerFiles } from "./tasks/attachments.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
 import { toProposal, type WorkerEventDeps } from "./worker/events.ts";
+import { readStart } from "./worker/start.ts";
 import { readIdentities, type IdentityDeps } from "./worker/identities.ts";
 import { SetupCacheService, type SetupCacheDeps } from "./worker/setup-cache.ts";
 import type { AttemptVariables } from "./worker/variables.ts";
@@ -173,7 +175,7 @@ class AttemptWorkerService implements WorkerService {
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
       transcript: await store.lastRecord(taskId),
-      ...(await this.#readStart(task)),
+      ...(await readStart(repos, task)),
       commit: await readIdentities(this.#deps, by ?? task.userId),
       ...(notes.length === 0 ? {} : { notes }),
       answers,
@@ -218,19 +220,15 @@ class AttemptWorkerService implements WorkerService {
   }
 
   async accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck> {
-    const { taskLog, bus, variables } = this.#deps;
-    const { attempt } = batch;
+    const { taskLog, variables } = this.#deps;
+    const { attempt, deltas = [] } = batch;
     const task = await this.#current(taskId, attempt);
     const redactor = await variables.redactor(task);
     const events = redactor === null ? batch.events : batch.events.map((event) => redactEvent(redactor, event));
-    for (const { messageId, text } of batch.deltas ?? [])
-      bus.publishDelta({
-        taskId,
-        userId: task.userId,
-        messageId,
-        text: variables.redactDelta(taskId, messageId, text),
-      });
-    if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
+    if (events.length === 0) {
+      this.#publishDeltas(task, deltas);
+      return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
+    }
     const fresh = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
     if (fresh.length > 0) await this.#countBytes(task, attempt, bytes);
     const proposals = new Map<number, Proposal>();
@@ -246,10 +244,21 @@ class AttemptWorkerService implements WorkerService {
         proposals.set(event.seq, await toProposal(this.#eventDeps, now, attempt, event));
       return unrecorded.flatMap((event) => proposals.get(event.seq) ?? []);
     });
+    const ended = new Set(events.flatMap(({ type, data }) => (TEXT_ENDS.has(type) ? [data["id"]] : [])));
+    this.#publishDeltas(
+      after,
+      deltas.filter(({ messageId }) => !ended.has(messageId)),
+    );
     // A batch that ended the attempt is acknowledged whole: none of it is needed again.
     const isOver = !holdsSlot(after.snapshot) || after.snapshot.context.attempt !== attempt;
     const ack = isOver ? (events.at(-1)?.seq ?? 0) : after.snapshot.context.workerSeq;
     return { ack, commands: after.state === "cancelling" };
+  }
+
+  #publishDeltas({ id: taskId, userId }: Task, deltas: NonNullable<WorkerBatch["deltas"]>): void {
+    const { bus, variables } = this.#deps;
+    for (const { messageId, text } of deltas)
+      bus.publishDelta({ taskId, userId, messageId, text: variables.redactDelta(taskId, messageId, text) });
   }
 
   async append(taskId: string, { n, attempt, record }: TranscriptAppend): Promise<void> {
@@ -384,16 +393,5 @@ class AttemptWorkerService implements WorkerService {
         signal.removeEventListener("abort", wake);
       }
     }
-  }
-
-  /** Where the checkout begins (effects/branch/start-point.ts). */
-  async #readStart(task: Task): Promise<Pick<WorkerSpec, "resume" | "carry" | "mergeBase">> {
-    const { checkpoint, start = null, base, baseSha } = task.snapshot.context;
-    const saved = checkpoint !== null && (await this.#deps.repos.has(task.id, checkpoint.sha)) ? checkpoint : null;
-    const sha = start === null ? (saved?.sha ?? null) : start.sha;
-    const resume = sha === null ? null : { sha, cursor: checkpoint?.cursor ?? null };
-    const mergeBase = task.spec.updateBase === true && baseSha !== null ? { name: base ?? "", sha: baseSha } : null;
-    const carry = start?.carry ?? null;
-    return { resume, ...(carry === null ? {} : { carry }), ...(mergeBase === null ? {} : { mergeBase }) };
   }
 }

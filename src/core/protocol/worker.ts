@@ -70,13 +70,16 @@ export const workerBatchSchema = z.strictObject({
       (events) => events.every(({ seq }, i) => seq === (events[0]?.seq ?? 0) + i),
       "the numbers must follow one another",
     ),
-  /** Streamed text; never stored. */
+  /** Streamed text that comes after the events of the batch; never stored. */
   deltas: z
     .array(z.strictObject({ messageId: z.string().max(64), text: z.string().max(16_384) }))
     .max(100)
     .optional(),
 });
 export type WorkerBatch = z.infer<typeof workerBatchSchema>;
+
+/** Events with a whole text: deltas of their `id` come before them or not at all (rule F4). */
+export const TEXT_ENDS: ReadonlySet<string> = new Set(["message", "tool.finished"]);
 
 const record = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),

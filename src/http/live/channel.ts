@@ -11,6 +11,8 @@
  *    when the socket has drained.
  * H5 The tail has a cursor only while a subscriber is there; the first subscriber that reaches the
  *    end of the feed sets it.
+ * H6 A delta waits while an item that came before it is not yet sent, and is dropped when one of
+ *    those ends its text. So what is drawn last belongs last.
  */
 import { isAbort, errorMessage } from "../../core/error.ts";
 import type { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
@@ -75,8 +77,9 @@ const LOW_BYTES = 256 * 1024;
 const HARD_BYTES = 8 * 1024 * 1024;
 /** No delta is sent to a socket that holds more bytes than this (rule F4). */
 const DELTA_BYTES = 64 * 1024;
-/** Maximum text of one delta frame, in characters. */
+/** Maximum text of one delta frame, in characters, and texts that wait. */
 const DELTA_TEXT = 64 * 1024;
+const DELTA_TEXTS = 100;
 const DRAIN_MS = { first: 10, longest: 250 };
 const RETRY_MS = 1_000;
 
@@ -90,7 +93,9 @@ export class Channel {
   #cursor: number | null = null;
   #dirty = false;
   #flushing = false;
-  #delta: { readonly messageId: string; text: string } | null = null;
+  #reading = false;
+  /** Text that waits to be sent, by message. */
+  readonly #deltas = new Map<string, string>();
   #sendingDeltas = false;
 
   constructor(topic: string, feed: Feed, context: ChannelContext) {
@@ -122,6 +127,8 @@ export class Channel {
    */
   notify(seq?: number): void {
     if (this.#cursor === null || (seq !== undefined && seq <= this.#cursor)) return;
+    // They came before the new items (H6).
+    if (!this.#isBehind) this.#sendDeltas();
     this.#dirty = true;
     if (!this.#flushing) void this.#flushWhileDirty();
   }
@@ -131,10 +138,11 @@ export class Channel {
    */
   publishDelta(messageId: string, text: string): void {
     if (this.#cursor === null) return;
-    if (this.#delta !== null && this.#delta.messageId !== messageId) this.#sendDelta();
-    if (this.#delta === null) this.#delta = { messageId, text: text.slice(0, DELTA_TEXT) };
-    else if (this.#delta.text.length + text.length <= DELTA_TEXT) this.#delta.text += text;
-    if (!this.#sendingDeltas) void this.#sendDeltas();
+    const waiting = this.#deltas.get(messageId);
+    if (waiting === undefined && this.#deltas.size >= DELTA_TEXTS) return;
+    if (waiting === undefined) this.#deltas.set(messageId, text.slice(0, DELTA_TEXT));
+    else if (waiting.length + text.length <= DELTA_TEXT) this.#deltas.set(messageId, waiting + text);
+    if (!this.#sendingDeltas) void this.#sendWaitingDeltas();
   }
 
   /** Ends every subscription. */
@@ -156,10 +164,14 @@ export class Channel {
     try {
       while (this.#dirty) {
         this.#dirty = false;
+        this.#reading = true;
         // The next poll retries; until then the subscribers wait.
-        await this.#flush().catch((error: unknown) =>
-          log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read"),
-        );
+        await this.#flush()
+          .catch((error: unknown) =>
+            log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read"),
+          )
+          .finally(() => (this.#reading = false));
+        if (!this.#sendingDeltas) void this.#sendWaitingDeltas();
         await clock.sleep(gapMs, signal);
       }
     } catch (error) {
@@ -175,7 +187,7 @@ export class Channel {
       if (from === null) return;
       const { items, more } = await this.#feed(from, PAGE_ITEMS);
       if (this.#cursor !== from) continue;
-      if (items.length > 0) this.#sendDelta();
+      this.#dropEnded(items);
       for (const frame of encodeEvents(this.#topic, items)) {
         this.#deliver(frame.bytes);
         if (this.#cursor === null) return;
@@ -204,12 +216,18 @@ export class Channel {
     if (this.#tail.size === 0) this.#cursor = null;
   }
 
-  async #sendDeltas(): Promise<void> {
+  /** Items that came before the newest delta may not be sent yet. */
+  get #isBehind(): boolean {
+    return this.#dirty || this.#reading;
+  }
+
+  /** Until none waits, or the end of a flush calls it again. */
+  async #sendWaitingDeltas(): Promise<void> {
     const { clock, signal, gapMs } = this.#context;
     this.#sendingDeltas = true;
     try {
-      while (this.#delta !== null) {
-        this.#sendDelta();
+      while (this.#deltas.size > 0 && !this.#isBehind) {
+        this.#sendDeltas();
         await clock.sleep(gapMs, signal);
       }
     } catch (error) {
@@ -219,13 +237,19 @@ export class Channel {
     }
   }
 
-  #sendDelta(): void {
-    const delta = this.#delta;
-    if (delta === null) return;
-    this.#delta = null;
-    const frame: ServerFrame = { type: "delta", topic: this.#topic, messageId: delta.messageId, text: delta.text };
-    const bytes = encodeFrame(frame);
-    for (const { sink } of this.#tail) if (sink.buffered() <= DELTA_BYTES) sink.send(bytes);
+  #sendDeltas(): void {
+    for (const [messageId, text] of this.#deltas) {
+      const bytes = encodeFrame({ type: "delta", topic: this.#topic, messageId, text });
+      for (const { sink } of this.#tail) if (sink.buffered() <= DELTA_BYTES) sink.send(bytes);
+    }
+    this.#deltas.clear();
+  }
+
+  #dropEnded(items: readonly FeedItem[]): void {
+    for (const messageId of this.#deltas.keys()) {
+      const id = JSON.stringify(messageId);
+      if (items.some(({ endsText, json }) => endsText === true && json.includes(id))) this.#deltas.delete(messageId);
+    }
   }
 
   // ---------------------------------------------------------------- catching up

@@ -7,6 +7,8 @@ export interface FeedItem {
   readonly json: string;
   /** Length of `json` in UTF-8. */
   readonly bytes: number;
+  /** It has a whole text, whose id is in it, and of which deltas may have come before. */
+  readonly endsText?: boolean;
 }
 
 /** A frame of events ends with the item that brings it to this size. */

@@ -9,6 +9,7 @@ import type { EventRow } from "../../core/event.ts";
 import { LoopTurns } from "../../core/lib/concurrency/loop-turns.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { Channel, type Feed, type Subscriber, type FrameSink } from "./channel.ts";
+import { TEXT_ENDS } from "../../core/protocol/worker.ts";
 import { encodeFrame, type FeedItem } from "./frames.ts";
 import type { Task } from "../../core/task.ts";
 import { toWireEventJson } from "../../core/protocol/mapping.ts";
@@ -320,7 +321,8 @@ function getLogTarget({ store }: HubDeps, timing: HubTiming, taskId: string): Ch
 function toFeedItem(row: EventRow): FeedItem {
   const json = toWireEventJson(row);
   // All fields beside the data are ASCII: one byte per character.
-  return { cursor: row.seq, json, bytes: json.length - row.data.length + row.dataBytes };
+  const bytes = json.length - row.data.length + row.dataBytes;
+  return { cursor: row.seq, json, bytes, endsText: TEXT_ENDS.has(row.type) };
 }
 
 function getListTarget(

@@ -75,7 +75,7 @@ it("[S11] events, transcripts and streams lose the values, also of a secret that
   const data = { id: "m1", role: "assistant", content: [{ type: "text", text }] };
   const event = { seq: 2, at: new Date(0).toISOString(), type: "message" as const, data };
   const deltas = [text.slice(0, 9), text.slice(9), " end of it, long enough"].map((piece) => ({
-    messageId: "m1",
+    messageId: "m2",
     text: piece,
   }));
   await api.accept(id, { attempt: 1, events: [event], deltas }, 1);
@@ -102,7 +102,7 @@ it("[S1] the token of the git host, which a worker never gets, is removed when t
   const event = { seq: 2, at: new Date(0).toISOString(), type: "message" as const, data };
   const shown: string[] = [];
   harness.bus.onDelta(({ text }) => void shown.push(text));
-  const deltas = ["It is host-Tok", "en-7Rw2kQx9, and more"].map((text) => ({ messageId: "m1", text }));
+  const deltas = ["It is host-Tok", "en-7Rw2kQx9, and more"].map((text) => ({ messageId: "m2", text }));
   await worker().accept(id, { attempt: 1, events: [event], deltas }, 1);
   const told = (await harness.store.events(id, 0, 100)).items.map((row) => JSON.stringify(row)).join("\n");
   expect(told).toMatch(/The host answers: Authorization: Basic .*\[secret\].*, \[secret\]\./);

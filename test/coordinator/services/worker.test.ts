@@ -47,6 +47,16 @@ it("[W1] resent events are acknowledged but not recorded again; new events of th
   expect((await harness.store.messages(id, 0, 100)).items.map((message) => message.id)).toEqual(["m2", "m3", "m4"]);
 });
 
+it("[F4] deltas of a batch are published after its events, but for those that the events end", async () => {
+  const told: string[] = [];
+  harness.bus.onDelta(({ messageId }) => void told.push(messageId));
+  harness.bus.onHint(({ seq }) => void told.push(`event ${seq}`));
+  const deltas = ["m2", "m3"].map((messageId) => ({ messageId, text: "hel" }));
+  const last = (await harness.task(id)).seq;
+  await harness.coordinator.workerApi.accept(id, { attempt: 1, events: [toEvent(2)], deltas }, 0);
+  expect(told).toEqual([`event ${last + 1}`, "m3"]);
+});
+
 it("[W1] concurrent copies of a batch are recorded once", async () => {
   const acks = await Promise.all([send(2, 3), send(2, 3), send(2, 3, 4)]);
   expect(acks.map(({ ack }) => ack)).toEqual([3, 3, 4]);

@@ -26,6 +26,8 @@ function heldLog(length: number) {
   const waiting: ((sees: "then" | "now") => void)[] = [];
   const log = {
     length,
+    /** By number: the message that the event ends. */
+    ends: new Map<number, string>(),
     /** How many reads there were. */
     reads: 0,
     held: true,
@@ -35,7 +37,11 @@ function heldLog(length: number) {
       const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
       const seen = upTo(sees === "then" ? then : log.length, after + 1);
       return {
-        items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor), bytes: String(cursor).length })),
+        items: seen.slice(0, limit).map((cursor) => {
+          const id = log.ends.get(cursor);
+          const json = id === undefined ? String(cursor) : JSON.stringify({ cursor, id });
+          return { cursor, json, bytes: json.length, endsText: id !== undefined };
+        }),
         more: seen.length > limit,
       };
     },
@@ -70,6 +76,8 @@ interface TestSubscriber extends Subscriber {
   seen: number[];
   frames: number;
   deltas: string;
+  /** Numbers of events and texts of deltas, in order. */
+  all: (number | string)[];
   bytes: number;
   /** Frames that came after it had left. */
   late: number;
@@ -85,6 +93,7 @@ function createSubscriber(cursor = 0): TestSubscriber {
     seen: [],
     frames: 0,
     deltas: "",
+    all: [],
     bytes: 0,
     late: 0,
     tooSlow: () => undefined,
@@ -95,9 +104,17 @@ function createSubscriber(cursor = 0): TestSubscriber {
       send(bytes) {
         if (one.position.state === "left") one.late++;
         const frame = JSON.parse(bytes.toString());
-        if (frame.type === "delta") one.deltas += frame.text;
-        else one.seen.push(...frame.items);
         one.frames++;
+        if (frame.type === "delta") {
+          one.deltas += frame.text;
+          one.all.push(...(frame.text as string).split(" ").slice(0, -1));
+          return;
+        }
+        const seen = (frame.items as (number | { cursor: number })[]).map((item) =>
+          typeof item === "number" ? item : item.cursor,
+        );
+        one.seen.push(...seen);
+        one.all.push(...seen);
       },
     },
   };
@@ -269,6 +286,72 @@ it("[F1] for any order of reads, hints, joins and full sockets, each subscriber 
       await pause(3);
       expect(left.map((one) => one.late)).toEqual(left.map(() => 0));
       for (const { one, from } of here) expect(one.seen).toEqual(upTo(log.length, from + 1));
+      stopped.pop()?.abort();
+    }),
+    { numRuns: 300 },
+  );
+});
+
+it("[F4] for any order of reads, a delta comes after the events before it, and never after the event that ends its message", async () => {
+  const step = fc.oneof(
+    { weight: 3, arbitrary: fc.record({ do: fc.constant("delta" as const), of: fc.nat(2) }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant("event" as const) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("end" as const), of: fc.nat(2) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("hold" as const), held: fc.boolean() }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ do: fc.constant("read" as const), sees: fc.constantFrom("then", "now") }),
+    },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant("rest" as const), ms: fc.constantFrom(0, 0, 3) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+      const log = heldLog(1);
+      log.held = false;
+      const channel = createChannel(log);
+      const one = createSubscriber();
+      channel.join(one);
+      await until("the head", () => one.seen.length === 1);
+      const messages = ["m0", "m1", "m2"];
+      /** By text of a delta: the events before it, and its message. */
+      const published = new Map<string, { after: number; id: string }>();
+      for (const now of steps) {
+        if (now.do === "delta") {
+          const id = messages[now.of] ?? "";
+          const text = `${id}/${published.size}`;
+          published.set(text, { after: log.length, id });
+          channel.publishDelta(id, `${text} `);
+        } else if (now.do === "event" || now.do === "end") {
+          log.length++;
+          if (now.do === "end") {
+            log.ends.set(log.length, messages[now.of] ?? "");
+            messages[now.of] = `m${now.of}:${log.length}`;
+          }
+          channel.notify(log.length);
+        } else if (now.do === "hold") log.held = now.held;
+        else if (now.do === "read") {
+          log.pass(now.sees);
+          await settle();
+        } else await pause(now.ms);
+      }
+      log.held = false;
+      const end = setInterval(() => log.pass("then"), 2);
+      const endedAt = new Map([...log.ends].map(([seq, id]) => [id, seq]));
+      const open = [...published].flatMap(([text, { id }]) => (endedAt.has(id) ? [] : [text]));
+      await until(
+        "every event, and each text that no event ends",
+        () => one.seen.length >= log.length && open.every((text) => one.all.includes(text)),
+      ).finally(() => clearInterval(end));
+      await pause(3);
+      const places = new Map(one.all.map((what, place) => [what, place]));
+      for (const [text, { after, id }] of published) {
+        const place = places.get(text);
+        if (place === undefined) continue;
+        expect(place, `${text} before event ${after}`).toBeGreaterThan(places.get(after) ?? -1);
+        const ended = endedAt.get(id);
+        if (ended !== undefined) expect(place, `${text} after its end`).toBeLessThan(places.get(ended) ?? Infinity);
+      }
+      expect(one.seen).toEqual(upTo(log.length));
       stopped.pop()?.abort();
     }),
     { numRuns: 300 },

@@ -82,6 +82,20 @@ it("[W2] 20,000 events through a coordinator that goes away 7 times arrive once 
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(20_000));
 });
 
+it("[F4] deltas come after all events that were emitted before them, and none of a message that has ended", async () => {
+  const link = await openLink();
+  await link.spec(never);
+  await rig.broker.close();
+  link.delta("ended", "hel");
+  for (const n of upTo(500)) emitNumber(link, n);
+  link.emit("message", { id: "ended", role: "assistant", content: [{ type: "text", text: "hello" }] });
+  link.delta("begun", "wor");
+  rig.newBroker();
+  await rig.broker.open(rig.workerApi.taskId, 1);
+  await rig.workerApi.until(() => rig.workerApi.deltas.length > 0);
+  expect(rig.workerApi.deltas).toEqual([{ messageId: "begun", text: "wor", after: 501 }]);
+});
+
 it("[W1] a batch that was accepted but not acknowledged is sent again and changes nothing", async () => {
   const link = await openLink();
   await link.spec(never);

@@ -55,10 +55,14 @@ it.each([
 });
 
 it("[O11] lines become messages without terminal escapes; what a line overwrites of itself is left out", async () => {
-  const command = "printf '\\033[32mgreen\\033[0m\\n10%%\\r50%%\\r100%%\\n'; echo not shown >&2; echo x > b.txt";
-  expect(await run(command)).toBe(0);
+  const lines = "printf '\\033[32mgreen\\033[0m\\n10%%\\r50%%\\r100%%\\n'; echo not shown >&2; echo x > b.txt";
+  const running = await start(`${lines}; until [ -e ${join(rig.dir, "go")} ]; do sleep 0.05; done`);
+  const streamed = (): string => rig.workerApi.deltas.map(({ text }) => text).join("");
+  await rig.workerApi.until(() => streamed().includes("100%"));
+  writeFileSync(join(rig.dir, "go"), "");
+  expect(await running.exit).toBe(0);
   expect(blocks()).toEqual(["text: green\n100%\n"]);
-  expect(rig.workerApi.deltas.map(({ text }) => text).join("")).toBe("green\n100%\n");
+  expect(streamed()).toBe("green\n100%\n");
 });
 
 it("[O11] a flood of output is bounded, and its end is shown", async () => {
