@@ -151,10 +151,11 @@ describe.each(AT)("[A8] faults: $name", ({ place }) => {
 it("[A8] a model that thinks for long and only pings is not asked again", async () => {
   const fixture = new TaskFixture();
   fixtures.push(fixture);
-  const thinking: Turn = { tools: [FINISH], pings: 12, delayMs: 50 };
+  // A busy machine is silent for seconds too.
+  const thinking: Turn = { tools: [FINISH], pings: 14, delayMs: 500 };
   const fake = await startFakeModel({ scenarios: { default: { turns: [thinking] } }, apiKey: KEY });
   open.push(fake);
-  const agentRun = new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY }, settings: { idleMs: 300 } });
+  const agentRun = new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY }, settings: { idleMs: 5_000 } });
   await agentRun.run();
   expect(agentRun.notices()).not.toContain("model_retry");
   expect(fake.requests()).toHaveLength(1);
