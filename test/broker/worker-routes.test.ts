@@ -87,7 +87,7 @@ it("an empty batch is a sign of life, with deltas or without", async () => {
     deltas: [{ messageId: "m", text: "hel" }],
   });
   expect(status).toBe(200);
-  expect(workerApi.deltas).toEqual([{ messageId: "m", text: "hel" }]);
+  expect(workerApi.deltas).toEqual([{ messageId: "m", text: "hel", after: 0 }]);
 });
 
 it("[W3] every call of an ended attempt is 410", async () => {
