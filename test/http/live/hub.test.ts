@@ -169,8 +169,8 @@ it("[F3] a client that never reads is closed with 4408, others receive everythin
     await pause(10);
   }
   expect(cut()).toBe(true);
-  // 20 readers of what was written: only what one socket may hold has stayed.
-  expect(heap() - heapBefore).toBeLessThan(30 * 1024 * 1024);
+  // 20 readers of what was written: only what one socket may hold stays.
+  await expect.poll(() => heap() - heapBefore).toBeLessThan(30 * 1024 * 1024);
   slowest.sort((a, b) => a - b);
   expect(slowest[Math.floor(slowest.length / 2)]).toBeLessThan(1_000);
   deaf.ws.resume();
