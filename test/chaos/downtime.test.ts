@@ -24,7 +24,7 @@ const TIMEOUT_MS = 300_000;
 const MINUTE = 60 * SECOND;
 const WALL_MS = 20 * SECOND;
 const SILENCE_MS = 10 * SECOND;
-const PUSH_MS = 10 * SECOND;
+const PUSH_MS = 20 * SECOND;
 const POLICY = { wallMs: WALL_MS, silenceMs: SILENCE_MS, pushMs: PUSH_MS, backoffMs: 200, backoffCapMs: 400 };
 
 let upstream: GitServer;
