@@ -75,9 +75,13 @@ async function twice(killed: Killed, path: string, body: object, key: string): P
 
 const idOf = ({ body }: Answer): string => (body as { id: string }).id;
 
-async function read(killed: Killed, id: string): Promise<WireTask> {
-  return (await killed.call("GET", `/v1/tasks/${id}`)).body as WireTask;
+async function get<T>(killed: Killed, path: string): Promise<T> {
+  const { status, body } = await killed.call("GET", path);
+  expect(status, `GET ${path}: ${JSON.stringify(body)}`).toBe(200);
+  return body as T;
 }
+
+const read = (killed: Killed, id: string): Promise<WireTask> => get(killed, `/v1/tasks/${id}`);
 
 /** @returns the id of the message or of the retry; null = none was sent. */
 async function follow(killed: Killed, id: string, kind: Kind, i: number): Promise<string | null> {
@@ -106,7 +110,7 @@ async function follow(killed: Killed, id: string, kind: Kind, i: number): Promis
 async function childrenOf(killed: Killed, id: string): Promise<WireTask[]> {
   const { threadId } = await read(killed, id);
   for (const end = Date.now() + TASK_MS; ; await delay(POLL_MS)) {
-    const { items } = (await killed.call("GET", `/v1/tasks?thread=${threadId}`)).body as { items: WireTask[] };
+    const { items } = await get<{ items: WireTask[] }>(killed, `/v1/tasks?thread=${threadId}`);
     if (items.every(({ settledAt }) => settledAt !== null)) return items.filter((task) => task.id !== id);
     if (Date.now() > end) throw new Error(`the thread of ${id} does not settle`);
   }
@@ -120,9 +124,10 @@ async function judgeMessage(
   spoken: string | null,
   i: number,
 ): Promise<void> {
-  const { items } = (await killed.call("GET", `/v1/tasks/${id}/messages`)).body as {
-    items: { id: string; status: string; role: string }[];
-  };
+  const { items } = await get<{ items: { id: string; status: string; role: string }[] }>(
+    killed,
+    `/v1/tasks/${id}/messages`,
+  );
   const said = items.filter(({ role }) => role === "user");
   const prompts = children.map(({ prompt, state }) => [prompt, state]);
   const followed = [[`Note ${i}`, "done"]];
