@@ -42,7 +42,7 @@ import type { Attachments, OpenedAttachment } from "../../core/ports/files/attac
 import { toWorkerFiles } from "./tasks/attachments.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
 import { toProposal, type WorkerEventDeps } from "./worker/events.ts";
-import { readStart } from "./worker/start.ts";
+import { readCheckoutStart } from "./worker/checkout-start.ts";
 import { readIdentities, type IdentityDeps } from "./worker/identities.ts";
 import { SetupCacheService, type SetupCacheDeps } from "./worker/setup-cache.ts";
 import type { AttemptVariables } from "./worker/variables.ts";
@@ -175,7 +175,7 @@ class AttemptWorkerService implements WorkerService {
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
       transcript: await store.lastRecord(taskId),
-      ...(await readStart(repos, task)),
+      ...(await readCheckoutStart(repos, task)),
       commit: await readIdentities(this.#deps, by ?? task.userId),
       ...(notes.length === 0 ? {} : { notes }),
       answers,

@@ -77,7 +77,7 @@ const LOW_BYTES = 256 * 1024;
 const HARD_BYTES = 8 * 1024 * 1024;
 /** No delta is sent to a socket that holds more bytes than this (rule F4). */
 const DELTA_BYTES = 64 * 1024;
-/** Maximum text of one delta frame, in characters, and texts that wait. */
+/** Characters of one delta frame at most, and how many texts wait at most. */
 const DELTA_TEXT = 64 * 1024;
 const DELTA_TEXTS = 100;
 const DRAIN_MS = { first: 10, longest: 250 };

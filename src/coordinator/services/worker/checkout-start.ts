@@ -4,7 +4,7 @@ import type { WorkerSpec } from "../../../core/protocol/worker.ts";
 import type { Task } from "../../../core/task.ts";
 
 /** As chosen before the attempt (effects/branch/start-point.ts), or at the work that was saved. */
-export async function readStart(
+export async function readCheckoutStart(
   repos: Repositories,
   task: Task,
 ): Promise<Pick<WorkerSpec, "resume" | "carry" | "mergeBase">> {
