@@ -3,7 +3,7 @@
  * the push service double decrypted them. (Chromium takes pushes from its own service only, so the
  * subscription is the double's and the delivery is the browser's own test command.)
  */
-import type { Page } from "playwright-core";
+import type { Page, Request } from "playwright-core";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
@@ -56,6 +56,9 @@ describeWithBrowser("notifications", () => {
     };
     return { page, deliver };
   }
+
+  const isSubscribing = (request: Request): boolean =>
+    request.method() === "POST" && request.url().endsWith("/v1/push/devices");
 
   async function turnOn(page: Page): Promise<void> {
     await page.getByRole("link", { name: "You", exact: true }).click();
@@ -234,6 +237,10 @@ describeWithBrowser("notifications", () => {
   it("a device that its push service forgot says so, and hears again once it is connected again", async () => {
     const { page } = await openDevice("forgotten");
     await turnOn(page);
+    // The start of the app subscribes a lost device again: it comes before the loss.
+    const started = page.waitForResponse((response) => isSubscribing(response.request()));
+    await page.reload();
+    await started;
     push.answer("forgotten", 410);
     await page.getByRole("button", { name: "Send a test" }).click();
     await page.getByText("Its push service forgot this device.").waitFor();
@@ -243,6 +250,36 @@ describeWithBrowser("notifications", () => {
     await page.getByText("accepted by the push service").waitFor();
     expect(await page.getByRole("button", { name: "Connect again" }).count()).toBe(0);
     await page.getByRole("button", { name: "Turn off here" }).click();
+  });
+
+  it("a device that is turned off while the start of the app says that it is in use stays off", async () => {
+    const { page } = await openDevice("off");
+    const idsOfDevices = async (): Promise<string[]> => {
+      const { body } = await rig.call("GET", "/v1/push");
+      return (body as { devices: { id: string }[] }).devices.map(({ id }) => id);
+    };
+    const before = await idsOfDevices();
+    await turnOn(page);
+    expect(await idsOfDevices()).toHaveLength(before.length + 1);
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const held = new Promise<void>((resolve) => {
+      void page.route("**/v1/push/devices", async (route) => {
+        resolve();
+        await released;
+        await route.continue();
+      });
+    });
+    await page.reload();
+    await held;
+    await page.getByRole("button", { name: "Turn off here" }).click();
+    await page.getByRole("button", { name: "Turn on notifications" }).waitFor();
+    await expect.poll(idsOfDevices).toEqual(before);
+    const late = page.waitForResponse((response) => isSubscribing(response.request()));
+    release();
+    await late;
+    await expect.poll(idsOfDevices).toEqual(before);
+    expect(await page.getByRole("button", { name: "Turn on notifications" }).count()).toBe(1);
   });
 
   it("[N1] notifications are offered after the first task that was sent from this device", async () => {

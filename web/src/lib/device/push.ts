@@ -45,13 +45,13 @@ export async function turnOn(kinds: Kinds = ALL_KINDS): Promise<WirePushDevice> 
 
 /** @param isDead the server lost the device: its subscription is of no use any more. */
 async function subscribe(publicKey: string, kinds: Kinds, isDead: boolean): Promise<WirePushDevice> {
+  const id = read(DEVICE);
   const { pushManager } = await navigator.serviceWorker.ready;
   const known = await pushManager.getSubscription();
   if (isDead) await known?.unsubscribe();
   const options = { userVisibleOnly: true, applicationServerKey: publicKey };
   const subscription = (isDead ? null : known) ?? (await pushManager.subscribe(options));
   const { endpoint = "", keys = {} } = subscription.toJSON();
-  const id = read(DEVICE);
   const device = await client.push.putDevice({
     ...(id === null ? {} : { id }),
     endpoint,
@@ -59,7 +59,11 @@ async function subscribe(publicKey: string, kinds: Kinds, isDead: boolean): Prom
     label: getLabel(),
     kinds,
   });
-  write(DEVICE, device.id);
+  if (id !== null && read(DEVICE) === null) {
+    // It was turned off meanwhile, here or in another tab.
+    await subscription.unsubscribe().catch(() => false);
+    await client.push.deleteDevice(device.id).catch(() => undefined);
+  } else write(DEVICE, device.id);
   return device;
 }
 
