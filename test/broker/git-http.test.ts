@@ -9,7 +9,6 @@ import { Agent, createServer, request as httpRequest, type Server } from "node:h
 import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
@@ -104,8 +103,7 @@ afterEach(async () => {
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
   // No call may outlive its connection for long.
-  for (let i = 0; i < 500 && open > 0; i += 1) await delay(20);
-  expect(open).toBe(0);
+  await expect.poll(() => open).toBe(0);
   rmSync(dir, { recursive: true, force: true });
 });
 
@@ -310,8 +308,7 @@ describe("[S6] anything else", () => {
     request.write(`${line(`${zero} ${one} ${ref}\0 report-status side-band-64k`)}0000`);
     request.end(pack);
     expect(await answered).toContain(reason);
-    for (let i = 0; i < 250 && read() < pack.length; i += 1) await delay(20);
-    expect(read()).toBeGreaterThan(pack.length);
+    await expect.poll(read).toBeGreaterThan(pack.length);
     agent.destroy();
   });
 
@@ -365,12 +362,10 @@ it.runIf(process.platform === "linux")(
           return false;
         }
       });
-    for (let i = 0; i < 500 && receiving().length < 2; i += 1) await delay(20);
-    expect(receiving().length).toBeGreaterThanOrEqual(2);
+    await expect.poll(() => receiving().length).toBeGreaterThanOrEqual(2);
     stop.abort();
     await ended;
-    for (let i = 0; i < 500 && (open > 0 || receiving().length > 0); i += 1) await delay(20);
-    expect([open, receiving()]).toEqual([0, []]);
+    await expect.poll(() => [open, receiving()]).toEqual([0, []]);
     expect(() => git(repo, "rev-parse", "--verify", WORK_REF)).toThrow();
   },
 );

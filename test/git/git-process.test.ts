@@ -3,7 +3,6 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openMirrors } from "../../src/git/mirrors.ts";
 import { GitError } from "../../src/core/lib/git/git-error.ts";
@@ -56,7 +55,7 @@ describe.runIf(process.platform === "linux")("[S1] the credential", () => {
     server.refuse("app", { hang: true });
     const cancel = new AbortController();
     const slow = getOutput(git({ cwd: dir, auth: AUTH, signal: cancel.signal, args: ["ls-remote", "--", url] }));
-    for (let i = 0; i < 1_000 && !holders().some(({ name }) => name.startsWith("git-remote")); i += 1) await delay(20);
+    await expect.poll(() => holders().some(({ name }) => name.startsWith("git-remote"))).toBe(true);
     const during = holders();
     expect(during.map(({ name }) => name)).toContain("git-remote-http");
     for (const { name, args } of during) {
@@ -261,7 +260,7 @@ describe("mirrors", () => {
     const mirrors = openMirrors(slow, join(dir, "mirrors"), [server.host]);
     const cancel = new AbortController();
     const first = mirrors.fetch(source(null), signal);
-    for (let i = 0; i < 1_000 && running === 0; i += 1) await delay(10);
+    await expect.poll(() => running).toBeGreaterThan(0);
     const second = mirrors.fetch(source(null), cancel.signal);
     const third = mirrors.fetch(source(null), signal);
     setTimeout(() => cancel.abort(), 300);

@@ -1,5 +1,4 @@
 /** Samples of the unsafe calls that are not about people, for idempotency.test.ts. */
-import { expect } from "vitest";
 import { WORK_REF } from "../../src/core/ports/repositories.ts";
 import { makeReceipt } from "../../src/notifications/payload.ts";
 import { LOCAL_TOKEN, REPO, type ApiServer } from "./api-server.ts";
@@ -55,7 +54,7 @@ export function taskSamples(api: ApiServer): Samples {
 
   async function running(): Promise<string> {
     const { id } = (await call("POST", "/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
-    await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+    await api.harness.untilWorker(id);
     await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["ready", {}]);
     await api.harness.until(id, "running.working");
     return id;

@@ -133,7 +133,7 @@ describe("an answer that was lost with the process, after the effect", () => {
 
   it("[R5] a cancel is repeated after the end, an answer after the question: both are what they were", async () => {
     const { id } = (await post("/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
-    await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+    await api.harness.untilWorker(id);
     await api.harness.fakeWorkers.send(
       api.harness.coordinator.workerApi,
       id,

@@ -10,7 +10,7 @@ afterEach(() => rig.close());
 
 async function begin(): Promise<string> {
   const { id } = await rig.harness.submit({}, { userId: ADA, role: "user" });
-  await expect.poll(() => rig.harness.fakeWorkers.has(id)).toBe(true);
+  await rig.harness.untilWorker(id);
   await rig.harness.fakeWorkers.send(rig.harness.coordinator.workerApi, id, ["ready", {}]);
   await rig.harness.until(id, "running.working");
   return id;

@@ -36,7 +36,7 @@ function findings(): string[] {
 /** The ids of the worker's calls and their output, in a running task. */
 async function fill(...events: (readonly [WorkerEventType, EventData])[]): Promise<void> {
   const { id } = await harness.submit();
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   const { fakeWorkers, coordinator } = harness;
   await fakeWorkers.send(coordinator.workerApi, id, ["ready", {}], ...events);
 }

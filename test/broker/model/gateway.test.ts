@@ -99,8 +99,7 @@ async function open(
 async function working(harness: Harness, request: Parameters<Harness["submit"]>[0] = {}): Promise<Task> {
   const { id } = await harness.submit(request);
   await harness.until(id, "provisioning");
-  for (let round = 0; round < 100 && !harness.fakeWorkers.has(id); round += 1)
-    await new Promise((resolve) => setTimeout(resolve, 5));
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   return await harness.until(id, "running.working");
 }

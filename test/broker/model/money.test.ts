@@ -214,7 +214,7 @@ async function working(harness: Harness, budget: Budget): Promise<Task> {
 
 async function begun(harness: Harness, { id }: Task): Promise<Task> {
   await harness.until(id, "provisioning");
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   return await harness.until(id, "running.working");
 }

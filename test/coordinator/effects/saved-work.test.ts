@@ -9,7 +9,7 @@ it("[W4] a retry of a retry that ended before it had a repository pushes the wor
   const { coordinator, fakeWorkers, repos, latches } = harness;
   const first = await harness.submit();
   await harness.until(first.id, "provisioning");
-  await expect.poll(() => fakeWorkers.has(first.id)).toBe(true);
+  await harness.untilWorker(first.id);
   await fakeWorkers.send(coordinator.workerApi, first.id, ["ready", {}]);
   const sha = await repos.commit(first.id, WORK_REF, "work");
   await fakeWorkers.send(coordinator.workerApi, first.id, ["finished", { sha, title: "t", summary: "s" }]);

@@ -18,7 +18,7 @@ function openGate(): { readonly passed: Promise<void>; readonly open: () => void
 async function running(): Promise<string> {
   const { id } = await harness.submit();
   await harness.until(id, "provisioning");
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   await send(id, ["ready", {}]);
   await harness.until(id, "running");
   return id;

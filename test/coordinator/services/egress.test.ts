@@ -97,7 +97,7 @@ describe("[S5] the setup", () => {
     harness.repos.write(REPO, ".slipway.yml", setup);
     const { id } = await harness.submit(request);
     await harness.until(id, "provisioning");
-    await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+    await harness.untilWorker(id);
     await harness.coordinator.workerApi.spec(id, 1, new AbortController().signal);
     return id;
   }

@@ -41,10 +41,10 @@ it("what a task does not say is the server's setting, where it can be", async ()
 });
 
 it("a retry of the push opens one for work that is pushed, and another kind of retry keeps the mode", async () => {
-  const { submit, until, fakeWorkers, coordinator, repos } = await open();
+  const { submit, until, untilWorker, fakeWorkers, coordinator, repos } = await open();
   const { id } = await submit({ pullRequest: "none" });
   await until(id, "provisioning");
-  await expect.poll(() => fakeWorkers.has(id)).toBe(true);
+  await untilWorker(id);
   const finished = { sha: await repos.commit(id, WORK_REF, "work"), title: "A title", summary: "Done." };
   await fakeWorkers.send(coordinator.workerApi, id, ["ready", {}], ["finished", finished]);
   expect((await until(id, "done")).snapshot.context.pullRequest).toBeNull();

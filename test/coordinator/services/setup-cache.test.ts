@@ -26,7 +26,7 @@ beforeEach(async () => {
   harness.repos.write(REPO, ".slipway.yml", CONFIG);
   harness.repos.write(REPO, "package-lock.json", "1");
   const { id } = await harness.submit();
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   task = await harness.task(id);
   place = { environment: "image sha256:1", folder: null };
   makeDisk = async () => undefined;

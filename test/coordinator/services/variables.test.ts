@@ -24,7 +24,7 @@ beforeEach(async () => {
   variables = new AttemptVariables({ ...harness.coordinator, ...harness, variablesFor });
   ({ id } = await harness.submit());
   await harness.until(id, "provisioning");
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
 });
 afterEach(() => harness.close());
 

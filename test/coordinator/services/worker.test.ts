@@ -4,7 +4,6 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { SequenceGap, SlipwayError } from "../../../src/core/error.ts";
 import type { WorkerAck, WorkerEvent } from "../../../src/core/protocol/worker.ts";
-import { settle } from "../../support/manual-clock.ts";
 import { messageSchema } from "../../../src/core/protocol/rest.ts";
 import { toWireEvent } from "../../../src/core/protocol/mapping.ts";
 import { SERVER_NOTICES } from "../../../src/core/notices.ts";
@@ -18,7 +17,7 @@ beforeEach(async () => {
   harness = await openHarness();
   ({ id } = await harness.submit());
   await harness.until(id, "provisioning");
-  for (let i = 0; i < 100 && !harness.fakeWorkers.has(id); i += 1) await settle();
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   await harness.until(id, "running");
 });

@@ -42,7 +42,7 @@ const folder = (): string[] => readdirSync(join(api.harness.dir, "attachments"))
 
 async function running(): Promise<string> {
   const { id } = (await submit([])).body as WireTask;
-  await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+  await api.harness.untilWorker(id);
   await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["ready", {}]);
   return id;
 }
@@ -194,7 +194,7 @@ describe("prompts and messages", () => {
     const [mine, other] = [await give("mine"), await give("other")];
     const { id } = (await submit([mine])).body as WireTask;
     await submit([other]);
-    await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+    await api.harness.untilWorker(id);
     const parts: Uint8Array[] = [];
     for await (const part of (await workerApi.attachment(id, 1, mine)).content) parts.push(part);
     expect(Buffer.concat(parts).toString()).toBe("content of mine");

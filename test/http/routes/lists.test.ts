@@ -1,5 +1,5 @@
 /** Lists of tasks and of what a task did, read with filters and from either end. */
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ServerConfig } from "../../../src/core/protocol/config.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -29,7 +29,7 @@ const ids = ({ items }: Listed<{ id: string }>): string[] => items.map(({ id }) 
 
 async function work(id: string, ...events: Sent[]): Promise<void> {
   await api.harness.until(id, "provisioning");
-  await vi.waitUntil(() => api.harness.fakeWorkers.has(id));
+  await api.harness.untilWorker(id);
   await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ...events);
 }
 

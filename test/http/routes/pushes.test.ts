@@ -20,7 +20,7 @@ const post = (path: string, body: object, key?: string) =>
 
 async function running(): Promise<string> {
   const { id } = (await post("/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
-  await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+  await api.harness.untilWorker(id);
   await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["ready", {}]);
   await api.harness.until(id, "running.working");
   return id;

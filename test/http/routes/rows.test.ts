@@ -50,7 +50,7 @@ it("[V3] it follows its log: the list, the size of the change, and what was done
   const { harness } = api;
   const read = async () => (await api.call("GET", `/v1/tasks/${id}`, { token: alice.accessToken })).body as WireTask;
   expect([(await read()).todo, (await read()).changes, (await read()).activity]).toEqual([null, null, null]);
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   const items = [
     { text: "Look", status: "completed" },
     { text: "Write", status: "in_progress" },
@@ -77,7 +77,7 @@ it("[V11] it is unread after a question and an end, until its owner marks it rea
   const submitted = (await ask(alice.accessToken, "POST", "/v1/tasks", { repo: REPO, prompt: "z", priority: 10 })).body;
   const { id } = submitted;
   expect([submitted.notableSeq, submitted.readSeq]).toEqual([0, 0]);
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   const work = (
     ...events: Parameters<typeof harness.fakeWorkers.send> extends [unknown, unknown, ...infer R] ? R : never
   ) => harness.fakeWorkers.send(harness.coordinator.workerApi, id, ...events);

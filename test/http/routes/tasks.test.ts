@@ -21,7 +21,7 @@ const get = (path: string, token = ada) => api.call("GET", path, { token });
 
 async function running(): Promise<string> {
   const id = await submitted();
-  await until(() => api.harness.fakeWorkers.has(id));
+  await api.harness.untilWorker(id);
   await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["ready", {}]);
   await api.harness.until(id, "running.working");
   return id;
@@ -33,11 +33,6 @@ async function cancelled(): Promise<string> {
   await api.clock.advance(60_000);
   await api.harness.until(id, "cancelled");
   return id;
-}
-
-async function until(done: () => boolean): Promise<void> {
-  for (let i = 0; i < 5_000 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 2));
-  expect(done()).toBe(true);
 }
 
 describe("submit", () => {

@@ -39,7 +39,7 @@ const children = async (id: string): Promise<{ id: string; parentId: string; pro
 
 async function running(): Promise<string> {
   const { id } = (await post("/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
-  await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+  await api.harness.untilWorker(id);
   await send(id, ["ready", {}]);
   await api.harness.until(id, "running.working");
   return id;
@@ -85,7 +85,7 @@ describe("a message that the agent did not read", () => {
     ]);
     expect((await events(id)).at(-1)).toMatchObject({ type: "push", to: "done" });
     // The follow-up starts from the pushed work, and a worker comes for it.
-    await expect.poll(() => api.harness.fakeWorkers.has(found[0]!.id)).toBe(true);
+    await api.harness.untilWorker(found[0]!.id);
     const task = await api.store.task(found[0]!.id);
     const parent = await api.store.task(id);
     expect(task?.spec.expectSha).toBe(parent?.snapshot.context.headSha);

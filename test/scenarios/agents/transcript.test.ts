@@ -16,7 +16,7 @@ afterEach(async () => {
 async function parent(checkpoint?: { readonly cursor: string }): Promise<Task> {
   const { id } = await harness.submit();
   await harness.until(id, "provisioning");
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   for (const n of [1, 2]) await harness.coordinator.workerApi.append(id, { n, attempt: 1, record: { n } });
   if (checkpoint !== undefined) {

@@ -9,7 +9,6 @@ import { sandboxName } from "../../../src/core/task.ts";
 import { taskPaths, type PathEvent } from "../../machines/paths.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { ALICE, openHarness, valueOf, type Harness } from "../../support/coordinator/harness.ts";
-import { settle } from "../../support/manual-clock.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 
 let harness: Harness;
@@ -37,7 +36,7 @@ async function make(id: string, event: PathEvent): Promise<void> {
       await coordinator.scheduler.setMode("open");
       await harness.until(id, "provisioning");
       await coordinator.scheduler.setMode("paused");
-      for (let i = 0; i < 50 && !fakeWorkers.has(id); i += 1) await settle();
+      await harness.untilWorker(id);
       return;
     case "step_started":
       return void (await send(["task.step", { name: "clone", status: "started", detail: null }]));
@@ -150,7 +149,7 @@ async function make(id: string, event: PathEvent): Promise<void> {
 async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
   const parent = await harness.submit(request);
   await harness.until(parent.id, "provisioning");
-  for (let i = 0; i < 50 && !harness.fakeWorkers.has(parent.id); i += 1) await settle();
+  await harness.untilWorker(parent.id);
   const sha = await harness.repos.commit(parent.id, WORK_REF, "work");
   harness.latches.push.fail(new TaskFailure("push_rejected"));
   await harness.fakeWorkers.send(

@@ -44,7 +44,7 @@ async function failAlways(stage: "prepare" | "push", error: Error, tries: number
   const { id } = await harness.submit({ maxAttempts: 3 });
   if (stage === "push") {
     await harness.until(id, "provisioning");
-    for (let i = 0; i < 100 && !harness.fakeWorkers.has(id); i += 1) await settle();
+    await harness.untilWorker(id);
     const api = harness.coordinator.workerApi;
     await harness.fakeWorkers.send(api, id, ["ready", {}]);
     const sha = await harness.repos.commit(id, WORK_REF, "work");

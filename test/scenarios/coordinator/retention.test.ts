@@ -31,15 +31,9 @@ const toolEnds = [
   { id: "t1", name: "bash", output: "", exitCode: 0, ms: 1, truncated: false },
 ] as const;
 
-const begun = (id: string): Promise<true> =>
-  eventually(async () => {
-    await settle();
-    return harness.fakeWorkers.has(id) ? true : null;
-  }, `the worker of ${id} begins`);
-
 async function running(request = {}): Promise<string> {
   const { id } = await harness.submit(request);
-  await begun(id);
+  await harness.untilWorker(id);
   await send(id, ["ready", {}]);
   await harness.until(id, "running");
   const workspace = join(harness.dir, "sandboxes", sandboxName(id, 1), "workspace");
@@ -138,7 +132,7 @@ describe("[W6] salvage", () => {
     await ends(done, "done");
     await gone(done);
     const { id: early } = await harness.submit({ maxAttempts: 1 });
-    await begun(early);
+    await harness.untilWorker(early);
     crash(early);
     await gone(early);
     expect([await kept(done), await kept(early)]).toEqual([[], []]);
@@ -319,14 +313,11 @@ describe("[D9] an engine outage", () => {
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
     await harness.coordinator.scheduler.setMode("open");
-    for (let i = 0; i < 200 && harness.coordinator.scheduler.state().breaker !== "open"; i += 1)
-      await harness.clock.advance(20);
-    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
+    await harness.untilBreaker("open");
     await harness.clock.advance(13_000);
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
     harness.faults.clear();
-    await harness.clock.advance(3_000);
-    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
+    await harness.untilBreaker("closed");
   });
 });
 

@@ -28,7 +28,7 @@ afterEach(async () => {
 });
 
 async function sandboxes(id: string): Promise<void> {
-  for (let i = 0; i < 100 && !harness.fakeWorkers.has(id); i += 1) await settle();
+  await harness.untilWorker(id);
 }
 async function running(request = {}, person = ALICE): Promise<string> {
   const { id } = await harness.submit(request, person);
@@ -493,17 +493,14 @@ describe("failures", () => {
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
     await harness.coordinator.scheduler.setMode("open");
-    for (let i = 0; i < 200 && harness.coordinator.scheduler.state().breaker !== "open"; i += 1)
-      await harness.clock.advance(20);
-    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
+    await harness.untilBreaker("open");
     const { id } = await harness.submit();
     await settle();
     expect(await harness.coordinator.operations.wait(await harness.task(id))).toMatchObject({
       reason: "sandbox_unavailable",
     });
     harness.faults.clear();
-    await harness.clock.advance(10_000);
-    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
+    await harness.untilBreaker("closed");
     await harness.until(id, "provisioning");
     for (const one of ids) {
       const { attempt, excused } = (await harness.task(one)).snapshot.context;

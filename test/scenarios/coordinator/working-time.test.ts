@@ -50,7 +50,7 @@ function openFailingStore(): { options: HarnessOptions; fails: { now: boolean } 
 async function running(request = {}): Promise<string> {
   const { id } = await harness.submit(request);
   await harness.until(id, "provisioning");
-  for (let i = 0; i < 100 && !harness.fakeWorkers.has(id); i += 1) await settle();
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   await harness.until(id, "running");
   return id;

@@ -64,6 +64,7 @@ function keepLog(logged: LogLine[]): Log {
 }
 
 const UNTIL_MS = 60_000;
+const BREAKER_STEP_MS = 20;
 
 /** Blocks calls until the test lets one through or makes it fail. Open unless `closed`. */
 export interface Latch {
@@ -140,6 +141,13 @@ export interface Harness {
    * UNTIL_MS.
    */
   until(id: string, value: string): Promise<Task>;
+  /** Waits until the worker of the task's attempt runs; rejects after UNTIL_MS. */
+  untilWorker(id: string): Promise<void>;
+  /**
+   * Advances the clock in small steps, with real time in between, until the breaker is in that
+   * state; rejects after UNTIL_MS. Counted steps would end too early where files are slow.
+   */
+  untilBreaker(state: "open" | "closed"): Promise<void>;
   /** Closes the coordinator and starts another one on the same store and engine. */
   restart(): Promise<void>;
   close(): Promise<void>;
@@ -169,6 +177,14 @@ function noBroker(): Broker {
 export function valueOf(task: Task): string {
   const { value } = task.snapshot;
   return typeof value === "string" ? value : (Object.entries(value)[0] ?? []).join(".");
+}
+
+/** Each pass has turns of the event loop, and real time for files and other threads. */
+async function waitUntil(what: string, isDone: () => boolean, pass: () => Promise<void>): Promise<void> {
+  for (const end = Date.now() + UNTIL_MS; !isDone(); await delay(1)) {
+    if (Date.now() > end) throw new Error(`it did not happen in ${UNTIL_MS} ms: ${what}`);
+    await pass();
+  }
 }
 
 export async function openHarness(options: HarnessOptions = {}): Promise<Harness> {
@@ -320,6 +336,13 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
         `task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`,
       );
     },
+    untilWorker: (id) => waitUntil(`the worker of ${id} runs`, () => fakeWorkers.has(id), settle),
+    untilBreaker: (state) =>
+      waitUntil(
+        `the breaker is ${state}`,
+        () => harness.coordinator.scheduler.state().breaker === state,
+        () => clock.advance(BREAKER_STEP_MS),
+      ),
     async restart() {
       await harness.coordinator.close();
       await begin((coordinator) => (harness.coordinator = coordinator));

@@ -64,7 +64,7 @@ function findFiles(words: readonly string[]): string[] {
 
 async function done(token: string, prompt: string): Promise<string> {
   const { id } = await post(token, "/v1/tasks", { repo: REPO, prompt });
-  await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+  await api.harness.untilWorker(id);
   const work = (
     ...events: Parameters<typeof api.harness.fakeWorkers.send> extends [unknown, unknown, ...infer R] ? R : never
   ) => api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ...events);

@@ -34,7 +34,7 @@ async function unpack(response: Response): Promise<Map<string, string>> {
 
 async function submit(token: string, prompt: string, attachments: string[] = []): Promise<string> {
   const { body } = await api.call("POST", "/v1/tasks", { token, body: { repo: REPO, prompt, attachments } });
-  await expect.poll(() => api.harness.fakeWorkers.has(body.id)).toBe(true);
+  await api.harness.untilWorker(body.id);
   return body.id as string;
 }
 

@@ -42,7 +42,7 @@ async function open(scenario: Scenario, budget: Budget): Promise<GatewayFixture>
   );
   const { id } = await harness.submit({ budget });
   await harness.until(id, "provisioning");
-  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   const task = await harness.until(id, "running.working");
   const { ledger } = harness;
