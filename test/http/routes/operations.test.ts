@@ -96,7 +96,13 @@ describe("a disk that hangs", () => {
       const asked = mine.call("GET", "/readyz");
       expect((await mine.call("GET", "/healthz")).status).toBe(200);
       expect((await mine.call("GET", "/v1/tasks", { token: LOCAL_TOKEN })).body.items).toEqual([]);
-      await mine.clock.advance(3_000);
+      let isAnswered = false;
+      void asked.finally(() => (isAnswered = true));
+      const wait = async (): Promise<boolean> => {
+        await mine.clock.advance(1_000);
+        return isAnswered;
+      };
+      await expect.poll(wait).toBe(true);
       expect((await asked).body.errors).toEqual([{ path: "store", message: "is not usable" }]);
       held.exec("COMMIT");
       expect((await submitted).status).toBe(201);
