@@ -64,19 +64,25 @@ describeWithBrowser("the web app", () => {
   });
 
   it("a question is answered from the list, and the agent goes on", async () => {
+    const said = "Tabs or `spaces`?\nIn `src/<b>.ts`\nand its tests.\n\n- **Tabs** as before\n- <i>Spaces</i>";
     const id = await rig.submit("Asks once", [
-      { ask: { question: "Tabs or spaces?\nIn `src/<b>.ts`.", options: ["Tabs", "Spaces"] } },
+      { ask: { question: said, options: ["Tabs", "Spaces"] } },
       { finish: { title: "t", summary: "s" } },
     ]);
     await rig.until(id, (task) => task.question !== null, "the question");
     const { page, errors } = await rig.open();
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/tasks/${id}`);
-    const question = page.getByRole("heading", { name: "Tabs or spaces? In src/<b>.ts." });
+    const question = page.getByRole("region", { name: "Tabs or spaces?" });
+    await question.getByRole("heading", { name: "Tabs or spaces?" }).locator("code").waitFor();
     await question.locator("code", { hasText: "src/<b>.ts" }).waitFor();
-    expect(await question.innerText()).toBe("Tabs or spaces?\nIn src/<b>.ts.");
+    expect(await question.getByRole("paragraph").first().innerText()).toBe("In src/<b>.ts\nand its tests.");
+    const items = question.getByRole("listitem");
+    expect(await items.allInnerTexts()).toEqual(["Tabs as before", "<i>Spaces</i>"]);
+    expect(await items.locator("strong").innerText()).toBe("Tabs");
     await page.goto(rig.server().url);
     const row = page.getByRole("listitem").filter({ hasText: "Asks once" });
+    await row.getByText("Tabs or spaces? In src/<b>.ts and its tests. - Tabs as before").waitFor();
     await row.getByRole("button", { name: "Spaces" }).click();
     await rig.until(id, (task) => task.state === "done", "the end");
     const answers = (await rig.server().events(id)).filter(({ type }) => type === "answer");

@@ -2,14 +2,16 @@
  * Markdown as React elements. The text is hostile: no HTML is made from it, links open only http,
  * https and mailto, and images are shown as links, so that nothing is fetched from elsewhere.
  */
-import { lexer, type Token, type Tokens } from "marked";
+import { Lexer, lexer, type Token, type Tokens } from "marked";
 import { memo, type ReactNode } from "react";
+import type { MarkdownProps } from "./markdown.tsx";
 
 /** Longer texts are shown as they are: parsing them would block the page. */
 const LIMIT = 200_000;
 
-export const MarkdownBlocks = memo(function MarkdownBlocks({ text }: { text: string }) {
-  if (text.length > LIMIT) return <pre className="out">{text}</pre>;
+export const MarkdownBlocks = memo(function MarkdownBlocks({ text, isInline = false }: MarkdownProps) {
+  if (text.length > LIMIT) return isInline ? text : <pre className="out">{text}</pre>;
+  if (isInline) return renderInline(Lexer.lexInline(text, { gfm: true }));
   return (
     <>
       {lexer(text, { gfm: true }).map((token, i) => (

@@ -4,7 +4,13 @@
  */
 import { lazy, memo, Suspense, type ComponentType } from "react";
 
-type Reader = ComponentType<{ text: string }>;
+export interface MarkdownProps {
+  readonly text: string;
+  /** One line: no blocks are made of it. */
+  readonly isInline?: boolean;
+}
+
+type Reader = ComponentType<MarkdownProps>;
 
 /** Null = it is not here yet. What is here is drawn at once, without a frame in between. */
 let reader: Reader | null = null;
@@ -21,12 +27,12 @@ export const loadMarkdown = async (): Promise<void> => void (await load());
 
 export const isMarkdownLoaded = (): boolean => reader !== null;
 
-export const Markdown = memo(function Markdown({ text }: { text: string }) {
+export const Markdown = memo(function Markdown({ text, isInline = false }: MarkdownProps) {
   const Blocks = reader;
-  if (Blocks !== null) return <Blocks text={text} />;
+  if (Blocks !== null) return <Blocks text={text} isInline={isInline} />;
   return (
-    <Suspense fallback={<p className="prompt">{text}</p>}>
-      <LaterReader text={text} />
+    <Suspense fallback={isInline ? text : <p className="prompt">{text}</p>}>
+      <LaterReader text={text} isInline={isInline} />
     </Suspense>
   );
 });

@@ -47,6 +47,9 @@ export function describeWait(wait: NonNullable<WireTask["wait"]>): string {
 const describeAttempt = ({ attempt, maxAttempts }: WireTask): string =>
   attempt > 1 ? `attempt ${attempt} of ${maxAttempts}` : "";
 
+/** A line of a list has no form: the marks of Markdown around code and strong words are left out. */
+const dropMarks = (text: string): string => text.replaceAll(/(`+|\*\*)([^`*]+)\1/g, "$2");
+
 /** The word of the step in bold, and the rest of the line. */
 export function describeStep(task: WireTask): { readonly word: string; readonly rest: string } {
   const appearance = getAppearance(task);
@@ -59,7 +62,7 @@ export function describeStep(task: WireTask): { readonly word: string; readonly 
     case "parked": {
       const isBudget = task.question?.id.startsWith("budget_") === true;
       const word = appearance === "parked" ? "parked" : isBudget ? "budget" : "asks";
-      return { word, rest: task.question?.question ?? "" };
+      return { word, rest: dropMarks(task.question?.question ?? "") };
     }
     case "running":
       return { word: "working", rest: task.activity?.text ?? describeAttempt(task) };

@@ -3,7 +3,7 @@ import { useEffect, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
-import { CodedText } from "../../components/text/coded-text.tsx";
+import { Markdown } from "../../components/text/markdown.tsx";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
@@ -24,6 +24,7 @@ export function AskCard({ task, question }: AskCardProps) {
   const isAnnounced = useAnnounced();
   const isBudget = question.id.startsWith("budget_");
   const owner = task.owner.email;
+  const [title, more] = splitQuestion(question.question);
   return (
     <section className="ask st-awaiting" aria-labelledby="ask-title">
       <div className="ask-head">
@@ -33,9 +34,16 @@ export function AskCard({ task, question }: AskCardProps) {
       </div>
       <div className="ask-body">
         <div aria-live="polite">
-          <h2 className="read" id="ask-title" aria-hidden={!isAnnounced}>
-            <CodedText text={question.question} />
-          </h2>
+          <div aria-hidden={!isAnnounced}>
+            <h2 className="read" id="ask-title">
+              <Markdown text={title} isInline />
+            </h2>
+            {more !== "" && (
+              <div className="read">
+                <Markdown text={more} />
+              </div>
+            )}
+          </div>
         </div>
         {isBudget && (
           <dl className="facts">
@@ -56,6 +64,12 @@ export function AskCard({ task, question }: AskCardProps) {
       </div>
     </section>
   );
+}
+
+/** The first line is the heading, and what an agent explains below it has Markdown of its own. */
+function splitQuestion(text: string): [title: string, more: string] {
+  const [title = "", ...more] = text.trim().split("\n");
+  return [title.replace(/^#{1,6}\s+/, ""), more.join("\n").trim()];
 }
 
 /**

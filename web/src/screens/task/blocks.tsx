@@ -2,7 +2,6 @@
 import { lazy, memo, Suspense, useState } from "react";
 import { AttachedList } from "../../components/forms/attachments.tsx";
 import { Ansi } from "../../components/text/ansi.tsx";
-import { CodedText } from "../../components/text/coded-text.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import type { Block, Step } from "../../lib/log/block.ts";
@@ -189,7 +188,7 @@ function Answered({ block }: { block: Kind<"question"> }) {
       <p className="event-line st-queued">
         <Icon name="info" small />
         <span>
-          Expired without an answer: <CodedText text={block.question} />
+          Expired without an answer: <Markdown text={block.question} isInline />
         </span>
       </p>
     ) : null;
@@ -202,7 +201,7 @@ function Answered({ block }: { block: Kind<"question"> }) {
         <span>{formatClock(answer.at)}</span>
       </p>
       <p>
-        <CodedText text={block.question} /> → <b>{answer.text}</b>
+        <Markdown text={block.question} isInline /> → <b>{answer.text}</b>
       </p>
     </div>
   );
