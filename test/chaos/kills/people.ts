@@ -6,12 +6,16 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
+import { listProcesses } from "./processes.ts";
 import { REPO, type Answer, type Killed } from "./installation.ts";
 
 const POLL_MS = 150;
 /** Under kills a task may take long; a task that never ends fails the test by this, ms. */
 const TASK_MS = 600_000;
 const MAX_ATTEMPTS = 10;
+/** Events that are printed of a task that does not settle. */
+const STORY = 40;
 
 /** What people want of a task, and with it how it must end. */
 const KINDS = ["pushed", "refused", "pushed", "cancelled", "messaged", "pushed", "answered", "retried"] as const;
@@ -96,7 +100,10 @@ async function follow(killed: Killed, id: string, kind: Kind, i: number): Promis
       if (kind === "retried") await speak("retry", { from: "start" }, `retry-${i}`);
       return spoken;
     }
-    if (Date.now() > end) throw new Error(`task ${i} (${kind}) is ${task.state} ${JSON.stringify(task.failure)}`);
+    if (Date.now() > end)
+      throw new Error(
+        `task ${i} (${kind}) is ${task.state} ${JSON.stringify(task.failure)}\n${await story(killed, id)}`,
+      );
     if (kind === "cancelled" && task.state === "running")
       await killed.call("POST", `/v1/tasks/${id}/cancel`, {}, `cancel-${i}`);
     if (task.question) {
@@ -104,6 +111,14 @@ async function follow(killed: Killed, id: string, kind: Kind, i: number): Promis
       await killed.call("POST", `/v1/tasks/${id}/answer`, answer, `answer-${i}`);
     }
   }
+}
+
+/** The end of its log and the processes of its installation, for a task that does not settle. */
+async function story(killed: Killed, id: string): Promise<string> {
+  const { items } = await get<{ items: WireEvent[] }>(killed, `/v1/tasks/${id}/events?limit=1000`);
+  const events = items.slice(-STORY).map(({ at, type, data }) => `${at} ${type} ${JSON.stringify(data).slice(0, 200)}`);
+  const processes = listProcesses(killed.data).map(({ pid, box }) => `${pid} ${box}`);
+  return [new Date().toISOString(), ...events, ...processes].join("\n");
 }
 
 /** The tasks that followed it, when they have settled. */

@@ -47,7 +47,7 @@ export function describeWait(wait: NonNullable<WireTask["wait"]>): string {
 const describeAttempt = ({ attempt, maxAttempts }: WireTask): string =>
   attempt > 1 ? `attempt ${attempt} of ${maxAttempts}` : "";
 
-/** A line of a list has no form: the marks of Markdown around code and strong words are left out. */
+/** The line of a list leaves out the marks of Markdown around code and strong words. */
 const dropMarks = (text: string): string => text.replaceAll(/(`+|\*\*)([^`*]+)\1/g, "$2");
 
 /** The word of the step in bold, and the rest of the line. */
