@@ -1,16 +1,22 @@
-/** Numbers, times and names as people read them. */
+/**
+ * Numbers, times and names as people read them. Without `Intl`: its first use is one of the longest
+ * parts of a task's first screen on a slow phone.
+ */
 import type { SlipwayProblem } from "../../../src/client/problem.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"] as const;
+const WEEKDAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"] as const;
+
+const pad = (value: number): string => String(value).padStart(2, "0");
 
 /** `8 s`, `4:12`, `2:07:30`: for something that goes on. */
 export function formatElapsed(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / SECOND));
   if (seconds < 60) return `${seconds} s`;
-  const pad = (value: number): string => String(value).padStart(2, "0");
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes}:${pad(seconds % 60)}`;
   return `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(seconds % 60)}`;
@@ -33,24 +39,24 @@ export function formatAge(at: number, now: number): string {
   if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s`;
   if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min`;
   if (ms < DAY) return `${Math.floor(ms / HOUR)} h`;
-  const date = new Date(at);
-  if (ms < 6 * DAY) return date.toLocaleDateString("en", { weekday: "short" });
-  return date.toLocaleDateString("en", { day: "numeric", month: "short" });
+  return ms < 6 * DAY ? (WEEKDAYS[new Date(at).getDay()] ?? "") : formatDay(at);
 }
 
 /** `12:04`. */
 export function formatClock(at: number): string {
-  return new Date(at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const date = new Date(at);
+  return `${pad(date.getHours())}:${pad(date.getMinutes())}`;
 }
 
 /** `28 Nov`. */
 export function formatDay(at: number): string {
-  return new Date(at).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  const date = new Date(at);
+  return `${date.getDate()} ${MONTHS[date.getMonth()]}`;
 }
 
 /** `12:04:31`. */
 export function formatSecond(at: number): string {
-  return new Date(at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return `${formatClock(at)}:${pad(new Date(at).getSeconds())}`;
 }
 
 export function formatUsd(usd: number): string {
@@ -58,9 +64,8 @@ export function formatUsd(usd: number): string {
   return `$${usd.toFixed(usd >= 0.0001 ? 4 : 6)}`;
 }
 
-export function formatCount(count: number): string {
-  return count.toLocaleString("en");
-}
+/** `2,143`; for whole numbers. */
+export const formatCount = (count: number): string => String(count).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
 
 export function formatBytes(bytes: number): string {
   if (bytes < 1_000) return `${bytes} B`;
@@ -84,11 +89,10 @@ export function formatRepo(url: string): string {
     .replace(/^[^/@:]+@[^:/]+:/, "");
 }
 
-const ORDINALS: Readonly<Record<string, string>> = { one: "st", two: "nd", few: "rd", other: "th" };
-const rules = new Intl.PluralRules("en", { type: "ordinal" });
-
+/** `1st`, `12th`, `22nd`. */
 export function formatOrdinal(position: number): string {
-  return `${position}${ORDINALS[rules.select(position)] ?? "th"}`;
+  const isTeen = Math.floor(position / 10) % 10 === 1;
+  return `${position}${(isTeen ? undefined : ["th", "st", "nd", "rd"][position % 10]) ?? "th"}`;
 }
 
 /** A problem of the server, with the fields that it is about. */
