@@ -1,6 +1,6 @@
 /**
- * Numbers, times and names as people read them. Without `Intl`: its first use is one of the longest
- * parts of a task's first screen on a slow phone.
+ * Numbers, times and names as people read them. Without `Intl`, whose first format of a time takes
+ * 0.15 to 0.3 s of a processor that is throttled to a quarter.
  */
 import type { SlipwayProblem } from "../../../src/client/problem.ts";
 
