@@ -3,15 +3,15 @@ import { describe, expect, it } from "vitest";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import { ConversationFold } from "../../../web/src/lib/log/conversation.ts";
 import { toSections } from "../../../web/src/lib/log/sections.ts";
-import { createRandom } from "../../support/random.ts";
+import { createRandom, SEED, sized } from "../../support/random.ts";
 import { events, foldAll, textOf, tool, type Part } from "./log-events.ts";
 
 describe("a long log", () => {
   const LENGTH = 8_000;
+  const WORLDS = sized(3, 20);
 
   /** Attempts with steps, tools side by side that end in any order, questions and texts. */
-  function generate(): WireEvent[] {
-    const random = createRandom();
+  function generate(random: () => number): WireEvent[] {
     const parts: Part[] = [{ type: "task.submitted", from: null, to: "queued" }];
     const open: string[] = [];
     let attempt = 0;
@@ -62,70 +62,132 @@ describe("a long log", () => {
     return events(parts);
   }
 
+  /** As the server has it, but for the tools that run. */
+  const isOutline = ({ type, from, to }: WireEvent): boolean =>
+    from !== to || ["message.status", "todo"].includes(type);
+
   const addAll = (fold: ConversationFold, log: readonly WireEvent[]): void => {
     for (const event of log) fold.add(event);
   };
 
   it("[P15] the page holds its begin and its end, and everything else comes back as it was", () => {
-    const log = generate();
-    const whole = new ConversationFold();
-    addAll(whole, log);
-    const fold = new ConversationFold();
-    let most = 0;
-    for (const event of log) {
-      fold.add(event);
-      fold.trim();
-      if (event.seq % 100 === 0) most = Math.max(most, fold.get().blocks.length);
-    }
-    const { blocks, left, head } = fold.get();
-    const all = whole.get().blocks;
-    expect(most).toBeLessThan(1_200);
-    expect(left).toBeGreaterThan(0);
-    expect(blocks.slice(0, head)).toEqual(all.slice(0, head));
-    for (let pages = 0; fold.missing !== null; pages++) {
-      expect(pages).toBeLessThan(100);
-      const until = fold.missing;
-      fold.restore(log.filter(({ seq }) => seq < until).slice(-700));
-    }
-    expect(fold.get()).toEqual(whole.get());
-  });
-
-  /** As the server has it, but for the tools that run. */
-  const isOutline = ({ type, from, to }: WireEvent): boolean =>
-    from !== to || ["message.status", "todo"].includes(type);
-
-  it("[P15] opened with its ends it is the same beside the conversation, and the rest comes back as it was", () => {
-    const random = createRandom();
-    const log = generate();
-    const whole = new ConversationFold();
-    for (const event of log) whole.add(event);
-    const { blocks: all, ...beside } = whole.get();
-    for (const first of [2, 150, 190, 202, 1_000 + Math.floor(random() * 5_000), LENGTH - 3]) {
-      const headTo = Math.floor(random() * 200);
-      const begin = log.filter((event) => event.seq <= headTo || isOutline(event));
+    for (let world = 0; world < WORLDS; world++) {
+      const log = generate(createRandom(SEED + world));
+      const whole = new ConversationFold();
+      addAll(whole, log);
       const fold = new ConversationFold();
-      const splitAt = first + Math.floor((log.length - first) / 2);
-      fold.open(
-        begin.filter(({ seq }) => seq < splitAt),
-        log.filter(({ seq }) => seq >= first && seq < splitAt),
-      );
-      for (const event of log.slice(splitAt - 1)) {
+      let most = 0;
+      for (const event of log) {
         fold.add(event);
         fold.trim();
+        if (event.seq % 100 === 0) most = Math.max(most, fold.get().blocks.length);
       }
-      const { blocks, head, left, ...rest } = fold.get();
-      expect({ ...rest, statuses: null }).toEqual({ ...beside, head: undefined, left: undefined, statuses: null });
-      const known = new Map(all.map((block) => [block.key, block]));
-      for (const block of blocks) expect(block).toEqual(known.get(block.key));
-      expect(blocks.slice(0, head).map(({ key }) => key)).toEqual(all.slice(0, head).map(({ key }) => key));
-      if (left > 0) expect(head).toBeLessThanOrEqual(100);
+      const { blocks, left, head } = fold.get();
+      const all = whole.get().blocks;
+      expect(most).toBeLessThan(1_200);
+      expect(left).toBeGreaterThan(0);
+      expect(blocks.slice(0, head)).toEqual(all.slice(0, head));
       for (let pages = 0; fold.missing !== null; pages++) {
         expect(pages).toBeLessThan(100);
         const until = fold.missing;
         fold.restore(log.filter(({ seq }) => seq < until).slice(-700));
       }
-      expect(fold.get().blocks).toEqual(all);
-      expect(fold.get().statuses).toEqual(beside.statuses);
+      expect(fold.get()).toEqual(whole.get());
+    }
+  });
+
+  describe("[P15] the steps of an attempt come back wherever a page begins among them", () => {
+    const texts = (name: string, count: number): Part[] =>
+      Array.from({ length: count }, (_, i) => textOf(`${name} ${i}`));
+    const step = (name: string, status: string): Part => ({
+      type: "task.step",
+      from: "provisioning",
+      to: "provisioning",
+      data: { name, status, detail: "" },
+    });
+    const attempt: readonly Part[] = [
+      { type: "task.state", from: "queued", to: "provisioning", data: { reason: "claimed" } },
+      ...["clone", "setup"].flatMap((name) => [step(name, "started"), step(name, "ended")]),
+      { type: "task.state", from: "provisioning", to: "running", data: { reason: "ready" } },
+    ];
+    const submitted: Part = { type: "task.submitted", from: null, to: "queued" };
+    const BEFORE = 300;
+    const middle = events([
+      submitted,
+      ...texts("before", BEFORE),
+      ...attempt.map((part) => ({ ...part, attempt: 2 })),
+      ...texts("after", 2_000),
+    ]);
+    const start = events([submitted, ...attempt, ...texts("after", 2_000)]);
+
+    function restore(fold: ConversationFold, log: readonly WireEvent[], first: number): void {
+      for (const from of [first, 1]) {
+        const until = fold.missing;
+        if (until !== null) fold.restore(log.filter(({ seq }) => seq >= from && seq < until));
+      }
+    }
+
+    const around = Array.from({ length: attempt.length + 3 }, (_, i) => i + 1);
+
+    it.each(around)("%i events after the begin of a later attempt", (n) => {
+      const whole = new ConversationFold();
+      addAll(whole, middle);
+      const fold = new ConversationFold();
+      addAll(fold, middle);
+      fold.trim();
+      restore(fold, middle, BEFORE + n);
+      expect(fold.get()).toEqual(whole.get());
+    });
+
+    it.each(around)("at %i, whatever the page held of the begin", (first) => {
+      const whole = new ConversationFold();
+      addAll(whole, start);
+      for (const held of around) {
+        const fold = new ConversationFold();
+        fold.open(
+          start.filter((event) => event.seq <= held || isOutline(event)),
+          start.slice(-500),
+        );
+        restore(fold, start, first);
+        expect([held, fold.get().blocks]).toEqual([held, whole.get().blocks]);
+      }
+    });
+  });
+
+  it("[P15] opened with its ends it is the same beside the conversation, and the rest comes back as it was", () => {
+    for (let world = 0; world < WORLDS; world++) {
+      const random = createRandom(SEED + world);
+      const log = generate(random);
+      const whole = new ConversationFold();
+      for (const event of log) whole.add(event);
+      const { blocks: all, ...beside } = whole.get();
+      for (const first of [2, 150, 190, 202, 1_000 + Math.floor(random() * 5_000), LENGTH - 3]) {
+        const headTo = Math.floor(random() * 200);
+        const begin = log.filter((event) => event.seq <= headTo || isOutline(event));
+        const fold = new ConversationFold();
+        const splitAt = first + Math.floor((log.length - first) / 2);
+        fold.open(
+          begin.filter(({ seq }) => seq < splitAt),
+          log.filter(({ seq }) => seq >= first && seq < splitAt),
+        );
+        for (const event of log.slice(splitAt - 1)) {
+          fold.add(event);
+          fold.trim();
+        }
+        const { blocks, head, left, ...rest } = fold.get();
+        expect({ ...rest, statuses: null }).toEqual({ ...beside, head: undefined, left: undefined, statuses: null });
+        const known = new Map(all.map((block) => [block.key, block]));
+        for (const block of blocks) expect(block).toEqual(known.get(block.key));
+        expect(blocks.slice(0, head).map(({ key }) => key)).toEqual(all.slice(0, head).map(({ key }) => key));
+        if (left > 0) expect(head).toBeLessThanOrEqual(100);
+        for (let pages = 0; fold.missing !== null; pages++) {
+          expect(pages).toBeLessThan(100);
+          const until = fold.missing;
+          fold.restore(log.filter(({ seq }) => seq < until).slice(-700));
+        }
+        expect(fold.get().blocks).toEqual(all);
+        expect(fold.get().statuses).toEqual(beside.statuses);
+      }
     }
   });
 

@@ -19,6 +19,8 @@ const LIVE_LIMIT = 8_000;
 /** What the page holds of a long log: this many blocks of its begin, and of its end. */
 const HEAD = 100;
 const TAIL = 500;
+/** Before the number of an attempt, the name of the block of its steps. */
+const STEPS = "steps ";
 
 /** The events that are left out: from this seq, up to but not with `to`. */
 interface Gap {
@@ -29,6 +31,7 @@ interface Gap {
 /** What a later event changes in a block that is left out, by the name of the block. */
 interface LateChange {
   readonly seq: number;
+  readonly at: number;
   readonly name: string;
   readonly change: (block: Block) => Block;
 }
@@ -47,7 +50,11 @@ export class ConversationFold {
   #stepped = new Set<number>();
   /** The next steps without a block begin one: the begin of their attempt was seen. */
   #isBegun = false;
+  /** The last attempt whose begin was seen. */
+  #begun: number | null = null;
+  /** Seq and time of the event that is told. */
   #now = 0;
+  #at = 0;
 
   /** A snapshot; later events do not change it. */
   get(): Conversation {
@@ -104,14 +111,24 @@ export class ConversationFold {
     if (gap === null || lowest === undefined) return;
     const page = new ConversationFold();
     for (const event of events) page.add(event);
+    const isLast = lowest <= gap.from;
     const later = this.#late.filter((late) => !page.#apply(late));
+    // Nothing else is missing, so the begin of an attempt without a block was before this page.
+    const orphans = isLast ? [...page.#late.splice(0), ...later].filter(({ name }) => !this.#index.has(name)) : [];
+    for (const late of orphans) page.#apply(late, true);
     if (this.#outline.ended >= gap.to) page.#endTools(this.#outline.ended);
-    this.#gap = lowest <= gap.from ? null : { from: gap.from, to: lowest };
+    this.#gap = isLast ? null : { from: gap.from, to: lowest };
     this.#late = this.#gap === null ? [] : [...page.#late, ...later];
     this.#insert(page);
   }
 
-  #apply({ seq, name, change }: LateChange): boolean {
+  /**
+   * The first step of an attempt opens a block: of the one whose begin is here, where these events
+   * end between the two. @param isBegun all attempts have begun.
+   */
+  #apply({ seq, at, name, change }: LateChange, isBegun = false): boolean {
+    const attempt = name.startsWith(STEPS) ? Number(name.slice(STEPS.length)) : null;
+    if (attempt !== null && (isBegun || attempt === this.#begun)) this.#openSteps(attempt, seq, at);
     if (!this.#index.has(name)) return false;
     this.#now = seq;
     return this.#update(name, change);
@@ -202,6 +219,7 @@ export class ConversationFold {
   #tell(event: WireEvent): void {
     const at = Date.parse(event.at);
     this.#now = event.seq;
+    this.#at = at;
     if (event.seq === 1) this.#isBegun = true;
     switch (event.type) {
       case "task.state":
@@ -264,7 +282,16 @@ export class ConversationFold {
       this.#blocks.push({ kind: "line", key: String(seq), at, level: "error", text });
     }
     if (event.from !== event.to) this.#endTools(seq);
-    if (event.from !== event.to && event.to === "provisioning") this.#isBegun = true;
+    if (event.from === event.to || event.to !== "provisioning") return;
+    this.#isBegun = true;
+    this.#begun = event.attempt;
+  }
+
+  /** The block of the steps of an attempt, unless it is there. */
+  #openSteps(attempt: number, seq: number, at: number): void {
+    if (this.#stepped.has(attempt)) return;
+    this.#stepped.add(attempt);
+    this.#open(`${STEPS}${attempt}`, { kind: "steps", key: String(seq), at, attempt, steps: [] });
   }
 
   /** What an event of this seq ends without a result. */
@@ -277,11 +304,8 @@ export class ConversationFold {
   }
 
   #addStep({ seq, attempt, data }: WireEventOf<"task.step">, at: number): void {
-    const key = `steps ${attempt}`;
-    if (!this.#stepped.has(attempt) && this.#isBegun) {
-      this.#stepped.add(attempt);
-      this.#open(key, { kind: "steps", key: String(seq), at, attempt, steps: [] });
-    }
+    const key = `${STEPS}${attempt}`;
+    if (this.#isBegun) this.#openSteps(attempt, seq, at);
     const { name, status } = data;
     const detail = data.detail === "" ? null : data.detail;
     this.#update(key, (block) => {
@@ -311,7 +335,7 @@ export class ConversationFold {
   #addToStep(attempt: number, name: string, text: string): boolean {
     if (this.#isBegun && !this.#stepped.has(attempt)) return false;
     let isFound = true;
-    this.#update(`steps ${attempt}`, (block) => {
+    this.#update(`${STEPS}${attempt}`, (block) => {
       if (block.kind !== "steps") return block;
       isFound = block.steps.some((step) => step.name === name);
       const steps = block.steps.map((step) =>
@@ -352,7 +376,7 @@ export class ConversationFold {
     const i = this.#index.get(name);
     const block = i === undefined ? undefined : this.#blocks[i];
     if (i === undefined || block === undefined) {
-      this.#late.push({ seq: this.#now, name, change });
+      this.#late.push({ seq: this.#now, at: this.#at, name, change });
       return false;
     }
     this.#blocks[i] = change(block);
