@@ -52,7 +52,7 @@ export class ConversationFold {
   #isBegun = false;
   /** The last attempt whose begin was seen. */
   #begun: number | null = null;
-  /** Seq and time of the event that is told. */
+  /** Seq and time of the present event. */
   #now = 0;
   #at = 0;
 
