@@ -19,7 +19,7 @@ const INSTALLATIONS = Math.min(3, Math.ceil(KILLS / 100));
 /** Some wait in the queue. */
 const PEOPLE = SLOTS + 2;
 /** A bound for hangs. */
-const LIMIT_MS = 2_400_000 + (KILLS / INSTALLATIONS) * 6_000;
+const LIMIT_MS = 300_000 + (KILLS / INSTALLATIONS) * 6_000;
 const RULES = "[T1] [T2] [T4] [T5] [T6] [R1] [R5] [R6] [D1] [D2] [D3] [D4] [D5] [D7] [D11] [D12] [W1] [W5]";
 
 /** Returns when `kills` were made and every task has settled and was judged. */
