@@ -60,6 +60,13 @@ describeWithBrowser("notifications", () => {
   const isSubscribing = (request: Request): boolean =>
     request.method() === "POST" && request.url().endsWith("/v1/push/devices");
 
+  /** @returns tells whether the page was loaded again: what it asked for before does not count. */
+  function watchReload(page: Page): () => boolean {
+    let isReloaded = false;
+    page.once("framenavigated", () => (isReloaded = true));
+    return () => isReloaded;
+  }
+
   async function turnOn(page: Page): Promise<void> {
     await page.getByRole("link", { name: "You", exact: true }).click();
     await page.getByRole("link", { name: "Notifications" }).click();
@@ -238,7 +245,8 @@ describeWithBrowser("notifications", () => {
     const { page } = await openDevice("forgotten");
     await turnOn(page);
     // The start of the app subscribes a lost device again: it comes before the loss.
-    const started = page.waitForResponse((response) => isSubscribing(response.request()));
+    const isReloaded = watchReload(page);
+    const started = page.waitForResponse((response) => isReloaded() && isSubscribing(response.request()));
     await page.reload();
     await started;
     push.answer("forgotten", 410);
@@ -261,12 +269,15 @@ describeWithBrowser("notifications", () => {
     const before = await idsOfDevices();
     await turnOn(page);
     expect(await idsOfDevices()).toHaveLength(before.length + 1);
+    const isReloaded = watchReload(page);
     let release = (): void => undefined;
     const released = new Promise<void>((resolve) => (release = resolve));
     const held = new Promise<void>((resolve) => {
       void page.route("**/v1/push/devices", async (route) => {
-        resolve();
-        await released;
+        if (isReloaded()) {
+          resolve();
+          await released;
+        }
         await route.continue();
       });
     });

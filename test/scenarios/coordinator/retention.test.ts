@@ -313,11 +313,12 @@ describe("[D9] an engine outage", () => {
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
     await harness.coordinator.scheduler.setMode("open");
-    await harness.untilBreaker("open");
+    await harness.untilBreakerOpens();
     await harness.clock.advance(13_000);
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
     harness.faults.clear();
-    await harness.untilBreaker("closed");
+    await harness.clock.advance(3_000);
+    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
   });
 });
 

@@ -27,13 +27,10 @@ afterEach(async () => {
   expect(violations).toEqual([]);
 });
 
-async function sandboxes(id: string): Promise<void> {
-  await harness.untilWorker(id);
-}
 async function running(request = {}, person = ALICE): Promise<string> {
   const { id } = await harness.submit(request, person);
   await harness.until(id, "provisioning");
-  await sandboxes(id);
+  await harness.untilWorker(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   await harness.until(id, "running");
   return id;
@@ -189,7 +186,7 @@ describe("slots", () => {
       const now = (await harness.store.tasks({ userId: null, states: ["provisioning"], limit: 10 })).items[0];
       order.push(now?.userId ?? "nobody");
       if (now) {
-        await sandboxes(now.id);
+        await harness.untilWorker(now.id);
         await harness.fakeWorkers.send(harness.coordinator.workerApi, now.id, ["ready", {}]);
         await finish(now.id);
         await harness.until(now.id, "done");
@@ -454,7 +451,7 @@ describe("disk space", () => {
     const id = await running();
     for (const attempt of [1, 2]) {
       if (attempt === 2) await harness.until(id, "provisioning");
-      await sandboxes(id);
+      await harness.untilWorker(id);
       harness.sandbox.crash(sandboxName(id, attempt), {
         exitCode: 1,
         outOfMemory: false,
@@ -493,14 +490,15 @@ describe("failures", () => {
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
     await harness.coordinator.scheduler.setMode("open");
-    await harness.untilBreaker("open");
+    await harness.untilBreakerOpens();
     const { id } = await harness.submit();
     await settle();
     expect(await harness.coordinator.operations.wait(await harness.task(id))).toMatchObject({
       reason: "sandbox_unavailable",
     });
     harness.faults.clear();
-    await harness.untilBreaker("closed");
+    await harness.clock.advance(10_000);
+    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
     await harness.until(id, "provisioning");
     for (const one of ids) {
       const { attempt, excused } = (await harness.task(one)).snapshot.context;
@@ -515,7 +513,7 @@ describe("failures", () => {
     await harness.restart();
     await harness.until(id, "provisioning");
     await harness.restart();
-    await sandboxes(id);
+    await harness.untilWorker(id);
     await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
     await harness.restart();
     await finish(id);
@@ -744,7 +742,7 @@ describe("threads", () => {
     expect(await code(harness.coordinator.tasks.retry(ALICE, id, { from: "push" }))).toBe("nothing_to_push");
     const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "checkpoint" });
     await harness.until(child.id, "provisioning");
-    await sandboxes(child.id);
+    await harness.untilWorker(child.id);
     expect((await harness.coordinator.workerApi.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
       sha,
       cursor: "5",
@@ -772,7 +770,7 @@ describe("threads", () => {
     if (!("task" in made)) throw new Error("expected a task");
     expect(made.task).toMatchObject({ parentId: id, spec: { prompt: "And the docs, please.", expectSha: sha } });
     await harness.until(made.task.id, "provisioning");
-    await sandboxes(made.task.id);
+    await harness.untilWorker(made.task.id);
     expect((await harness.coordinator.workerApi.spec(made.task.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
       sha,
       cursor: null,

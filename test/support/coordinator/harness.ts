@@ -144,10 +144,10 @@ export interface Harness {
   /** Waits until the worker of the task's attempt runs; rejects after UNTIL_MS. */
   untilWorker(id: string): Promise<void>;
   /**
-   * Advances the clock in small steps, with real time in between, until the breaker is in that
-   * state; rejects after UNTIL_MS. Counted steps would end too early where files are slow.
+   * Advances the clock in small steps, with real time in between, until the breaker opens; rejects
+   * after UNTIL_MS. Counted steps would end too early where files are slow.
    */
-  untilBreaker(state: "open" | "closed"): Promise<void>;
+  untilBreakerOpens(): Promise<void>;
   /** Closes the coordinator and starts another one on the same store and engine. */
   restart(): Promise<void>;
   close(): Promise<void>;
@@ -337,10 +337,10 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       );
     },
     untilWorker: (id) => waitUntil(`the worker of ${id} runs`, () => fakeWorkers.has(id), settle),
-    untilBreaker: (state) =>
+    untilBreakerOpens: () =>
       waitUntil(
-        `the breaker is ${state}`,
-        () => harness.coordinator.scheduler.state().breaker === state,
+        "the breaker opens",
+        () => harness.coordinator.scheduler.state().breaker === "open",
         () => clock.advance(BREAKER_STEP_MS),
       ),
     async restart() {
