@@ -201,7 +201,7 @@ describeWithBrowser("notifications", () => {
   it("[N3] a task that asks for words is stopped from its notification, once", async () => {
     const { page, deliver } = await openDevice("watch");
     await turnOn(page);
-    const id = await rig.submit("Asks for words", [{ ask: { question: "What is its name?" } }]);
+    const id = await rig.submit("Asks for words", [{ ask: { question: "## What is the name of `it`, **exactly**?" } }]);
     await expect.poll(() => messagesOf("watch").length).toBe(1);
     await deliver(messagesOf("watch")[0]!);
     await page.getByText(/shown after/).waitFor();
@@ -209,9 +209,9 @@ describeWithBrowser("notifications", () => {
     const tap = `(async () => {
       const [notification] = await registration.getNotifications();
       self.dispatchEvent(new NotificationEvent("notificationclick", { notification, action: "stop" }));
-      return notification.actions.map(({ title }) => title);
+      return [notification.body, ...notification.actions.map(({ title }) => title)];
     })()`;
-    expect(await worker!.evaluate(tap)).toEqual(["Stop"]);
+    expect(await worker!.evaluate(tap)).toEqual(["What is the name of it, exactly?", "Stop"]);
     await rig.until(id, (task) => task.state === "cancelled", "the stop");
     await page
       .getByText(/acted on$/)

@@ -4,6 +4,7 @@
  * U1 A push message is always shown: browsers take the permission away from apps that do not.
  * U2 An action that the server did not take opens the task, where the person sees why.
  */
+import { dropMarks } from "../src/lib/plain-line.ts";
 import { callAsPerson } from "./session.ts";
 
 declare const self: ServiceWorkerGlobalScope;
@@ -51,7 +52,7 @@ export async function showPush(data: PushMessageData | null): Promise<void> {
   const { title, body, tag, at } = payload;
   const options: Options = {
     ...LOOK,
-    body,
+    body: dropMarks(body),
     tag,
     renotify: true,
     timestamp: at,

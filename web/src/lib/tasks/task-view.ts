@@ -2,6 +2,7 @@
 import type { Me } from "../../../../src/client/types.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatOrdinal, formatUsd } from "../format.ts";
+import { dropMarks } from "../plain-line.ts";
 import { isOwn } from "./ownership.ts";
 
 export type Appearance =
@@ -46,9 +47,6 @@ export function describeWait(wait: NonNullable<WireTask["wait"]>): string {
 
 const describeAttempt = ({ attempt, maxAttempts }: WireTask): string =>
   attempt > 1 ? `attempt ${attempt} of ${maxAttempts}` : "";
-
-/** The line of a list leaves out the marks of Markdown around code and strong words. */
-const dropMarks = (text: string): string => text.replaceAll(/(`+|\*\*)([^`*]+)\1/g, "$2");
 
 /** The word of the step in bold, and the rest of the line. */
 export function describeStep(task: WireTask): { readonly word: string; readonly rest: string } {
