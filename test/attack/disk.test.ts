@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
+import { sandboxName } from "../../src/core/task.ts";
 import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions } from "../support/docker/attacker.ts";
 import { describeWithDocker, needsLoops } from "../support/docker/engine.ts";
 import { disksDir, findRemains } from "../support/docker/cleanup.ts";
@@ -126,9 +127,13 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
     try {
       const serve = { SLIPWAY_DISK_MB: "120", SLIPWAY_WARM: "0", SLIPWAY_MIN_FREE_MB: "64", SLIPWAY_SALVAGE_MB: "8" };
       const strict = await again(serve);
-      const sleeper = [{ bash: "sleep 3; echo work > work.txt" }, { finish: { title: "Work", summary: "Done." } }];
-      const first = await submitTo(strict, sleeper);
-      const second = await submitTo(strict, sleeper);
+      // The first one runs until it was seen.
+      const script = (hold: string): object[] => [
+        { bash: `${hold}; echo work > work.txt`, timeoutMs: 600_000 },
+        { finish: { title: "Work", summary: "Done." } },
+      ];
+      const first = await submitTo(strict, script("until [ -e /tmp/go ]; do sleep 0.2; done"));
+      const second = await submitTo(strict, script("true"));
       const room = await eventually(async () => {
         const { storage } = (await strict.call("GET", "/v1/ops/overview")).body as Overview;
         const isHeld = storage.workspaces?.largest.some(({ taskId }) => taskId === first) === true;
@@ -136,6 +141,11 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
       }, "it waits, and the overview shows what takes the room");
       expect(room).toMatchObject({ floorMb: 64, lowMb: 48, reserve: { mb: 16, held: true } });
       expect(room.workspaces?.leftMb).toBeLessThan(120);
+      await eventually(
+        async () => ((await strict.task(first)).state === "running" ? true : null),
+        "the first one runs",
+      );
+      execFileSync("docker", ["exec", sandboxName(first, 1), "touch", "/tmp/go"]);
       for (const id of [first, second])
         await eventually(async () => ((await strict.task(id)).state === "done" ? true : null), "both are done");
       await strict.kill("SIGTERM");
@@ -143,7 +153,7 @@ inFullRuns(describeWithDocker)("[Y2] (77) an agent that fills its disk", () => {
       const generous = await again({ ...serve, SLIPWAY_MIN_FREE_MB: "180", SLIPWAY_DISK_OVERCOMMIT: "32" });
       const write = "dd if=/dev/urandom of=big bs=1M conv=fsync";
       const greedy = await submitTo(generous, [{ bash: `${write} count=110; sleep 60` }], { maxAttempts: 1 });
-      const modest = await submitTo(generous, [{ bash: `${write} count=5; rm big` }, ...sleeper]);
+      const modest = await submitTo(generous, [{ bash: `${write} count=5; rm big` }, ...script("sleep 3")]);
       const ended = await eventually(
         async () => ((await generous.task(greedy)).settledAt === null ? null : await generous.task(greedy)),
         "the largest is ended",

@@ -12,6 +12,7 @@ import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.
 import { attackBattery, type Facts, type AttackAttempt } from "../support/docker/attack-battery.ts";
 import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
 import { inTurnTogether } from "../support/vitest/full-run.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 
 const it = inTurnTogether(3, 1);
 
@@ -79,7 +80,7 @@ describeWithDocker("a way out of the container", () => {
   /** A port that the canaries of this process do not use. */
   function spawned(args: readonly string[], input: string): Promise<{ stdout: string; stderr: string }> {
     return new Promise((resolve) => {
-      const child = execFile("docker", args, { timeout: 120_000, maxBuffer: 2 ** 26 }, (_error, stdout, stderr) =>
+      const child = execFile("docker", args, { timeout: PATIENCE_MS, maxBuffer: 2 ** 26 }, (_error, stdout, stderr) =>
         resolve({ stdout, stderr }),
       );
       child.stdin?.end(input);

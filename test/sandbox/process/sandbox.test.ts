@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,9 +23,17 @@ beforeAll(async () => {
 });
 afterAll(() => peers.close());
 
-/** The worker process below its supervisor. */
-function workerPid(supervisor: number): number {
-  return Number(execFileSync("ps", ["-o", "pid=", "--ppid", String(supervisor)], { encoding: "utf8" }).trim());
+/** The worker process of a sandbox, once it runs: other programs run below its supervisor before. */
+async function findWorker(dir: string): Promise<number> {
+  let worker = 0;
+  await eventually(async () => {
+    if (!readFileSync(join(dir, "log"), "utf8").includes("started attempt")) return false;
+    const supervisor = (await readClaim(dir))?.pid ?? 0;
+    const { stdout } = spawnSync("ps", ["-o", "pid=", "--ppid", String(supervisor)], { encoding: "utf8" });
+    worker = Number(stdout.trim());
+    return worker > 0;
+  }, "the worker started");
+  return worker;
 }
 
 async function openRig(): Promise<SandboxRig & { dir: string }> {
@@ -48,7 +56,7 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
       rmSync(getDir(name), { recursive: true });
     },
     async killWorker(name) {
-      process.kill(workerPid(await getSupervisor(name)), "SIGKILL");
+      process.kill(await findWorker(getDir(name)), "SIGKILL");
     },
     async close() {
       const cleaner = openProcessSandbox(options);
@@ -155,8 +163,7 @@ describe("process sandbox", () => {
     const spec = testSpec("deaf");
     await sandbox.ensure(spec, never);
     const supervisor = await getSupervisor(spec);
-    await eventually(async () => workerPid(supervisor) > 0, "the worker started");
-    const worker = workerPid(supervisor);
+    const worker = await findWorker(getDir(spec));
     process.kill(supervisor, "SIGKILL");
     await sandbox.ensure(spec, never);
     expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: null });

@@ -8,6 +8,7 @@ import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { PREPARE_LABEL } from "../../../src/sandbox/docker/image/names.ts";
 import { disksDir, findRemains, removeRemains } from "../../support/docker/cleanup.ts";
+import { EngineEvents } from "../../support/docker/engine-events.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
@@ -118,16 +119,13 @@ function caches(kind: "docker" | "process"): void {
   const drafts = (): string[] => files("").filter((name) => name.includes("/.new-"));
 
   /** Counts containers of this server whose workspace begins as a copy. */
-  function copiesSeen(): { stop(): Promise<number> } {
-    const docker = dockerClient();
-    const filters = JSON.stringify({ label: [`slipway.instance=${deriveInstanceId(data)}`], event: ["create"] });
-    const since = Date.now() / 1_000;
+  async function watchCopies(): Promise<{ stop(): Promise<number> }> {
+    const events = await EngineEvents.follow(dockerClient());
     return {
       async stop() {
-        const created = await docker.getEvents({ filters, since, until: Date.now() / 1_000 + 1 });
-        let text = "";
-        for await (const chunk of created) text += String(chunk);
-        return text.match(/"slipway\.setup":"[0-9a-f]{64}"/g)?.length ?? 0;
+        const created = await events.ofContainers("create", { "slipway.instance": deriveInstanceId(data) });
+        events.close();
+        return created.filter((labels) => /^[0-9a-f]{64}$/.test(labels["slipway.setup"] ?? "")).length;
       },
     };
   }
@@ -166,7 +164,7 @@ function caches(kind: "docker" | "process"): void {
       const first = await run(url);
       expect(first.detail).toBe("kept for later tasks");
       await eventually(async () => (files(".img").length > before ? true : null), "a disk is made");
-      const copies = copiesSeen();
+      const copies = await watchCopies();
       for (const second of [await run(url), await run(url)]) {
         expect(second.ran).toEqual(["cat source.txt > deps/generated"]);
         expect(second.detail).toMatch(/^from the cache of 20.*not run: mkdir -p deps/);
@@ -206,12 +204,12 @@ function caches(kind: "docker" | "process"): void {
       await start();
       const first = await settle(id);
       expect([first.task.attempt, first.ran.length]).toEqual([1, 2]);
-      const copies = copiesSeen();
+      const copies = await watchCopies();
       const second = await run(url);
       expect(await copies.stop()).toBe(0);
       expect(second.ran).toEqual(["cat source.txt > deps/generated"]);
       await eventually(async () => (files(".img").length > before.length ? true : null), "the disk is made again");
-      const later = copiesSeen();
+      const later = await watchCopies();
       const third = await run(url);
       expect(await later.stop()).toBe(1);
       for (const { outputs } of [second, third]) expect(outputs).toEqual(first.outputs);

@@ -17,6 +17,7 @@ import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { EngineEvents } from "../../support/docker/engine-events.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
@@ -33,6 +34,7 @@ const FILE = { bash: "echo one > one.txt; id -u" };
 const FINISH = { finish: { title: "One", summary: "One file." } };
 /** Until `release`. */
 const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.1; done", timeoutMs: 600_000 };
+const HOLD_FIRST = { ...HOLD, bash: `[ "$SLIPWAY_ATTEMPT" != 1 ] || ${HOLD.bash}` };
 /** Several intervals of garbage collection, for a busy engine, ms. */
 const TICK_MS = 60_000;
 
@@ -45,12 +47,14 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   let dir: string;
   let data: string;
   let instance: string;
+  let events: EngineEvents;
   let running: RealServer | null = null;
   /** Tasks of this file. */
   const ids = new Set<string>();
   let serial = 0;
 
   beforeAll(async () => {
+    events = await EngineEvents.follow(docker);
     upstream = await startGitServer({ auth: { username: "x-access-token", password: TOKEN } });
     repo = upstream.createRepo("app");
     dir = mkdtempSync(join(tmpdir(), "slipway-e2e-"));
@@ -69,6 +73,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   });
   afterEach(stop);
   afterAll(async () => {
+    events.close();
     await removeRemains(instance, disksDir(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
@@ -129,26 +134,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     eventually(async () => ((await mine()).length === 0 ? true : null), "[D3] no container is left", TICK_MS);
 
   /** Names of all containers ever created for this task. */
-  function created(id: string): string[] {
-    const output = execFileSync(
-      "docker",
-      [
-        "events",
-        "--since",
-        "10m",
-        "--until",
-        "0s",
-        "--filter",
-        "event=create",
-        "--filter",
-        `label=slipway.task=${id}`,
-        "--format",
-        "{{.Actor.Attributes.name}}",
-      ],
-      { encoding: "utf8" },
-    );
-    return output.trim().split("\n");
-  }
+  const created = async (id: string): Promise<(string | undefined)[]> =>
+    (await events.ofContainers("create", { "slipway.task": id })).map(({ name }) => name);
 
   function expectUpstream(task: WireTask): void {
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
@@ -244,7 +231,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expectUpstream(task);
     expect(task.attempt).toBe(1);
     expect(JSON.stringify(await server().events(id))).toContain("still there");
-    expect(created(id)).toEqual([sandboxName(id, 1)]);
+    expect(await created(id)).toEqual([sandboxName(id, 1)]);
     await gone();
   });
 
@@ -259,7 +246,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       const task = await settled(id);
       expectUpstream(task);
       expect(task.attempt).toBe(1);
-      expect(created(id)).toEqual([sandboxName(id, 1)]);
+      expect(await created(id)).toEqual([sandboxName(id, 1)]);
       await gone();
     });
   }
@@ -295,8 +282,10 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await gone();
   });
 
-  /** Ends HOLD. */
-  const release = (id: string): void => void execFileSync("docker", ["exec", sandboxName(id, 1), "touch", "/tmp/go"]);
+  /** Ends HOLD. @returns false while the container does not run. */
+  const touch = (id: string, attempt: number): boolean =>
+    spawnSync("docker", ["exec", sandboxName(id, attempt), "touch", "/tmp/go"]).status === 0;
+  const release = (id: string): void => expect(touch(id, 1)).toBe(true);
 
   /** The output of a command in the container; empty while there is none. */
   function execIn(id: string, command: string): string {
@@ -306,13 +295,13 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("[T5] a container removed from outside is an interruption: retried without losing an attempt", async () => {
     await start();
-    const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
+    const id = await submit([FILE, HOLD_FIRST, FINISH], { maxAttempts: 1 });
     await waitForToolOutput(id, "10001");
     await docker.getContainer(sandboxName(id, 1)).remove({ force: true, v: true });
     const task = await settled(id);
     expectUpstream(task);
     expect(task.attempt).toBe(2);
-    expect(created(id)).toEqual([sandboxName(id, 1), sandboxName(id, 2)]);
+    expect(await created(id)).toEqual([sandboxName(id, 1), sandboxName(id, 2)]);
     const { body } = await server().call("GET", `/v1/tasks/${id}/attempts`);
     expect(body).toMatchObject({
       items: [
@@ -325,8 +314,12 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("[T5] [W4] a container stopped from outside, as by a restarting engine, saves its work and loses no attempt", async () => {
     await start();
-    const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
-    await waitForToolOutput(id, "10001");
+    const id = await submit([FILE, HOLD_FIRST, FINISH], { maxAttempts: 1 });
+    // What is saved already leaves little to save within the engine's patience.
+    await eventually(
+      async () => (await server().events(id)).find(({ type }) => type === "checkpoint") ?? null,
+      "the file is saved",
+    );
     await docker.getContainer(sandboxName(id, 1)).stop({ t: 10 });
     const task = await settled(id);
     expectUpstream(task);
@@ -348,12 +341,13 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     // half of the limit: here the worker instead of one of the consumers.
     const eat = "for i in 1 2 3 4; do tail /dev/zero & done; wait";
     const first = `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then echo 1000 > /proc/$PPID/oom_score_adj; ${eat}; fi`;
-    const id = await submit([FILE, { bash: first }, { wait: 1_500 }, FINISH], { limits: { memoryMb: 128 } });
+    const id = await submit([FILE, { bash: first }, HOLD, FINISH], { limits: { memoryMb: 128 } });
     const memory = await eventually(
       async () => (await inspect(id, 2).catch(() => null))?.HostConfig.Memory ?? null,
       "there is a second container",
     );
     expect(memory).toBe(256 * 2 ** 20);
+    await eventually(() => Promise.resolve(touch(id, 2) ? true : null), "the second worker goes on");
     const task = await settled(id);
     expectUpstream(task);
     expect(task.attempt).toBe(2);

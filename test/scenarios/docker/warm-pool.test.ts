@@ -2,7 +2,6 @@
  * Tasks that claim a pooled worker, with a real coordinator process that is killed at each step of
  * the claim, the real worker and engine.
  */
-import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,6 +10,7 @@ import type Docker from "dockerode";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { sandboxName } from "../../../src/core/task.ts";
 import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
+import { EngineEvents } from "../../support/docker/engine-events.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
@@ -18,6 +18,8 @@ import { eventually, startServer, type RealServer } from "../../support/process/
 import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(6);
+/** Processor time between two looks at a worker that has booted, ms. */
+const QUIET_CPU_MS = 5;
 const SCRIPT = [{ bash: "echo one > one.txt" }, { finish: { title: "One", summary: "One file." } }];
 
 describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
@@ -27,10 +29,12 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
   let dir: string;
   let data: string;
   let instance: string;
+  let events: EngineEvents;
   let server: RealServer;
   let serial = 0;
 
   beforeAll(async () => {
+    events = await EngineEvents.follow(docker);
     upstream = await startGitServer();
     repo = upstream.createRepo("app").url;
     dir = mkdtempSync(join(tmpdir(), "slipway-warm-"));
@@ -48,6 +52,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     await server.kill("SIGTERM");
   });
   afterAll(async () => {
+    events.close();
     await removeRemains(instance, disksDir(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
@@ -102,10 +107,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     (await listContainers()).find((container) => container.Id === id)?.Names[0]?.replace(/^\//, "") ?? null;
 
   /** Containers created for this task instead of claimed. */
-  const madeFor = (id: string): string => {
-    const filters = ["event=create", `label=slipway.task=${id}`].flatMap((one) => ["--filter", one]);
-    return execFileSync("docker", ["events", "--since", "10m", "--until", "0s", ...filters], { encoding: "utf8" });
-  };
+  const madeFor = (id: string): Promise<object[]> => events.ofContainers("create", { "slipway.task": id });
 
   function expectDone(task: WireTask): void {
     expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
@@ -145,7 +147,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
       const id = await submit(key);
       expect(await containerName(ahead)).toSatisfy((name) => name === null || name === sandboxName(id, 1));
       expectDone(await settled(id));
-      expect(madeFor(id)).toBe("");
+      expect(await madeFor(id)).toEqual([]);
     });
   }
 
@@ -169,7 +171,13 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
         .stats({ stream: false, "one-shot": true })) as Docker.ContainerStats;
       return stats.cpu_stats.cpu_usage.total_usage / 1e6;
     };
-    const before = await cpu();
+    // The worker boots after its container has started.
+    let before = await cpu();
+    await eventually(async () => {
+      const last = before;
+      before = await cpu();
+      return before - last < QUIET_CPU_MS ? true : null;
+    }, "the worker waits");
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     expect((await cpu()) - before).toBeLessThan(300);
     await server.call("POST", "/v1/ops/queue/pause");

@@ -51,6 +51,8 @@ export interface Installation {
   until(id: string, what: string, test: (task: WireTask) => boolean, ms?: number): Promise<WireTask>;
   settled(id: string, ms?: number): Promise<WireTask>;
   says(id: string, text: string, ms?: number): Promise<WireEvent>;
+  /** @returns the time from the cancel to the end as the coordinator has it, ms. */
+  cancelled(id: string): Promise<number>;
   containers(): Promise<Docker.ContainerInfo[]>;
   /** No container is left, no slot is in use, and the invariants hold. */
   expectInvariants(): Promise<void>;
@@ -155,6 +157,18 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     }
   }
 
+  const settled = (id: string, ms?: number): Promise<WireTask> =>
+    until(id, `task ${id} settles`, (task) => task.settledAt !== null, ms);
+
+  async function cancelled(id: string): Promise<number> {
+    const { status } = await server().call("POST", `/v1/tasks/${id}/cancel`);
+    expect(status).toBeLessThan(300);
+    const { state, settledAt } = await settled(id);
+    expect(state).toBe("cancelled");
+    const cancel = (await server().events(id)).find(({ data }) => data["reason"] === "cancel");
+    return Date.parse(String(settledAt)) - Date.parse(String(cancel?.at));
+  }
+
   async function expectInvariants(): Promise<void> {
     await eventually(
       async () => ((await containers()).length === 0 ? true : null),
@@ -223,7 +237,8 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       return (answer.body as WireTask).id;
     },
     until,
-    settled: (id, ms) => until(id, `task ${id} settles`, (task) => task.settledAt !== null, ms),
+    settled,
+    cancelled,
     says: (id, text, ms) =>
       eventually(
         async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(text)) ?? null,

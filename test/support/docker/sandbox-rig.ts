@@ -1,10 +1,10 @@
 /** The Docker adapter with stand-in workers, for the contract suite and the adapter's own tests. */
-import type Docker from "dockerode";
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import type { SandboxRig } from "../../contract/sandbox.ts";
+import { EngineEvents } from "./engine-events.ts";
 import { dockerClient } from "./engine.ts";
 import { removeRemains } from "./cleanup.ts";
 import type { Peer, Peers } from "../process/sandbox-peer.ts";
@@ -27,7 +27,7 @@ export interface DockerRig extends SandboxRig {
 
 /** @param warm size of the warm pool; absent = no pool. */
 export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<DockerRig> {
-  return () => {
+  return async () => {
     const socketBase = mkdtempSync(join(tmpdir(), "slipway-run-"));
     chmodSync(socketBase, 0o755);
     const disks = mkdtempSync(join(tmpdir(), "slipway-disks-"));
@@ -43,7 +43,8 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
     };
     const opened: Sandbox[] = [];
     const docker = dockerClient();
-    return Promise.resolve({
+    const events = await EngineEvents.follow(docker);
+    return {
       options,
       socketBase,
       disks,
@@ -59,20 +60,14 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
       killWorker: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
       // Until the container ends, the engine reports the kill only as an event.
-      async isOutOfMemory(name) {
-        const filters = { type: ["container"], event: ["oom"], container: [name] };
-        const until = Math.floor(Date.now() / 1_000);
-        let events = "";
-        for await (const piece of await docker.getEvents({ filters, since: 1, until } as Docker.GetEventsOptions))
-          events += String(piece);
-        return events !== "";
-      },
+      isOutOfMemory: async (name) => (await events.ofContainers("oom", { name })).length > 0,
       async close() {
+        events.close();
         await removeRemains(options.instance, disks);
         await Promise.all(opened.map((sandbox) => sandbox.close()));
         rmSync(socketBase, { recursive: true, force: true });
         rmSync(disks, { recursive: true, force: true });
       },
-    });
+    };
   };
 }
