@@ -143,9 +143,10 @@ describeWithBrowser("acts on a task", () => {
     await page.getByRole("button", { name: "Send" }).click();
     const said = page.getByRole("article").filter({ hasText: "Also add a tset" });
     await said.getByText("the server has it").waitFor();
+    const field = page.getByLabel("Message");
+    await expect.poll(() => field.inputValue()).toBe("");
     await said.getByRole("button", { name: "Take back and edit" }).click();
     await said.getByText("taken back").waitFor();
-    const field = page.getByLabel("Message");
     await expect.poll(() => field.inputValue()).toBe("Also add a tset");
     expect(await findMisfits(page)).toEqual([]);
     await field.fill("Also add a test");
@@ -309,8 +310,10 @@ describeWithBrowser("acts on a task", () => {
     };
     await pull(45);
     expect(await row.count()).toBe(0);
+    // It is said for three seconds.
+    const said = page.getByText(/^Up to date at /).waitFor();
     await pull(120);
-    await page.getByText(/^Up to date at /).waitFor();
+    await said;
     await row.waitFor();
     expect(errors).toEqual([]);
   });

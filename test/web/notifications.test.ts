@@ -6,6 +6,7 @@
 import type { Page, Request } from "playwright-core";
 import { Webhook } from "standardwebhooks";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import type { WirePush } from "../../src/core/protocol/push.ts";
 import { describeWithBrowser, NARROW } from "../support/browser/browser.ts";
 import { findMisfits } from "../support/browser/misfits.ts";
 import { startPostReceiver, type PostReceiver } from "../support/browser/post-receiver.ts";
@@ -130,6 +131,12 @@ describeWithBrowser("notifications", () => {
     await heard;
     open.open();
     await page.getByText("Tabs or spaces?").first().waitFor();
+    // The server looks at who sees the task a moment after the question.
+    const ended = async (): Promise<unknown[]> => {
+      const { devices } = (await rig.call("GET", "/v1/push")).body as WirePush;
+      return devices.flatMap(({ last }) => last.filter(({ taskId }) => taskId === looked).map((row) => row.ended));
+    };
+    await expect.poll(ended).toContain("quiet");
     await page.getByRole("link", { name: "Back" }).click();
     await page.getByRole("link", { name: "You", exact: true }).click();
     await page.getByRole("link", { name: "Notifications" }).click();

@@ -46,12 +46,12 @@ describeWithBrowser("colours of code", () => {
   const diffOf = (page: Page, name: string): Locator => page.getByRole("region", { name: `Diff of ${name}` });
 
   /**
-   * Waits for a colour. On a busy machine a worker takes longer than the app lets it, and the file
-   * stays plain, as it should: the page is opened again.
+   * Waits for the colours of all files. On a busy machine a worker takes longer than the app lets
+   * it, and the file stays plain, as it should: the page is opened again.
    *
    * @param closed opens the file, where the page does not.
    */
-  async function untilColoured(page: Page, colour: Locator, path: string, closed?: Locator): Promise<void> {
+  async function untilColoured(page: Page, colours: Locator[], path: string, closed?: Locator): Promise<void> {
     const look = async (): Promise<boolean> => {
       await page.goto(rig.server().url + path);
       await closed?.click();
@@ -59,7 +59,7 @@ describeWithBrowser("colours of code", () => {
         .getByRole("region", { name: /^Diff of/ })
         .first()
         .waitFor();
-      return await colour.waitFor({ timeout: 30_000 }).then(
+      return await Promise.all(colours.map((colour) => colour.waitFor({ timeout: 30_000 }))).then(
         () => true,
         () => false,
       );
@@ -77,12 +77,15 @@ describeWithBrowser("colours of code", () => {
     await page.getByRole("link", { name: /^Changes \d+$/ }).click();
     const lines = diffOf(page, "lock.ts");
     await lines.waitFor();
-    await untilColoured(page, lines.locator(".cm", { hasText: "// A comment." }), `/tasks/${id}/changes`);
+    const marked = diffOf(page, "voucher.ts").locator("tr.a");
+    const colours = [
+      lines.locator(".cm", { hasText: "// A comment." }),
+      marked.locator(".k", { hasText: "const" }).first(),
+    ];
+    await untilColoured(page, colours, `/tasks/${id}/changes`);
     await lines.locator(".k", { hasText: "return" }).waitFor();
     await lines.locator(".s", { hasText: '"a string"' }).waitFor();
     await lines.locator(".nu", { hasText: "42" }).waitFor();
-    const marked = diffOf(page, "voucher.ts").locator("tr.a");
-    await marked.locator(".k", { hasText: "const" }).waitFor();
     expect(await marked.locator("ins").allTextContents()).toEqual(["lock(tx, code, 12"]);
     expect(await marked.locator(".cd").textContent()).toBe("const voucher = lock(tx, code, 12);");
     expect(await diffOf(page, "notes.txt").locator("span").count()).toBe(0);
@@ -90,8 +93,7 @@ describeWithBrowser("colours of code", () => {
     for (const viewport of [NARROW, WIDE])
       for (const colorScheme of ["light", "dark"] as const) {
         await page.setViewportSize(viewport);
-        // A colour that still fades has no contrast yet.
-        await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+        await page.emulateMedia({ colorScheme });
         await expectAccessible(page, `colours, ${colorScheme}`);
       }
     // The keys choose lines as before, and the lines keep their colours.
@@ -115,10 +117,12 @@ describeWithBrowser("colours of code", () => {
       errors.push(`dialog ${dialog.message()}`);
       void dialog.dismiss();
     });
-    const last = diffOf(page, "c.py").locator(".s").first();
-    await untilColoured(page, last, `/tasks/${id}/changes`);
-    await diffOf(page, "b.ts").locator(".s", { hasText: evil }).first().waitFor();
-    await diffOf(page, "a.html").locator(".cm", { hasText: evil }).first().waitFor();
+    const colours = [
+      diffOf(page, "c.py").locator(".s").first(),
+      diffOf(page, "b.ts").locator(".s", { hasText: evil }).first(),
+      diffOf(page, "a.html").locator(".cm", { hasText: evil }).first(),
+    ];
+    await untilColoured(page, colours, `/tasks/${id}/changes`);
     expect(await page.locator("main img, main script").count()).toBe(0);
     expect(errors).toEqual([]);
   });
@@ -128,7 +132,7 @@ describeWithBrowser("colours of code", () => {
     const { page } = await open();
     const closed = page.getByRole("button", { name: "Show large.ts" });
     const lines = diffOf(page, "large.ts");
-    await untilColoured(page, lines.locator(".k").first(), `/tasks/${id}/changes`, closed);
+    await untilColoured(page, [lines.locator(".k").first()], `/tasks/${id}/changes`, closed);
     await expect.poll(() => lines.locator(".k").count()).toBe(1_999);
     const more = page.getByRole("button", { name: /more lines$/ });
     await more.click();
@@ -154,7 +158,7 @@ describeWithBrowser("colours of code", () => {
     await page.setViewportSize({ width: 390, height: 1_600 });
     page.on("framenavigated", () => (asked = 0));
     // The browser chooses the order in which files that it shows at once are asked for.
-    await untilColoured(page, page.locator("#main .cd .k").first(), `/tasks/${id}/changes`);
+    await untilColoured(page, [page.locator("#main .cd .k").first()], `/tasks/${id}/changes`);
     expect(asked).toBe(3);
     const plain: string[] = [];
     for (const name of ["a.ts", "b.ts", "c.ts"]) {

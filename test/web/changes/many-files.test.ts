@@ -119,8 +119,7 @@ describeWithBrowser("a change of many files", () => {
     for (const viewport of [NARROW, WIDE])
       for (const colorScheme of ["light", "dark"] as const) {
         await page.setViewportSize(viewport);
-        // A colour that still fades has no contrast yet.
-        await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+        await page.emulateMedia({ colorScheme });
         await expectAccessible(page, `many files, ${viewport.width}, ${colorScheme}`);
       }
     await page.setViewportSize({ width: 320, height: 640 });

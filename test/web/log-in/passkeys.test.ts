@@ -126,7 +126,7 @@ describeWithBrowser("passkeys", () => {
     await enter(device, inside(device));
     await page.goto(`${origin}/you`);
     const section = page.getByRole("region", { name: "Passkeys" });
-    await section.getByText(/used \d+ s ago/).waitFor();
+    await section.getByText(/used \d+ (?:s|min) ago/).waitFor();
     await section.getByRole("button", { name: /^Rename / }).click();
     await page.getByRole("textbox", { name: "Name" }).fill("Work laptop");
     await page.getByRole("button", { name: "Rename it" }).click();

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect } from "vitest";
 import { describeWithBrowser } from "../../support/browser/browser.ts";
-import { EMAIL, openWebRig, PASSWORD, taskState, type WebRig } from "../../support/browser/rig.ts";
+import { EMAIL, openWebRig, PASSWORD, taskState, untilControlled, type WebRig } from "../../support/browser/rig.ts";
 import { startTunnel, type Tunnel } from "../../support/browser/tunnel.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
@@ -56,6 +56,10 @@ describeWithBrowser("the app behind a bad network", () => {
     const pages = [first, second, device];
     await Promise.all(pages.map((page) => page.goto(`${tunnel.url}/tasks/${id}`)));
     await rig.until(id, (task) => task.state === "running", "running");
+    for (const page of pages) {
+      await page.getByLabel(/^Connection: in sync/).waitFor();
+      await untilControlled(page);
+    }
 
     for (let n = 0; n < CUTS; n++) {
       await expect.poll(tunnel.streams, { interval: 20 }).toBeGreaterThan(0);

@@ -61,7 +61,7 @@ describeWithBrowser("a search", () => {
     await page.keyboard.press("Shift+Tab");
     await box.getByLabel("Search in the output").fill("nowhere to be found");
     await expect.poll(() => said.innerText()).toBe("none");
-    expect(await page.evaluate<boolean>("CSS.highlights.has('hit')")).toBe(false);
+    await expect.poll(() => page.evaluate<boolean>("CSS.highlights.has('hit')")).toBe(false);
     expect(await findMisfits(page)).toEqual([]);
     await expectAccessible(page, "the search of an output");
     await page.getByRole("button", { name: "Search in it" }).click();
@@ -106,6 +106,8 @@ describeWithBrowser("a search", () => {
         below: Math.round(scrollHeight - scrollTop - clientHeight),
       }));
     await output.waitFor();
+    // What a tool prints is sent to those who watch, and not repeated.
+    await page.getByLabel(/^Connection: in sync/).waitFor();
     gates[0]?.open();
     await expect.poll(last).toBe("100");
     await expect.poll(place).toMatchObject({ below: 0 });
