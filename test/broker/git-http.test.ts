@@ -13,6 +13,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
 import { hasPrlimit, withDescriptors } from "../support/process/descriptors.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 
 const ENV = {
@@ -48,7 +49,7 @@ function gitAt(second: number | null, cwd: string, ...args: string[]): string {
 /** For what talks to the server in this process. */
 function talk(cwd: string, ...args: string[]): Promise<{ ok: boolean; said: string }> {
   return new Promise((resolve) => {
-    execFile("git", args, { cwd, env: ENV, timeout: 60_000 }, (error, stdout, stderr) =>
+    execFile("git", args, { cwd, env: ENV, timeout: PATIENCE_MS }, (error, stdout, stderr) =>
       resolve({ ok: error === null, said: stdout + stderr }),
     );
   });

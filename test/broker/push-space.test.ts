@@ -13,6 +13,7 @@ import { PushSpace } from "../../src/broker/push-space.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 import { PUSH_LATER } from "../../src/core/protocol/worker.ts";
 import { openSmallDisk, type SmallDisk } from "../support/process/small-disk.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 
 const MIB = 2 ** 20;
 const ATTEMPT = 1;
@@ -86,7 +87,7 @@ function push({ name, work }: { name: string; work: string }, ref: string, whole
     execFile(
       "git",
       [...args, `${url}/${name}/git/repo.git`, `HEAD:${ref}`],
-      { cwd: work, env: ENV, timeout: 60_000 },
+      { cwd: work, env: ENV, timeout: PATIENCE_MS },
       (error, stdout, stderr) => resolve(error === null ? "" : stdout + stderr),
     );
   });

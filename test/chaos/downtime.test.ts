@@ -3,7 +3,7 @@
  * whose wall clock is set: nothing that happened meanwhile may cost a task its work (rules D11,
  * D12). All clocks are short, so each test is bounded by its own downtime.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,6 +12,7 @@ import type { WireTask } from "../../src/core/protocol/rest.ts";
 import type { Policy } from "../../src/core/task.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { createServerClock, type ServerClock } from "../support/process/clock.ts";
+import { killProcess } from "../support/process/running.ts";
 import { eventually, startServer, type RealServer } from "../support/process/server.ts";
 import { sampled } from "../support/random.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
@@ -22,10 +23,10 @@ const SECOND = 1_000;
 /** A bound for hangs: five installations run at once. */
 const TIMEOUT_MS = 300_000;
 const MINUTE = 60 * SECOND;
-const WALL_MS = 20 * SECOND;
-const SILENCE_MS = 10 * SECOND;
-const PUSH_MS = 20 * SECOND;
-const POLICY = { wallMs: WALL_MS, silenceMs: SILENCE_MS, pushMs: PUSH_MS, backoffMs: 200, backoffCapMs: 400 };
+const WALL_MS = 45 * SECOND;
+const SILENCE_MS = 20 * SECOND;
+const PUSH_MS = 45 * SECOND;
+const POLICY = { wallMs: WALL_MS, silenceMs: SILENCE_MS, backoffMs: 200, backoffCapMs: 400 };
 
 let upstream: GitServer;
 let repo: { url: string };
@@ -39,6 +40,9 @@ interface World {
   server: RealServer;
   readonly clock: ServerClock;
   readonly data: string;
+  /** A step that lasts until `letGo`, so that no look misses the work. */
+  readonly waits: object;
+  letGo(): void;
   start(crash?: string): Promise<RealServer>;
   submit(script: readonly object[], maxAttempts?: number): Promise<string>;
   until(id: string, what: string, holds: (task: WireTask) => boolean): Promise<WireTask>;
@@ -47,6 +51,7 @@ interface World {
 async function inWorld(run: (world: World) => Promise<void>, policy: Partial<Policy> = POLICY): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-downtime-"));
   const data = join(dir, "data");
+  const gate = join(dir, "gate");
   const clock = createServerClock(dir);
   const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_MAX_CONCURRENT: "4", ...clock.env };
   const options = (crash?: string) => ({
@@ -58,6 +63,8 @@ async function inWorld(run: (world: World) => Promise<void>, policy: Partial<Pol
     server: await startServer(options()),
     clock,
     data,
+    waits: { bash: `while [ -d ${data} ] && [ ! -e ${gate} ]; do sleep 0.1; done` },
+    letGo: () => writeFileSync(gate, ""),
     async start(crash) {
       world.server = await startServer(options(crash));
       return world.server;
@@ -83,7 +90,7 @@ async function inWorld(run: (world: World) => Promise<void>, policy: Partial<Pol
     world.server.process.kill("SIGCONT");
     world.server.process.kill("SIGTERM");
     await world.server.exited;
-    for (const pid of workersOf(data)) process.kill(pid, "SIGKILL");
+    workersOf(data).forEach(killProcess);
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -120,9 +127,10 @@ function expectDelivered(task: WireTask): void {
 describe.skipIf(process.platform !== "linux").concurrent("a coordinator that is away", { timeout: TIMEOUT_MS }, () => {
   it("[D2] [D12] longer than the wall clock of a worker that finished in its time: the work is delivered", () =>
     inWorld(async (world) => {
-      const id = await world.submit(work(2));
+      const id = await world.submit([world.waits, ...work(2)]);
       await world.until(id, "runs", isRunning);
       await world.server.kill("SIGTERM");
+      world.letGo();
       await delay(WALL_MS + 2 * SECOND);
       await world.start();
       const task = await world.until(id, "settles", isSettled);
@@ -138,10 +146,11 @@ describe.skipIf(process.platform !== "linux").concurrent("a coordinator that is 
     "[T5] [D12] longer than %s, and whose worker died with it: the attempt does not count",
     (_, ms) =>
       inWorld(async (world) => {
-        const id = await world.submit(work(3));
+        const id = await world.submit([world.waits, ...work(3)]);
         await world.until(id, "runs", isRunning);
         await world.server.kill("SIGKILL");
-        for (const pid of workersOf(world.data)) process.kill(pid, "SIGKILL");
+        workersOf(world.data).forEach(killProcess);
+        world.letGo();
         await delay(ms + 2 * SECOND);
         await world.start();
         const task = await world.until(id, "settles", isSettled);
@@ -151,15 +160,18 @@ describe.skipIf(process.platform !== "linux").concurrent("a coordinator that is 
   );
 
   it("[D12] longer than a push may take, and that died before it: the push is tried", () =>
-    inWorld(async (world) => {
-      await world.server.kill("SIGTERM");
-      const server = await world.start("push.before");
-      const id = await world.submit(work(0));
-      expect(await server.exited).toBe("SIGKILL");
-      await delay(PUSH_MS + 3 * SECOND);
-      await world.start();
-      expectDelivered(await world.until(id, "settles", isSettled));
-    }));
+    inWorld(
+      async (world) => {
+        await world.server.kill("SIGTERM");
+        const server = await world.start("push.before");
+        const id = await world.submit(work(0));
+        expect(await server.exited).toBe("SIGKILL");
+        await delay(PUSH_MS + 3 * SECOND);
+        await world.start();
+        expectDelivered(await world.until(id, "settles", isSettled));
+      },
+      { ...POLICY, pushMs: PUSH_MS },
+    ));
 });
 
 describe
@@ -173,9 +185,11 @@ describe
       "[D11] [D12] by SIGSTOP for longer than %s, and goes on: its tasks are done in their first attempt",
       (_, ms) =>
         inWorld(async (world) => {
-          const ids = [await world.submit(work(4)), await world.submit(work(4)), await world.submit(work(4))];
+          const script = [world.waits, ...work(4)];
+          const ids = [await world.submit(script), await world.submit(script), await world.submit(script)];
           for (const id of ids) await world.until(id, "runs", isRunning);
           world.server.process.kill("SIGSTOP");
+          world.letGo();
           await delay(ms);
           world.server.process.kill("SIGCONT");
           for (const id of ids) {
@@ -195,9 +209,11 @@ describe.skipIf(process.platform !== "linux").concurrent("a wall clock that is s
   ] as const;
   it.each(sampled(jumps, 1))("[D11] %s costs a running task nothing", (_, ms) =>
     inWorld(async (world) => {
-      const ids = [await world.submit(work(5)), await world.submit(work(5))];
+      const script = [world.waits, ...work(5)];
+      const ids = [await world.submit(script), await world.submit(script)];
       for (const id of ids) await world.until(id, "runs", isRunning);
       world.clock.set(ms);
+      world.letGo();
       for (const id of ids) {
         const task = await world.until(id, "settles", isSettled);
         expectDelivered(task);

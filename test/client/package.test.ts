@@ -14,6 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 
 const run = promisify(execFile);
 const ADMIN = { email: "boss@example.com", password: "four words make one" };
@@ -51,7 +52,7 @@ const installed = (): string => join(project, "node_modules/slipway-client");
 const example = (name: string, args: readonly string[], env: object = {}) =>
   run(process.execPath, [join(installed(), "examples", name), ...args], {
     cwd: project,
-    timeout: 60_000,
+    timeout: PATIENCE_MS,
     env: { PATH: process.env["PATH"], SLIPWAY_URL: server.url, SLIPWAY_TOKEN: server.token, ...env },
   });
 const ask = (script: readonly object[]) => ({ repo, prompt: "x", agent: "scripted", script });

@@ -198,7 +198,7 @@ describe("watch", () => {
     const client = new SlipwayClient({
       baseUrl: stage.url,
       token: "slp_x",
-      timing: { ...FAST, quietMs: 600 },
+      timing: { ...FAST, quietMs: 3_000 },
       WebSocket: NodeSocket,
     });
     expect(await seqs(client.watch("task_1"))).toEqual(SEQS);

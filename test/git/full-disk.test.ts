@@ -7,6 +7,7 @@ import { openRepositories } from "../../src/git/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { openSmallDisk, type SmallDisk } from "../support/process/small-disk.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 
 let disk: SmallDisk | null = null;
 let server: GitServer | null = null;
@@ -31,7 +32,7 @@ it("[Y5] [D10] ends its own task, nothing of it stays, and other repositories ar
   const prepare = (repo: string, taskId: string) =>
     repos.prepare(
       { taskId, userId: "user_a", repo, auth: null, base: null, parentTaskId: null },
-      AbortSignal.timeout(60_000),
+      AbortSignal.timeout(PATIENCE_MS),
     );
   const [failed] = await Promise.all([errorCode(prepare(large.url, "task_a")), prepare(small.url, "task_b")]);
   clearInterval(watch);
@@ -60,7 +61,7 @@ it("[Y5] what git cannot write here is the server's disk, and the host is not na
   const prepare = (taskId: string) =>
     repos.prepare(
       { taskId, userId: "user_a", repo: url, auth: null, base: null, parentTaskId: null },
-      AbortSignal.timeout(60_000),
+      AbortSignal.timeout(PATIENCE_MS),
     );
   await prepare("task_a");
   server.commit("small", "main", { "b.txt": randomBytes(2 ** 20).toString("hex") });

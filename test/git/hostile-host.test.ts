@@ -8,6 +8,7 @@ import { openRepositories } from "../../src/git/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";
 import { startHostileHost, type HostileAnswers, type HostileHost } from "../support/hostile/git-host.ts";
 import { git } from "../support/repository.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 
 let host: HostileHost | null = null;
 let dir: string | null = null;
@@ -23,7 +24,7 @@ async function prepare(answers: HostileAnswers): Promise<string> {
   dir = mkdtempSync(join(tmpdir(), "slipway-hostile-"));
   const repos = openRepositories({ dir, trustedHosts: [host.host] });
   const asked = { taskId: "task_a", userId: "user_a", repo: host.url, auth: null, base: null, parentTaskId: null };
-  const code = await errorCode(repos.prepare(asked, AbortSignal.timeout(60_000)));
+  const code = await errorCode(repos.prepare(asked, AbortSignal.timeout(PATIENCE_MS)));
   await repos.close();
   return code;
 }

@@ -13,6 +13,7 @@ import { errorCode } from "../contract/repositories.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { packet, startHostileHost, type HostileHost } from "../support/hostile/git-host.ts";
 import { commitFiles, createRepository } from "../support/repository.ts";
+import { PATIENCE_MS } from "../support/vitest/patience.ts";
 
 const never = new AbortController().signal;
 const closers: (() => unknown)[] = [];
@@ -68,7 +69,7 @@ describe("a host that announces refs without end", () => {
     const watch = setInterval(() => (peak = Math.max(peak, residentMb(dir))), 50);
     closers.push(() => clearInterval(watch));
     const asked = { taskId: "task_a", userId: "user_a", repo: url, auth: null, base: null, parentTaskId: null };
-    expect(await errorCode(repos.prepare(asked, AbortSignal.timeout(60_000)))).toBe("repo_too_large");
+    expect(await errorCode(repos.prepare(asked, AbortSignal.timeout(PATIENCE_MS)))).toBe("repo_too_large");
     expect(peak).toBeLessThan(2 * GIT_LIMITS.remote.memoryMb);
     expect(sentMb).toBeLessThan(2 * GIT_LIMITS.remote.memoryMb);
   });
@@ -237,7 +238,7 @@ describe("the room of a person", () => {
             return room - (userId === "user_a" ? await stored() : 0);
           },
         },
-        AbortSignal.timeout(60_000),
+        AbortSignal.timeout(PATIENCE_MS),
       );
     const codes = await Promise.all([errorCode(prepare("task_a", first)), errorCode(prepare("task_b", second))]);
     expect(codes.toSorted()).toEqual(["no failure", "repo_too_large"]);

@@ -11,6 +11,7 @@ import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
 import { AgentFailure, WorkerExit, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
 import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
+import type { Clock } from "../../src/core/ports/runtime.ts";
 import { openForwarder } from "../../worker/connection/forwarding/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
@@ -35,8 +36,27 @@ afterEach(async () => {
 const DONE = { title: "Done", summary: "It is done." };
 
 /** Runs a whole attempt with this agent in this process and returns the worker's exit code. */
-async function attempt(run: (context: AgentContext) => Promise<void>, spec: Partial<WorkerSpec> = {}): Promise<number> {
-  return await runAgent({ run: async (context) => (await run(context), DONE) }, spec);
+async function attempt(
+  run: (context: AgentContext) => Promise<void>,
+  spec: Partial<WorkerSpec> = {},
+  clock = systemClock,
+): Promise<number> {
+  return await runAgent({ run: async (context) => (await run(context), DONE) }, spec, undefined, clock);
+}
+
+/** The real clock, which can be put forward: a sleep whose time has passed by that ends. */
+function createLeapingClock() {
+  let ahead = 0;
+  const monotonic = (): number => systemClock.monotonic() + ahead;
+  const clock: Clock = {
+    ...systemClock,
+    monotonic,
+    async sleep(ms, signal) {
+      const until = monotonic() + ms;
+      for (let left = ms; left > 0; left = until - monotonic()) await systemClock.sleep(Math.min(left, 20), signal);
+    },
+  };
+  return { clock, leap: (ms: number): void => void (ahead += ms) };
 }
 
 /** @param model the address of a fake model, in place of the broker's gateway. */
@@ -44,6 +64,7 @@ async function runAgent(
   agent: Agent,
   spec: Partial<WorkerSpec>,
   model?: { readonly baseURL: string; readonly token: string },
+  clock = systemClock,
 ): Promise<number> {
   rig.workerApi.overrides = { ...spec, agent: "probe" };
   const { attempt: number, taskId } = rig.workerApi;
@@ -78,7 +99,7 @@ async function runAgent(
       agents: { probe: agent },
       variables: new CommandVariables({}),
       openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),
-      clock: systemClock,
+      clock,
       model: model ?? { baseURL: `${url}/anthropic`, token },
       newId: (prefix) => `${prefix}_${(ids += 1)}`,
       signal: new AbortController().signal,
@@ -139,6 +160,8 @@ describe("verification", () => {
 describe("[G5] the budget", () => {
   it("the work is saved before the wait for the decision, and the wait does not count as working time", async () => {
     rig.workerApi.standing = { state: "asked", questionId: "budget_usd_1" };
+    const { clock, leap } = createLeapingClock();
+    const wallMs = 600_000;
     let decided = "";
     const running = attempt(
       async (context) => {
@@ -146,10 +169,12 @@ describe("[G5] the budget", () => {
         context.mark("7");
         decided = await context.budgetQuestion();
       },
-      { wallMs: 3_000 },
+      { wallMs },
+      clock,
     );
     await rig.workerApi.until(() => rig.workerApi.of("checkpoint").some(({ data }) => data["cursor"] === "7"));
-    await systemClock.sleep(3_100);
+    leap(wallMs);
+    await systemClock.sleep(100);
     rig.workerApi.command({ type: "answer", questionId: "q_other", text: "stop" });
     rig.workerApi.command({ type: "answer", questionId: "budget_usd_1", text: "continue" });
     expect([await running, decided]).toEqual([0, "continue"]);

@@ -57,10 +57,10 @@ describe("[M12] a scheduled backup", () => {
   it("is taken by a server that has none, can be restored, and is shown", async () => {
     const server = await serve(config(), { log: LOG });
     try {
-      await expect.poll(listed).toEqual([expect.stringMatching(/^slipway-.*\.tar\.gz$/)]);
+      const shown = async () => ((await get(server.url, "/v1/ops/overview")) as Overview).backup;
+      await expect.poll(shown).toEqual({ lastAt: expect.any(String), error: null });
+      expect(listed()).toEqual([expect.stringMatching(/^slipway-.*\.tar\.gz$/)]);
       await expect(verifyBackup(createReadStream(join(to(), listed()[0] ?? "")))).resolves.toBeDefined();
-      const { backup } = (await get(server.url, "/v1/ops/overview")) as Overview;
-      expect(backup).toEqual({ lastAt: expect.any(String), error: null });
       expect(await get(server.url, "/metrics")).toMatch(/^slipway_backup_failed 0$/m);
       expect(await get(server.url, "/metrics")).toMatch(/^slipway_backup_last_success_timestamp_seconds 1\d{9}/m);
       expect(await get(server.url, "/readyz")).not.toHaveProperty("incomplete", expect.arrayContaining(["backup"]));

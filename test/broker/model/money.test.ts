@@ -220,7 +220,13 @@ async function begun(harness: Harness, { id }: Task): Promise<Task> {
 }
 
 /** @returns the status; 0 when the connection ended first, which the worker may have caused. */
-function send({ url }: House, task: Task, plan: Plan, path = "/v1/messages"): Promise<number> {
+function send(
+  { url }: House,
+  task: Task,
+  plan: Plan,
+  path = "/v1/messages",
+  gone = new AbortController().signal,
+): Promise<number> {
   const markOf = (ttl: Ttl): object => (ttl === null ? {} : { cache_control: { type: "ephemeral", ttl } });
   const { tools, system } = plan;
   const tool = (size: number): object => ({ name: "t", description: "0".repeat(size), input_schema: {} });
@@ -245,12 +251,19 @@ function send({ url }: House, task: Task, plan: Plan, path = "/v1/messages"): Pr
       if (leaves !== null) clearTimeout(leaves);
       resolve(status);
     };
-    const request = httpRequest(`${url}/${task.id}/1${path}`, { method: "POST" }, (response) => {
+    const options = { method: "POST", signal: gone };
+    const request = httpRequest(`${url}/${task.id}/1${path}`, options, (response) => {
       response.on("error", () => end(0)).on("close", () => end(response.complete ? (response.statusCode ?? 0) : 0));
       response.resume();
     });
     request.on("error", () => end(0)).end(body);
   });
+}
+
+/** Sends a request, which the worker leaves when `leave` is called. */
+function hold(house: House, task: Task, plan: Plan): { ended: Promise<number>; leave: () => void } {
+  const gone = new AbortController();
+  return { ended: send(house, task, plan, undefined, gone.signal), leave: () => gone.abort() };
 }
 
 const PLAIN: Plan = {
@@ -271,8 +284,15 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
   it("[G2] requests that the worker breaks off before the answer are paid for", async () => {
     const house = await open();
     const task = await working(house.harness, { usd: 1 });
-    for (let n = 0; n < 12; n += 1)
-      await send(house, task, { ...PLAIN, deed: "silent", prompt: 200_000, maxTokens: 1, leavesMs: 150 });
+    for (let n = 0; n < 12; n += 1) {
+      const sent = hold(house, task, { ...PLAIN, deed: "silent", prompt: 200_000, maxTokens: 1 });
+      let isRefused = false;
+      void sent.ended.then(() => (isRefused = true));
+      const before = house.provider.bills.length;
+      await expect.poll(() => isRefused || house.provider.bills.length > before).toBe(true);
+      sent.leave();
+      await sent.ended;
+    }
     await quietly(house);
     const { usd } = await house.harness.ledger.spentBy(task.id);
     expect(house.provider.bills.length).toBe(2);
@@ -291,8 +311,11 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
   it("at most four messages of an attempt are under way at once, and requests that cost nothing are counted", async () => {
     const house = await open();
     const task = await working(house.harness, {});
-    const slow = Array.from({ length: 8 }, () => send(house, task, { ...PLAIN, deed: "silent", leavesMs: 1_500 }));
-    await Promise.all(slow);
+    const slow = Array.from({ length: 8 }, () => hold(house, task, { ...PLAIN, deed: "silent" }));
+    await expect.poll(() => house.provider.busiest).toBeGreaterThanOrEqual(4);
+    await delay(500);
+    for (const { leave } of slow) leave();
+    await Promise.all(slow.map(({ ended }) => ended));
     expect(house.provider.busiest).toBe(4);
     const begun = performance.now();
     const free = Array.from({ length: 100 }, () => send(house, task, PLAIN, "/v1/messages/count_tokens"));
@@ -319,14 +342,15 @@ describe("[G4] what was booked is at least what was billed, and a budget is exce
   it("a request that waits for the others is not sent once its task is cancelled", async () => {
     const house = await open();
     const task = await working(house.harness, { usd: 0.1 });
-    const held = send(house, task, { ...PLAIN, deed: "silent", leavesMs: 1_500 });
+    const held = hold(house, task, { ...PLAIN, deed: "silent" });
     await expect.poll(() => house.provider.bills.length).toBe(1);
     const waiting = send(house, task, PLAIN);
     await delay(100);
     house.harness.latches.stop.closed = true;
     await house.harness.coordinator.tasks.cancel(ALICE, task.id, false);
+    held.leave();
     expect(await waiting).toBe(410);
-    await held;
+    await held.ended;
     expect(house.provider.bills).toHaveLength(1);
     house.harness.latches.stop.let();
     house.harness.latches.stop.closed = false;

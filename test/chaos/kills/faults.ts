@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import Database from "../../../src/store/sqlite/driver.ts";
+import { killProcess } from "../../support/process/running.ts";
 import type { SmallDisk } from "../../support/process/small-disk.ts";
-import { killProcess, POLICY, REPO, type Killed } from "./installation.ts";
+import { POLICY, REPO, type Killed } from "./installation.ts";
 import { listProcesses } from "./processes.ts";
 
 export type Random = () => number;

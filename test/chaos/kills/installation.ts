@@ -16,7 +16,8 @@ import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { createServerClock } from "../../support/process/clock.ts";
-import { eventually, launch, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+import { killProcess } from "../../support/process/running.ts";
+import { eventually, hasEnded, launch, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 import { openSmallDisk, type SmallDisk } from "../../support/process/small-disk.ts";
 import { watchEngine, type Seen } from "./engine-watch.ts";
 import { listProcesses, WORKER } from "./processes.ts";
@@ -157,10 +158,8 @@ export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise
       for (;;) {
         const asked = current;
         const answer = await asked.call(method, path, body, headers).catch(() => null);
-        // The port of a coordinator that has ended may be another installation's by now, where the
-        // token is unknown.
-        const isOurs = answer?.status !== 401 || !hasEnded(asked);
-        if (answer !== null && answer.status < 500 && isOurs) return answer;
+        // The port of a coordinator that has ended may be another server's by now.
+        if (answer !== null && answer.status < 500 && !hasEnded(asked)) return answer;
         if (isGivenUp) throw new Error(`${method} ${path} was not answered`);
         await delay(POLL_MS);
       }
@@ -197,16 +196,4 @@ export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },
   };
-}
-
-const hasEnded = ({ process: { exitCode, signalCode } }: RealServer): boolean =>
-  exitCode !== null || signalCode !== null;
-
-/** @returns false when it has ended already. */
-export function killProcess(pid: number): boolean {
-  try {
-    return process.kill(pid, "SIGKILL");
-  } catch {
-    return false;
-  }
 }

@@ -29,13 +29,13 @@ async function person(name: string): Promise<{ id: string; token: string }> {
   return { id, token: (login.body as { accessToken: string }).accessToken };
 }
 
-/** Resolves with the close code and the time from `act` to it, ms. */
+/** Resolves with the close code and the time from the end of `act` to it, ms. */
 async function closes(bearer: string, act: () => Promise<unknown>): Promise<{ code: number; ms: number }> {
   const socket = new WebSocket(`${server.url.replace("http", "ws")}/v1/stream`, { headers: as(bearer) });
   await new Promise((resolve, reject) => socket.once("message", resolve).once("error", reject));
   const closed = new Promise<number>((resolve) => socket.once("close", resolve));
-  const begun = performance.now();
   await act();
+  const begun = performance.now();
   return { code: await closed, ms: performance.now() - begun };
 }
 

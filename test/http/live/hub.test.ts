@@ -6,6 +6,7 @@ import { taskSchema, type WireTask } from "../../../src/core/protocol/rest.ts";
 import { ALICE, BOB, OPERATOR, openLiveServer, until, type LiveServer, type LiveServerOptions } from "./live-server.ts";
 import { seededRandom } from "./seeded-random.ts";
 import { connectClient, upTo } from "./stream-client.ts";
+import { PATIENCE_MS } from "../../support/vitest/patience.ts";
 
 const alice = `token-${ALICE.userId}`;
 const bob = `token-${BOB.userId}`;
@@ -147,7 +148,7 @@ it("[F2] [R3] a frame contains only stored events, also after a hint ahead of th
 });
 
 it("[F3] a client that never reads is closed with 4408, others receive everything, memory stays bounded", async () => {
-  const server = await openServer({ hubTiming: { stallMs: 1_500 } });
+  const server = await openServer({ hubTiming: { stallMs: 1_500 }, webSocketTiming: { closeMs: PATIENCE_MS } });
   const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const deaf = await connectClient(server.url, alice);
@@ -186,7 +187,7 @@ it("[F3] a client that never reads is closed with 4408, others receive everythin
 });
 
 it("[F3] a client that pauses receives nothing during the pause and then the rest, once and in order", async () => {
-  const server = await openServer({ hubTiming: { stallMs: 20_000 } });
+  const server = await openServer({ hubTiming: { stallMs: PATIENCE_MS } });
   const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const client = await connectClient(server.url, alice);
@@ -206,7 +207,7 @@ it("[F3] a client that pauses receives nothing during the pause and then the res
 });
 
 it("[F4] deltas reach subscribers at the tail, are never stored, and are not sent to a full socket", async () => {
-  const server = await openServer();
+  const server = await openServer({ hubTiming: { stallMs: PATIENCE_MS } });
   const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const [reader, slow] = await Promise.all([connectClient(server.url, alice), connectClient(server.url, alice)]);

@@ -135,6 +135,8 @@ export interface LiveServerOptions {
   readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDeleted" | "onRead" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
   readonly webSocketTiming?: Partial<WebSocketTiming>;
+  /** How long the headers of a request may take; by default as long as a test waits. */
+  readonly headersMs?: number;
 }
 
 export interface LiveServer {
@@ -175,8 +177,9 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   const people = new Map([ALICE, BOB, OPERATOR].map((visitor) => [`token-${visitor.userId}`, visitor]));
   const tickets = new Map<string, StreamIdentity>();
   const revoked = new Set<string>();
+  const { headersMs = PATIENCE_MS } = options;
   const server = createServer(
-    { connectionsCheckingInterval: 200, headersTimeout: 2_000, requestTimeout: 3_000 },
+    { connectionsCheckingInterval: 200, headersTimeout: headersMs, requestTimeout: PATIENCE_MS },
     (_, response) => response.end("serving"),
   );
 

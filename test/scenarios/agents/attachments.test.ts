@@ -13,6 +13,7 @@ import { WORKER_ENV } from "../../../src/core/protocol/worker.ts";
 import { run } from "../../cli/command.ts";
 import { png } from "../../store/attachments/pictures.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { killProcess } from "../../support/process/running.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
@@ -56,7 +57,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await server.kill("SIGKILL");
-  for (const pid of workers()) process.kill(pid, "SIGKILL");
+  workers().forEach(killProcess);
   await model.close();
   await upstream.close();
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
@@ -129,7 +130,7 @@ it("[U5] [U6] [A9] pictures reach the model, files the commands, through a kill 
     async () => ((await server.events(task.id)).some(({ type }) => type === "tool.started") ? true : null),
     "the first command",
   );
-  for (const pid of workers()) process.kill(pid, "SIGKILL");
+  workers().forEach(killProcess);
   await eventually(async () => ((await server.task(task.id)).attempt === 2 ? true : null), "the second attempt");
   await send(`/${task.id}/messages`, { text: "And like this.", attachments: [await attach("green.png", green)] });
   writeFileSync(flag("go-on"), "");

@@ -87,12 +87,8 @@ async function working(harness: Harness, budget: Budget): Promise<Task> {
 
 async function ready(harness: Harness, id: string): Promise<void> {
   await harness.until(id, "provisioning");
-  const { attempt } = (await harness.task(id)).snapshot.context;
-  for (let round = 0; round < 200; round += 1) {
-    const sent = await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]).catch(() => null);
-    if (sent !== null && (await harness.task(id)).snapshot.context.attempt === attempt) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await harness.untilWorker(id);
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
 }
 
 const readEvents = async (harness: Harness, id: string, type: string) =>

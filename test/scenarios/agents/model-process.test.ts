@@ -2,7 +2,7 @@
  * The agent that has a model, end to end: a real server and worker processes, git over HTTP, the
  * fake model over HTTP, and SIGKILL.
  */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -19,6 +19,7 @@ import { TRANSCRIPT_BYTES } from "../../../src/core/ports/records/transcripts.ts
 import { WORKER_ENV } from "../../../src/core/protocol/worker.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { run } from "../../cli/command.ts";
+import { killProcess } from "../../support/process/running.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
@@ -37,7 +38,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await server?.kill("SIGKILL");
-  for (const pid of workers()) process.kill(pid, "SIGKILL");
+  workers().forEach(killProcess);
   await fake?.close();
   await upstream.close();
   [server, fake] = [null, null];
@@ -63,14 +64,15 @@ function workers(): number[] {
 }
 
 /** Leaves its name in the checkout, and once per run in a file beside it. */
-const step = (name: string) => ({
+const step = (name: string, then = "true") => ({
   name: "bash",
-  input: { command: `echo ${name} >> ${join(dir, "log")}; echo ${name} >> work.txt` },
+  input: { command: `echo ${name} >> ${join(dir, "log")}; echo ${name} >> work.txt; ${then}` },
 });
 const ran = (): string[] =>
   existsSync(join(dir, "log")) ? readFileSync(join(dir, "log"), "utf8").trim().split("\n") : [];
-const work = (count: number): Turn[] =>
-  Array.from({ length: count }, (_, i) => ({ say: `Step ${i}.`, tools: [step(`s${i}`)], delayMs: 8 }));
+/** @param then by step: what its command does after it left its name. */
+const work = (count: number, then: Readonly<Record<number, string>> = {}): Turn[] =>
+  Array.from({ length: count }, (_, i) => ({ say: `Step ${i}.`, tools: [step(`s${i}`, then[i])], delayMs: 8 }));
 
 async function begin(policy: Partial<Policy> = {}): Promise<RealServer> {
   const env = {
@@ -122,7 +124,9 @@ describe("a task with a model", () => {
   it.always(
     "[G2] [S1] usage and cost are seen live, and agree with what the provider billed; the key is nowhere",
     async () => {
-      const { url, token } = await open([...work(5), { tools: [FINISH] }]);
+      const seen = join(dir, "seen");
+      const untilSeen = `until [ -e ${seen} ]; do sleep 0.05; done`;
+      const { url, token } = await open([...work(5, { 1: untilSeen }), { tools: [FINISH] }]);
       const { id, agent, model } = await submit({ verify: ["grep -q s4 work.txt"] });
       expect([agent, model]).toEqual(["anthropic", "claude-sonnet-5-5"]);
       const client = new SlipwayClient({ baseUrl: url, token, WebSocket: createSocketFactory() });
@@ -130,7 +134,9 @@ describe("a task with a model", () => {
       const between: number[] = [];
       for await (const event of client.watch(id)) {
         live.push(event);
-        if (event.type === "usage") between.push((await client.task(id)).usage.usd);
+        if (event.type !== "usage") continue;
+        between.push((await client.task(id)).usage.usd);
+        writeFileSync(seen, "");
       }
       const task = await settled(id);
       expect([task.state, task.outcome, task.usage.turns]).toEqual(["done", "pushed", 6]);
@@ -145,12 +151,14 @@ describe("a task with a model", () => {
   );
 
   it("[A10] [X2] the worker is killed twice: the next attempt goes on from the transcript and repeats nothing", async () => {
-    await open([...work(8), { tools: [FINISH] }]);
+    // Each kill meets a command that runs.
+    const hang = "sleep 600";
+    await open([...work(8, { 1: hang, 4: hang }), { tools: [FINISH] }]);
     const { id } = await submit();
     for (const lines of [2, 5]) {
       await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
       const killed = workers();
-      for (const pid of killed) process.kill(pid, "SIGKILL");
+      killed.forEach(killProcess);
       await expect.poll(() => workers().filter((pid) => killed.includes(pid))).toEqual([]);
     }
     const task = await settled(id);
@@ -186,8 +194,8 @@ describe("[G5] the budget of a task with a model", () => {
   it("opens a question; it parks, and the answer resumes the task", async () => {
     await open([...work(5), { tools: [FINISH] }], { parkMs: 400 });
     const { id } = await submit({ budget: { turns: 3 } });
-    const asked = await phase(id, "awaiting_input");
-    expect(asked.question?.id).toBe("budget_turns_3");
+    const question = await eventually(async () => (await server!.task(id)).question, "it asks");
+    expect(question.id).toBe("budget_turns_3");
     await phase(id, "parked");
     await eventually(async () => (workers().length === 0 ? true : null), "its worker is gone");
     const answer = { questionId: "budget_turns_3", text: "continue" };
@@ -200,17 +208,17 @@ describe("[G5] the budget of a task with a model", () => {
   });
 
   it("minutes: a command that runs on parks the task, and `slipway answer` with a number goes on", async () => {
-    const slow = { name: "bash", input: { command: "sleep 30" } };
+    const slow = { name: "bash", input: { command: "sleep 90" } };
     await open([...work(2), { tools: [slow] }, { tools: [FINISH] }]);
-    const { id } = await submit({ budget: { minutes: 0.15 } });
-    expect((await phase(id, "parked")).question?.id).toBe("budget_minutes_9000");
+    const { id } = await submit({ budget: { minutes: 0.5 } });
+    expect((await phase(id, "parked")).question?.id).toBe("budget_minutes_30000");
     const cli = (...args: string[]) => run(dir, [...args, "--data-dir", join(dir, "data")]);
-    expect((await cli("inspect", id)).out).toMatch(/^budget +0\.15 minutes of work$/m);
+    expect((await cli("inspect", id)).out).toMatch(/^budget +0\.5 minutes of work$/m);
     const wrong = await cli("answer", id, "later");
     expect([wrong.code, wrong.err]).toEqual([2, expect.stringContaining("must be continue, stop or an amount")]);
     expect((await cli("answer", id, "20")).code).toBe(0);
     const task = await settled(id);
-    expect([task.state, task.attempt, task.budget]).toEqual(["done", 2, { minutes: 20.15 }]);
+    expect([task.state, task.attempt, task.budget]).toEqual(["done", 2, { minutes: 20.5 }]);
     expect(ran()).toEqual(["s0", "s1"]);
     const near = (await server!.events(id)).filter(({ data }) => data["code"] === "budget_near");
     expect(near).toHaveLength(1);

@@ -9,13 +9,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import type { Policy } from "../../../src/core/task.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
 const MB = 2 ** 20;
 const LIMIT = { timeout: 300_000 };
-/** Long enough for the steps of a busy machine that show no progress. */
+/** The limit of the tests of it: long enough for steps of a busy machine that show no progress. */
 const PROGRESS_MS = 10_000;
 const it = inTurn(6);
 let upstream: GitServer;
@@ -35,12 +36,16 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
 
-const start = (): Promise<RealServer> =>
+const start = (policy: Partial<Policy> = {}): Promise<RealServer> =>
   startServer({
     dataDir: join(dir, "data"),
-    policy: { progressMs: PROGRESS_MS, backoffMs: 100, backoffCapMs: 500 },
+    policy: { backoffMs: 100, backoffCapMs: 500, ...policy },
     env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host },
   });
+async function limitProgress(): Promise<void> {
+  await server.kill("SIGTERM");
+  server = await start({ progressMs: PROGRESS_MS });
+}
 async function submit(over: object = {}): Promise<string> {
   const script = [{ write: { path: "a.txt", content: "a\n" } }, { finish: { title: "T", summary: "" } }];
   const { status, body } = await server.call("POST", "/v1/tasks", { repo, prompt: "Change it.", script, ...over });
@@ -105,6 +110,7 @@ it(
 );
 
 it("[W7] a slow fetch counts as alive while bytes arrive: it ends in done at the first attempt", LIMIT, async () => {
+  await limitProgress();
   // Twice the limit long, of few bytes: what follows the fetch costs time on a busy machine.
   addLargeFile(4);
   upstream.shape("app", { bytesPerSecond: MB / 10 });
@@ -121,6 +127,7 @@ it("[W7] a slow fetch counts as alive while bytes arrive: it ends in done at the
 });
 
 it("a fetch that stalls is ended, and named", LIMIT, async () => {
+  await limitProgress();
   addLargeFile(4);
   upstream.shape("app", { bytesPerSecond: 50 });
   expect(await end(await submit({ maxAttempts: 1 }))).toMatch(/boot_timeout.*mirror/s);

@@ -184,7 +184,7 @@ suite("[W6] the artifact of a workspace", () => {
         yield Buffer.alloc(65_536);
       }
     }
-    const kept = await keep(endless(), 500);
+    const kept = await keep(endless(), 5_000);
     expect(kept.note).toMatch(/^Cut off after/);
     expect((await readContent()).map((one) => [one.name, one.text])).toEqual([["workspace/a", "first"]]);
   });

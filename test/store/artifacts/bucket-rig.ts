@@ -15,8 +15,8 @@ type Reached = Pick<Storage, "url" | "keyId" | "secret">;
 export async function openPlace(place: string, { url, keyId, secret }: Reached): Promise<Bucket> {
   const address = parseBucketAddress(place);
   if (address === null) throw new Error(`not an address: ${place}`);
-  const keys = { keyId, secret, sessionToken: null };
-  return new Bucket({ address, endpoint: url, region: "us-east-1", pathStyle: true, ...keys, idleMs: 2_000, tries: 1 });
+  const options = { keyId, secret, sessionToken: null, idleMs: 20_000, tries: 1 };
+  return new Bucket({ address, endpoint: url, region: "us-east-1", pathStyle: true, ...options });
 }
 
 let opened = 0;

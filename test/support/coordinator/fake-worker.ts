@@ -19,7 +19,8 @@ export interface FakeWorkers {
     ...events: readonly (readonly [WorkerEventType, EventData])[]
   ): Promise<WorkerAck>;
   exit(taskId: string, code: number): void;
-  has(taskId: string): boolean;
+  /** Whether a worker of that attempt or a later one was started. */
+  has(taskId: string, attempt?: number): boolean;
 }
 
 export function createFakeWorkers(): FakeWorkers {
@@ -31,7 +32,7 @@ export function createFakeWorkers(): FakeWorkers {
         workers.set(spec.taskId, { spec, exit: resolve, seq: 0 });
         signal.addEventListener("abort", () => resolve(143), { once: true });
       }),
-    has: (taskId) => workers.has(taskId),
+    has: (taskId, attempt = 1) => (workers.get(taskId)?.spec.attempt ?? 0) >= attempt,
     exit: (taskId, code) => workers.get(taskId)?.exit(code),
     send(workerApi, taskId, ...events) {
       const worker = workers.get(taskId);

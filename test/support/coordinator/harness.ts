@@ -336,7 +336,10 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
         `task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`,
       );
     },
-    untilWorker: (id) => waitUntil(`the worker of ${id} runs`, () => fakeWorkers.has(id), settle),
+    async untilWorker(id) {
+      const { attempt } = (await harness.task(id)).snapshot.context;
+      await waitUntil(`the worker of ${id} runs`, () => fakeWorkers.has(id, Math.max(1, attempt)), settle);
+    },
     untilBreakerOpens: () =>
       waitUntil(
         "the breaker opens",

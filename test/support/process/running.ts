@@ -15,6 +15,15 @@ export function isProcessAlive(pid: number): boolean {
   }
 }
 
+/** Sends SIGKILL. @returns false when it has ended already. */
+export function killProcess(pid: number): boolean {
+  try {
+    return process.kill(pid, "SIGKILL");
+  } catch {
+    return false;
+  }
+}
+
 /** Processes that are ending have no command line. */
 function commandLines(): string[] {
   return readdirSync("/proc")

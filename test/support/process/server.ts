@@ -52,6 +52,9 @@ export async function startServer(options: ServerOptions): Promise<RealServer> {
   return { ...starting, url, ...caller(url, readFileSync(join(options.dataDir, "operator.token"), "utf8").trim()) };
 }
 
+export const hasEnded = ({ process: { exitCode, signalCode } }: Pick<RealServer, "process">): boolean =>
+  exitCode !== null || signalCode !== null;
+
 /** The process alone, for starts that are meant to fail. */
 export function launch({ dataDir, home = ROOT, sandbox, policy, env, descriptors }: ServerOptions) {
   const limit = descriptors === undefined ? "" : `ulimit -n ${descriptors} && `;

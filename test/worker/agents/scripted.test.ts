@@ -260,7 +260,7 @@ it("the tools' environment contains neither the attempt's token nor the broker's
 });
 
 it("at the deadline the work is saved and the failure is reported", async () => {
-  rig.workerApi.overrides = { wallMs: 8_000 };
+  rig.workerApi.overrides = { wallMs: 30_000 };
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { bash: "sleep 60" }])).toBe(0);
   expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "deadline_exceeded" });
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: null });
@@ -268,7 +268,7 @@ it("at the deadline the work is saved and the failure is reported", async () => 
 });
 
 it("waiting for an answer does not count as working time", async () => {
-  const wallMs = 8_000;
+  const wallMs = 30_000;
   rig.workerApi.overrides = { wallMs };
   const running = await rig.start([{ ask: { question: "?" } }]);
   await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);

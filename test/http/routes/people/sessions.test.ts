@@ -91,13 +91,17 @@ describe("passwords", () => {
 
   it("an unknown e-mail costs a hash too", async () => {
     await begin();
-    const timed = async (email: string): Promise<number> => {
-      const begun = performance.now();
-      for (let i = 0; i < 4; i++) await sessions.login(email, "wrong").catch(() => undefined);
-      return performance.now() - begun;
+    const measure = async (email: string): Promise<number> => {
+      const times: number[] = [];
+      for (let i = 0; i < 4; i++) {
+        const begun = performance.now();
+        await sessions.login(email, "wrong").catch(() => undefined);
+        times.push(performance.now() - begun);
+      }
+      return Math.min(...times);
     };
-    const known = await timed("ada@example.com");
-    expect(await timed("nobody@example.com")).toBeGreaterThan(known / 5);
+    const known = await measure("ada@example.com");
+    expect(await measure("nobody@example.com")).toBeGreaterThan(known / 5);
   });
 
   it("a taken e-mail is a conflict", async () => {
