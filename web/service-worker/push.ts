@@ -4,7 +4,7 @@
  * U1 A push message is always shown: browsers take the permission away from apps that do not.
  * U2 An action that the server did not take opens the task, where the person sees why.
  */
-import { dropMarks } from "../src/lib/plain-line.ts";
+import { dropMarks } from "../src/lib/tasks/plain-line.ts";
 import { callAsPerson } from "./session.ts";
 
 declare const self: ServiceWorkerGlobalScope;

@@ -7,8 +7,9 @@ import {
   Outlet,
   redirect,
 } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { Suspense, useEffect, useState } from "react";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
+import { Failed, importWithRetry, lazyComponent } from "./lazy-component.tsx";
 import { queryClient } from "./lib/client.ts";
 import { onAppKeys, type Opened } from "./lib/keys.ts";
 import { getPerson, session, startSession } from "./lib/session.ts";
@@ -18,10 +19,13 @@ import { taskQuery } from "./lib/tasks/task-query.ts";
 import { readFilter } from "./lib/tasks/task-filter.ts";
 import { NotFound } from "./screens/not-found.tsx";
 
-/** Most visits on a phone never open it. */
-const Palette = lazy(async () => ({ default: (await import("./components/palette.tsx")).Palette }));
+/** A request that fails is made again. */
+const screen: typeof lazyRouteComponent = (get, name) => lazyRouteComponent(() => importWithRetry(get), name);
 
-const KeysSheet = lazy(async () => ({ default: (await import("./components/keys-sheet.tsx")).KeysSheet }));
+/** Most visits on a phone never open it. */
+const Palette = lazyComponent(async () => (await import("./components/palette.tsx")).Palette);
+
+const KeysSheet = lazyComponent(async () => (await import("./components/keys-sheet.tsx")).KeysSheet);
 
 const PUSH_AFTER_MS = 1_500;
 
@@ -94,39 +98,39 @@ const loginRoute = createRoute({
     ...(typeof search["next"] === "string" && /^\/(?![/\\])/.test(search["next"]) ? { next: search["next"] } : {}),
     ...readProblem(search),
   }),
-  component: lazyRouteComponent(() => import("./screens/log-in/login.tsx"), "LoginScreen"),
+  component: screen(() => import("./screens/log-in/login.tsx"), "LoginScreen"),
 });
 const setupRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/setup",
-  component: lazyRouteComponent(() => import("./screens/log-in/setup.tsx"), "SetupScreen"),
+  component: screen(() => import("./screens/log-in/setup.tsx"), "SetupScreen"),
 });
 const joinRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/join",
-  component: lazyRouteComponent(() => import("./screens/log-in/join.tsx"), "JoinScreen"),
+  component: screen(() => import("./screens/log-in/join.tsx"), "JoinScreen"),
 });
 const pairRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/pair",
-  component: lazyRouteComponent(() => import("./screens/log-in/pair.tsx"), "PairScreen"),
+  component: screen(() => import("./screens/log-in/pair.tsx"), "PairScreen"),
 });
 const deviceRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/device",
-  component: lazyRouteComponent(() => import("./screens/log-in/device.tsx"), "DeviceScreen"),
+  component: screen(() => import("./screens/log-in/device.tsx"), "DeviceScreen"),
 });
 const loadInbox = () => import("./screens/inbox.tsx");
 const inboxRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/",
   validateSearch: readFilter,
-  component: lazyRouteComponent(loadInbox, "Inbox"),
+  component: screen(loadInbox, "Inbox"),
 });
 const newTaskRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/new",
-  component: lazyRouteComponent(() => import("./screens/new-task.tsx"), "NewTask"),
+  component: screen(() => import("./screens/new-task.tsx"), "NewTask"),
 });
 const loadTask = () => import("./screens/task/task-screen.tsx");
 const loadChanges = () => import("./screens/task/changes/changes-view.tsx");
@@ -141,58 +145,58 @@ const taskRoute = createRoute({
   path: "/tasks/$id",
   // Asked for while the screen is loaded; the screen says why it fails.
   loader: ({ params }) => void queryClient.prefetchQuery(taskQuery(params.id)),
-  component: lazyRouteComponent(loadTask, "TaskScreen"),
+  component: screen(loadTask, "TaskScreen"),
 });
 const conversationRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/",
-  component: lazyRouteComponent(loadConversation, "ConversationView"),
+  component: screen(loadConversation, "ConversationView"),
 });
 const changesRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/changes",
-  component: lazyRouteComponent(loadChanges, "ChangesView"),
+  component: screen(loadChanges, "ChangesView"),
 });
 const threadRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/thread",
-  component: lazyRouteComponent(() => import("./screens/task/thread/thread-view.tsx"), "ThreadView"),
+  component: screen(() => import("./screens/task/thread/thread-view.tsx"), "ThreadView"),
 });
 const machineRoute = createRoute({
   getParentRoute: () => taskRoute,
   path: "/machine",
-  component: lazyRouteComponent(() => import("./screens/task/machine/machine-view.tsx"), "MachineView"),
+  component: screen(() => import("./screens/task/machine/machine-view.tsx"), "MachineView"),
 });
 const consoleRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/console",
-  component: lazyRouteComponent(() => import("./screens/console/console.tsx"), "Console"),
+  component: screen(() => import("./screens/console/console.tsx"), "Console"),
 });
 const auditRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/console/audit",
-  component: lazyRouteComponent(() => import("./screens/console/audit.tsx"), "Audit"),
+  component: screen(() => import("./screens/console/audit.tsx"), "Audit"),
 });
 const egressRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/console/egress",
-  component: lazyRouteComponent(() => import("./screens/console/egress.tsx"), "Egress"),
+  component: screen(() => import("./screens/console/egress.tsx"), "Egress"),
 });
 const variablesRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you/variables",
-  component: lazyRouteComponent(() => import("./screens/you/variables.tsx"), "Variables"),
+  component: screen(() => import("./screens/you/variables.tsx"), "Variables"),
 });
 const notificationsRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you/notifications",
-  component: lazyRouteComponent(() => import("./screens/you/notifications/notifications.tsx"), "Notifications"),
+  component: screen(() => import("./screens/you/notifications/notifications.tsx"), "Notifications"),
 });
 const youRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you",
   validateSearch: readProblem,
-  component: lazyRouteComponent(() => import("./screens/you/you.tsx"), "You"),
+  component: screen(() => import("./screens/you/you.tsx"), "You"),
 });
 
 export const router = createRouter({
@@ -214,6 +218,7 @@ export const router = createRouter({
       notificationsRoute,
     ]),
   ]),
+  defaultErrorComponent: Failed,
   defaultPreload: "intent",
   scrollRestoration: true,
 });

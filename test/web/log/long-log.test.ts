@@ -124,7 +124,7 @@ describeWithBrowser("a long log", () => {
       await said(phase * PARTS).waitFor();
       if (phase === 2) heap = await readHeap(session);
     }
-    // Up to 500 blocks more are there before the next ones go, and what went is free a second later.
+    // Up to 500 blocks more are there before the next go, and what went is free a second later.
     const streamed = (PHASES - 2) * PARTS * OUTPUT;
     await expect.poll(() => readHeap(session)).toBeLessThan(heap + streamed / 2);
     expect(await page.evaluate<string[]>("shifts")).toEqual([]);

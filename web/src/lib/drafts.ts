@@ -4,6 +4,8 @@ import { useCallback, useEffect, useState } from "react";
 const PREFIX = "slipway.draft.";
 /** The fields on the screen that show a draft, by its name. */
 const shown = new Map<string, (text: string) => void>();
+/** How often a text was put back, by draft. */
+const restores = new Map<string, number>();
 
 export function readDraft(name: string): string {
   try {
@@ -25,8 +27,19 @@ export function writeDraft(name: string, text: string): void {
 
 /** Puts a text back into its field, whether the field is on the screen or not. */
 export function restoreDraft(name: string, text: string): void {
+  restores.set(name, (restores.get(name) ?? 0) + 1);
   writeDraft(name, text);
   shown.get(name)?.(text);
+}
+
+/**
+ * Before a text is sent, which takes a while. @returns whether its drafts are as they were: if not,
+ * something else was typed meanwhile, or the same was put back.
+ */
+export function markDrafts(...names: readonly string[]): () => boolean {
+  const read = (): string => JSON.stringify(names.map((name) => [readDraft(name), restores.get(name)]));
+  const before = read();
+  return () => read() === before;
 }
 
 export function forgetDrafts(): void {

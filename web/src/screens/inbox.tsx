@@ -1,6 +1,7 @@
 /** The tasks, grouped by whether they wait for the person, run or have ended. */
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect, useState, type ReactNode } from "react";
+import { Suspense, useEffect, useState, type ReactNode } from "react";
+import { lazyComponent } from "../lazy-component.tsx";
 import { useQuery } from "@tanstack/react-query";
 import type { Me } from "../../../src/client/types.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -22,13 +23,13 @@ import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
 
 /** Loaded later, because the list is shown before it can be pulled. */
-const PullToRefresh = lazy(async () => ({
-  default: (await import("../components/tasks/pull-to-refresh.tsx")).PullToRefresh,
-}));
+const PullToRefresh = lazyComponent(
+  async () => (await import("../components/tasks/pull-to-refresh.tsx")).PullToRefresh,
+);
 
 /** A phone never loads it. */
 const loadWide = () => import("./wide/wide-inbox.tsx");
-const WideInbox = lazy(async () => ({ default: (await loadWide()).WideInbox }));
+const WideInbox = lazyComponent(async () => (await loadWide()).WideInbox);
 // Loads while the list is read.
 if (isWideScreen()) void Promise.allSettled([loadWide()]);
 

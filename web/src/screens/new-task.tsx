@@ -17,13 +17,14 @@ import { hasForge, PullRequestChoice } from "../components/forms/pull-request-ch
 import { client, configQuery } from "../lib/client.ts";
 import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { noteSubmit } from "../lib/device/push-support.ts";
-import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
+import { markDrafts, readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
 import { listModels } from "../lib/tasks/models.ts";
 import { putTask, useTaskList } from "../lib/tasks/task-list.ts";
 
 const PROMPT_LIMIT = 64 * 1024;
 const RECENT = 6;
+const DRAFT = ["new.repo", "new.prompt", "new.options", "new.files"] as const;
 
 export function NewTask() {
   const [repo, setRepo] = useDraft("new.repo");
@@ -60,7 +61,7 @@ export function NewTask() {
           <OptionsFold
             config={config.data}
             repo={repo}
-            branches={check.check?.branches ?? []}
+            branches={check.branches}
             options={options}
             setOptions={setOptions}
           />
@@ -116,10 +117,14 @@ function useSubmit(
     const isReviewed = canBe && options.isReviewed === true;
     const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
     const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
+    const isSame = markDrafts(...DRAFT);
     const sent = await dispatch({ kind: "submit", body }, draftKey());
-    for (const name of ["new.repo", "new.prompt", "new.options", "new.key"]) writeDraft(name, "");
-    attaching.clear();
-    writeDraft("new.files", "");
+    writeDraft("new.key", "");
+    // What was changed meanwhile is the draft of another task.
+    if (isSame()) {
+      for (const name of DRAFT) writeDraft(name, "");
+      attaching.drop(attaching.items);
+    }
     if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
     putTask(sent.receipt.task);
     await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });

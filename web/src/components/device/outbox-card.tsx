@@ -32,7 +32,7 @@ function takeBack(item: OutboxItem): void {
           ["new.prompt", work.body.prompt],
         ]
       : [[work.kind === "message" ? `message.${work.taskId}` : `answer.${work.body.questionId}`, work.body.text]];
-  for (const [name, text] of texts) if (readDraft(name) === "") restoreDraft(name, text);
+  for (const [name, text] of texts) if (["", text].includes(readDraft(name))) restoreDraft(name, text);
   void dropItem(id);
 }
 

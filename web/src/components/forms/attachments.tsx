@@ -1,6 +1,7 @@
 /** Attachments: the buttons that add them, and the list of what is attached. */
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useRef, useState, type ClipboardEvent, type DragEvent } from "react";
+import { Suspense, useRef, useState, type ClipboardEvent, type DragEvent } from "react";
+import { lazyComponent } from "../../lazy-component.tsx";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { MAX_ATTACHMENTS, type Attaching } from "../../lib/attachments/attaching.ts";
 import { formatBytes } from "../../lib/format.ts";
@@ -9,7 +10,7 @@ import { useAct } from "../act.tsx";
 import { Icon } from "../icon.tsx";
 
 /** Behind a tap. */
-const PictureSheet = lazy(async () => ({ default: (await import("./picture-sheet.tsx")).PictureSheet }));
+const PictureSheet = lazyComponent(async () => (await import("./picture-sheet.tsx")).PictureSheet);
 
 /** For the element that takes files which are pasted or dropped. */
 export function takesFiles({ add }: Attaching) {

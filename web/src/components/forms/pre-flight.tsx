@@ -23,7 +23,11 @@ export interface RepositoryCheckView {
   readonly check: RepositoryCheck | null;
   /** Why the address or the branch cannot be one. */
   readonly refusal: string | null;
+  /** Of the repository, also while another branch is typed. */
+  readonly branches: readonly string[];
 }
+
+const NOTHING: RepositoryCheckView = { isChecking: false, check: null, refusal: null, branches: [] };
 
 function usePause(text: string): string {
   const [settled, setSettled] = useState(text);
@@ -45,10 +49,13 @@ export function useRepositoryCheck(repo: string, base: string): RepositoryCheckV
     enabled: isWhole,
     staleTime: FRESH_MS,
   });
-  if (!isWhole || address !== repo.trim()) return { isChecking: false, check: null, refusal: null };
+  if (!isWhole || address !== repo.trim()) return NOTHING;
+  const branches = data?.branches ?? [];
+  if (branch !== base.trim()) return { ...NOTHING, isChecking: true, branches };
   // Without a network, or with too many checks, the task itself tells.
   const isRefused = error instanceof SlipwayProblem && error.status === 400;
-  return { isChecking: isFetching, check: data ?? null, refusal: isRefused ? problemText(error) : null };
+  const refusal = isRefused ? problemText(error) : null;
+  return { isChecking: isFetching, check: data ?? null, refusal, branches };
 }
 
 export function PreFlight({ view }: { view: RepositoryCheckView }) {

@@ -7,6 +7,7 @@ import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { getGroup, type Group } from "../../lib/tasks/task-view.ts";
 import { Icon } from "../icon.tsx";
 import { QuickAnswer } from "./quick-answer.tsx";
+import { RowFocus } from "./row-focus.tsx";
 import { TaskRow } from "./task-row.tsx";
 
 export const GROUPS: readonly (readonly [Group, string])[] = [
@@ -26,16 +27,20 @@ interface TaskGroupsProps {
 export function TaskGroups({ tasks, now }: TaskGroupsProps) {
   const person = usePerson();
   const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
-  return GROUPS.map(([group, title]) => (
-    <InboxGroup
-      key={group}
-      group={group}
-      title={title}
-      tasks={tasks.filter((task) => getGroup(task, now, person) === group)}
-      now={now}
-      waits={waits}
-    />
-  ));
+  return (
+    <RowFocus>
+      {GROUPS.map(([group, title]) => (
+        <InboxGroup
+          key={group}
+          group={group}
+          title={title}
+          tasks={tasks.filter((task) => getGroup(task, now, person) === group)}
+          now={now}
+          waits={waits}
+        />
+      ))}
+    </RowFocus>
+  );
 }
 
 function InboxGroup({

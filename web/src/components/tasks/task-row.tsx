@@ -47,7 +47,7 @@ export const TaskRow = memo(function TaskRow({ task, now, forecast = "", childre
   const isWrapped = isAsking || appearance === "queued" || appearance === "failed";
   return (
     <li className={`row st-${appearance}${isNew ? " unread" : ""}`}>
-      <Link className="row-link" to="/tasks/$id" params={{ id: task.id }}>
+      <Link className="row-link" to="/tasks/$id" params={{ id: task.id }} data-id={task.id}>
         <Icon name={`st-${appearance}`} className="state-ic" />
         <span className="row-title">
           {task.title}

@@ -1,9 +1,10 @@
 /** At a desk a task stands between the list and what belongs to it; elsewhere it is alone. */
-import { lazy, Suspense, type ReactNode } from "react";
+import { Suspense, type ReactNode } from "react";
+import { lazyComponent } from "../../lazy-component.tsx";
 import { useWideScreen } from "../../lib/keys.ts";
 import { Bar } from "../bar.tsx";
 
-const ListPane = lazy(async () => ({ default: (await import("./list-pane.tsx")).ListPane }));
+const ListPane = lazyComponent(async () => (await import("./list-pane.tsx")).ListPane);
 
 export function WithList({ children }: { children: ReactNode }) {
   if (!useWideScreen()) return children;

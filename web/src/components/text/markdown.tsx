@@ -2,7 +2,8 @@
  * Markdown. Its reader is loaded when a conversation is opened: a task is on the screen without it.
  * A text that comes before the reader is shown as it is.
  */
-import { lazy, memo, Suspense, type ComponentType } from "react";
+import { memo, Suspense, type ComponentType } from "react";
+import { importWithRetry, lazyComponent } from "../../lazy-component.tsx";
 
 export interface MarkdownProps {
   readonly text: string;
@@ -15,15 +16,15 @@ type Reader = ComponentType<MarkdownProps>;
 /** Null = it is not here yet. What is here is drawn at once, without a frame in between. */
 let reader: Reader | null = null;
 
-const load = async (): Promise<{ default: Reader }> => {
-  const part = await import("./markdown-blocks.tsx");
-  reader = part.MarkdownBlocks;
-  return { default: part.MarkdownBlocks };
+const read = async (): Promise<Reader> => {
+  reader = (await import("./markdown-blocks.tsx")).MarkdownBlocks;
+  return reader;
 };
-const LaterReader = lazy(load);
+const Plain: Reader = ({ text, isInline }) => (isInline === true ? text : <p className="prompt">{text}</p>);
+const LaterReader = lazyComponent(read, Plain);
 
 /** What shows several texts waits for it: a text is not as high as what is read of it. */
-export const loadMarkdown = async (): Promise<void> => void (await load());
+export const loadMarkdown = async (): Promise<void> => void (await importWithRetry(read));
 
 export const isMarkdownLoaded = (): boolean => reader !== null;
 
@@ -31,7 +32,7 @@ export const Markdown = memo(function Markdown({ text, isInline = false }: Markd
   const Blocks = reader;
   if (Blocks !== null) return <Blocks text={text} isInline={isInline} />;
   return (
-    <Suspense fallback={isInline ? text : <p className="prompt">{text}</p>}>
+    <Suspense fallback={<Plain text={text} isInline={isInline} />}>
       <LaterReader text={text} isInline={isInline} />
     </Suspense>
   );

@@ -27,8 +27,13 @@ export interface Attaching {
   readonly request: { readonly attachments?: string[] };
   add(files: Iterable<File>): void;
   remove(key: string): void;
-  /** After the text was sent. */
-  clear(): void;
+  /** After the text was sent with these. */
+  drop(sent: readonly Attached[]): void;
+}
+
+function keep(name: string, items: readonly Attached[]): void {
+  const kept = items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment]));
+  writeDraft(name, kept.length === 0 ? "" : JSON.stringify(kept));
 }
 
 function readKept(name: string): Attached[] {
@@ -63,10 +68,7 @@ export function useAttaching(draft: string): Attaching {
   const [items, setItems] = useState(() => readKept(draft));
   /** Those that were removed while they were sent. */
   const removed = useRef(new Set<string>());
-  useEffect(() => {
-    const kept = items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment]));
-    writeDraft(draft, kept.length === 0 ? "" : JSON.stringify(kept));
-  }, [draft, items]);
+  useEffect(() => keep(draft, items), [draft, items]);
 
   const add = (files: Iterable<File>): void => {
     const fresh = [...files].map((file) => ({ key: newKey(), file }));
@@ -93,6 +95,16 @@ export function useAttaching(draft: string): Attaching {
     setItems((before) => before.filter((item) => item.key !== key));
   }, []);
 
+  const drop = (sent: readonly Attached[]): void => {
+    const ids = sent.flatMap(({ attachment }) => attachment?.id ?? []);
+    // The field may be gone from the screen by then.
+    keep(
+      draft,
+      readKept(draft).filter(({ key }) => !ids.includes(key)),
+    );
+    setItems((before) => before.filter(({ key }) => !sent.some((item) => item.key === key)));
+  };
+
   const ids = [...new Set(items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment.id])))];
   return {
     items,
@@ -100,6 +112,6 @@ export function useAttaching(draft: string): Attaching {
     request: ids.length === 0 ? {} : { attachments: ids },
     add,
     remove,
-    clear: useCallback(() => setItems([]), []),
+    drop,
   };
 }

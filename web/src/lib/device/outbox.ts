@@ -5,6 +5,8 @@
  *    however often it is sent (rule R5).
  * O2 Items are sent in the order in which they were made, by one tab at a time.
  * O3 What the server rejects is shown as failed and stays until the person drops it.
+ * O4 The list is never older than what this tab changed: a read that began before a change is made
+ *    again.
  */
 import { impatientClient } from "../client.ts";
 import { session } from "../session.ts";
@@ -29,6 +31,8 @@ export const outbox = createStore<readonly OutboxItem[]>([]);
 /** How items of this tab ended, for their callers. */
 const ended = new Map<string, Ended>();
 const tabs = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(OUTBOX);
+/** Changes that this tab made to what is kept. */
+let changes = 0;
 let failures = 0;
 let timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -70,12 +74,21 @@ async function askForSync(): Promise<void> {
 
 /** Begins with what an earlier page of the person left. */
 export async function openOutbox(): Promise<void> {
-  const kept = await readOutbox();
-  if (kept !== null) outbox.set(kept.filter((item) => item.state !== "sent" || !isOld(item)));
+  await readKept();
+  outbox.set(outbox.get().filter((item) => item.state !== "sent" || !isOld(item)));
   await flushOutbox();
 }
 
+/** Sets the list to what is kept (O4). */
+async function readKept(): Promise<void> {
+  const before = changes;
+  const kept = await readOutbox();
+  if (before !== changes) return readKept();
+  if (kept !== null) outbox.set(kept);
+}
+
 export async function dropItem(id: string): Promise<void> {
+  changes += 1;
   outbox.set(outbox.get().filter((item) => item.id !== id));
   await dropOutboxItem(id);
   tabs?.postMessage("changed");
@@ -85,8 +98,7 @@ export async function dropItem(id: string): Promise<void> {
 export async function flushOutbox(): Promise<void> {
   clearTimeout(timer);
   const isDone = await withLock(OUTBOX, async () => {
-    const kept = await readOutbox();
-    if (kept !== null) outbox.set(kept);
+    await readKept();
     for (const item of outbox.get()) {
       if (item.state === "sent" && isOld(item)) await dropItem(item.id);
       if (item.state === "waiting" && !(await deliver(item))) return false;
@@ -111,12 +123,11 @@ async function deliver(item: OutboxItem): Promise<boolean> {
 }
 
 async function put(item: OutboxItem): Promise<void> {
+  changes += 1;
   const others = outbox.get().filter((other) => other.id !== item.id);
   outbox.set([...others, item].toSorted((a, b) => a.at - b.at));
   await keepOutboxItem(item);
   tabs?.postMessage("changed");
 }
 
-tabs?.addEventListener("message", () => {
-  void readOutbox().then((kept) => (kept === null ? undefined : outbox.set(kept)));
-});
+tabs?.addEventListener("message", () => void readKept());

@@ -2,7 +2,7 @@
 import type { Me } from "../../../../src/client/types.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatOrdinal, formatUsd } from "../format.ts";
-import { dropMarks } from "../plain-line.ts";
+import { dropMarks } from "./plain-line.ts";
 import { isOwn } from "./ownership.ts";
 
 export type Appearance =

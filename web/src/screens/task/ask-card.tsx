@@ -5,7 +5,7 @@ import { ResultLine, useAct } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { dispatch, newKey } from "../../lib/device/outbox.ts";
-import { useDraft } from "../../lib/drafts.ts";
+import { markDrafts, useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
@@ -86,7 +86,8 @@ function useAnnounced(): boolean {
 }
 
 function AnswerForm({ task, question }: AskCardProps) {
-  const [own, setOwn] = useDraft(`answer.${question.id}`);
+  const draft = `answer.${question.id}`;
+  const [own, setOwn] = useDraft(draft);
   const [choice, setChoice] = useState(question.options?.[0] ?? null);
   const { state, said, send } = useAnswer(task, question);
   const text = own.trim() === "" ? choice : own;
@@ -94,7 +95,9 @@ function AnswerForm({ task, question }: AskCardProps) {
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        if (text !== null) void send(text).then((isSent) => isSent && setOwn(""));
+        if (text === null) return;
+        const isSame = markDrafts(draft);
+        void send(text).then((isSent) => isSent && isSame() && setOwn(""));
       }}
     >
       <AnswerOptions options={question.options ?? []} choice={own.trim() === "" ? choice : null} onPick={setChoice} />

@@ -1,5 +1,6 @@
 /** One block of the conversation. */
-import { lazy, memo, Suspense, useState } from "react";
+import { memo, Suspense, useState } from "react";
+import { lazyComponent } from "../../lazy-component.tsx";
 import { AttachedList } from "../../components/forms/attachments.tsx";
 import { Ansi } from "../../components/text/ansi.tsx";
 import { Icon } from "../../components/icon.tsx";
@@ -74,11 +75,11 @@ function Commits({ block: { at, isRewritten, commits, count } }: { block: Kind<"
 }
 
 /** What opens with a tap is loaded with the first tap. */
-const ToolDetail = lazy(async () => ({ default: (await import("./output.tsx")).ToolDetail }));
-const StepLog = lazy(async () => ({ default: (await import("./output.tsx")).StepLog }));
+const ToolDetail = lazyComponent(async () => (await import("./output.tsx")).ToolDetail);
+const StepLog = lazyComponent(async () => (await import("./output.tsx")).StepLog);
 
 /** Of a message that waits for the agent. */
-const TakeBack = lazy(async () => ({ default: (await import("./composer/take-back.tsx")).TakeBack }));
+const TakeBack = lazyComponent(async () => (await import("./composer/take-back.tsx")).TakeBack);
 
 const STATUS_TEXT: Readonly<Record<string, string>> = {
   queued: "the server has it",

@@ -1,16 +1,7 @@
 /** The conversation: what was asked, what the agent wrote and did, and the composer. */
 import { AttachedList } from "../../components/forms/attachments.tsx";
-import {
-  lazy,
-  Suspense,
-  useCallback,
-  useEffect,
-  useLayoutEffect,
-  useMemo,
-  useRef,
-  useState,
-  type RefObject,
-} from "react";
+import { Suspense, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState, type RefObject } from "react";
+import { lazyComponent } from "../../lazy-component.tsx";
 import { flushSync } from "react-dom";
 import { WindowVirtualizer } from "virtua";
 import { Icon } from "../../components/icon.tsx";
@@ -32,17 +23,13 @@ import { ThreadFold } from "./thread/thread-fold.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
 /** Stands at the end: it may come after what is read. */
-const OutboxCard = lazy(async () => ({
-  default: (await import("../../components/device/outbox-card.tsx")).OutboxCard,
-}));
+const OutboxCard = lazyComponent(async () => (await import("../../components/device/outbox-card.tsx")).OutboxCard);
 /** Parts of a few tasks only. */
-const Earlier = lazy(async () => ({ default: (await import("./thread/earlier.tsx")).Earlier }));
-const StopCard = lazy(async () => ({ default: (await import("./stop/stop-card.tsx")).StopCard }));
-const AskCard = lazy(async () => ({ default: (await import("./ask-card.tsx")).AskCard }));
-const PushOffer = lazy(async () => ({
-  default: (await import("../../components/device/push-offer.tsx")).PushOffer,
-}));
-const ChangesPane = lazy(async () => ({ default: (await import("../wide/changes-pane.tsx")).ChangesPane }));
+const Earlier = lazyComponent(async () => (await import("./thread/earlier.tsx")).Earlier);
+const StopCard = lazyComponent(async () => (await import("./stop/stop-card.tsx")).StopCard);
+const AskCard = lazyComponent(async () => (await import("./ask-card.tsx")).AskCard);
+const PushOffer = lazyComponent(async () => (await import("../../components/device/push-offer.tsx")).PushOffer);
+const ChangesPane = lazyComponent(async () => (await import("../wide/changes-pane.tsx")).ChangesPane);
 
 export function ConversationView() {
   const { task } = useTaskView();

@@ -1,7 +1,8 @@
 /** The frame of a task: title, state, lifecycle and tabs; the views are its children. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useMatch, useParams } from "@tanstack/react-router";
-import { createContext, lazy, Suspense, useContext, useEffect, useMemo, useState } from "react";
+import { createContext, Suspense, useContext, useEffect, useMemo, useState } from "react";
+import { lazyComponent } from "../../lazy-component.tsx";
 import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
@@ -25,7 +26,7 @@ import { NotFound } from "../not-found.tsx";
 import { StopButton } from "./stop/stop-button.tsx";
 
 /** Behind a tap. */
-const Chart = lazy(async () => ({ default: (await import("../../components/lifecycle/chart.tsx")).Chart }));
+const Chart = lazyComponent(async () => (await import("../../components/lifecycle/chart.tsx")).Chart);
 
 export interface TaskView {
   readonly task: WireTask;

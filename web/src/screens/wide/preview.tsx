@@ -4,7 +4,8 @@
  */
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect } from "react";
+import { Suspense, useEffect } from "react";
+import { lazyComponent } from "../../lazy-component.tsx";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
 import { Slip } from "../../components/lifecycle/slip.tsx";
@@ -18,7 +19,7 @@ import { describeStep, getAppearance, isSettled } from "../../lib/tasks/task-vie
 import { onAnswerKeys } from "./answer-keys.ts";
 import { readOutline, type Lately as LatelyItem } from "./outline-read.ts";
 
-const AskCard = lazy(async () => ({ default: (await import("../task/ask-card.tsx")).AskCard }));
+const AskCard = lazyComponent(async () => (await import("../task/ask-card.tsx")).AskCard);
 
 interface PreviewProps {
   readonly task: WireTask;

@@ -5,6 +5,7 @@ import { memo, useMemo, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
 import { Mini } from "../../components/lifecycle/mini.tsx";
+import { RowFocus } from "../../components/tasks/row-focus.tsx";
 import { EARLIER_SHOWN, GROUPS } from "../../components/tasks/task-groups.tsx";
 import { getAge } from "../../components/tasks/task-row.tsx";
 import { formatRepo } from "../../lib/format.ts";
@@ -34,7 +35,7 @@ export function WideGroups({ tasks, now, selected, onSelect }: WideGroupsProps) 
   const [limit, setLimit] = useState(EARLIER_SHOWN);
   if (tasks.length === 0) return null;
   return (
-    <>
+    <RowFocus>
       <div className="dhead" aria-hidden="true">
         <span>Task</span>
         <span>Repository</span>
@@ -73,7 +74,7 @@ export function WideGroups({ tasks, now, selected, onSelect }: WideGroupsProps) 
           </section>
         );
       })}
-    </>
+    </RowFocus>
   );
 }
 

@@ -40,6 +40,7 @@ export function DeviceLink() {
 
 function Pairing({ offer }: { offer: DeviceOffer }) {
   const queries = useQueryClient();
+  const [isDecided, setDecided] = useState(false);
   const [ended, setEnded] = useState<string | null>(null);
   // Closed: a link that nobody watches any more is worth nothing.
   useEffect(() => () => void client.people.withdrawDeviceOffer().catch(() => undefined), []);
@@ -47,9 +48,12 @@ function Pairing({ offer }: { offer: DeviceOffer }) {
     queryKey: ["device-offer"],
     queryFn: ({ signal }) => client.people.deviceOffer({ signal }),
     refetchInterval: ASK_MS,
-    enabled: ended === null,
+    enabled: !isDecided,
   });
   const decide = async (userCode: string, allow: boolean): Promise<void> => {
+    // The decision ends the offer: a later answer to what was asked before would say so first.
+    setDecided(true);
+    await queries.cancelQueries({ queryKey: ["device-offer"] });
     try {
       await client.people.decideDevice(userCode, allow);
       setEnded(allow ? "Approved. The phone is logged in within seconds." : "Refused. Nothing was logged in.");

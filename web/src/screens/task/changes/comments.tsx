@@ -5,7 +5,7 @@ import { ResultLine, useAct } from "../../../components/act.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
-import { readDraft, writeDraft } from "../../../lib/drafts.ts";
+import { readDraft, restoreDraft, useDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
 import type { PatchLine } from "../../../lib/patch.ts";
 import { usePerson } from "../../../lib/session.ts";
@@ -24,28 +24,33 @@ export interface Comments {
   get(key: string): Comment | undefined;
   set(key: string, comment: Comment | null): void;
   readonly all: readonly (readonly [string, Comment])[];
-  clear(): void;
+  /** After these were sent, as they are. */
+  drop(sent: Comments["all"]): void;
 }
 
 export function useComments(taskId: string): Comments {
   const name = `comments.${taskId}`;
-  const [stored, setStored] = useState<Readonly<Record<string, Comment>>>(() => parseComments(readDraft(name)));
+  const [draft, setDraft] = useDraft(name);
   return useMemo(() => {
-    const save = (next: Readonly<Record<string, Comment>>): void => {
-      setStored(next);
-      writeDraft(name, Object.keys(next).length === 0 ? "" : JSON.stringify(next));
-    };
+    const stored = parseComments(draft);
     return {
       get: (key) => stored[key],
       set: (key, comment) => {
         const { [key]: _removed, ...rest } = stored;
-        save(comment === null ? rest : { ...rest, [key]: comment });
+        setDraft(formatComments(comment === null ? rest : { ...rest, [key]: comment }));
       },
       all: Object.entries(stored),
-      clear: () => save({}),
+      drop: (sent) => {
+        const rest = parseComments(readDraft(name));
+        for (const [key, { text }] of sent) if (rest[key]?.text === text) delete rest[key];
+        restoreDraft(name, formatComments(rest));
+      },
     };
-  }, [stored, name]);
+  }, [draft, setDraft, name]);
 }
+
+const formatComments = (comments: Readonly<Record<string, Comment>>): string =>
+  Object.keys(comments).length === 0 ? "" : JSON.stringify(comments);
 
 function parseComments(text: string): Record<string, Comment> {
   try {
@@ -134,7 +139,7 @@ export function LineEditor({ line, text, isKept, step, onType, onMove, onKeep, o
 export function CommentBatch({ comments }: { comments: Comments }) {
   const { task } = useTaskView();
   const { run, said, isBusy } = useAct();
-  const [key] = useState(newKey);
+  const [key, setKey] = useState(newKey);
   const [prompt, setPrompt] = useState<string | null>(null);
   const navigate = useNavigate();
   const person = usePerson();
@@ -143,7 +148,9 @@ export function CommentBatch({ comments }: { comments: Comments }) {
     return <p className="hint">Only {task.owner.email} and admins can send comments to the agent.</p>;
   const send = async (text: string): Promise<void> => {
     const sent = await dispatch({ kind: "message", taskId: task.id, body: { text } }, key);
-    comments.clear();
+    comments.drop(comments.all);
+    // What is kept after this is another message.
+    setKey(newKey());
     if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
       putTask(sent.receipt.task);
       await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });

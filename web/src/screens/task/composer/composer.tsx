@@ -1,6 +1,7 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
 import { useNavigate } from "@tanstack/react-router";
-import { lazy, Suspense, useEffect, useRef, useState, type RefObject } from "react";
+import { Suspense, useEffect, useRef, useState, type RefObject } from "react";
+import { lazyComponent } from "../../../lazy-component.tsx";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { AttachList, FileButton, takesFiles } from "../../../components/forms/attachments.tsx";
 import { useAttaching } from "../../../lib/attachments/attaching.ts";
@@ -9,7 +10,7 @@ import { Sheet } from "../../../components/sheet.tsx";
 import { problemText } from "../../../lib/client.ts";
 import type { Todo } from "../../../lib/log/outline.ts";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
-import { useDraft } from "../../../lib/drafts.ts";
+import { markDrafts, useDraft } from "../../../lib/drafts.ts";
 import { formatUsd } from "../../../lib/format.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
@@ -17,7 +18,7 @@ import { useTaskView } from "../task-screen.tsx";
 import type { MessageRequest } from "../../../../../src/core/protocol/rest.ts";
 
 /** Behind a tap. */
-const TodoSheet = lazy(async () => ({ default: (await import("./todo-sheet.tsx")).TodoSheet }));
+const TodoSheet = lazyComponent(async () => (await import("./todo-sheet.tsx")).TodoSheet);
 
 type Mode = "steer" | "follow_up" | "interrupt";
 
@@ -29,7 +30,8 @@ const isTouch = (): boolean => matchMedia("(pointer: coarse)").matches;
 
 export function Composer() {
   const { task, log } = useTaskView();
-  const [text, setText] = useDraft(`message.${task.id}`);
+  const draft = `message.${task.id}`;
+  const [text, setText] = useDraft(draft);
   const attaching = useAttaching(`files.${task.id}`);
   const [mode, setMode] = useState<Mode>("steer");
   const [updateBase, setUpdateBase] = useState(false);
@@ -45,11 +47,12 @@ export function Composer() {
   const send = async (): Promise<void> => {
     const how = ended ? { updateBase } : toRequest(mode);
     const body = { text, ...how, ...attaching.request };
+    const isSame = markDrafts(draft);
     const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
-    setText("");
-    attaching.clear();
+    if (isSame()) setText("");
+    attaching.drop(attaching.items);
     // An interruption is asked for each time.
-    if (mode === "interrupt") setMode("steer");
+    if (mode === "interrupt") setMode((now) => (now === mode ? "steer" : now));
     if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
       putTask(sent.receipt.task);
       await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });

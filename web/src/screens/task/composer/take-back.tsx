@@ -17,7 +17,9 @@ export function TakeBack({ block, isQueued }: TakeBackProps) {
   const takeBack = async (): Promise<string> => {
     await client.withdraw(task.id, block.id ?? "");
     const draft = `message.${task.id}`;
-    restoreDraft(draft, [block.text, readDraft(draft)].filter((text) => text !== "").join("\n\n"));
+    // The field still has the text while the end of its send is waited for.
+    const texts = new Set([block.text, readDraft(draft)]);
+    restoreDraft(draft, [...texts].filter((text) => text !== "").join("\n\n"));
     document.getElementById("message")?.focus();
     return block.attachments.length === 0 ? "" : "Attach its files again before you send it.";
   };

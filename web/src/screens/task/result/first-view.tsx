@@ -6,6 +6,7 @@
 import { useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { useEffect, useState, type ComponentType } from "react";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
+import { importWithRetry } from "../../../lazy-component.tsx";
 import { isMarkdownLoaded, loadMarkdown } from "../../../components/text/markdown.tsx";
 import { useTaskList } from "../../../lib/tasks/task-list.ts";
 import { useTaskView } from "../task-screen.tsx";
@@ -17,7 +18,7 @@ const WAIT_MS = 2_500;
 let result: ComponentType | null = null;
 
 async function loadResult(): Promise<(queries: QueryClient, task: WireTask) => Promise<void>> {
-  const part = await import("./result-cards.tsx");
+  const part = await importWithRetry(() => import("./result-cards.tsx"));
   result = part.ResultCards;
   return part.prepareResult;
 }
@@ -25,7 +26,7 @@ async function loadResult(): Promise<(queries: QueryClient, task: WireTask) => P
 /** What may be needed later is loaded when the screen has been usable for a while. */
 const LATER_MS = 1_500;
 
-function later(work: () => void): () => void {
+function lazyComponent(work: () => void): () => void {
   const timer = setTimeout(work, LATER_MS);
   return () => clearTimeout(timer);
 }
@@ -35,14 +36,14 @@ export function useResult(isOver: boolean): ComponentType | null {
   const [isLoaded, setLoaded] = useState(result !== null);
   useEffect(() => {
     if (isLoaded) return undefined;
-    const load = (): void => {
+    const begin = (): void => {
       loadResult()
         .then(() => setLoaded(true))
         // Without a network; the end of the task is in the log too.
         .catch(() => undefined);
     };
-    if (!isOver) return later(load);
-    load();
+    if (!isOver) return lazyComponent(begin);
+    begin();
     return undefined;
   }, [isLoaded, isOver]);
   return result;
@@ -54,9 +55,9 @@ function useReader(isNeeded: boolean): boolean {
   useEffect(() => {
     if (isLoaded) return undefined;
     // Without a network a text is shown as it is.
-    const load = (): void => void Promise.allSettled([loadMarkdown()]).then(() => setLoaded(true));
-    if (!isNeeded) return later(load);
-    load();
+    const begin = (): void => void Promise.allSettled([loadMarkdown()]).then(() => setLoaded(true));
+    if (!isNeeded) return lazyComponent(begin);
+    begin();
     return undefined;
   }, [isLoaded, isNeeded]);
   return isLoaded;

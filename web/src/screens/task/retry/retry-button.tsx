@@ -1,10 +1,11 @@
 /** Retry: a new task from where the person chooses, in this thread or in one of its own. */
-import { lazy, Suspense, useState } from "react";
+import { Suspense, useState } from "react";
+import { lazyComponent } from "../../../lazy-component.tsx";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 
-const RetryForm = lazy(async () => ({ default: (await import("./retry-form.tsx")).RetryForm }));
+const RetryForm = lazyComponent(async () => (await import("./retry-form.tsx")).RetryForm);
 
 /** @param isFork the form begins with a fork. */
 export function RetryButton({ task, isFork = false }: { task: WireTask; isFork?: boolean }) {

@@ -6,7 +6,7 @@ import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { SelectField } from "../../../components/forms/fields.tsx";
 import { client, configQuery } from "../../../lib/client.ts";
-import { useDraft } from "../../../lib/drafts.ts";
+import { markDrafts, useDraft } from "../../../lib/drafts.ts";
 import { listModels } from "../../../lib/tasks/models.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 
@@ -54,8 +54,9 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
   };
   const options = TEXTS.filter(([from]) => needs[from] ?? true);
   const [from, setFrom] = useState<From>(isFork ? "fork" : (options[0]?.[0] ?? "start"));
-  const [text, setText] = useDraft(`fork.${task.id}`);
-  const [edited, setEdited] = useDraft(`edit.${task.id}`);
+  const drafts = [`fork.${task.id}`, `edit.${task.id}`] as const;
+  const [text, setText] = useDraft(drafts[0]);
+  const [edited, setEdited] = useDraft(drafts[1]);
   const prompt = edited === "" ? task.prompt : edited;
   const [choice, setChoice] = useState(AS_BEFORE);
   const { begin, said, isBusy } = useBegin(task, onClose);
@@ -64,8 +65,9 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
     <form
       onSubmit={(event) => {
         event.preventDefault();
+        const isSame = markDrafts(...drafts);
         void begin(from, from === "fork" ? text : prompt, choice).then((hasBegun) => {
-          if (!hasBegun) return;
+          if (!hasBegun || !isSame()) return;
           setText("");
           setEdited("");
         });

@@ -1,11 +1,12 @@
 /** Stop with a confirmation that says what happens. */
-import { lazy, Suspense, useState } from "react";
+import { Suspense, useState } from "react";
+import { lazyComponent } from "../../../lazy-component.tsx";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 
 /** Behind a tap. */
-const StopForm = lazy(async () => ({ default: (await import("./stop-form.tsx")).StopForm }));
+const StopForm = lazyComponent(async () => (await import("./stop-form.tsx")).StopForm);
 
 export function StopButton({ task }: { task: WireTask }) {
   const [isOpen, setOpen] = useState(false);

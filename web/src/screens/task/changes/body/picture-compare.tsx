@@ -2,12 +2,13 @@
  * A picture before and after a change: beside each other, one over the other with an edge that
  * moves, or the pixels that differ. Its place is as high before the pictures are there.
  */
-import { lazy, Suspense, useEffect, useRef, useState, type CSSProperties } from "react";
+import { Suspense, useEffect, useRef, useState, type CSSProperties } from "react";
+import { lazyComponent } from "../../../../lazy-component.tsx";
 import { formatBytes, formatCount } from "../../../../lib/format.ts";
 
-const PictureSheet = lazy(async () => ({
-  default: (await import("../../../../components/forms/picture-sheet.tsx")).PictureSheet,
-}));
+const PictureSheet = lazyComponent(
+  async () => (await import("../../../../components/forms/picture-sheet.tsx")).PictureSheet,
+);
 
 export interface Side {
   /** Null while it is loaded. */
