@@ -23,7 +23,7 @@ beforeAll(async () => {
 });
 afterAll(() => peers.close());
 
-/** The worker process of a sandbox, once it runs: other programs run below its supervisor before. */
+/** The worker of a sandbox, once it runs: other programs run below its supervisor before. */
 async function findWorker(dir: string): Promise<number> {
   let worker = 0;
   await eventually(async () => {

@@ -87,7 +87,8 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
 
   /**
    * Resolves when all seven open states occur at the same moment. The states that end by themselves
-   * come last: a retry is due after a random backoff, so tasks are submitted until one has LEAD_MS left.
+   * come last: a retry is due after a random backoff, so tasks are submitted until one has LEAD_MS
+   * left.
    * @param options of the tasks that are expected to be done in the end.
    */
   async function submitInAllStates(options: object = {}): Promise<TasksByState> {
