@@ -47,7 +47,6 @@ function workerEnvironment(data: string): Record<string, string> | null {
 
 it.runIf(process.platform === "linux")(
   `[W2] [F1] ${EVENTS} events through ${KILLS} kills arrive once each, in order`,
-  { timeout: 400_000 },
   async () => {
     const dir = mkdtempSync(join(tmpdir(), "slipway-w2-"));
     const data = join(dir, "data");

@@ -35,7 +35,6 @@ const it = inTurnTogether(3, 2);
 const PASSWORD = "seven green lanterns";
 const GIT = { username: "ann", password: "git-Secret-0123456789" };
 const VARIABLES = 60;
-const TIMEOUT = { timeout: 300_000 };
 
 let dir: string;
 let data: string;
@@ -161,26 +160,22 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
 
-it(
-  "[H16] a folder from before there were data keys goes on with its sessions, workers and values",
-  TIMEOUT,
-  async () => {
-    const grant = await login();
-    await server.kill();
-    // The first data keys are the secrets that were derived from the secret key before.
-    const db = new Database(join(data, "slipway.db"));
-    db.exec("DELETE FROM data_keys");
-    db.close();
-    await start();
-    expect((await as(grant, "/v1/me")).status).toBe(200);
-    const next = await refresh(grant);
-    expect((await values(next)).sort()).toEqual(expected);
-    expect(await sealedBy()).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
-    await until(await submit(next, [{ write: { path: "a.txt", content: "a" } }]), "done");
-  },
-);
+it("[H16] a folder from before there were data keys goes on with its sessions, workers and values", async () => {
+  const grant = await login();
+  await server.kill();
+  // The first data keys are the secrets that were derived from the secret key before.
+  const db = new Database(join(data, "slipway.db"));
+  db.exec("DELETE FROM data_keys");
+  db.close();
+  await start();
+  expect((await as(grant, "/v1/me")).status).toBe(200);
+  const next = await refresh(grant);
+  expect((await values(next)).sort()).toEqual(expected);
+  expect(await sealedBy()).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
+  await until(await submit(next, [{ write: { path: "a.txt", content: "a" } }]), "done");
+});
 
-it("[H16] rotations under log-ins, requests, refreshes and a running worker lose nothing", TIMEOUT, async () => {
+it("[H16] rotations under log-ins, requests, refreshes and a running worker lose nothing", async () => {
   const gate = join(dir, "gate");
   const first = await login();
   const running = await submit(first, [{ bash: `until [ -e ${gate} ]; do sleep 0.1; done; echo 1 > done.txt` }]);
@@ -254,27 +249,23 @@ it("[H16] rotations under log-ins, requests, refreshes and a running worker lose
   Object.assign(secrets, { access: last.accessToken, refresh: last.refreshToken });
 });
 
-it(
-  "[H16] killed in a rotation, a restart opens everything and goes on; sent again, it has no second effect",
-  TIMEOUT,
-  async () => {
-    const grant = await login();
-    await server.kill();
-    // Half of the values are sealed again then.
-    await start("keys.resealed:1");
-    const count = (await listKeys()).length;
-    const headers = { authorization: `Bearer ${server.token}`, "idempotency-key": "rotate-once" };
-    await expect(server.call("POST", "/v1/keys/rotate", undefined, headers)).rejects.toThrow();
-    expect(await server.exited).toBe("SIGKILL");
-    await start();
-    expect((await values(await refresh(grant))).sort()).toEqual(expected);
-    await expect.poll(sealedBy).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
-    expect((await server.call("POST", "/v1/keys/rotate", undefined, headers)).status).toBe(200);
-    expect((await listKeys()).length).toBe(count + 4);
-  },
-);
+it("[H16] killed in a rotation, a restart opens everything and goes on; sent again, it has no second effect", async () => {
+  const grant = await login();
+  await server.kill();
+  // Half of the values are sealed again then.
+  await start("keys.resealed:1");
+  const count = (await listKeys()).length;
+  const headers = { authorization: `Bearer ${server.token}`, "idempotency-key": "rotate-once" };
+  await expect(server.call("POST", "/v1/keys/rotate", undefined, headers)).rejects.toThrow();
+  expect(await server.exited).toBe("SIGKILL");
+  await start();
+  expect((await values(await refresh(grant))).sort()).toEqual(expected);
+  await expect.poll(sealedBy).toMatchObject([{ state: "active", sealed: VARIABLES + 1 }]);
+  expect((await server.call("POST", "/v1/keys/rotate", undefined, headers)).status).toBe(200);
+  expect((await listKeys()).length).toBe(count + 4);
+});
 
-it("[H16] the secret key is replaced while the server is stopped, also when that is killed", TIMEOUT, async () => {
+it("[H16] the secret key is replaced while the server is stopped, also when that is killed", async () => {
   const grant = await login();
   const first = readKey();
   const beside = await offline({}, "keys", "rotate", "--master");
@@ -318,24 +309,20 @@ it("[H16] the secret key is replaced while the server is stopped, also when that
   Object.assign(secrets, { master, access2: last.accessToken, refresh2: last.refreshToken });
 });
 
-it(
-  "[H16] [M10] a backup from before the rotations opens with the key of then, one from after with the new one",
-  TIMEOUT,
-  async () => {
-    const after = { folder: await copyByBackup("after"), key: secrets["master"] ?? "" };
-    for (const [mine, other] of [
-      [before, after],
-      [after, before],
-    ] as const) {
-      putKey(mine.folder, other.key);
-      await expect(openFolder(mine.folder)).rejects.toThrow(/is not the secret key of/);
-      putKey(mine.folder, mine.key);
-      expect(await openFolder(mine.folder)).toEqual(expected);
-    }
-  },
-);
+it("[H16] [M10] a backup from before the rotations opens with the key of then, one from after with the new one", async () => {
+  const after = { folder: await copyByBackup("after"), key: secrets["master"] ?? "" };
+  for (const [mine, other] of [
+    [before, after],
+    [after, before],
+  ] as const) {
+    putKey(mine.folder, other.key);
+    await expect(openFolder(mine.folder)).rejects.toThrow(/is not the secret key of/);
+    putKey(mine.folder, mine.key);
+    expect(await openFolder(mine.folder)).toEqual(expected);
+  }
+});
 
-it("[H16] the files of a data folder without its keys contain no secret in any form", TIMEOUT, async () => {
+it("[H16] the files of a data folder without its keys contain no secret in any form", async () => {
   const grant = await login();
   const token = await server.call(
     "POST",
@@ -366,7 +353,7 @@ it("[H16] the files of a data folder without its keys contain no secret in any f
   expect(found).toEqual([]);
 });
 
-it("[H16] a lost secret key costs what it sealed, and nothing else", TIMEOUT, async () => {
+it("[H16] a lost secret key costs what it sealed, and nothing else", async () => {
   await server.kill();
   expect((await offline({}, "keys", "reset")).code).toBe(2);
   expect(await offline({}, "keys", "reset", "--yes")).toMatchObject({ code: 0 });

@@ -12,7 +12,6 @@ import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
-const LIMIT = { timeout: 300_000 };
 const it = inTurn(4, { concurrent: true });
 let upstream: GitServer;
 let server: RealServer;
@@ -81,7 +80,7 @@ async function pushed(app: App): Promise<WireTask> {
   return task;
 }
 
-it("[W10] a follow-up goes on on top of the commits that people added, and says which", LIMIT, async () => {
+it("[W10] a follow-up goes on on top of the commits that people added, and says which", async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" }, "Say hello by hand");
@@ -102,7 +101,7 @@ it("[W10] a follow-up goes on on top of the commits that people added, and says 
   expect(diff.files.map(({ path }) => path).toSorted()).toEqual(["SLIPWAY.md", "people.txt"]);
 });
 
-it("[W10] a force-push that rewrote the pushed work is kept, and the follow-up begins from it", LIMIT, async () => {
+it("[W10] a force-push that rewrote the pushed work is kept, and the follow-up begins from it", async () => {
   const app = createApp();
   const { id, branch, headSha } = await pushed(app);
   const rewritten = upstream.commit(app.name, branch, { "SLIPWAY.md": "shorter\n" }, "Squashed by a person");
@@ -122,7 +121,7 @@ async function saved(app: App, parent: WireTask): Promise<WireTask> {
   return task;
 }
 
-it("[W10] saved work that was not pushed is applied on top of what others pushed since", LIMIT, async () => {
+it("[W10] saved work that was not pushed is applied on top of what others pushed since", async () => {
   for (const how of ["commitOn", "commit"] as const) {
     const app = createApp();
     const parent = await pushed(app);
@@ -137,22 +136,18 @@ it("[W10] saved work that was not pushed is applied on top of what others pushed
   }
 });
 
-it(
-  "[W10] saved work in conflict with what others pushed is left to the agent, with the names of the files",
-  LIMIT,
-  async () => {
-    const app = createApp();
-    const parent = await pushed(app);
-    const task = await saved(app, parent);
-    const human = upstream.commitOn(app.name, parent.branch, { "SLIPWAY.md": "by hand\n" });
-    const again = await settled((await retry(task.id, { from: "checkpoint" })).id);
-    expect([again.state, again.failure]).toEqual(["done", null]);
-    expect((await notices(again.id)).join("\n")).toMatch(/in conflict with what others pushed in: SLIPWAY.md/);
-    expect(contains(app, parent.branch, human)).toBe(true);
-  },
-);
+it("[W10] saved work in conflict with what others pushed is left to the agent, with the names of the files", async () => {
+  const app = createApp();
+  const parent = await pushed(app);
+  const task = await saved(app, parent);
+  const human = upstream.commitOn(app.name, parent.branch, { "SLIPWAY.md": "by hand\n" });
+  const again = await settled((await retry(task.id, { from: "checkpoint" })).id);
+  expect([again.state, again.failure]).toEqual(["done", null]);
+  expect((await notices(again.id)).join("\n")).toMatch(/in conflict with what others pushed in: SLIPWAY.md/);
+  expect(contains(app, parent.branch, human)).toBe(true);
+});
 
-it("[W10] a merged branch that was deleted: the follow-up begins from the base that has the work", LIMIT, async () => {
+it("[W10] a merged branch that was deleted: the follow-up begins from the base that has the work", async () => {
   for (const how of ["merged", "squashed"]) {
     const app = createApp();
     const { id, branch, headSha } = await pushed(app);
@@ -168,7 +163,7 @@ it("[W10] a merged branch that was deleted: the follow-up begins from the base t
   }
 });
 
-it("[W10] a branch that was deleted without a merge is made again, and the follow-up says so", LIMIT, async () => {
+it("[W10] a branch that was deleted without a merge is made again, and the follow-up says so", async () => {
   const app = createApp();
   const { id, branch, headSha } = await pushed(app);
   upstream.git(app.name, "update-ref", "-d", `refs/heads/${branch}`);
@@ -178,7 +173,7 @@ it("[W10] a branch that was deleted without a merge is made again, and the follo
   expect((await notices(next.id)).join("\n")).toContain("branch_gone: ");
 });
 
-it("[W10] a sibling follow-up and a person between the two: all the work is on the branch", LIMIT, async () => {
+it("[W10] a sibling follow-up and a person between the two: all the work is on the branch", async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const first = await settled((await message(id, "The second change.")).id);
@@ -188,7 +183,7 @@ it("[W10] a sibling follow-up and a person between the two: all the work is on t
   for (const sha of [first.headSha, human, second.headSha]) expect(contains(app, branch, sha ?? "")).toBe(true);
 });
 
-it("[W10] a fresh start that would remove people's commits ends before a worker starts", LIMIT, async () => {
+it("[W10] a fresh start that would remove people's commits ends before a worker starts", async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
@@ -201,7 +196,7 @@ it("[W10] a fresh start that would remove people's commits ends before a worker 
   expect(contains(app, branch, human)).toBe(true);
 });
 
-it("[W5] [W10] a fresh start keeps people's commits that a follow-up stands on", LIMIT, async () => {
+it("[W5] [W10] a fresh start keeps people's commits that a follow-up stands on", async () => {
   const app = createApp();
   const { id, branch } = await pushed(app);
   const human = upstream.commitOn(app.name, branch, { "people.txt": "by hand" });
@@ -220,53 +215,41 @@ it("[W5] [W10] a fresh start keeps people's commits that a follow-up stands on",
   expect(contains(app, branch, human)).toBe(false);
 });
 
-it(
-  "[W10] a branch with the work of others is named before a worker starts, and how to go on on it",
-  LIMIT,
-  async () => {
-    const app = createApp();
-    const human = upstream.commit(app.name, "feature", { "people.txt": "by hand" });
-    const taken = await settled((await submit(app, { branch: "feature" })).id);
-    expect([taken.failure?.code, taken.failure?.stage]).toEqual(["branch_conflict", "provisioning"]);
-    expect(began(await server.events(taken.id))).toBe(false);
-    const onTop = await settled((await submit(app, { branch: "feature", base: "feature" })).id);
-    expect(onTop.outcome).toBe("pushed");
-    expect(contains(app, "feature", human)).toBe(true);
-  },
-);
+it("[W10] a branch with the work of others is named before a worker starts, and how to go on on it", async () => {
+  const app = createApp();
+  const human = upstream.commit(app.name, "feature", { "people.txt": "by hand" });
+  const taken = await settled((await submit(app, { branch: "feature" })).id);
+  expect([taken.failure?.code, taken.failure?.stage]).toEqual(["branch_conflict", "provisioning"]);
+  expect(began(await server.events(taken.id))).toBe(false);
+  const onTop = await settled((await submit(app, { branch: "feature", base: "feature" })).id);
+  expect(onTop.outcome).toBe("pushed");
+  expect(contains(app, "feature", human)).toBe(true);
+});
 
-it(
-  "[W10] the base is merged into the branch when a person asks, and conflicts are left for the agent",
-  LIMIT,
-  async () => {
-    const app = createApp();
-    const script = [write("shared.txt", "one\nours\nthree\n"), finish];
-    const first = await settled((await submit(app, { script })).id);
-    const clean = upstream.commitOn(app.name, "main", { "new.txt": "from main" });
-    const merged = await settled((await message(first.id, "Go on.", { updateBase: true })).id);
-    expect([merged.state, merged.failure]).toEqual(["done", null]);
-    expect(contains(app, first.branch, clean)).toBe(true);
-    expect(upstream.git(app.name, "rev-list", "--merges", `main..${first.branch}`).split("\n")).toHaveLength(1);
+it("[W10] the base is merged into the branch when a person asks, and conflicts are left for the agent", async () => {
+  const app = createApp();
+  const script = [write("shared.txt", "one\nours\nthree\n"), finish];
+  const first = await settled((await submit(app, { script })).id);
+  const clean = upstream.commitOn(app.name, "main", { "new.txt": "from main" });
+  const merged = await settled((await message(first.id, "Go on.", { updateBase: true })).id);
+  expect([merged.state, merged.failure]).toEqual(["done", null]);
+  expect(contains(app, first.branch, clean)).toBe(true);
+  expect(upstream.git(app.name, "rev-list", "--merges", `main..${first.branch}`).split("\n")).toHaveLength(1);
 
-    const rival = upstream.commitOn(app.name, "main", { "shared.txt": "one\ntheirs\nthree\n" });
-    const resolved = await settled((await message(merged.id, "Go on.", { updateBase: true })).id);
-    expect([resolved.state, resolved.failure]).toEqual(["done", null]);
-    expect((await notices(resolved.id)).join("\n")).toContain("these files are in conflict: shared.txt");
-    expect(contains(app, first.branch, rival)).toBe(true);
-    expect(show(app, first.branch, "shared.txt")).toContain("<<<<<<<");
-  },
-);
+  const rival = upstream.commitOn(app.name, "main", { "shared.txt": "one\ntheirs\nthree\n" });
+  const resolved = await settled((await message(merged.id, "Go on.", { updateBase: true })).id);
+  expect([resolved.state, resolved.failure]).toEqual(["done", null]);
+  expect((await notices(resolved.id)).join("\n")).toContain("these files are in conflict: shared.txt");
+  expect(contains(app, first.branch, rival)).toBe(true);
+  expect(show(app, first.branch, "shared.txt")).toContain("<<<<<<<");
+});
 
-it(
-  "[W10] a credential that may not push is known before a worker starts, unless the check is waived",
-  LIMIT,
-  async () => {
-    const app = createApp();
-    upstream.refuse(app.name, { on: "push", status: 403, text: "Permission to app denied to robot" });
-    const refused = await settled((await submit(app)).id);
-    expect([refused.failure?.code, refused.failure?.stage]).toEqual(["push_forbidden", "provisioning"]);
-    expect(began(await server.events(refused.id))).toBe(false);
-    const waived = await settled((await submit(app, { checkPush: false })).id);
-    expect([waived.failure?.code, waived.failure?.stage]).toEqual(["push_auth", "pushing"]);
-  },
-);
+it("[W10] a credential that may not push is known before a worker starts, unless the check is waived", async () => {
+  const app = createApp();
+  upstream.refuse(app.name, { on: "push", status: 403, text: "Permission to app denied to robot" });
+  const refused = await settled((await submit(app)).id);
+  expect([refused.failure?.code, refused.failure?.stage]).toEqual(["push_forbidden", "provisioning"]);
+  expect(began(await server.events(refused.id))).toBe(false);
+  const waived = await settled((await submit(app, { checkPush: false })).id);
+  expect([waived.failure?.code, waived.failure?.stage]).toEqual(["push_auth", "pushing"]);
+});

@@ -14,7 +14,6 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 
-const LIMIT = { timeout: 300_000 };
 /** Made up, and put together here, so that no search of this repository finds it. */
 const KEY = ["ghp", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].join("_");
 let upstream: GitServer;
@@ -71,41 +70,37 @@ const files = ({ name, task }: Run): string[] =>
   upstream.git(name, "ls-tree", "-r", "--name-only", task.branch).split("\n");
 const write = (path: string, content: string) => ({ write: { path, content } });
 
-it("[S9] a clean change is pushed without a question", LIMIT, async () => {
+it("[S9] a clean change is pushed without a question", async () => {
   const { task } = await submit([write("src/a.ts", "export const token = process.env.TOKEN;\n")]);
   const done = await settled(task.id);
   expect([done.outcome, done.failure]).toEqual(["pushed", null]);
   expect((await server.events(task.id)).filter(({ type }) => type === "question")).toEqual([]);
 });
 
-it(
-  "[S9] a 60 MB file, a planted key and node_modules are not pushed, and the question prints no key",
-  LIMIT,
-  async () => {
-    const run = await submit([
-      {
-        bash: "head -c 60000000 /dev/urandom > big.bin && mkdir -p node_modules/x && echo 1 > node_modules/x/index.js",
-      },
-      { commit: "A first commit with the file" },
-      write(".env", `GITHUB_TOKEN=${KEY}\n`),
-      write("src/a.ts", "export const a = 1;\n"),
-    ]);
-    const question = await asked(run.task.id);
-    expect(question.question).toMatch(/big\.bin: 57 MB/);
-    expect(question.question).toMatch(/57 MB of new files in all|node_modules: a generated folder/);
-    expect(question.question).toMatch(/\.env: line 1, github/);
-    expect(JSON.stringify(await server.events(run.task.id)).split(KEY)).toHaveLength(2);
-    expect(question.question).not.toContain(KEY);
-    expect(tip(run)).toBe("");
-    expect((await answer(run.task.id, question.id, "maybe")).status).toBe(400);
-    expect((await answer(run.task.id, question.id, "stop")).status).toBe(200);
-    const stopped = await settled(run.task.id);
-    expect([stopped.state, stopped.failure?.code]).toEqual(["failed", "push_held"]);
-    expect(tip(run)).toBe("");
-  },
-);
+it("[S9] a 60 MB file, a planted key and node_modules are not pushed, and the question prints no key", async () => {
+  const run = await submit([
+    {
+      bash: "head -c 60000000 /dev/urandom > big.bin && mkdir -p node_modules/x && echo 1 > node_modules/x/index.js",
+    },
+    { commit: "A first commit with the file" },
+    write(".env", `GITHUB_TOKEN=${KEY}\n`),
+    write("src/a.ts", "export const a = 1;\n"),
+  ]);
+  const question = await asked(run.task.id);
+  expect(question.question).toMatch(/big\.bin: 57 MB/);
+  expect(question.question).toMatch(/57 MB of new files in all|node_modules: a generated folder/);
+  expect(question.question).toMatch(/\.env: line 1, github/);
+  expect(JSON.stringify(await server.events(run.task.id)).split(KEY)).toHaveLength(2);
+  expect(question.question).not.toContain(KEY);
+  expect(tip(run)).toBe("");
+  expect((await answer(run.task.id, question.id, "maybe")).status).toBe(400);
+  expect((await answer(run.task.id, question.id, "stop")).status).toBe(200);
+  const stopped = await settled(run.task.id);
+  expect([stopped.state, stopped.failure?.code]).toEqual(["failed", "push_held"]);
+  expect(tip(run)).toBe("");
+});
 
-it("[S9] what a person leaves out is in no commit that is pushed, and the rest is", LIMIT, async () => {
+it("[S9] what a person leaves out is in no commit that is pushed, and the rest is", async () => {
   const run = await submit(
     [
       write(".env", `GITHUB_TOKEN=${KEY}\n`),
@@ -131,7 +126,7 @@ it("[S9] what a person leaves out is in no commit that is pushed, and the rest i
   expect(all).toContain("export const a = 1;");
 });
 
-it("[S9] [D2] the question survives a kill of the coordinator, and the answer pushes all of it", LIMIT, async () => {
+it("[S9] [D2] the question survives a kill of the coordinator, and the answer pushes all of it", async () => {
   const run = await submit([write(".github/workflows/ci.yml", "on: push\n")]);
   const question = await asked(run.task.id);
   await server.kill("SIGKILL");
@@ -142,7 +137,7 @@ it("[S9] [D2] the question survives a kill of the coordinator, and the answer pu
   expect(files(run)).toContain(".github/workflows/ci.yml");
 });
 
-it("[S9] what the base has already is not found again, and a lock file is only told", LIMIT, async () => {
+it("[S9] what the base has already is not found again, and a lock file is only told", async () => {
   const key = `const key = "${KEY}";\n`;
   const { task } = await submit(
     [write("old.ts", `${key}export const b = 2;\n`), write("dist/b.js", "2\n"), write("package-lock.json", "{}\n")],
@@ -159,25 +154,21 @@ it("[S9] what the base has already is not found again, and a lock file is only t
 const [SETUP_SECRET, AGENT_SECRET] = ["s3tup-9fK2mQz7Lw-only", 'ag3nt/X4vB8nRt6Y+"kept'];
 const COMMANDS = `printf '%s\\n' "$SETUP_KEY" "$AGENT_KEY" "$STAGE"; printf %s "$AGENT_KEY$SETUP_KEY" | base64 -w0; env | grep -c _KEY`;
 
-it(
-  "[S11] variables reach the commands that their owner says, and no event, log or table has their values",
-  LIMIT,
-  async () => {
-    const run = await submitWithVariables([{ bash: COMMANDS }, { bash: "echo $((RANDOM)) > once.txt" }]);
-    const done = await settled(run.task.id);
-    expect([done.outcome, done.failure]).toEqual(["pushed", null]);
-    const events = await server.events(run.task.id);
-    const outputs = events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
-    expect(outputs[0]).toMatch(/^\[secret\]\n\[secret\]\nstaging\n.*2\n$/);
-    expect(outputs[1]).toMatch(/^\n\[secret\]\nstaging\n.*1\n$/);
-    const said = JSON.stringify(events) + server.stderr();
-    const stored = ["slipway.db", "slipway.db-wal"].map((name) => readFileSync(join(dir, "data", name), "latin1"));
-    for (const form of [SETUP_SECRET, AGENT_SECRET].flatMap(secretForms))
-      for (const text of [said, ...stored]) expect(text).not.toContain(form);
-  },
-);
+it("[S11] variables reach the commands that their owner says, and no event, log or table has their values", async () => {
+  const run = await submitWithVariables([{ bash: COMMANDS }, { bash: "echo $((RANDOM)) > once.txt" }]);
+  const done = await settled(run.task.id);
+  expect([done.outcome, done.failure]).toEqual(["pushed", null]);
+  const events = await server.events(run.task.id);
+  const outputs = events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
+  expect(outputs[0]).toMatch(/^\[secret\]\n\[secret\]\nstaging\n.*2\n$/);
+  expect(outputs[1]).toMatch(/^\n\[secret\]\nstaging\n.*1\n$/);
+  const said = JSON.stringify(events) + server.stderr();
+  const stored = ["slipway.db", "slipway.db-wal"].map((name) => readFileSync(join(dir, "data", name), "latin1"));
+  for (const form of [SETUP_SECRET, AGENT_SECRET].flatMap(secretForms))
+    for (const text of [said, ...stored]) expect(text).not.toContain(form);
+});
 
-it("[S11] [S9] a commit with the value of a secret is not pushed, whatever a person says", LIMIT, async () => {
+it("[S11] [S9] a commit with the value of a secret is not pushed, whatever a person says", async () => {
   const run = await submitWithVariables([
     { bash: `printf 'a\\nkey=%s\\n' "$AGENT_KEY" > config.txt; printf '\\0%s' "$AGENT_KEY" > key.bin` },
     write("src/a.ts", "export const a = 1;\n"),

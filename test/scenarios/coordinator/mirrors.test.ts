@@ -15,7 +15,6 @@ import { eventually, startServer, type RealServer } from "../../support/process/
 import { inTurn } from "../../support/vitest/full-run.ts";
 
 const MB = 2 ** 20;
-const LIMIT = { timeout: 300_000 };
 /** The limit of the tests of it: long enough for steps of a busy machine that show no progress. */
 const PROGRESS_MS = 10_000;
 const it = inTurn(6);
@@ -70,7 +69,7 @@ const fetching = (id: string): Promise<true> =>
     return events.some(({ data }) => (data as { code?: string }).code === "step.mirror") ? true : null;
   }, "the fetch shows its progress");
 
-it("[W7] a connection that drops in the middle of a fetch costs no later task its checkout", LIMIT, async () => {
+it("[W7] a connection that drops in the middle of a fetch costs no later task its checkout", async () => {
   expect(await end(await submit())).toBe("done at attempt 1");
   addLargeFile(4);
   upstream.shape("app", { cutAfter: MB });
@@ -81,7 +80,7 @@ it("[W7] a connection that drops in the middle of a fetch costs no later task it
   expect(await end(await submit())).toBe("done at attempt 1");
 });
 
-it("[W7] [D7] a cancel during a fetch leaves a repository that later tasks can use", LIMIT, async () => {
+it("[W7] [D7] a cancel during a fetch leaves a repository that later tasks can use", async () => {
   expect(await end(await submit())).toBe("done at attempt 1");
   addLargeFile(4);
   upstream.shape("app", { bytesPerSecond: MB / 10 });
@@ -93,23 +92,19 @@ it("[W7] [D7] a cancel during a fetch leaves a repository that later tasks can u
   expect(await end(await submit())).toBe("done at attempt 1");
 });
 
-it(
-  "[W7] [D2] an orderly stop of the coordinator during a fetch costs no attempt after the restart",
-  LIMIT,
-  async () => {
-    expect(await end(await submit())).toBe("done at attempt 1");
-    addLargeFile(4);
-    upstream.shape("app", { bytesPerSecond: MB / 10 });
-    const first = await submit();
-    await fetching(first);
-    expect(await server.kill("SIGTERM")).toBe(0);
-    upstream.shape("app", null);
-    server = await start();
-    expect(await end(first)).toBe("done at attempt 1");
-  },
-);
+it("[W7] [D2] an orderly stop of the coordinator during a fetch costs no attempt after the restart", async () => {
+  expect(await end(await submit())).toBe("done at attempt 1");
+  addLargeFile(4);
+  upstream.shape("app", { bytesPerSecond: MB / 10 });
+  const first = await submit();
+  await fetching(first);
+  expect(await server.kill("SIGTERM")).toBe(0);
+  upstream.shape("app", null);
+  server = await start();
+  expect(await end(first)).toBe("done at attempt 1");
+});
 
-it("[W7] a slow fetch counts as alive while bytes arrive: it ends in done at the first attempt", LIMIT, async () => {
+it("[W7] a slow fetch counts as alive while bytes arrive: it ends in done at the first attempt", async () => {
   await limitProgress();
   // Twice the limit long, of few bytes: what follows the fetch costs time on a busy machine.
   addLargeFile(4);
@@ -126,40 +121,36 @@ it("[W7] a slow fetch counts as alive while bytes arrive: it ends in done at the
   expect(texts.join("\n")).toMatch(/Receiving objects: .*iB\/s/);
 });
 
-it("a fetch that stalls is ended, and named", LIMIT, async () => {
+it("a fetch that stalls is ended, and named", async () => {
   await limitProgress();
   addLargeFile(4);
   upstream.shape("app", { bytesPerSecond: 50 });
   expect(await end(await submit({ maxAttempts: 1 }))).toMatch(/boot_timeout.*mirror/s);
 });
 
-it(
-  "[W7] a mirror that has lost objects is named by the failed attempt and fetched again for the next",
-  LIMIT,
-  async () => {
-    const old = await submit();
-    expect(await end(old)).toBe("done at attempt 1");
-    const mirrors = join(dir, "data/git/mirrors");
-    const [mirror = ""] = readdirSync(mirrors);
-    // The proof names packs only, so it does not notice: as when loose objects of an earlier
-    // version are lost.
-    writeFileSync(join(mirrors, mirror, "slipway-complete"), JSON.stringify({ packs: {} }));
-    const packs = join(mirrors, mirror, "objects/pack");
-    for (const name of readdirSync(packs)) {
-      if (name.endsWith(".pack")) renameSync(join(packs, name), join(dir, name));
-      else rmSync(join(packs, name), { force: true });
-    }
-    for (const name of readdirSync(dir).filter((entry) => entry.endsWith(".pack")))
-      execFileSync("sh", ["-c", 'git unpack-objects -q < "$1"', "sh", join(dir, name)], { cwd: join(mirrors, mirror) });
-    const blob = upstream.git("app", "rev-parse", "HEAD:README.md");
-    rmSync(join(mirrors, mirror, "objects", blob.slice(0, 2), blob.slice(2)));
-    const single = await submit({ maxAttempts: 1 });
-    expect(await end(single)).toMatch(/Objects are missing in this server's copy of the repository/);
-    expect(await end(await submit())).toBe("done at attempt 1");
-  },
-);
+it("[W7] a mirror that has lost objects is named by the failed attempt and fetched again for the next", async () => {
+  const old = await submit();
+  expect(await end(old)).toBe("done at attempt 1");
+  const mirrors = join(dir, "data/git/mirrors");
+  const [mirror = ""] = readdirSync(mirrors);
+  // The proof names packs only, so it does not notice: as when loose objects of an earlier
+  // version are lost.
+  writeFileSync(join(mirrors, mirror, "slipway-complete"), JSON.stringify({ packs: {} }));
+  const packs = join(mirrors, mirror, "objects/pack");
+  for (const name of readdirSync(packs)) {
+    if (name.endsWith(".pack")) renameSync(join(packs, name), join(dir, name));
+    else rmSync(join(packs, name), { force: true });
+  }
+  for (const name of readdirSync(dir).filter((entry) => entry.endsWith(".pack")))
+    execFileSync("sh", ["-c", 'git unpack-objects -q < "$1"', "sh", join(dir, name)], { cwd: join(mirrors, mirror) });
+  const blob = upstream.git("app", "rev-parse", "HEAD:README.md");
+  rmSync(join(mirrors, mirror, "objects", blob.slice(0, 2), blob.slice(2)));
+  const single = await submit({ maxAttempts: 1 });
+  expect(await end(single)).toMatch(/Objects are missing in this server's copy of the repository/);
+  expect(await end(await submit())).toBe("done at attempt 1");
+});
 
-it("[W7] a mirror whose pack is gone is fetched again before anyone misses it", LIMIT, async () => {
+it("[W7] a mirror whose pack is gone is fetched again before anyone misses it", async () => {
   expect(await end(await submit())).toBe("done at attempt 1");
   const mirrors = join(dir, "data/git/mirrors");
   const [mirror = ""] = readdirSync(mirrors);

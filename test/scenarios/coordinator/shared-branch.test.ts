@@ -13,7 +13,6 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 
-const LIMIT = { timeout: 300_000 };
 let upstream: GitServer;
 let server: RealServer;
 let dir: string;
@@ -54,49 +53,41 @@ const settled = (id: string): Promise<WireTask> =>
 const tip = (branch: string): string =>
   upstream.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`);
 
-it(
-  "[W5] [W8] two follow-ups of one task run one after the other, and the branch has the work of both",
-  LIMIT,
-  async () => {
-    const { id, branch } = await submit();
-    expect((await settled(id)).state).toBe("done");
-    const [first, second] = [await message(id, "The second change."), await message(id, "The third change.")];
-    const waiting = await server.task(second.id);
-    if (waiting.state === "queued") expect(waiting.wait?.reason).toBe("thread_busy");
-    expect([(await settled(first.id)).outcome, (await settled(second.id)).outcome]).toEqual(["pushed", "pushed"]);
-    const commits = upstream.git("app", "rev-list", `refs/heads/main..refs/heads/${branch}`).split("\n");
-    expect(commits).toHaveLength(3);
-    expect((await server.task(second.id)).headSha).toBe(commits[0]);
-    expect((await server.task(first.id)).headSha).toBe(commits[1]);
-    const [ended, began] = [await server.task(first.id), await server.task(second.id)];
-    expect(Date.parse(began.startedAt ?? "")).toBeGreaterThanOrEqual(Date.parse(ended.settledAt ?? ""));
-  },
-);
+it("[W5] [W8] two follow-ups of one task run one after the other, and the branch has the work of both", async () => {
+  const { id, branch } = await submit();
+  expect((await settled(id)).state).toBe("done");
+  const [first, second] = [await message(id, "The second change."), await message(id, "The third change.")];
+  const waiting = await server.task(second.id);
+  if (waiting.state === "queued") expect(waiting.wait?.reason).toBe("thread_busy");
+  expect([(await settled(first.id)).outcome, (await settled(second.id)).outcome]).toEqual(["pushed", "pushed"]);
+  const commits = upstream.git("app", "rev-list", `refs/heads/main..refs/heads/${branch}`).split("\n");
+  expect(commits).toHaveLength(3);
+  expect((await server.task(second.id)).headSha).toBe(commits[0]);
+  expect((await server.task(first.id)).headSha).toBe(commits[1]);
+  const [ended, began] = [await server.task(first.id), await server.task(second.id)];
+  expect(Date.parse(began.startedAt ?? "")).toBeGreaterThanOrEqual(Date.parse(ended.settledAt ?? ""));
+});
 
-it(
-  "[W5] a push over work that others pushed meanwhile is rejected, and pushing again is rejected too",
-  LIMIT,
-  async () => {
-    const script = [
-      { write: { path: "a.txt", content: "a\n" } },
-      { ask: { question: "Go on?" } },
-      { finish: { title: "A change", summary: "Done." } },
-    ];
-    const { id, branch } = await post("/v1/tasks", { repo, prompt: "A change.", script });
-    const question = await eventually(async () => (await server.task(id)).question, "it asks");
-    const foreign = upstream.commit("app", branch, { "people.txt": "by hand" });
-    await server.call("POST", `/v1/tasks/${id}/answer`, { questionId: question.id, text: "yes" });
-    const failed = await settled(id);
-    expect([failed.state, failed.failure?.code]).toEqual(["failed", "push_rejected"]);
-    // From the push it would be rejected again.
-    expect(failed.failure?.advice).toContain("If the branch has moved, retry from `checkpoint`");
-    const again = await settled((await post(`/v1/tasks/${id}/retry`, { from: "push" })).id);
-    expect([again.state, again.failure?.code]).toEqual(["failed", "push_rejected"]);
-    expect(tip(branch)).toBe(foreign);
-  },
-);
+it("[W5] a push over work that others pushed meanwhile is rejected, and pushing again is rejected too", async () => {
+  const script = [
+    { write: { path: "a.txt", content: "a\n" } },
+    { ask: { question: "Go on?" } },
+    { finish: { title: "A change", summary: "Done." } },
+  ];
+  const { id, branch } = await post("/v1/tasks", { repo, prompt: "A change.", script });
+  const question = await eventually(async () => (await server.task(id)).question, "it asks");
+  const foreign = upstream.commit("app", branch, { "people.txt": "by hand" });
+  await server.call("POST", `/v1/tasks/${id}/answer`, { questionId: question.id, text: "yes" });
+  const failed = await settled(id);
+  expect([failed.state, failed.failure?.code]).toEqual(["failed", "push_rejected"]);
+  // From the push it would be rejected again.
+  expect(failed.failure?.advice).toContain("If the branch has moved, retry from `checkpoint`");
+  const again = await settled((await post(`/v1/tasks/${id}/retry`, { from: "push" })).id);
+  expect([again.state, again.failure?.code]).toEqual(["failed", "push_rejected"]);
+  expect(tip(branch)).toBe(foreign);
+});
 
-it("[W5] [D2] killed after the push, with a bot's commit on top since, a restart ends in done", LIMIT, async () => {
+it("[W5] [D2] killed after the push, with a bot's commit on top since, a restart ends in done", async () => {
   await server.kill("SIGTERM");
   server = await start({ SLIPWAY_CRASH: "push.after" });
   const { id, branch } = await submit();
@@ -108,18 +99,14 @@ it("[W5] [D2] killed after the push, with a bot's commit on top since, a restart
   expect(tip(branch)).toBe(bot);
 });
 
-it(
-  "[W5] [D2] killed after the push, with the branch merged and deleted since, it is not made again",
-  LIMIT,
-  async () => {
-    await server.kill("SIGTERM");
-    server = await start({ SLIPWAY_CRASH: "push.after" });
-    const { id, branch } = await submit();
-    await server.exited;
-    upstream.git("app", "update-ref", "refs/heads/main", tip(branch));
-    upstream.git("app", "update-ref", "-d", `refs/heads/${branch}`);
-    server = await start();
-    expect((await settled(id)).outcome).toBe("pushed");
-    expect(tip(branch)).toBe("");
-  },
-);
+it("[W5] [D2] killed after the push, with the branch merged and deleted since, it is not made again", async () => {
+  await server.kill("SIGTERM");
+  server = await start({ SLIPWAY_CRASH: "push.after" });
+  const { id, branch } = await submit();
+  await server.exited;
+  upstream.git("app", "update-ref", "refs/heads/main", tip(branch));
+  upstream.git("app", "update-ref", "-d", `refs/heads/${branch}`);
+  server = await start();
+  expect((await settled(id)).outcome).toBe("pushed");
+  expect(tip(branch)).toBe("");
+});

@@ -13,10 +13,11 @@ import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { EngineEvents } from "../../support/docker/engine-events.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { openInstallation, TICK_MS, type Installation } from "../../support/docker/installation.ts";
+import { openInstallation, type Installation } from "../../support/docker/installation.ts";
 import { eventually } from "../../support/process/server.ts";
 import { sampled } from "../../support/random.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
+import { PATIENCE_MS } from "../../support/vitest/patience.ts";
 
 const it = inTurn(6);
 
@@ -74,7 +75,7 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
     const took = await here.cancelled(id);
     const gone = async (): Promise<true | null> =>
       (await here.containers()).some(({ Labels }) => Labels["slipway.task"] === id) ? null : true;
-    await eventually(gone, "[D3] its container is gone", TICK_MS);
+    await eventually(gone, "[D3] its container is gone");
     return took;
   };
   const expectPushed = (task: WireTask): void => {
@@ -128,17 +129,13 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
       expect(await cancelled(id)).toBeLessThan(POLICY.cancelMs! + 5_000);
     });
 
-    it.runIf(LONG)(
-      "paused for longer than a worker may be silent: worker_lost, and tried again",
-      { timeout: 300_000 },
-      async () => {
-        const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
-        await here.says(id, "up");
-        await pause(id);
-        expectPushed(await here.settled(id, 200_000));
-        expect(await attempts(id)).toMatchObject({ items: [{ failure: "worker_lost" }, { failure: null }] });
-      },
-    );
+    it.runIf(LONG)("paused for longer than a worker may be silent: worker_lost, and tried again", async () => {
+      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
+      await here.says(id, "up");
+      await pause(id);
+      expectPushed(await here.settled(id));
+      expect(await attempts(id)).toMatchObject({ items: [{ failure: "worker_lost" }, { failure: null }] });
+    });
 
     it("an out-of-memory kill of a child does not end the worker, although the engine reports it for the container", async () => {
       const eat = `node -e 'const all = []; for (;;) all.push(Buffer.alloc(4194304, 1))' || echo survived`;
@@ -189,7 +186,7 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
     for (const [what, command] of sampled(floods, 1)) {
       it(
         `${what} on the container's output: its log stays bounded, and so does the evidence`,
-        { timeout: 300_000 + FLOOD_MB * 50 },
+        { timeout: 3 * PATIENCE_MS + FLOOD_MB * 50 },
         async () => {
           const script = [FILE, { bash: `${command} && echo flooded`, timeoutMs: 3_000_000 }, HOLD, { exit: 9 }];
           const id = await here.submit(script, ONCE);
@@ -198,7 +195,7 @@ describeWithDocker("[D2] [D5] containers beside each other", () => {
             async () =>
               (await here.server().events(id)).find(({ data }) => String(data["output"]).includes("flooded")) ?? null,
             "the flood is over",
-            60_000 + FLOOD_MB * 50,
+            PATIENCE_MS + FLOOD_MB * 50,
           );
           const bytes = await logBytes(id);
           if (bytes !== null) {

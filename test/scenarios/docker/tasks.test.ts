@@ -35,8 +35,6 @@ const FINISH = { finish: { title: "One", summary: "One file." } };
 /** Until `release`. */
 const HOLD = { bash: "until [ -e /tmp/go ]; do sleep 0.1; done", timeoutMs: 600_000 };
 const HOLD_FIRST = { ...HOLD, bash: `[ "$SLIPWAY_ATTEMPT" != 1 ] || ${HOLD.bash}` };
-/** Several intervals of garbage collection, for a busy engine, ms. */
-const TICK_MS = 60_000;
 
 const it = inTurn(6);
 
@@ -131,7 +129,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   const inspect = (id: string, attempt = 1): Promise<Docker.ContainerInspectInfo> =>
     docker.getContainer(sandboxName(id, attempt)).inspect();
   const gone = (): Promise<true> =>
-    eventually(async () => ((await mine()).length === 0 ? true : null), "[D3] no container is left", TICK_MS);
+    eventually(async () => ((await mine()).length === 0 ? true : null), "[D3] no container is left");
 
   /** Names of all containers ever created for this task. */
   const created = async (id: string): Promise<(string | undefined)[]> =>

@@ -17,7 +17,6 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(3);
 
-const LIMIT = { timeout: 300_000 };
 const PUBLIC_URL = "https://slipway.example.com";
 const SCRIPT = [
   { bash: "echo one >> one.txt" },
@@ -101,40 +100,36 @@ const pullOf = async (task: WireTask) => (await github.pulls()).filter(({ head }
 const tip = (branch: string): string =>
   upstream.git("octocat/app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`);
 
-it(
-  "[S1] a task that asked for one ends with a pull request; the token is nowhere but in its header",
-  LIMIT,
-  async () => {
-    const task = await settled((await submit({ pullRequest: "draft" })).id);
-    expect([task.state, task.outcome], JSON.stringify(task.failure)).toEqual(["done", "pushed"]);
-    const [pull, ...more] = await pullOf(task);
-    expect(more).toEqual([]);
-    expect(pull).toMatchObject({ title: "Add one", base: "main", draft: true, state: "open" });
-    expect(task.pullRequest).toEqual({
-      url: `${github.repo}/pull/${pull?.number}`,
-      number: pull?.number,
-      state: "draft",
-    });
-    expect(pull?.body.split("\n")).toEqual([
-      "One more line in **one.txt**.",
-      "",
-      "Verification:",
-      "- `grep -q one one.txt`: passed",
-      "",
-      "---",
-      "",
-      `[Slipway task](${PUBLIC_URL}/tasks/${task.id}) \`${task.id}\` · agent scripted`,
-    ]);
-    expect(tip(task.branch)).toBe(task.headSha);
-    const said = JSON.stringify(await server.events(task.id)) + server.stderr();
-    expect(said).not.toContain(GITHUB_TOKEN);
-    for (const entry of readdirSync(join(dir, "data"), { recursive: true, withFileTypes: true }))
-      if (entry.isFile())
-        expect(readFileSync(join(entry.parentPath, entry.name)).includes(GITHUB_TOKEN), entry.name).toBe(false);
-  },
-);
+it("[S1] a task that asked for one ends with a pull request; the token is nowhere but in its header", async () => {
+  const task = await settled((await submit({ pullRequest: "draft" })).id);
+  expect([task.state, task.outcome], JSON.stringify(task.failure)).toEqual(["done", "pushed"]);
+  const [pull, ...more] = await pullOf(task);
+  expect(more).toEqual([]);
+  expect(pull).toMatchObject({ title: "Add one", base: "main", draft: true, state: "open" });
+  expect(task.pullRequest).toEqual({
+    url: `${github.repo}/pull/${pull?.number}`,
+    number: pull?.number,
+    state: "draft",
+  });
+  expect(pull?.body.split("\n")).toEqual([
+    "One more line in **one.txt**.",
+    "",
+    "Verification:",
+    "- `grep -q one one.txt`: passed",
+    "",
+    "---",
+    "",
+    `[Slipway task](${PUBLIC_URL}/tasks/${task.id}) \`${task.id}\` · agent scripted`,
+  ]);
+  expect(tip(task.branch)).toBe(task.headSha);
+  const said = JSON.stringify(await server.events(task.id)) + server.stderr();
+  expect(said).not.toContain(GITHUB_TOKEN);
+  for (const entry of readdirSync(join(dir, "data"), { recursive: true, withFileTypes: true }))
+    if (entry.isFile())
+      expect(readFileSync(join(entry.parentPath, entry.name)).includes(GITHUB_TOKEN), entry.name).toBe(false);
+});
 
-it("`slipway submit --pull-request` prints the address of the pull request", LIMIT, async () => {
+it("`slipway submit --pull-request` prints the address of the pull request", async () => {
   const args = ["submit", `${github.repo}.git`, "Add a line.", "--pull-request", "ready", "--watch"];
   const env = { SLIPWAY_URL: server.url, SLIPWAY_TOKEN: server.token };
   const { out, err, code } = await startCommand(dir, args, { env }).ended;
@@ -143,7 +138,7 @@ it("`slipway submit --pull-request` prints the address of the pull request", LIM
   expect(out).toContain(task?.pullRequest?.url ?? "no pull request");
 });
 
-it("[W9] [D2] killed after it was opened, a restart ends in done with one pull request", LIMIT, async () => {
+it("[W9] [D2] killed after it was opened, a restart ends in done with one pull request", async () => {
   await restart({ SLIPWAY_CRASH: "pull_request.after" });
   const { id } = await submit();
   await server.exited;
@@ -153,19 +148,15 @@ it("[W9] [D2] killed after it was opened, a restart ends in done with one pull r
   expect(await pullOf(task)).toHaveLength(1);
 });
 
-it(
-  "[W9] a forge that fails, or whose answer is lost, is asked again without another run of the agent",
-  LIMIT,
-  async () => {
-    github.fail({ method: "GET", status: 503 });
-    github.fail({ method: "POST", how: "lost" });
-    const task = await settled((await submit()).id);
-    expect([task.state, task.attempt]).toEqual(["done", 1]);
-    expect(await pullOf(task)).toHaveLength(1);
-  },
-);
+it("[W9] a forge that fails, or whose answer is lost, is asked again without another run of the agent", async () => {
+  github.fail({ method: "GET", status: 503 });
+  github.fail({ method: "POST", how: "lost" });
+  const task = await settled((await submit()).id);
+  expect([task.state, task.attempt]).toEqual(["done", 1]);
+  expect(await pullOf(task)).toHaveLength(1);
+});
 
-it("a rate limit is waited for, also when it is longer than the longest wait for other failures", LIMIT, async () => {
+it("a rate limit is waited for, also when it is longer than the longest wait for other failures", async () => {
   github.fail({ method: "POST", status: 429, headers: { "retry-after": "2" } });
   const { id } = await submit();
   expect((await settled(id)).state).toBe("done");
@@ -175,49 +166,41 @@ it("a rate limit is waited for, also when it is longer than the longest wait for
   expect(Date.parse(goesOn?.at ?? "") - Date.parse(waits?.at ?? "")).toBeGreaterThan(1_000);
 });
 
-it(
-  "[W9] a refused credential fails the pull request, not the push; retried from `push` no agent runs",
-  LIMIT,
-  async () => {
-    await storeCredential("ghp_wrong");
-    const failed = await settled((await submit()).id);
-    expect([failed.state, failed.failure?.code, failed.failure?.stage]).toEqual([
-      "failed",
-      "pull_request_auth",
-      "pushing",
-    ]);
-    expect(failed.failure?.advice).toContain("The branch is pushed");
-    expect(tip(failed.branch)).toBe(failed.headSha);
-    await storeCredential(GITHUB_TOKEN);
-    const again = await settled((await post(`/v1/tasks/${failed.id}/retry`, { from: "push" })).id);
-    expect([again.state, again.attempt]).toEqual(["done", 0]);
-    const [pull] = await pullOf(again);
-    expect(pull).toMatchObject({ title: "Add one", number: again.pullRequest?.number });
-    expect(pull?.body).toContain("- `grep -q one one.txt`: passed");
-    const more = await settled((await post(`/v1/tasks/${failed.id}/messages`, { text: "More." })).id);
-    expect([more.state, more.pullRequest?.number]).toEqual(["done", pull?.number]);
-  },
-);
+it("[W9] a refused credential fails the pull request, not the push; retried from `push` no agent runs", async () => {
+  await storeCredential("ghp_wrong");
+  const failed = await settled((await submit()).id);
+  expect([failed.state, failed.failure?.code, failed.failure?.stage]).toEqual([
+    "failed",
+    "pull_request_auth",
+    "pushing",
+  ]);
+  expect(failed.failure?.advice).toContain("The branch is pushed");
+  expect(tip(failed.branch)).toBe(failed.headSha);
+  await storeCredential(GITHUB_TOKEN);
+  const again = await settled((await post(`/v1/tasks/${failed.id}/retry`, { from: "push" })).id);
+  expect([again.state, again.attempt]).toEqual(["done", 0]);
+  const [pull] = await pullOf(again);
+  expect(pull).toMatchObject({ title: "Add one", number: again.pullRequest?.number });
+  expect(pull?.body).toContain("- `grep -q one one.txt`: passed");
+  const more = await settled((await post(`/v1/tasks/${failed.id}/messages`, { text: "More." })).id);
+  expect([more.state, more.pullRequest?.number]).toEqual(["done", pull?.number]);
+});
 
-it(
-  "[W9] a follow-up updates the pull request of its thread, and a merged one is followed by a new one",
-  LIMIT,
-  async () => {
-    const first = await settled((await submit()).id);
-    const number = first.pullRequest?.number ?? 0;
-    await github.edit(number, { title: "Edited by hand", body: "Also by hand." });
-    const second = await settled((await post(`/v1/tasks/${first.id}/messages`, { text: "More." })).id);
-    expect([second.outcome, second.pullRequest?.number]).toEqual(["pushed", number]);
-    expect(tip(first.branch)).toBe(second.headSha);
-    expect(await pullOf(first)).toMatchObject([{ title: "Edited by hand", body: "Also by hand.", state: "open" }]);
-    await github.settle(number, "merge");
-    const third = await settled((await post(`/v1/tasks/${second.id}/messages`, { text: "And more." })).id);
-    expect(third.pullRequest).toMatchObject({ state: "open" });
-    expect((await pullOf(first)).map(({ state }) => state)).toEqual(["merged", "open"]);
-  },
-);
+it("[W9] a follow-up updates the pull request of its thread, and a merged one is followed by a new one", async () => {
+  const first = await settled((await submit()).id);
+  const number = first.pullRequest?.number ?? 0;
+  await github.edit(number, { title: "Edited by hand", body: "Also by hand." });
+  const second = await settled((await post(`/v1/tasks/${first.id}/messages`, { text: "More." })).id);
+  expect([second.outcome, second.pullRequest?.number]).toEqual(["pushed", number]);
+  expect(tip(first.branch)).toBe(second.headSha);
+  expect(await pullOf(first)).toMatchObject([{ title: "Edited by hand", body: "Also by hand.", state: "open" }]);
+  await github.settle(number, "merge");
+  const third = await settled((await post(`/v1/tasks/${second.id}/messages`, { text: "And more." })).id);
+  expect(third.pullRequest).toMatchObject({ state: "open" });
+  expect((await pullOf(first)).map(({ state }) => state)).toEqual(["merged", "open"]);
+});
 
-it("[V1] state and checks are read from the forge when somebody looks, also by `slipway inspect`", LIMIT, async () => {
+it("[V1] state and checks are read from the forge when somebody looks, also by `slipway inspect`", async () => {
   const { id, pullRequest } = await settled((await submit()).id);
   const number = pullRequest?.number ?? 0;
   await github.report(number, { build: "passed", lint: "failed" });

@@ -59,8 +59,6 @@ export interface Installation {
   close(): Promise<void>;
 }
 
-/** Several intervals of garbage collection, for a busy engine, ms. */
-export const TICK_MS = 60_000;
 const POLL_MS = 100;
 
 export async function openInstallation(options: InstallationOptions): Promise<Installation> {
@@ -170,11 +168,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   }
 
   async function expectInvariants(): Promise<void> {
-    await eventually(
-      async () => ((await containers()).length === 0 ? true : null),
-      "[D3] no container is left",
-      TICK_MS,
-    );
+    await eventually(async () => ((await containers()).length === 0 ? true : null), "[D3] no container is left");
     // An attempt that fails as `internal` is tried again, so the ends of tasks do not show it.
     const defects = server().stderr().split("\n");
     expect(defects.filter((line) => line.includes("a defect of Slipway"))).toEqual([]);

@@ -87,32 +87,28 @@ const death = fc.record({
 });
 
 describe("[A10] killed at any record, the next worker process continues", () => {
-  it(
-    `${RUNS} random runs: the tree is right, the transcript only grows, no finished call runs again`,
-    { timeout: 400_000 },
-    async () => {
-      let task = 0;
-      await fc.assert(
-        fc.asyncProperty(
-          fc.array(death, { minLength: 1, maxLength: 3 }),
-          fc.constantFrom(0, 1, 3),
-          async (deaths, saveEach) => {
-            const fixture = new TaskFixture();
-            try {
-              await live(fixture, `task_${(task += 1)}`, deaths, saveEach);
-              expect(fixture.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
-              const ran = fixture.ran();
-              expect(new Set(ran).size).toBe(ran.length);
-              expect(foldFixture(fixture).openCalls).toEqual([]);
-            } finally {
-              fixture.close();
-            }
-          },
-        ),
-        { numRuns: RUNS, endOnFailure: true },
-      );
-    },
-  );
+  it(`${RUNS} random runs: the tree is right, the transcript only grows, no finished call runs again`, async () => {
+    let task = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(death, { minLength: 1, maxLength: 3 }),
+        fc.constantFrom(0, 1, 3),
+        async (deaths, saveEach) => {
+          const fixture = new TaskFixture();
+          try {
+            await live(fixture, `task_${(task += 1)}`, deaths, saveEach);
+            expect(fixture.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
+            const ran = fixture.ran();
+            expect(new Set(ran).size).toBe(ran.length);
+            expect(foldFixture(fixture).openCalls).toEqual([]);
+          } finally {
+            fixture.close();
+          }
+        },
+      ),
+      { numRuns: RUNS, endOnFailure: true },
+    );
+  });
 
   const after = async (
     kill: Kill,
