@@ -7,12 +7,12 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { build } from "esbuild";
 import express from "express";
 import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { serveWebApp } from "../../src/http/web-app.ts";
 import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
+import { runWithModules } from "../support/browser/module-page.ts";
 import { findRegistration, openWebRig, taskState, untilControlled, type WebRig } from "../support/browser/rig.ts";
 import { inTurn } from "../support/vitest/full-run.ts";
 
@@ -226,30 +226,14 @@ const COUNT_ROWS = `(async () => {
   return rows;
 })()`;
 
-/** Runs the script in a page that has nothing but the module of what is kept, as `kept`. */
-async function runWithKept<T>(script: string): Promise<T> {
-  const { outputFiles } = await build({
-    entryPoints: [join(ROOT, "web/src/lib/device/kept.ts")],
-    bundle: true,
-    format: "iife",
-    globalName: "kept",
-    write: false,
-  });
-  const browser = await launchBrowser();
-  try {
-    const page = await browser.newPage();
-    await page.route("http://localhost:9/", (route) => route.fulfill({ body: "<p>x", contentType: "text/html" }));
-    await page.goto("http://localhost:9/");
-    await page.addScriptTag({ content: outputFiles[0]!.text });
-    return await page.evaluate<T>(script);
-  } finally {
-    await browser.close();
-  }
-}
+const KEPT = ["lib/device/kept.ts"];
 
 describeWithBrowser("what is kept on the device", () => {
   it("[P9] logs are without holes, within their bytes; the one that was read longest ago goes first", async () => {
-    const seqs = await runWithKept<Record<string, number[]>>(`(async () => {
+    const seqs = await runWithModules<Record<string, number[]>>(
+      KEPT,
+      "kept",
+      `(async () => {
         const events = (from, to) =>
           Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i, type: "say", data: { text: "x".repeat(80) } }));
         kept.openKept("p1", { tasks: 2, log: 1_000, logs: 2_500 });
@@ -264,7 +248,8 @@ describeWithBrowser("what is kept on the device", () => {
         await kept.keepEvents("c", events(1, 40), 9);
         const seqs = { first, bounded, a: await kept.readLog("a"), b: await kept.readLog("b"), c: await kept.readLog("c") };
         return Object.fromEntries(Object.entries(seqs).map(([name, { run }]) => [name, run.map(({ seq }) => seq)]));
-      })()`);
+      })()`,
+    );
     expect(seqs["first"]).toEqual([1, 2, 3, 4, 5]);
     expect(seqs["bounded"]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     expect(seqs["a"]).toEqual(seqs["bounded"]);
@@ -273,7 +258,10 @@ describeWithBrowser("what is kept on the device", () => {
   });
 
   it("[P9] [P15] the ends of a long log are kept in place of a run that ends before them, and go on from there", async () => {
-    const found = await runWithKept<Record<string, { begin: number[]; run: number[] }>>(`(async () => {
+    const found = await runWithModules<Record<string, { begin: number[]; run: number[] }>>(
+      KEPT,
+      "kept",
+      `(async () => {
         const events = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i, type: "say" }));
         const seqs = ({ begin, run }) => ({ begin: begin.map(({ seq }) => seq), run: run.map(({ seq }) => seq) });
         kept.openKept("p1", { tasks: 2, log: 1_000, logs: 2_500 });
@@ -287,7 +275,8 @@ describeWithBrowser("what is kept on the device", () => {
         const ends = seqs(await kept.readLog("a"));
         await kept.keepEnds("a", { begin: events(1, 2), run: events(100, 900) });
         return { whole, longer, ends, large: seqs(await kept.readLog("a")) };
-      })()`);
+      })()`,
+    );
     expect(found["whole"]).toEqual({ begin: [], run: [1, 2, 3] });
     expect(found["longer"]).toEqual({ begin: [], run: [1, 2, 3, 4, 5] });
     expect(found["ends"]).toEqual({ begin: [1, 2], run: [10, 11, 12, 13] });
@@ -295,13 +284,17 @@ describeWithBrowser("what is kept on the device", () => {
   });
 
   it("[P9] what arrives while a log-out deletes is not kept any more", async () => {
-    const rows = await runWithKept<number>(`(async () => {
+    const rows = await runWithModules<number>(
+      KEPT,
+      "kept",
+      `(async () => {
       kept.openKept("p1");
       await kept.keepTasks([{ id: "before" }]);
       const left = kept.forgetKept("everything");
       await Promise.all([left, kept.keepTasks([{ id: "late" }]), kept.keepEvents("a", [{ seq: 1 }], 1)]);
       return ${COUNT_ROWS};
-    })()`);
+    })()`,
+    );
     expect(rows).toBe(0);
   });
 });

@@ -2,18 +2,16 @@
  * What happens while an answer is on its way, in a real browser: another text is typed, a row
  * moves, a part of the app does not come.
  */
-import { join } from "node:path";
-import { build } from "esbuild";
 import type { BrowserContextOptions, Page, Request, Route } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { describeWithBrowser, launchBrowser, NARROW, openPage, WIDE } from "../../support/browser/browser.ts";
+import { describeWithBrowser, NARROW, WIDE } from "../../support/browser/browser.ts";
+import { runWithModules } from "../../support/browser/module-page.ts";
 import { openWebRig, type WebRig } from "../../support/browser/rig.ts";
 import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(4);
 
-const ROOT = join(import.meta.dirname, "../../..");
 const DONE = { finish: { title: "t", summary: "s" } };
 const ASK = { ask: { question: "Which quay?", options: ["North", "South"] } };
 /** A service worker has a network of its own, and keeps the files of the app. */
@@ -256,31 +254,14 @@ describeWithBrowser("while an answer is on its way", () => {
   });
 });
 
-/** Runs the script in a page that has the outbox and what it is kept in alone, as `device`. */
-async function runWithOutbox<T>(script: string): Promise<T> {
-  const lines = ["outbox", "kept"].map((name) => `export * from "./web/src/lib/device/${name}.ts";`);
-  const { outputFiles } = await build({
-    stdin: { contents: lines.join("\n"), resolveDir: ROOT, loader: "ts" },
-    bundle: true,
-    format: "iife",
-    globalName: "device",
-    write: false,
-  });
-  const browser = await launchBrowser();
-  try {
-    const { page } = await openPage(browser);
-    await page.route("http://localhost:9/", (route) => route.fulfill({ body: "<p>x", contentType: "text/html" }));
-    await page.goto("http://localhost:9/");
-    await page.addScriptTag({ content: outputFiles[0]!.text });
-    return await page.evaluate<T>(script);
-  } finally {
-    await browser.close();
-  }
-}
+const DEVICE = ["lib/device/outbox.ts", "lib/device/kept.ts"];
 
 describeWithBrowser("the outbox", () => {
   it("[P8] what is sent while the outbox is being read stays in its list", async () => {
-    const lengths = await runWithOutbox<number[]>(`(async () => {
+    const lengths = await runWithModules<number[]>(
+      DEVICE,
+      "device",
+      `(async () => {
       const lengths = [];
       device.outbox.subscribe(() => lengths.push(device.outbox.get().length));
       device.openKept("p1");
@@ -288,7 +269,8 @@ describeWithBrowser("the outbox", () => {
       const message = { kind: "message", taskId: "t1", body: { text: "x" } };
       await Promise.all([opened, device.dispatch(message, "k1")]);
       return lengths;
-    })()`);
+    })()`,
+    );
     expect([...new Set(lengths)]).toEqual([1]);
   });
 });
