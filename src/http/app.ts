@@ -16,7 +16,7 @@ import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { fieldWords } from "../core/lib/json/field-words.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { LargeAnswers } from "./server/client-limits.ts";
-import { readBody, readForm } from "./transfer/body.ts";
+import { compressAnswers, readBody, readForm, send, setHeaders } from "./transfer/body.ts";
 import { receiveUpload } from "./transfer/upload.ts";
 import type { Received } from "../core/ports/files/attachments.ts";
 import { LoginThrottle } from "./login-throttle.ts";
@@ -36,7 +36,6 @@ import { AuditTrail, type AuditedCall } from "./server/audit-trail.ts";
 import { HEADER_COUNT } from "./server/server.ts";
 import { ROUTES } from "./routes/index.ts";
 import { allowOrigins } from "./transfer/cross-origin.ts";
-import { compressAnswers, send, setHeaders } from "./transfer/send.ts";
 import { serveWebApp } from "./web-app.ts";
 
 const SECURITY_HEADERS = {

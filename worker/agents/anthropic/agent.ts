@@ -5,9 +5,8 @@ import { AgentFailure, type Agent, type AgentContext, type AgentResult } from ".
 import { ModelCaller } from "./model/call.ts";
 import { openClient, type ModelFacts } from "./model/client.ts";
 import { Loop } from "./loop.ts";
-import { ConversationLog } from "./conversation/conversation-log.ts";
-import { createBegin } from "./conversation/beginning.ts";
-import { describeDelivered, getTools } from "./model/request.ts";
+import { ConversationLog } from "./conversation/conversation.ts";
+import { createBegin, describeDelivered, getTools } from "./model/request.ts";
 import type { Begin } from "./conversation/records.ts";
 import { repairConversation } from "./conversation/resume.ts";
 import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";

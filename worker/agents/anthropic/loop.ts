@@ -9,13 +9,12 @@
  */
 import { AgentFailure, type AgentResult } from "../agent.ts";
 import { countTokens, type Answer, type Outcome } from "./model/call.ts";
-import { createBegin, describeWork } from "./conversation/beginning.ts";
 import { learnRefusal, learnSettings } from "./model/learned-settings.ts";
 import { runToolCalls } from "./tools/tool-calls.ts";
 import { CLEAR_EDIT, planClearing } from "./conversation/clearing.ts";
-import { compact, type LoopParts } from "./conversation/compaction.ts";
+import { compact, describeWork, type LoopParts } from "./conversation/compaction.ts";
 import { withoutBlanks, type Conversation } from "./conversation/conversation.ts";
-import { createRequest, createShowPicture } from "./model/request.ts";
+import { createBegin, createRequest, createShowPicture } from "./model/request.ts";
 import type { Begin, Block } from "./conversation/records.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { detectLoop } from "./loop-detection.ts";

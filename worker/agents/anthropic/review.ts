@@ -11,7 +11,7 @@ import type { Verified } from "../../workspace/verify.ts";
 import type { LoopParts } from "./conversation/compaction.ts";
 import type { Block } from "./conversation/records.ts";
 import { ModelCaller, type Outcome } from "./model/call.ts";
-import type { Params } from "./model/request.ts";
+import type { Params } from "./model/client.ts";
 import { REVIEW, REVIEWER } from "./messages.ts";
 
 /** Tokens of the answer. */

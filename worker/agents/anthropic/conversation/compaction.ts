@@ -9,15 +9,15 @@ import { truncate, truncateStart } from "../../../lib/text.ts";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
 import type { Answer, ModelCaller } from "../model/call.ts";
 import type { ModelClient } from "../model/client.ts";
-import { withoutBlanks, type Conversation, type Message } from "./conversation.ts";
-import { toPictures, type ConversationLog } from "./conversation-log.ts";
+import { withoutBlanks, type Conversation, type ConversationLog, type Message } from "./conversation.ts";
 import { createRequest, createShowPicture } from "../model/request.ts";
-import type { Begin, Block } from "./records.ts";
+import { toPictures, type Begin, type Block } from "./records.ts";
 import type { LoopSettings } from "../settings.ts";
-import { LOG_OF_WORK, NO_TOOLS_NOW, SUM_UP, SUMMED_UP } from "../messages.ts";
+import { LOG_OF_WORK, NO_TOOLS_NOW, SUM_UP, SUMMED_UP, WORK_SO_FAR } from "../messages.ts";
 
-/** Characters of the plain-text log, and of each of its entries. */
+/** Characters of the plain-text log, of that of earlier work, and of each of their entries. */
 const LOG_LIMIT = 200_000;
+const EARLIER_LOG_LIMIT = 30_000;
 const ENTRY_LIMIT = 4_000;
 /** Pictures that are shown again after a summary, the newest. */
 const KEPT_PICTURES = 8;
@@ -168,8 +168,17 @@ const readText = (content: readonly Block[]): string =>
     .join("\n\n")
     .trim();
 
+/** What a new conversation must know of the one that it replaces. */
+export async function describeWork(context: AgentContext, { conversation }: ConversationLog): Promise<string> {
+  return WORK_SO_FAR(
+    conversation.people,
+    formatLog(conversation.messages(), EARLIER_LOG_LIMIT),
+    await context.changes(),
+  );
+}
+
 /** The end of the conversation as plain text. @param limit characters. */
-export function formatLog(messages: readonly Message[], limit: number): string {
+function formatLog(messages: readonly Message[], limit: number): string {
   const entries = messages.flatMap(({ role, content }) =>
     content.flatMap((block) => {
       const text = formatBlock(block);

@@ -1,5 +1,5 @@
 /**
- * The pure fold from the transcript's records to the conversation.
+ * The conversation: a pure fold of the transcript's records, and the log that appends to both.
  *
  * C1 What has been sent is a prefix of what will be sent, until a compaction or a new `begin`
  *    record replaces everything.
@@ -7,7 +7,18 @@
  *    texts that came after them.
  */
 import type { Picture } from "../../../workspace/attachments.ts";
-import type { Begin, Block, ConversationRecord, Result, TextRecord, TextSource } from "./records.ts";
+import type { AgentContext, ReceivedMessage } from "../../agent.ts";
+import { PERSON } from "../messages.ts";
+import {
+  parseRecord,
+  toPictures,
+  type Begin,
+  type Block,
+  type ConversationRecord,
+  type Result,
+  type TextRecord,
+  type TextSource,
+} from "./records.ts";
 
 export interface Call {
   readonly id: string;
@@ -279,5 +290,50 @@ export class Conversation {
     if (source === "verify") this.repairs += 1;
     if (source === "stuck") this.trace.push("nudge");
     if (source === "limit") this.warned.add(text);
+  }
+}
+
+/** The transcript together with the conversation that it folds to. */
+export class ConversationLog {
+  readonly conversation = new Conversation();
+  readonly #context: AgentContext;
+
+  /** @throws AgentFailure when another agent wrote the transcript. */
+  constructor(context: AgentContext) {
+    this.#context = context;
+    const { attempt: current } = context.spec;
+    for (const record of context.transcript.records) {
+      const { attempt } = record;
+      this.conversation.add(parseRecord(record), attempt === 0 ? "task" : attempt === current ? "own" : "attempt");
+    }
+  }
+
+  /** The cursor of the last record: the number of records. */
+  get cursor(): string {
+    return String(this.conversation.length);
+  }
+
+  /** The record is part of the conversation once it is durable. */
+  async append(record: ConversationRecord): Promise<void> {
+    await this.#context.transcript.append(record);
+    this.conversation.add(record, "own");
+    this.#context.mark(this.cursor);
+  }
+
+  /** @param notes the notes that hold from here on; null = the same as before. */
+  async appendText(
+    source: TextSource,
+    text: string,
+    notes: readonly string[] | null = null,
+    pictures: readonly Picture[] = [],
+  ): Promise<void> {
+    const more = { ...(notes === null ? {} : { notes: [...notes] }), ...toPictures(pictures) };
+    await this.append({ kind: "told", source, text, ...more });
+  }
+
+  /** Idempotent: a message that the conversation has already is ignored. */
+  async appendMessage({ id, text, pictures }: ReceivedMessage): Promise<void> {
+    if (this.conversation.messageIds.has(id)) return;
+    await this.append({ kind: "told", source: "person", text: PERSON(text), message: id, ...toPictures(pictures) });
   }
 }

@@ -6,6 +6,7 @@
  */
 import { z } from "zod";
 import { EFFORTS } from "../../../../src/core/task.ts";
+import type { Picture } from "../../../workspace/attachments.ts";
 import { AgentFailure, type TranscriptRecord } from "../../agent.ts";
 
 const block = z.looseObject({ type: z.string() });
@@ -33,6 +34,10 @@ export type TextSource = (typeof TEXT_SOURCES)[number];
 
 /** A picture that the model is shown after a text. Its content is not in the transcript. */
 const pictures = z.array(z.strictObject({ id: z.string(), name: z.string(), mediaType: z.string() }));
+
+/** For a record, which has the field only where there are some. */
+export const toPictures = (pictures: readonly Picture[] = []): { pictures?: Picture[] } =>
+  pictures.length === 0 ? {} : { pictures: [...pictures] };
 
 /** What a provider or a proxy may refuse without being a fault of the conversation. */
 const refused = z.array(z.enum(["hour_cache", "clearing"]));

@@ -8,8 +8,7 @@
  */
 import type { AgentContext } from "../../agent.ts";
 import { changesFiles } from "../tools/tool-calls.ts";
-import type { Call } from "./conversation.ts";
-import type { ConversationLog } from "./conversation-log.ts";
+import type { Call, ConversationLog } from "./conversation.ts";
 import { parseRecord } from "./records.ts";
 import { describeCall } from "../loop-detection.ts";
 import { isConversationTool } from "../tools/conversation-tools.ts";

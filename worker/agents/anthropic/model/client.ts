@@ -3,8 +3,20 @@ import type Anthropic from "@anthropic-ai/sdk";
 import { z } from "zod";
 import { EFFORTS, type Effort } from "../../../../src/core/task.ts";
 import type { Begin } from "../conversation/records.ts";
-import type { Params } from "./request.ts";
-import { COMPACT_BETA, listBetas } from "./request.ts";
+
+export type Params = Anthropic.MessageStreamParams;
+
+/** The beta of the provider's summaries; needed to request one and to send one back. */
+const COMPACT_BETA = "compact-2026-09-04";
+const CLEAR_BETA = "context-management-2025-06-27";
+
+/** The betas that a request needs. */
+function listBetas(params: Params): string[] {
+  const first = params.messages[0]?.content;
+  // The library's stable types have no such block.
+  const isSummarized = Array.isArray(first) && first.some(({ type }) => (type as string) === "compaction");
+  return [...(isSummarized ? [COMPACT_BETA] : []), ...("context_management" in params ? [CLEAR_BETA] : [])];
+}
 
 /** The part of the library's stream that is used. */
 export interface ModelStream {

@@ -2,7 +2,7 @@
  * Learns from a refusal what the model does not support, where the provider lists no capabilities.
  * Pure.
  */
-import { lowerEffort } from "../conversation/beginning.ts";
+import type { Effort } from "../../../../src/core/task.ts";
 import type { Begin, Refused, SettingsRecord } from "../conversation/records.ts";
 
 /** A model that refuses adaptive thinking may accept a fixed budget, or none. */
@@ -16,6 +16,10 @@ const REFUSALS: Readonly<Record<Refused, RegExp>> = {
   hour_cache: /\bttl\b|cache_control/i,
   clearing: /context.management|clear_tool_uses|\bbetas?\b/i,
 };
+
+/** The next lower effort; null = without the parameter. */
+const lowerEffort = (effort: Effort): Effort | null =>
+  effort === "max" ? "xhigh" : effort === "xhigh" ? "high" : null;
 
 const currentSettings = ({ effort, thinking, maxTokens, maxOutput = maxTokens }: Begin) =>
   ({ kind: "settings", effort, thinking, maxTokens, maxOutput }) as const;

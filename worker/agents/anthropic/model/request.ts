@@ -1,6 +1,6 @@
 /**
- * Builds the model's requests: the system prompt, the first message, and the request around a
- * conversation.
+ * Builds the model's requests: the `begin` record with the system prompt and the first message, and
+ * the request around a conversation.
  *
  * P1 The system prompt and the tools are part of the `begin` record and never change after it: the
  *    provider binds the model's thinking to them. Everything that differs between tasks is part of
@@ -13,14 +13,17 @@
  *    that the agent changes do not change it.
  */
 import type Anthropic from "@anthropic-ai/sdk";
+import type { Effort } from "../../../../src/core/task.ts";
+import type { Picture } from "../../../workspace/attachments.ts";
 import type { AgentContext } from "../../agent.ts";
 import { PICTURE, type Call, type Conversation, type Message } from "../conversation/conversation.ts";
 import { createEdits } from "../conversation/clearing.ts";
-import type { Begin, Block } from "../conversation/records.ts";
+import { toPictures, type Begin, type Block, type Refused } from "../conversation/records.ts";
+import { NOTE } from "../messages.ts";
 import { describeSandbox } from "../sandbox-facts.ts";
+import type { LoopSettings } from "../settings.ts";
 import { CONVERSATION_TOOLS } from "../tools/conversation-tools.ts";
-
-export type Params = Anthropic.MessageStreamParams;
+import type { ModelFacts, Params } from "./client.ts";
 
 const SYSTEM = `You are a software engineer who works alone on one task in one git repository, inside a sandbox. No one watches live; people read what you report and what you deliver.
 
@@ -72,7 +75,7 @@ export function getTools(context: Pick<AgentContext, "toolSchemas">): Begin["too
  * @param now epoch ms. @param delivered the result of an earlier task of the same thread, when its
  * conversation cannot be continued; null = there is none.
  */
-export function firstMessage(context: AgentContext, now: number, delivered: string | null): string {
+function firstMessage(context: AgentContext, now: number, delivered: string | null): string {
   const { prompt, base, baseSha, verify } = context.spec;
   const facts = [
     `Today is ${new Date(now).toISOString().slice(0, 10)}.`,
@@ -93,6 +96,70 @@ export function firstMessage(context: AgentContext, now: number, delivered: stri
 }
 
 export const systemPrompt = (): string => SYSTEM;
+
+/**
+ * The share of the model's window that a conversation fills before it is summarized, and the
+ * largest window that is used without a setting, in tokens.
+ */
+const COMPACT_SHARE = 0.6;
+const MAX_WINDOW = 250_000;
+/** The share of the window that is the most that a setting can use. */
+const MOST_SHARE = 0.9;
+
+const ORDER: readonly Effort[] = ["low", "medium", "high", "xhigh", "max"];
+
+/** The most effort that the model offers, up to the one that was asked for; null = its default. */
+function limitEffort(asked: Effort | null, offered: readonly Effort[] | null): Effort | null {
+  if (asked === null || offered === null) return asked;
+  return ORDER.slice(0, ORDER.indexOf(asked) + 1).findLast((level) => offered.includes(level)) ?? null;
+}
+
+interface Beginning {
+  readonly model: string;
+  readonly facts: ModelFacts;
+  /** The result of the earlier task; null = there is none. */
+  readonly delivered: string | null;
+  /** What was done for this task in an earlier conversation; null = nothing. */
+  readonly soFar: string | null;
+  /** Absent = those of the prompt. */
+  readonly pictures?: readonly Picture[];
+  /** What was refused in the conversation before; absent = nothing. */
+  readonly refused?: readonly Refused[];
+}
+
+export function createBegin(context: AgentContext, settings: LoopSettings, beginning: Beginning): Begin {
+  const { model, facts, delivered, soFar } = beginning;
+  const refused = new Set([...(beginning.refused ?? []), ...(facts.clears ? [] : (["clearing"] as const))]);
+  const effort = limitEffort(context.spec.effort, facts.efforts);
+  if (effort !== context.spec.effort) reportEffort(context, model, effort);
+  const text = firstMessage(context, settings.now(), delivered);
+  const asked = context.spec.compactAt ?? settings.compactAt;
+  return {
+    kind: "begin",
+    model,
+    effort,
+    maxTokens: Math.min(settings.maxTokens, facts.maxOutput),
+    maxOutput: facts.maxOutput,
+    compactAt:
+      asked === null
+        ? Math.floor(Math.min(facts.window, MAX_WINDOW) * COMPACT_SHARE)
+        : Math.min(asked, Math.floor(facts.window * MOST_SHARE)),
+    thinking: facts.thinking,
+    ...(refused.size === 0 ? {} : { refused: [...refused] }),
+    system: systemPrompt(),
+    tools: getTools(context),
+    text: soFar === null ? text : `${text}\n\n${soFar}`,
+    ...toPictures(beginning.pictures ?? context.pictures),
+    ...(context.notes.length === 0 ? {} : { notes: context.notes.map(NOTE) }),
+    ...(soFar === null ? {} : { again: true }),
+  };
+}
+
+function reportEffort(context: AgentContext, model: string, effort: Effort | null): void {
+  const instead = effort === null ? "its own default is used" : `"${effort}" is used`;
+  const text = `The model ${model} does not offer the effort "${context.spec.effort}"; ${instead}.`;
+  context.emit("notice", { level: "warning", code: "effort_lowered", text });
+}
 
 const CACHE_MARK = { cache_control: { type: "ephemeral" } } as const;
 const HOUR_MARK = { cache_control: { type: "ephemeral", ttl: "1h" } } as const;
@@ -115,18 +182,6 @@ function withCacheMarks(messages: readonly Message[], marks: "write" | "read"): 
     const isLong = marks === "write" && i === lastUserMessages.at(-1) && last >= CACHE_LOOKBACK;
     return { ...message, content: markBlocks(message.content, isLong ? [Math.floor(last / 2), last] : [last]) };
   });
-}
-
-/** The beta of the provider's summaries; needed to request one and to send one back. */
-export const COMPACT_BETA = "compact-2026-09-04";
-const CLEAR_BETA = "context-management-2025-06-27";
-
-/** The betas that a request needs. */
-export function listBetas(params: Params): string[] {
-  const first = params.messages[0]?.content;
-  // The library's stable types have no such block.
-  const isSummarized = Array.isArray(first) && first.some(({ type }) => (type as string) === "compaction");
-  return [...(isSummarized ? [COMPACT_BETA] : []), ...("context_management" in params ? [CLEAR_BETA] : [])];
 }
 
 /** Returns the block that stands for a picture (P3). */

@@ -5,8 +5,7 @@
  */
 import { truncate } from "../../../lib/text.ts";
 import type { AgentContext } from "../../agent.ts";
-import type { Call } from "../conversation/conversation.ts";
-import type { ConversationLog } from "../conversation/conversation-log.ts";
+import type { Call, ConversationLog } from "../conversation/conversation.ts";
 import type { Result } from "../conversation/records.ts";
 import type { Stopwatch } from "../stopwatch.ts";
 import { isConversationTool, runConversationTool } from "./conversation-tools.ts";
