@@ -8,7 +8,7 @@ import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { killProcess } from "../../support/process/running.ts";
 import type { SmallDisk } from "../../support/process/small-disk.ts";
-import { POLICY, REPO, type Killed } from "./installation.ts";
+import { POLICY, REPO, START_MS, type Killed } from "./installation.ts";
 import { listProcesses } from "./processes.ts";
 
 export type Random = () => number;
@@ -40,8 +40,6 @@ interface Fault {
   readonly strike: (strike: Strike) => Promise<unknown>;
 }
 
-/** What a start takes on a machine that has little else to do, ms. */
-const START_MS = 400;
 /**
  * Lives from listening to the kill, ms. As many are below 150 ms as above it: a task is provisioned
  * in about 600 ms within one life, so the longer ones are those that get tasks on.

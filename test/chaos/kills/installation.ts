@@ -24,6 +24,8 @@ import { listProcesses, WORKER } from "./processes.ts";
 
 export const SLOTS = 4;
 export const REPO = "app";
+/** What a start takes on a machine that has little else to do, ms. */
+export const START_MS = 400;
 const POLL_MS = 150;
 /** Of the disk that can be full: far more than a long run writes, and it takes none of it ahead. */
 const DISK_MB = 4_096;
@@ -62,6 +64,8 @@ export interface Killed {
   server(): RealServer;
   /** How long the last start took until it listened, ms. */
   startMs(): number;
+  /** How many times as long as on an idle machine all starts took on average; at least 1. */
+  slowness(): number;
   /** Starts a coordinator that is killed after `ms`, whatever it has come to. */
   startFor(ms: number): Promise<void>;
   start(): Promise<void>;
@@ -108,6 +112,7 @@ export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise
   const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: deriveInstanceId(data) });
   let isGivenUp = false;
   let startMs = 0;
+  const starts = { count: 0, ms: 0 };
   let offsetMs = 0;
   let current: RealServer;
 
@@ -115,6 +120,8 @@ export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise
     const begun = performance.now();
     current = await startServer(options);
     startMs = performance.now() - begun;
+    starts.count += 1;
+    starts.ms += startMs;
   }
 
   /** An attempt that fails as `internal` is tried again, so the ends of tasks do not show it. */
@@ -145,6 +152,7 @@ export async function openKilled({ mayGoBack, hasDisk }: KilledOptions): Promise
     },
     server: () => current,
     startMs: () => startMs,
+    slowness: () => Math.max(1, starts.ms / starts.count / START_MS),
     start,
     kill,
     async startFor(ms) {
