@@ -6,6 +6,8 @@
  * W2 A session that the server ended is `ended`: screens keep their drafts and ask to log in.
  * W3 Without a network the app starts with the person who was logged in last, to show what this
  *    device keeps. The server decides as soon as it answers.
+ * W4 A log-out ends the session here at once, whatever is under way, and at the server as soon as
+ *    that can be reached: no script can remove the cookie, and until then no page renews with it.
  */
 import { readProblem, SlipwayProblem } from "../../../src/client/problem.ts";
 import type { TokenProvider } from "../../../src/client/transport.ts";
@@ -28,6 +30,8 @@ export interface Grant {
   readonly user: Me;
 }
 
+/** Set while the server may not know of a log-out. */
+const LOGGED_OUT = "slipway.logged-out";
 /** A start that knows the person shows what is kept after so long without an answer, ms. */
 const PATIENCE_MS = 400;
 let accessToken: string | null = null;
@@ -46,8 +50,32 @@ export function usePerson(): Me | null {
   return state.kind === "active" ? state.user : null;
 }
 
+/** Of this page, where the browser cannot store it. */
+let hasLeft = false;
+
+/** True from a log-out on until the server knows of it, or somebody logs in. */
+function isLoggedOut(): boolean {
+  try {
+    return hasLeft || localStorage.getItem(LOGGED_OUT) !== null;
+  } catch {
+    return hasLeft;
+  }
+}
+
+function noteLogOut(isOut: boolean): void {
+  hasLeft = false;
+  try {
+    if (isOut) localStorage.setItem(LOGGED_OUT, "1");
+    else localStorage.removeItem(LOGGED_OUT);
+  } catch {
+    hasLeft = isOut;
+  }
+}
+
 /** A call that begins a session, or leads to one. */
 export async function post<T = Grant>(path: string, body: unknown): Promise<T> {
+  // Its answer brings another cookie, after which nobody could end the session of this one.
+  if (path !== REFRESH_PATH && isLoggedOut()) await tryToEnd();
   const response = await fetch(path, {
     method: "POST",
     headers: JSON_HEADERS,
@@ -67,6 +95,7 @@ async function readAnswer<T>(response: Response): Promise<T> {
 
 /** Begins the session here. */
 export function adopt(grant: Grant): string {
+  noteLogOut(false);
   accessToken = grant.accessToken;
   setHint(grant.user);
   activate(grant.user);
@@ -123,10 +152,12 @@ function readPerson(): Me | null {
 /** Resolves to a token other than the refused one, or null when the person must log in. */
 async function refresh(refused: string | null): Promise<string | null> {
   return withLock(SESSION_LOCK, async () => {
+    if (isLoggedOut()) return session.get().kind === "none" ? null : end(null);
     if (accessToken !== null && accessToken !== refused) return accessToken;
     try {
       const early = await takeEarly(REFRESH_PATH);
-      return adopt(await (early === null ? post(REFRESH_PATH, {}) : readAnswer<Grant>(early.response)));
+      const grant = await (early === null ? post(REFRESH_PATH, {}) : readAnswer<Grant>(early.response));
+      return isLoggedOut() ? null : adopt(grant);
     } catch (thrown) {
       const wasActive = session.get().kind === "active";
       if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) throw thrown;
@@ -159,7 +190,8 @@ const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
  */
 export function startSession(): Promise<void> {
   starting ??= (async () => {
-    if (!hasHint()) end(null);
+    if (isLoggedOut()) void endAtServer();
+    if (!hasHint() || isLoggedOut()) end(null);
     const person = readPerson();
     for (let wait = 500; session.get().kind === "loading"; wait = Math.min(wait * 2, 8_000)) {
       const answer = refresh(null).catch(() => delay(person === null ? wait : 0));
@@ -183,12 +215,37 @@ export async function acceptLink(token: string, email: string | undefined, passw
   adopt(await post("/v1/session/link", { token, password, ...(email === undefined ? {} : { email }) }));
 }
 
+/** Resolves once this device keeps nothing of the person (W4). */
 export async function logOut(): Promise<void> {
-  const headers = { authorization: `Bearer ${accessToken ?? ""}` };
-  await fetch("/v1/session", { method: "DELETE", headers }).catch(() => undefined);
+  noteLogOut(true);
+  void endAtServer();
   await forgetKept("everything");
   forgetDrafts();
   end(null);
+}
+
+async function endAtServer(): Promise<void> {
+  for (let wait = 500; isLoggedOut() && !(await tryToEnd()); wait = Math.min(wait * 2, 60_000)) await delay(wait);
+}
+
+/** @returns false when the server could not be reached. */
+function tryToEnd(): Promise<boolean> {
+  return withLock(SESSION_LOCK, async () => {
+    // Another tab may have ended it.
+    if (!isLoggedOut()) return true;
+    try {
+      // The token at hand may be too old, and a start has none yet.
+      const { accessToken: token } = await post(REFRESH_PATH, {});
+      const headers = { authorization: `Bearer ${token}` };
+      const signal = AbortSignal.timeout(TIMEOUT_MS);
+      const { ok, status } = await fetch("/v1/session", { method: "DELETE", headers, signal, keepalive: true });
+      if (!ok && status !== 401) return false;
+    } catch (thrown) {
+      if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) return false;
+    }
+    noteLogOut(false);
+    return true;
+  });
 }
 
 /** After the account was deleted: this device keeps nothing of the person. */
