@@ -15,8 +15,10 @@ const SCREENS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The libraries of every screen. What only some screens use comes with them. */
-const FRAME =
-  /\/node_modules\/(?:react|react-dom|scheduler|@tanstack)\/(?!.*(?:infiniteQueryObserver|useInfiniteQuery|mutationObserver|useMutation))|rolldown\/runtime/;
+const FRAME = new RegExp(
+  "/node_modules/(?:react|react-dom|scheduler|@tanstack|wouter|regexparam)/" +
+    "(?!.*(?:infiniteQueryObserver|useInfiniteQuery|mutationObserver|useMutation))|rolldown/runtime",
+);
 
 /** The inbox, and the lists that go on, which a task has no part of. */
 const INBOX = /\/web\/src\/screens\/inbox\.tsx$|\/@tanstack\/.*\/(?:infiniteQueryObserver|useInfiniteQuery)\.js$/;
@@ -25,6 +27,7 @@ const INBOX = /\/web\/src\/screens\/inbox\.tsx$|\/@tanstack\/.*\/(?:infiniteQuer
 const APP = new RegExp(
   `/web/src/(?:${[
     "main|router",
+    "navigation/(?:addresses|history|link|places)",
     "components/(?:act|bar|icon|sheet|sync|page-head|with-list|lifecycle/mini|device/update-banner|device/offline-banner|device/outbox-card)",
     "components/tasks/(?:task-groups|task-row|quick-answer)",
     "lib/(?:client|session|server-time|store|format|keys|theme|drafts)",
@@ -103,7 +106,7 @@ export default defineConfig({
   root: import.meta.dirname,
   plugins: [react(), bootFirst],
   // The same without what React 17 lacked.
-  resolve: { alias: { "use-sync-external-store/shim/with-selector": "use-sync-external-store/with-selector" } },
+  resolve: { alias: { "use-sync-external-store/shim/index.js": "react" } },
   build: {
     outDir: "../dist/web",
     emptyOutDir: true,

@@ -14,7 +14,7 @@ const FOLDERS = ["src", "machines", "worker", "web/src"];
 
 function listFiles(folder: string): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
-    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+    .filter((entry) => entry.isFile() && /\.tsx?$/.test(entry.name))
     .map((entry) => join(entry.parentPath, entry.name).slice(root.length));
 }
 
@@ -26,7 +26,8 @@ function readImports(file: string, code: string): string[] {
   const withoutComments = code.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/[^\n]*/gm, "");
   const statics = withoutComments.matchAll(/^\s*(?:import|export)\s+(?:[^"';]*?\sfrom\s+)?["'](\.[^"']+)["']/gm);
   const dynamics = withoutComments.matchAll(/\bimport\(\s*["'`](\.[^"'`]+)["'`]/g);
-  return [...statics, ...dynamics].map(([, target = ""]) => join(dirname(file), target));
+  const targets = [...statics, ...dynamics].map(([, target = ""]) => join(dirname(file), target));
+  return targets.filter((target) => !target.endsWith(".css"));
 }
 
 /** Tarjan's algorithm. @returns the strongly connected components that contain a cycle, sorted. */

@@ -6,7 +6,7 @@ import { readSource, ROOT } from "./source-files.ts";
 
 const DECISION = "docs/decisions/086-the-walks-are-lists-that-a-test-reads.md";
 /** A walk becomes shorter; where it must become longer, the decision says why. */
-const MOST = { prompt: 40, event: 29 };
+const MOST = { prompt: 37, event: 29 };
 
 interface Step {
   readonly number: number;

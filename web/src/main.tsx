@@ -1,23 +1,25 @@
 import { QueryClientProvider } from "@tanstack/react-query";
-import { RouterProvider } from "@tanstack/react-router";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { queryClient } from "./lib/client.ts";
 import { registerServiceWorker } from "./lib/device/app-update.ts";
-import { router } from "./router.tsx";
+import { App, firstScreen } from "./router.tsx";
 import { applyTheme, readTheme } from "./lib/theme.ts";
 import "./styles/tokens.css";
 import "./styles/components.css";
 import "./styles/app.css";
 
 applyTheme(readTheme());
-void registerServiceWorker();
+registerServiceWorker();
+
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no element #root");
-createRoot(root).render(
-  <StrictMode>
-    <QueryClientProvider client={queryClient}>
-      <RouterProvider router={router} />
-    </QueryClientProvider>
-  </StrictMode>,
+void firstScreen.then(() =>
+  createRoot(root).render(
+    <StrictMode>
+      <QueryClientProvider client={queryClient}>
+        <App />
+      </QueryClientProvider>
+    </StrictMode>,
+  ),
 );

@@ -1,26 +1,18 @@
-/** The addresses of the app. Every screen is loaded when it is opened. */
-import {
-  createRootRoute,
-  createRoute,
-  createRouter,
-  lazyRouteComponent,
-  Outlet,
-  redirect,
-} from "@tanstack/react-router";
-import { Suspense, useEffect, useState } from "react";
+/** The screens of the app by their addresses. Each is loaded when it is opened. */
+import { Suspense, useEffect, useState, type ReactNode } from "react";
+import { Route, Switch } from "wouter";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
-import { Failed, importWithRetry, lazyComponent } from "./lazy-component.tsx";
+import { FailureBoundary, lazyComponent, lazyScreen } from "./lazy-component.tsx";
+import { loginAddress } from "./navigation/addresses.ts";
 import { queryClient } from "./lib/client.ts";
 import { onAppKeys, type Opened } from "./lib/keys.ts";
+import { AddressProvider, navigate, onPreload, preload, useAddress } from "./navigation/history.tsx";
+import { Place } from "./navigation/places.ts";
 import { getPerson, session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
 import { startTaskList, stopTaskList, tryNow } from "./lib/tasks/task-list.ts";
 import { taskQuery } from "./lib/tasks/task-query.ts";
-import { readFilter } from "./lib/tasks/task-filter.ts";
 import { NotFound } from "./screens/not-found.tsx";
-
-/** A request that fails is made again. */
-const screen: typeof lazyRouteComponent = (get, name) => lazyRouteComponent(() => importWithRetry(get), name);
 
 /** Most visits on a phone never open it. */
 const Palette = lazyComponent(async () => (await import("./components/palette.tsx")).Palette);
@@ -29,7 +21,80 @@ const KeysSheet = lazyComponent(async () => (await import("./components/keys-she
 
 const PUSH_AFTER_MS = 1_500;
 
-const rootRoute = createRootRoute({ component: Root, notFoundComponent: NotFound });
+/** The views of a task, by the last part of their address. */
+const VIEWS = {
+  "": lazyScreen(async () => (await import("./screens/task/conversation-view.tsx")).ConversationView),
+  changes: lazyScreen(async () => (await import("./screens/task/changes/changes-view.tsx")).ChangesView),
+  thread: lazyScreen(async () => (await import("./screens/task/thread/thread-view.tsx")).ThreadView),
+  machine: lazyScreen(async () => (await import("./screens/task/machine/machine-view.tsx")).MachineView),
+};
+
+const TaskScreen = lazyScreen(async () => (await import("./screens/task/task-screen.tsx")).TaskScreen);
+
+/** Screens that need no session. */
+const PUBLIC = {
+  "/login": lazyScreen(async () => (await import("./screens/log-in/login.tsx")).LoginScreen),
+  "/setup": lazyScreen(async () => (await import("./screens/log-in/setup.tsx")).SetupScreen),
+  "/join": lazyScreen(async () => (await import("./screens/log-in/join.tsx")).JoinScreen),
+  "/pair": lazyScreen(async () => (await import("./screens/log-in/pair.tsx")).PairScreen),
+};
+
+const PRIVATE = {
+  "/": lazyScreen(async () => {
+    const { Inbox, loadWide } = await import("./screens/inbox.tsx");
+    await loadWide();
+    return Inbox;
+  }),
+  "/new": lazyScreen(async () => (await import("./screens/new-task.tsx")).NewTask),
+  "/device": lazyScreen(async () => (await import("./screens/log-in/device.tsx")).DeviceScreen),
+  "/console": lazyScreen(async () => (await import("./screens/console/console.tsx")).Console),
+  "/console/audit": lazyScreen(async () => (await import("./screens/console/audit.tsx")).Audit),
+  "/console/egress": lazyScreen(async () => (await import("./screens/console/egress.tsx")).Egress),
+  "/you": lazyScreen(async () => (await import("./screens/you/you.tsx")).You),
+  "/you/variables": lazyScreen(async () => (await import("./screens/you/variables.tsx")).Variables),
+  "/you/notifications": lazyScreen(
+    async () => (await import("./screens/you/notifications/notifications.tsx")).Notifications,
+  ),
+};
+
+const isView = (view: string): view is keyof typeof VIEWS => Object.hasOwn(VIEWS, view);
+
+const TASK_PATH = /^\/tasks\/(?<id>[^/]+)(?:\/(?<view>\w+))?\/?$/;
+
+onPreload(async (path) => {
+  const { id, view = "" } = TASK_PATH.exec(path)?.groups ?? {};
+  if (id !== undefined && isView(view)) {
+    // Asked for while the screen is loaded; the screen says why it fails.
+    if (getPerson() !== null) void queryClient.prefetchQuery(taskQuery(id));
+    return Promise.all([TaskScreen.load(), VIEWS[view].load()]);
+  }
+  const found = Object.entries({ ...PUBLIC, ...PRIVATE }).find(([own]) => own === path);
+  return found?.[1].load();
+});
+
+session.subscribe(() => {
+  const person = getPerson();
+  // Before the first screen is drawn, which shows it then.
+  if (person !== null) startTaskList(person.id);
+});
+
+/**
+ * Resolves when the first screen can be drawn at once: React shows what it has to wait for up to
+ * 300 ms later than it could.
+ */
+export const firstScreen = Promise.all([
+  preload(location.pathname),
+  // Again with the session, which the read of a task needs.
+  Object.hasOwn(PUBLIC, location.pathname) ? null : startSession().then(() => void preload(location.pathname)),
+]);
+
+export function App() {
+  return (
+    <AddressProvider>
+      <Root />
+    </AddressProvider>
+  );
+}
 
 function Root() {
   const state = useStore(session);
@@ -55,16 +120,21 @@ function Root() {
   const [opened, setOpened] = useState<Opened | null>(null);
   // The close event of a dialog comes later than its end: the next one may be open by then.
   const close = (): void => setOpened((present) => (present === opened ? null : present));
-  useEffect(() => onAppKeys(setOpened, () => void router.navigate({ to: "/new" })), []);
   useEffect(() => {
-    const { pathname, href } = router.state.location;
-    if (state.kind === "none" && state.endedAt !== null && pathname !== "/login")
-      void router.navigate({ to: "/login", search: { next: href } });
-  }, [state]);
+    if (userId !== null) return onAppKeys(setOpened, () => void navigate("/new"));
+    // What was open when the session ended does not open again with the next one.
+    setOpened(null);
+    return undefined;
+  }, [userId]);
+  const { key } = useAddress();
   return (
     <>
       <UpdateBanner />
-      <Outlet />
+      <FailureBoundary at={key}>
+        <Suspense>
+          <Screens />
+        </Suspense>
+      </FailureBoundary>
       {opened !== null && userId !== null && (
         <Suspense key={opened}>
           {opened === "palette" ? <Palette onClose={close} /> : <KeysSheet onClose={close} />}
@@ -74,157 +144,69 @@ function Root() {
   );
 }
 
-/** Screens behind the log-in wait for the session, and send people without one to it. */
-const privateRoute = createRoute({
-  getParentRoute: () => rootRoute,
-  id: "private",
-  beforeLoad: async ({ location }) => {
-    await startSession();
-    const person = getPerson();
-    if (person === null) redirect({ to: "/login", search: { next: location.href }, throw: true });
-    // Before the first screen is drawn, which shows it then.
-    else startTaskList(person.id);
-  },
-});
+function Screens() {
+  return (
+    <Switch>
+      {Object.entries(PUBLIC).map(([path, Screen]) => (
+        <Route key={path} path={path}>
+          <Screen />
+          <Place />
+        </Route>
+      ))}
+      {Object.entries(PRIVATE).map(([path, Screen]) => (
+        <Route key={path} path={path}>
+          <Private>
+            <Screen />
+          </Private>
+        </Route>
+      ))}
+      <Route path={TASK_PATH}>
+        {({ id = "", view = "" }) => (isView(view) ? <Task id={id} view={view} /> : <Missing />)}
+      </Route>
+      <Route>
+        <Missing />
+      </Route>
+    </Switch>
+  );
+}
 
-/** Why the server led a log-in with a provider here. */
-const readProblem = (search: Readonly<Record<string, unknown>>): { problem?: string } =>
-  typeof search["problem"] === "string" ? { problem: search["problem"] } : {};
+function Missing() {
+  return (
+    <>
+      <NotFound />
+      <Place />
+    </>
+  );
+}
 
-const loginRoute = createRoute({
-  getParentRoute: () => rootRoute,
-  path: "/login",
-  validateSearch: (search): { next?: string; problem?: string } => ({
-    ...(typeof search["next"] === "string" && /^\/(?![/\\])/.test(search["next"]) ? { next: search["next"] } : {}),
-    ...readProblem(search),
-  }),
-  component: screen(() => import("./screens/log-in/login.tsx"), "LoginScreen"),
-});
-const setupRoute = createRoute({
-  getParentRoute: () => rootRoute,
-  path: "/setup",
-  component: screen(() => import("./screens/log-in/setup.tsx"), "SetupScreen"),
-});
-const joinRoute = createRoute({
-  getParentRoute: () => rootRoute,
-  path: "/join",
-  component: screen(() => import("./screens/log-in/join.tsx"), "JoinScreen"),
-});
-const pairRoute = createRoute({
-  getParentRoute: () => rootRoute,
-  path: "/pair",
-  component: screen(() => import("./screens/log-in/pair.tsx"), "PairScreen"),
-});
-const deviceRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/device",
-  component: screen(() => import("./screens/log-in/device.tsx"), "DeviceScreen"),
-});
-const loadInbox = () => import("./screens/inbox.tsx");
-const inboxRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/",
-  validateSearch: readFilter,
-  component: screen(loadInbox, "Inbox"),
-});
-const newTaskRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/new",
-  component: screen(() => import("./screens/new-task.tsx"), "NewTask"),
-});
-const loadTask = () => import("./screens/task/task-screen.tsx");
-const loadChanges = () => import("./screens/task/changes/changes-view.tsx");
-const loadConversation = () => import("./screens/task/conversation-view.tsx");
-// The router loads a screen when the session is known; these need no such wait.
-if (/^\/tasks\/[^/]+\/?$/.test(location.pathname)) void Promise.allSettled([loadTask(), loadConversation()]);
-else if (/^\/tasks\/[^/]+\/changes/.test(location.pathname)) void Promise.allSettled([loadTask(), loadChanges()]);
-else if (location.pathname === "/") void Promise.allSettled([loadInbox()]);
+function Task({ id, view }: { id: string; view: keyof typeof VIEWS }) {
+  const View = VIEWS[view];
+  return (
+    <Private>
+      <TaskScreen id={id} isConversation={view === ""}>
+        <View />
+      </TaskScreen>
+    </Private>
+  );
+}
 
-const taskRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/tasks/$id",
-  // Asked for while the screen is loaded; the screen says why it fails.
-  loader: ({ params }) => void queryClient.prefetchQuery(taskQuery(params.id)),
-  component: screen(loadTask, "TaskScreen"),
-});
-const conversationRoute = createRoute({
-  getParentRoute: () => taskRoute,
-  path: "/",
-  component: screen(loadConversation, "ConversationView"),
-});
-const changesRoute = createRoute({
-  getParentRoute: () => taskRoute,
-  path: "/changes",
-  component: screen(loadChanges, "ChangesView"),
-});
-const threadRoute = createRoute({
-  getParentRoute: () => taskRoute,
-  path: "/thread",
-  component: screen(() => import("./screens/task/thread/thread-view.tsx"), "ThreadView"),
-});
-const machineRoute = createRoute({
-  getParentRoute: () => taskRoute,
-  path: "/machine",
-  component: screen(() => import("./screens/task/machine/machine-view.tsx"), "MachineView"),
-});
-const consoleRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/console",
-  component: screen(() => import("./screens/console/console.tsx"), "Console"),
-});
-const auditRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/console/audit",
-  component: screen(() => import("./screens/console/audit.tsx"), "Audit"),
-});
-const egressRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/console/egress",
-  component: screen(() => import("./screens/console/egress.tsx"), "Egress"),
-});
-const variablesRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/you/variables",
-  component: screen(() => import("./screens/you/variables.tsx"), "Variables"),
-});
-const notificationsRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/you/notifications",
-  component: screen(() => import("./screens/you/notifications/notifications.tsx"), "Notifications"),
-});
-const youRoute = createRoute({
-  getParentRoute: () => privateRoute,
-  path: "/you",
-  validateSearch: readProblem,
-  component: screen(() => import("./screens/you/you.tsx"), "You"),
-});
-
-export const router = createRouter({
-  routeTree: rootRoute.addChildren([
-    loginRoute,
-    setupRoute,
-    joinRoute,
-    pairRoute,
-    privateRoute.addChildren([
-      inboxRoute,
-      deviceRoute,
-      newTaskRoute,
-      taskRoute.addChildren([conversationRoute, changesRoute, threadRoute, machineRoute]),
-      consoleRoute,
-      auditRoute,
-      egressRoute,
-      variablesRoute,
-      youRoute,
-      notificationsRoute,
-    ]),
-  ]),
-  defaultErrorComponent: Failed,
-  defaultPreload: "intent",
-  scrollRestoration: true,
-});
-
-declare module "@tanstack/react-router" {
-  interface Register {
-    router: typeof router;
-  }
+/** A screen waits for the session, and sends people without one to log in. */
+function Private({ children }: { children: ReactNode }) {
+  const state = useStore(session);
+  const [isShown, setShown] = useState(false);
+  if (state.kind === "active" && !isShown) setShown(true);
+  // Who logs out, or deletes the account, is led on by what does it.
+  const isSent = state.kind === "none" && (state.endedAt !== null || !isShown);
+  useEffect(() => {
+    const { pathname, search, hash } = location;
+    if (isSent) void navigate(loginAddress(`${pathname}${search}${hash}`), { replace: true });
+  }, [isSent]);
+  useEffect(() => void startSession(), []);
+  if (!isShown) return null;
+  return (
+    <>
+      {children}
+      <Place />
+    </>
+  );
 }

@@ -1,5 +1,5 @@
 /** The main navigation: a bar at the bottom of a phone, at the side from 64rem. */
-import { Link } from "@tanstack/react-router";
+import { Link } from "../navigation/link.tsx";
 import { openByButton, PALETTE_KEYS } from "../lib/keys.ts";
 import { usePerson } from "../lib/session.ts";
 import { serverNow } from "../lib/server-time.ts";
@@ -18,7 +18,7 @@ export function Bar() {
         <img className="brand-mark" src="/icons/icon.svg" alt="" width="28" height="28" />
         Slipway
       </span>
-      <Link className="tab" to="/" activeOptions={{ exact: true }}>
+      <Link className="tab" to="/">
         <Icon name="inbox" />
         Inbox
         <span className="spoken" aria-live="polite" aria-atomic="true">

@@ -1,8 +1,8 @@
 /** The head of a page below another one, with the way back. */
-import { Link, type LinkProps } from "@tanstack/react-router";
+import { Link } from "../navigation/link.tsx";
 import { Icon } from "./icon.tsx";
 
-export function PageHead({ title, back }: { title: string; back: NonNullable<LinkProps["to"]> }) {
+export function PageHead({ title, back }: { title: string; back: string }) {
   return (
     <header className="top sub">
       <Link className="iconbtn" to={back} aria-label="Back">

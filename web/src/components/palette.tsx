@@ -3,7 +3,8 @@
  * selected.
  */
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate, type NavigateOptions } from "@tanstack/react-router";
+import { inboxAddress, taskAddress } from "../navigation/addresses.ts";
+import { navigate } from "../navigation/history.tsx";
 import { useDeferredValue, useEffect, useMemo, useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { client } from "../lib/client.ts";
@@ -140,7 +141,6 @@ function useHits(q: string, onClose: () => void): readonly HitGroup[] {
   const { tasks } = useTaskList();
   const state = useStore(session);
   const isOperator = state.kind === "active" && state.user.role !== "user";
-  const navigate = useNavigate();
   const searched = useDeferredValue(q.trim());
   const found = useQuery({
     queryKey: ["search", searched],
@@ -152,9 +152,9 @@ function useHits(q: string, onClose: () => void): readonly HitGroup[] {
     enabled: searched.length >= SERVER_SEARCH,
   });
   return useMemo(() => {
-    const go = (options: NavigateOptions) => (): void => {
+    const go = (to: string) => (): void => {
       onClose();
-      void navigate(options);
+      void navigate(to);
     };
     const here = tasks.filter((task) => matches(task, q));
     const others = (found.data ?? []).filter((task) => here.every(({ id }) => id !== task.id));
@@ -164,10 +164,10 @@ function useHits(q: string, onClose: () => void): readonly HitGroup[] {
       { title: "Actions", hits: toActions(isOperator, go, onClose).filter((hit) => isNamed(hit.title, q)) },
     ];
     return groups.filter(({ hits }) => hits.length > 0);
-  }, [tasks, found.data, q, isOperator, navigate, onClose]);
+  }, [tasks, found.data, q, isOperator, onClose]);
 }
 
-type Go = (options: NavigateOptions) => () => void;
+type Go = (to: string) => () => void;
 
 const isNamed = (name: string, q: string): boolean => name.toLowerCase().includes(q.trim().toLowerCase());
 
@@ -179,7 +179,7 @@ function toTaskHit(task: WireTask, go: Go): Hit {
     tone: `st-${appearance}`,
     title: task.title,
     detail: `${describeStep(task).word} · ${formatRepo(task.repo)}`,
-    run: go({ to: "/tasks/$id", params: { id: task.id } }),
+    run: go(taskAddress(task.id)),
   };
 }
 
@@ -191,7 +191,7 @@ function toRepoHits(tasks: readonly WireTask[], q: string, go: Go): Hit[] {
     tone: "",
     title: name,
     detail: "",
-    run: go({ to: "/", search: { repo: name } }),
+    run: go(inboxAddress({ repo: name })),
   }));
 }
 
@@ -207,22 +207,22 @@ function toActions(isOperator: boolean, go: Go, onClose: () => void): Hit[] {
       onClose();
     },
   });
-  const screen = (icon: string, title: string, options: NavigateOptions): Hit => ({
+  const screen = (icon: string, title: string, to: string): Hit => ({
     key: title,
     icon,
     tone: "",
     title,
     detail: "",
-    run: go(options),
+    run: go(to),
   });
   return [
-    screen("plus", "New task", { to: "/new" }),
-    screen("inbox", "Inbox", { to: "/", search: {} }),
-    screen("comment", "What needs you", { to: "/", search: { needs: true } }),
-    ...(isOperator ? [screen("console", "Console", { to: "/console" })] : []),
-    screen("person", "You", { to: "/you" }),
-    screen("bell", "Notifications", { to: "/you/notifications" }),
-    { ...screen("info", "All keys", {}), run: () => openByButton("keys") },
+    screen("plus", "New task", "/new"),
+    screen("inbox", "Inbox", "/"),
+    screen("comment", "What needs you", inboxAddress({ needs: true })),
+    ...(isOperator ? [screen("console", "Console", "/console")] : []),
+    screen("person", "You", "/you"),
+    screen("bell", "Notifications", "/you/notifications"),
+    { ...screen("info", "All keys", ""), run: () => openByButton("keys") },
     theme("light", "Appearance: light"),
     theme("dark", "Appearance: dark"),
     theme("", "Appearance: as the system"),

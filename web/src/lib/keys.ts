@@ -34,7 +34,7 @@ export function onAppKeys(open: (what: Opened) => void, create: () => void): () 
     if (key.toLowerCase() === "k" && isCommand && document.querySelector("dialog[open]") === null) open("palette");
     else if (ctrlKey || metaKey || altKey || isTaken(event)) return;
     else if (key === "?") open("keys");
-    else if (key === "c") create();
+    else if (key === "c" && !event.repeat) create();
     else return;
     event.preventDefault();
   };
@@ -52,6 +52,16 @@ const OPEN = "slipway-open";
 /** For a button that opens what the keys open. */
 export const openByButton = (detail: Opened): void => void dispatchEvent(new CustomEvent(OPEN, { detail }));
 
+/** The row next to the one that is open, or the one that is selected, or the first. */
+function begin(rows: readonly HTMLElement[], step: number): number {
+  const open = rows.findIndex((row) => row.getAttribute("aria-current") === "page");
+  if (open !== -1) return open + step;
+  return Math.max(
+    0,
+    rows.findIndex((row) => row.getAttribute("aria-current") === "true"),
+  );
+}
+
 /** `j` and `k` move the focus through the rows; Enter then opens the row, as on every link. */
 export function onRowKeys(selector: string): () => void {
   const listen = (event: KeyboardEvent): void => {
@@ -60,9 +70,10 @@ export function onRowKeys(selector: string): () => void {
     if (step === 0) return;
     const rows = [...document.querySelectorAll<HTMLElement>(selector)];
     const present = rows.findIndex((row) => row.contains(document.activeElement));
-    const next = present === -1 ? 0 : Math.min(rows.length - 1, Math.max(0, present + step));
-    rows[next]?.focus();
-    rows[next]?.scrollIntoView({ block: "nearest" });
+    const next = present === -1 ? begin(rows, step) : present + step;
+    const row = rows[Math.min(rows.length - 1, Math.max(0, next))];
+    row?.focus();
+    row?.scrollIntoView({ block: "nearest" });
   };
   addEventListener("keydown", listen);
   return () => removeEventListener("keydown", listen);

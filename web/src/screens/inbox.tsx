@@ -1,7 +1,9 @@
 /** The tasks, grouped by whether they wait for the person, run or have ended. */
-import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { Suspense, useEffect, useState, type ReactNode } from "react";
-import { lazyComponent } from "../lazy-component.tsx";
+import { Link } from "../navigation/link.tsx";
+import { inboxAddress } from "../navigation/addresses.ts";
+import { isAt, navigate, useAddress } from "../navigation/history.tsx";
+import { Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { lazyComponent, lazyScreen } from "../lazy-component.tsx";
 import { useQuery } from "@tanstack/react-query";
 import type { Me } from "../../../src/client/types.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
@@ -18,7 +20,7 @@ import { usePerson } from "../lib/session.ts";
 import { isOwn } from "../lib/tasks/ownership.ts";
 import { client } from "../lib/client.ts";
 import { useServerSearch, type ServerSearch } from "../lib/tasks/server-search.ts";
-import { filterTasks, withoutText, type TaskFilter } from "../lib/tasks/task-filter.ts";
+import { filterTasks, readFilter, withoutText, type TaskFilter } from "../lib/tasks/task-filter.ts";
 import { useTaskList, type TaskListView } from "../lib/tasks/task-list.ts";
 import { getGroup } from "../lib/tasks/task-view.ts";
 
@@ -28,17 +30,20 @@ const PullToRefresh = lazyComponent(
 );
 
 /** A phone never loads it. */
-const loadWide = () => import("./wide/wide-inbox.tsx");
-const WideInbox = lazyComponent(async () => (await loadWide()).WideInbox);
-// Loads while the list is read.
-if (isWideScreen()) void Promise.allSettled([loadWide()]);
+const WideInbox = lazyScreen(async () => (await import("./wide/wide-inbox.tsx")).WideInbox);
+
+/** At a desk the inbox is there when this is. Its failure is said in its place. */
+export async function loadWide(): Promise<void> {
+  if (isWideScreen()) await WideInbox.load().catch(() => undefined);
+}
 
 const REPOS_SHOWN = 12;
 const COUNT_MS = 30_000;
 
 export function Inbox() {
   const list = useTaskList();
-  const filter = useSearch({ from: "/private/" });
+  const { search: query } = useAddress();
+  const filter = useMemo(() => readFilter(query), [query]);
   const person = usePerson();
   const now = useNow(list.tasks.length > 0);
   const search = useServerSearch(filter, list);
@@ -156,29 +161,47 @@ function NoMatch() {
   return (
     <div className="empty">
       <h2>No task matches</h2>
-      <Link className="btn line" to="/" search={{}}>
+      <Link className="btn line" to="/">
         Show all tasks
       </Link>
     </div>
   );
 }
 
+const TYPING_MS = 150;
+
+/** Not when the person has opened a task meanwhile: its entry in the history would be lost. */
+function refilter(filter: TaskFilter): void {
+  if (isAt("/")) void navigate(inboxAddress(filter), { replace: true });
+}
+
 function InboxHead({ list, q }: { list: TaskListView; q: string }) {
   const [isSearching, setSearching] = useState(q !== "");
-  const navigate = useNavigate({ from: "/" });
+  const field = useRef<HTMLInputElement>(null);
+  const typing = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const search = (text: string): void => refilter({ ...readFilter(location.search), q: text });
+  // Links, Back and Forward change the text too.
+  useEffect(() => {
+    const { current } = field;
+    if (current !== null && current === document.activeElement) return;
+    if (current !== null) current.value = q;
+    setSearching(q !== "");
+  }, [q]);
   return (
     <header className="top">
       <h1>Inbox</h1>
       <Sync connection={list.connection} seq={null} />
       {isSearching && (
         <input
+          ref={field}
           className="input find"
           type="search"
           aria-label="Search tasks"
           defaultValue={q}
           onChange={(event) => {
-            const next = event.currentTarget.value;
-            void navigate({ search: (before) => ({ ...before, q: next === "" ? undefined : next }), replace: true });
+            const { value } = event.currentTarget;
+            clearTimeout(typing.current);
+            typing.current = setTimeout(() => search(value), TYPING_MS);
           }}
         />
       )}
@@ -187,7 +210,12 @@ function InboxHead({ list, q }: { list: TaskListView; q: string }) {
         type="button"
         aria-label="Search"
         aria-expanded={isSearching}
-        onClick={() => setSearching(!isSearching)}
+        onClick={() => {
+          setSearching(!isSearching);
+          clearTimeout(typing.current);
+          // A filter that nobody sees is not kept.
+          if (isSearching) search("");
+        }}
       >
         <Icon name="search" />
       </button>
@@ -209,7 +237,6 @@ function useCounts(isNeeded: boolean): readonly number[] {
 }
 
 function FilterChips({ list, filter, person, now }: FilterChipsProps) {
-  const navigate = useNavigate({ from: "/" });
   const { tasks, next } = list;
   const [ofAll = 0, ofNeeds = 0, ofMine = 0] = useCounts(next !== null);
   const counts = new Map<string, number>();
@@ -223,7 +250,7 @@ function FilterChips({ list, filter, person, now }: FilterChipsProps) {
   const isShared = own < all;
   if (counts.size < 2 && !isShared && isNeeds !== true && next === null) return null;
   const pick = (change: TaskFilter) => () =>
-    void navigate({ search: { ...(filter.q === undefined ? {} : { q: filter.q }), ...change }, replace: true });
+    refilter({ ...(filter.q === undefined ? {} : { q: filter.q }), ...change });
   const isAll = repo === undefined && isNeeds !== true && isMine !== true;
   return (
     <div className="chips" role="group" aria-label="Filter">

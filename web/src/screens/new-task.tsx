@@ -2,7 +2,9 @@
  * A new task. The draft is kept on this device until it is in the outbox; the idempotency key
  * belongs to the draft, so that a repeated tap or a lost answer never makes a second task.
  */
-import { Link, useNavigate } from "@tanstack/react-router";
+import { Link } from "../navigation/link.tsx";
+import { taskAddress } from "../navigation/addresses.ts";
+import { navigateFromHere } from "../navigation/history.tsx";
 import { useQuery } from "@tanstack/react-query";
 import type { ServerConfig } from "../../../src/core/protocol/config.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
@@ -108,11 +110,11 @@ function useSubmit(
   attaching: Attaching,
 ) {
   const { run, said, isBusy } = useAct();
-  const navigate = useNavigate();
   const submit = async (): Promise<void> => {
     // What was chosen for another host or another agent does not count.
     const isForge = config !== undefined && hasForge(config, repo);
     noteSubmit();
+    const goOn = navigateFromHere();
     const canBe = config !== undefined && canReview(config, options.agent ?? config.agents[0] ?? "");
     const isReviewed = canBe && options.isReviewed === true;
     const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
@@ -125,9 +127,9 @@ function useSubmit(
       for (const name of DRAFT) writeDraft(name, "");
       attaching.drop(attaching.items);
     }
-    if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
+    if (sent.kind !== "sent" || sent.receipt.kind !== "task") return await goOn("/", { replace: true });
     putTask(sent.receipt.task);
-    await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
+    await goOn(taskAddress(sent.receipt.task.id), { replace: true });
   };
   return { submit: () => run(submit), problem: said?.text ?? null, isBusy };
 }

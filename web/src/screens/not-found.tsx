@@ -1,4 +1,4 @@
-import { Link } from "@tanstack/react-router";
+import { Link } from "../navigation/link.tsx";
 
 export function NotFound() {
   return (

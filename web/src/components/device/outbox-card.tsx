@@ -1,5 +1,6 @@
 /** What this device keeps until the server has it, and how it ended. */
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import type { OutboxItem } from "../../lib/device/outbox-item.ts";
 import { dropItem, outbox } from "../../lib/device/outbox.ts";
 import { readDraft, restoreDraft } from "../../lib/drafts.ts";
@@ -66,7 +67,7 @@ function OutboxRow({ item }: { item: OutboxItem }) {
       <Icon name={icon} />
       <span>
         {item.state === "sent" && item.taskId !== null ? (
-          <Link className="link" to="/tasks/$id" params={{ id: item.taskId }}>
+          <Link className="link" to={taskAddress(item.taskId)}>
             {describe(item)}
           </Link>
         ) : (

@@ -1,5 +1,6 @@
 /** The options of an open question as buttons of a row. */
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import { useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { dispatch, newKey, outbox } from "../../lib/device/outbox.ts";
@@ -43,7 +44,7 @@ export function QuickAnswer({ task }: { task: WireTask }) {
           {waits === option ? `${option}, kept` : sent === option ? "Sending…" : option}
         </button>
       ))}
-      <Link className="btn quiet" to="/tasks/$id" params={{ id: task.id }}>
+      <Link className="btn quiet" to={taskAddress(task.id)}>
         Open
       </Link>
       <ResultLine said={said} />

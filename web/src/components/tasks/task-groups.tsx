@@ -1,10 +1,11 @@
 /** Tasks in groups by whose move it is. */
-import { useMemo, useState } from "react";
+import { useMemo } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { serverNow } from "../../lib/server-time.ts";
 import { usePerson } from "../../lib/session.ts";
 import { collectWaits, forecastStart } from "../../lib/tasks/forecast.ts";
 import { getGroup, type Group } from "../../lib/tasks/task-view.ts";
+import { useEntryState } from "../../navigation/places.ts";
 import { Icon } from "../icon.tsx";
 import { QuickAnswer } from "./quick-answer.tsx";
 import { RowFocus } from "./row-focus.tsx";
@@ -56,7 +57,7 @@ function InboxGroup({
   now: number;
   waits: readonly number[];
 }) {
-  const [limit, setLimit] = useState(EARLIER_SHOWN);
+  const [limit, setLimit] = useEntryState(`limit ${group}`, EARLIER_SHOWN);
   if (tasks.length === 0) return null;
   return (
     <section className="group" aria-labelledby={`group-${group}`}>

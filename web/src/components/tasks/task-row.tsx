@@ -1,6 +1,7 @@
 /** A task in a list. */
 import { ChangeCount } from "./change-count.tsx";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import { memo, type ReactNode } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatAge, formatElapsed, formatRepo } from "../../lib/format.ts";
@@ -47,7 +48,7 @@ export const TaskRow = memo(function TaskRow({ task, now, forecast = "", childre
   const isWrapped = isAsking || appearance === "queued" || appearance === "failed";
   return (
     <li className={`row st-${appearance}${isNew ? " unread" : ""}`}>
-      <Link className="row-link" to="/tasks/$id" params={{ id: task.id }} data-id={task.id}>
+      <Link className="row-link" to={taskAddress(task.id)} data-id={task.id}>
         <Icon name={`st-${appearance}`} className="state-ic" />
         <span className="row-title">
           {task.title}

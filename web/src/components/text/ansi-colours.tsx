@@ -1,6 +1,6 @@
 /** ANSI colours as classes. */
 import Anser from "anser";
-import { SEQUENCE } from "./ansi.tsx";
+import { removeSequences } from "./escape-sequences.ts";
 
 const CLASSES: Readonly<Record<string, string>> = {
   "ansi-red": "a-red",
@@ -31,7 +31,7 @@ export function Coloured({ text }: { text: string }) {
             key={`${i} ${part.content.length}`}
             className={classes.filter((name) => name !== "").join(" ") || undefined}
           >
-            {part.content.replaceAll(SEQUENCE, "")}
+            {removeSequences(part.content)}
           </span>
         );
       })}

@@ -1,13 +1,12 @@
 /** Output of a command. What colours it is loaded with the first output that has colours. */
 import { memo, Suspense } from "react";
 import { lazyComponent } from "../../lazy-component.tsx";
+import { removeSequences } from "./escape-sequences.ts";
 
 /** Coloured up to this length, plain above: a span per colour change costs layout. */
 const COLOUR_LIMIT = 200_000;
 
-export const SEQUENCE = /\u001b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|.)/g;
-
-const Plain = ({ text }: { text: string }) => text.replaceAll(SEQUENCE, "");
+const Plain = ({ text }: { text: string }) => removeSequences(text);
 const Coloured = lazyComponent(async () => (await import("./ansi-colours.tsx")).Coloured, Plain);
 
 /** A carriage return begins the line again: only what was written last is shown. */

@@ -4,7 +4,12 @@
  */
 import { Lexer, lexer, type Token, type Tokens } from "marked";
 import { memo, type ReactNode } from "react";
-import type { MarkdownProps } from "./markdown.tsx";
+
+export interface MarkdownProps {
+  readonly text: string;
+  /** One line: no blocks are made of it. */
+  readonly isInline?: boolean;
+}
 
 /** Longer texts are shown as they are: parsing them would block the page. */
 const LIMIT = 200_000;

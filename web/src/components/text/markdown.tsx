@@ -4,12 +4,7 @@
  */
 import { memo, Suspense, type ComponentType } from "react";
 import { importWithRetry, lazyComponent } from "../../lazy-component.tsx";
-
-export interface MarkdownProps {
-  readonly text: string;
-  /** One line: no blocks are made of it. */
-  readonly isInline?: boolean;
-}
+import type { MarkdownProps } from "./markdown-blocks.tsx";
 
 type Reader = ComponentType<MarkdownProps>;
 

@@ -12,6 +12,7 @@ interface PolicyFactory {
 }
 
 const SCRIPT = "/sw.js";
+const FIRST_WAIT_MS = 10_000;
 const LOOK_MS = 60 * 60_000;
 
 /** The new version that waits for the page's consent; null = none. */
@@ -31,32 +32,49 @@ function toScriptUrl(path: string): string {
 }
 
 /** Without https, and where service workers are forbidden, the app works without. */
-export async function registerServiceWorker(): Promise<void> {
+export function registerServiceWorker(): void {
   if (!("serviceWorker" in navigator)) return;
   const { serviceWorker } = navigator;
   let isControlled = serviceWorker.controller !== null;
   serviceWorker.addEventListener("controllerchange", () => {
     // The first version takes over the page that loaded it, which has its files already.
-    if (isControlled) location.reload();
+    if (isControlled || waitingVersion.get() !== null) location.reload();
     isControlled = true;
   });
+  void register(toScriptUrl(SCRIPT), FIRST_WAIT_MS);
+  void serviceWorker.ready.then(watchVersions);
+}
+
+/**
+ * A first version that cannot be installed leaves no registration: a file was not there, or the
+ * network ended meanwhile. It is registered again. @param wait ms until then, longer each time.
+ */
+async function register(script: string, wait: number): Promise<void> {
+  const tryAgain = (): void => void setTimeout(() => void register(script, Math.min(wait * 2, LOOK_MS)), wait);
   try {
-    const registration = await serviceWorker.register(toScriptUrl(SCRIPT), { updateViaCache: "none" });
-    watchVersions(registration);
+    const { installing, waiting, active } = await navigator.serviceWorker.register(script, { updateViaCache: "none" });
+    if (waiting !== null || active !== null) return;
+    if (installing === null) return tryAgain();
+    installing.addEventListener("statechange", () => {
+      if (installing.state === "redundant") tryAgain();
+    });
   } catch {
-    // The next start tries again.
+    tryAgain();
   }
 }
 
+/** @param registration has an active version. */
 function watchVersions(registration: ServiceWorkerRegistration): void {
   const offer = (worker: ServiceWorker | null): void => {
-    if (worker?.state === "installed" && registration.active !== null) waitingVersion.set(worker);
+    if (worker?.state === "installed") waitingVersion.set(worker);
   };
-  offer(registration.waiting);
-  registration.addEventListener("updatefound", () => {
+  const watch = (): void => {
     const { installing } = registration;
     installing?.addEventListener("statechange", () => offer(installing));
-  });
+  };
+  offer(registration.waiting);
+  watch();
+  registration.addEventListener("updatefound", watch);
   let lookedAt = Date.now();
   const look = (): void => {
     if (document.visibilityState !== "visible" || Date.now() - lookedAt < LOOK_MS) return;

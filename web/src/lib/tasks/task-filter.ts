@@ -14,12 +14,14 @@ export interface TaskFilter {
   readonly mine?: true;
 }
 
-export function readFilter(search: Readonly<Record<string, unknown>>): TaskFilter {
-  const { q, repo } = search;
-  const isSet = (name: string): boolean => search[name] === true || search[name] === "true";
+/** @param search of the address. */
+export function readFilter(search: string): TaskFilter {
+  const fields = new URLSearchParams(search);
+  const [q, repo] = [fields.get("q"), fields.get("repo")];
+  const isSet = (name: string): boolean => fields.get(name) === "true";
   return {
-    ...(typeof q === "string" && q !== "" ? { q } : {}),
-    ...(typeof repo === "string" ? { repo } : {}),
+    ...(q === null || q === "" ? {} : { q }),
+    ...(repo === null ? {} : { repo }),
     ...(isSet("needs") ? { needs: true as const } : {}),
     ...(isSet("mine") ? { mine: true as const } : {}),
   };

@@ -1,6 +1,6 @@
 /** The audit log, for admins: who did what, from where, on what, with which outcome. */
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import type { AuditRecord } from "../../../../src/client/types.ts";
 import { Bar } from "../../components/bar.tsx";
 import { SelectField } from "../../components/forms/fields.tsx";
@@ -46,9 +46,6 @@ export function Audit() {
   const [action, setAction] = useState("");
   const people = useQuery({ queryKey: ["users"], queryFn: ({ signal }) => client.users({ limit: 200 }, { signal }) });
   const rows = useRows(actor, action);
-  useEffect(() => {
-    document.title = "Audit log · Slipway";
-  }, []);
   const items = rows.data?.pages.flatMap((page) => page.items) ?? [];
   const names = new Map(people.data?.items.map(({ id, email }) => [id, email]));
   return (

@@ -1,6 +1,7 @@
 /** The operator's console: slots, queue, host, stuck machines. */
 import { useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import type { Overview, WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Bar } from "../../components/bar.tsx";
 import { Icon } from "../../components/icon.tsx";
@@ -134,7 +135,7 @@ function SlotsCard({ overview, tasks, now }: { overview: Overview; tasks: readon
 function SlotLink({ task, now }: { task: WireTask; now: number }) {
   const appearance = getAppearance(task);
   return (
-    <Link className={`slot st-${appearance}`} to="/tasks/$id/machine" params={{ id: task.id }}>
+    <Link className={`slot st-${appearance}`} to={taskAddress(task.id, "machine")}>
       <Icon name={`st-${appearance}`} />
       <span>
         <b>{task.title}</b>
@@ -241,7 +242,7 @@ function QueueCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }) 
               {tasks.map((task) => (
                 <tr key={task.id}>
                   <td>
-                    <Link to="/tasks/$id" params={{ id: task.id }}>
+                    <Link to={taskAddress(task.id)}>
                       <span className="t">{task.title}</span>
                     </Link>
                   </td>

@@ -1,6 +1,6 @@
 /** What tasks with egress `allowlist` may reach: a list for all, and more by repository. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import type { EgressChangeRequest, EgressListAnswer } from "../../../../src/core/protocol/rest.ts";
 import { Bar } from "../../components/bar.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
@@ -14,9 +14,6 @@ const HTTPS = 443;
 
 export function Egress() {
   const [repo, setRepo] = useState<string | null>(null);
-  useEffect(() => {
-    document.title = "Egress lists · Slipway";
-  }, []);
   return (
     <div className="app has-side">
       <Bar />

@@ -1,6 +1,7 @@
 /** What an operator does with the queue as a whole: pause, drain, resume; and clean up. */
 import { useQueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import { useState } from "react";
 import type { Overview } from "../../../../src/core/protocol/rest.ts";
 import { useAct } from "../../components/act.tsx";
@@ -152,7 +153,7 @@ export function DrainCard({ drain, now }: { drain: Drain; now: number }) {
       {drain.tasks.length > 0 && (
         <div className="slots">
           {drain.tasks.map(({ id, title, state, phase, startedAt }) => (
-            <Link key={id} className={`slot st-${state}`} to="/tasks/$id" params={{ id }}>
+            <Link key={id} className={`slot st-${state}`} to={taskAddress(id)}>
               <Icon name={`st-${state}`} />
               <span>
                 <b>{title}</b>

@@ -1,5 +1,6 @@
 /** Free disk space, the part of it that is promised to workspaces, and the largest consumers. */
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import type { Overview } from "../../../../src/core/protocol/rest.ts";
 import { formatBytes, formatMb, formatRepo } from "../../lib/format.ts";
 
@@ -94,7 +95,7 @@ function Largest({ storage: { workspaces, repositories } }: { storage: Storage }
 
 function Task({ id }: { id: string }) {
   return (
-    <Link className="link mono" to="/tasks/$id" params={{ id }}>
+    <Link className="link mono" to={taskAddress(id)}>
       {id}
     </Link>
   );

@@ -1,6 +1,7 @@
 /** A machine that does not move: why, since when, and what an operator can do about it. */
 import { useQueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import { useState } from "react";
 import type { Overview } from "../../../../src/core/protocol/rest.ts";
 import { useAct, type Act } from "../../components/act.tsx";
@@ -112,7 +113,7 @@ export function StuckCard({ machine, title, now, onAsk }: StuckCardProps) {
         </div>
       </div>
       <div className="acts tight">
-        <Link className="btn line" to="/tasks/$id/machine" params={{ id }}>
+        <Link className="btn line" to={taskAddress(id, "machine")}>
           Inspect
         </Link>
         {/* One that is set aside is over. */}

@@ -1,6 +1,6 @@
 /** Approves the log-in of a program that shows a code, such as `slipway login`. */
 import { useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
 import { useEffect, useState } from "react";
 import { useAct } from "../../components/act.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
@@ -18,7 +18,6 @@ export function DeviceScreen() {
   const [code, setCode] = useState(readCode);
   const [ended, setEnded] = useState<string | null>(null);
   useEffect(() => {
-    document.title = "Log in a program · Slipway";
     // Another link in the same tab begins anew.
     const begin = (): void => {
       setCode(readCode());

@@ -1,6 +1,6 @@
 /** A one-time link: a new account, or a new password. The token is in the fragment. */
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
+import { navigate } from "../../navigation/history.tsx";
 import { useState } from "react";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { client, problemText } from "../../lib/client.ts";
@@ -8,7 +8,6 @@ import { acceptLink } from "../../lib/session.ts";
 
 export function JoinScreen() {
   const [token] = useState(() => location.hash.slice(1));
-  const navigate = useNavigate();
   const link = useQuery({
     queryKey: ["link", token],
     queryFn: ({ signal }) => client.people.lookAtLink(token, { signal }),
@@ -33,7 +32,7 @@ export function JoinScreen() {
           action={isInvitation ? "Create account" : "Set password"}
           onSubmit={async ({ "E-mail": chosen, Password: password = "" }) => {
             await acceptLink(token, chosen, password);
-            await navigate({ to: "/", replace: true });
+            await navigate("/", { replace: true });
           }}
         />
       )}

@@ -18,9 +18,15 @@ const TEXTS: Readonly<Record<LoginProblem, string>> = {
   fresh_login_required: "For this you need to have logged in a moment ago. Log out, log in again, and repeat it.",
 };
 
-/** Null for no problem, and for a word that is none. */
-export function describeLoginProblem(problem: string | undefined): string | null {
-  return problem !== undefined && Object.hasOwn(TEXTS, problem) ? TEXTS[problem as LoginProblem] : null;
+/**
+ * Why the server led a log-in with a provider here. Null for no problem, and for a word that is
+ * none.
+ *
+ * @param search of the address.
+ */
+export function describeLoginProblem(search: string): string | null {
+  const problem = new URLSearchParams(search).get("problem");
+  return problem !== null && Object.hasOwn(TEXTS, problem) ? TEXTS[problem as LoginProblem] : null;
 }
 
 const ways = {

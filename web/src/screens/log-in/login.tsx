@@ -1,4 +1,4 @@
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { navigate, useAddress } from "../../navigation/history.tsx";
 import { CredentialsForm } from "../../components/forms/credentials-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { formatClock } from "../../lib/format.ts";
@@ -7,14 +7,20 @@ import { PasskeyLogin } from "./passkey-login.tsx";
 import { logIn, session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 
+/** An address of the app; what leads elsewhere is not followed. */
+function readNext(search: string): string {
+  const next = new URLSearchParams(search).get("next") ?? "/";
+  return /^\/(?![/\\])/.test(next) ? next : "/";
+}
+
 export function LoginScreen() {
-  const { next, problem } = useSearch({ from: "/login" });
+  const { search } = useAddress();
+  const next = readNext(search);
   const providers = useProviders();
   const hasPasskeys = useHasPasskeys();
-  const refusal = describeLoginProblem(problem);
-  const navigate = useNavigate();
+  const refusal = describeLoginProblem(search);
   const state = useStore(session);
-  const enter = (): Promise<void> => navigate({ href: next ?? "/", replace: true });
+  const enter = (): Promise<void> => navigate(next, { replace: true });
   const endedAt = state.kind === "none" ? state.endedAt : null;
   return (
     <main className="login" id="main">
@@ -47,7 +53,7 @@ export function LoginScreen() {
       )}
       {hasPasskeys && <PasskeyLogin onEnter={enter} />}
       {providers.map(({ id, name, startUrl }) => (
-        <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent(next ?? "/")}`}>
+        <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent(next)}`}>
           <Icon name="key" />
           Log in with {name}
         </a>

@@ -2,7 +2,7 @@
  * Logs this device in by a link that another browser shows (You, Log in on your phone). Opening it
  * does nothing: the person confirms here, then approves there. The token is in the fragment.
  */
-import { useNavigate } from "@tanstack/react-router";
+import { navigateFromHere } from "../../navigation/history.tsx";
 import { useEffect, useState } from "react";
 import { problemText } from "../../lib/client.ts";
 import { adopt, post, type Grant } from "../../lib/session.ts";
@@ -26,17 +26,14 @@ export function PairScreen() {
   const [token] = useState(() => location.hash.slice(1));
   const [asked, setAsked] = useState<Asked | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
-  const navigate = useNavigate();
-  useEffect(() => {
-    document.title = "Log in this device · Slipway";
-  }, []);
   useEffect(() => {
     if (asked === null) return undefined;
     let timer: ReturnType<typeof setTimeout>;
+    const goOn = navigateFromHere();
     const ask = async (): Promise<void> => {
       try {
         const wait = await poll(asked.deviceCode);
-        if (wait === null) await navigate({ to: "/", replace: true });
+        if (wait === null) await goOn("/", { replace: true });
         else timer = setTimeout(() => void ask(), wait * 1_000);
       } catch (thrown) {
         setAsked(null);
@@ -45,7 +42,7 @@ export function PairScreen() {
     };
     timer = setTimeout(() => void ask(), asked.interval * 1_000);
     return () => clearTimeout(timer);
-  }, [asked, navigate]);
+  }, [asked]);
   const confirm = (): void => {
     setProblem(null);
     post<Asked>("/v1/device/claim", { token }).then(setAsked, (thrown: unknown) => setProblem(problemText(thrown)));

@@ -1,12 +1,11 @@
 /** Creates the first admin. The one-time token is in the fragment, which browsers do not send. */
-import { useNavigate } from "@tanstack/react-router";
+import { navigate } from "../../navigation/history.tsx";
 import { useState } from "react";
 import { CredentialsForm } from "../../components/forms/credentials-form.tsx";
 import { setUp } from "../../lib/session.ts";
 
 export function SetupScreen() {
   const [token] = useState(() => location.hash.slice(1));
-  const navigate = useNavigate();
   return (
     <main className="login" id="main">
       <img className="mark" src="/icons/icon.svg" alt="" width="48" height="48" />
@@ -22,7 +21,7 @@ export function SetupScreen() {
           isNew
           action={async (email, password) => {
             await setUp(token, email, password);
-            await navigate({ to: "/", replace: true });
+            await navigate("/", { replace: true });
           }}
         />
       )}

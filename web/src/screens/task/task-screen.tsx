@@ -1,7 +1,8 @@
 /** The frame of a task: title, state, lifecycle and tabs; the views are its children. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, Outlet, useMatch, useParams } from "@tanstack/react-router";
-import { createContext, Suspense, useContext, useEffect, useMemo, useState } from "react";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
+import { createContext, Suspense, useContext, useEffect, useMemo, useState, type ReactNode } from "react";
 import { lazyComponent } from "../../lazy-component.tsx";
 import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
@@ -78,8 +79,14 @@ function useTask(id: string, log: LogView): { task: WireTask | undefined; proble
   return { task: { ...task, state, phase: null, question: null, wait: null }, problem };
 }
 
-export function TaskScreen() {
-  const { id } = useParams({ from: "/private/tasks/$id" });
+interface TaskScreenProps {
+  readonly id: string;
+  readonly isConversation: boolean;
+  /** The view of it. */
+  readonly children: ReactNode;
+}
+
+export function TaskScreen({ id, isConversation, children }: TaskScreenProps) {
   const log = useEventLog(id);
   const { task, problem } = useTask(id, log);
   const person = usePerson();
@@ -93,11 +100,12 @@ export function TaskScreen() {
   return (
     <TaskContext value={{ task, log, now }}>
       <WithList>
-        <main className="page bare task" id="main">
+        {/* What is typed, chosen or open belongs to one task. */}
+        <main className="page bare task" id="main" key={task.id}>
           <TaskTop task={task} />
-          <StateSection task={task} log={log} now={now} />
+          <StateSection task={task} log={log} now={now} isConversation={isConversation} />
           <Tabs />
-          <Outlet />
+          {children}
         </main>
       </WithList>
     </TaskContext>
@@ -144,9 +152,8 @@ function TaskTop({ task }: { task: WireTask }) {
   );
 }
 
-function StateSection({ task, log, now }: TaskView) {
+function StateSection({ task, log, now, isConversation }: TaskView & { readonly isConversation: boolean }) {
   const [isChartOpen, setChartOpen] = useState(false);
-  const isConversation = useMatch({ from: "/private/tasks/$id/", shouldThrow: false }) !== undefined;
   const appearance = getAppearance(task);
   const { word } = describeStep(task);
   const { tasks } = useTaskList();
@@ -214,16 +221,15 @@ function describeDetail(task: WireTask, forecast: string, elapsed: string): stri
 function Tabs() {
   const { task, log } = useTaskView();
   const changes = useChanges();
-  const params = { id: task.id };
   return (
     <nav className="tabs" aria-label="Task">
-      <Link to="/tasks/$id" params={params} activeOptions={{ exact: true }} replace>
+      <Link to={taskAddress(task.id)} isExact replace>
         Conversation
       </Link>
-      <Link to="/tasks/$id/changes" params={params} replace>
+      <Link to={taskAddress(task.id, "changes")} replace>
         Changes {changes !== null && changes.files > 0 && <span className="n">{changes.files}</span>}
       </Link>
-      <Link to="/tasks/$id/machine" params={params} replace>
+      <Link to={taskAddress(task.id, "machine")} replace>
         Machine
       </Link>
       <Sync connection={log.connection} seq={log.seq} />

@@ -3,7 +3,8 @@
  * the focus by itself.
  */
 import { useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
 import { Suspense, useEffect } from "react";
 import { lazyComponent } from "../../lazy-component.tsx";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
@@ -71,9 +72,10 @@ function Details({ task, lately }: { task: WireTask; lately: readonly LatelyItem
         </section>
       )}
       <Lately items={lately} />
-      <section aria-labelledby="pv-prompt">
-        <h3 className="over" id="pv-prompt">
-          Prompt
+      {/* Named unlike the field of a new task, which is opened while this is on the screen. */}
+      <section aria-labelledby="pv-asked">
+        <h3 className="over" id="pv-asked">
+          What was asked
         </h3>
         <p className="read prompt">{task.prompt}</p>
       </section>
@@ -88,7 +90,7 @@ function PreviewHead({ task }: { task: WireTask }) {
     <>
       <header className="top">
         <h2>{task.title}</h2>
-        <Link className="btn quiet" to="/tasks/$id" params={{ id: task.id }}>
+        <Link className="btn quiet" to={taskAddress(task.id)}>
           Open <kbd className="kbd">Enter</kbd>
         </Link>
       </header>

@@ -1,7 +1,9 @@
 /** Tasks in groups by whose move it is, a dense row each. */
 import { ChangeCount } from "../../components/tasks/change-count.tsx";
-import { Link } from "@tanstack/react-router";
-import { memo, useMemo, useState } from "react";
+import { Link } from "../../navigation/link.tsx";
+import { taskAddress } from "../../navigation/addresses.ts";
+import { useEntryState } from "../../navigation/places.ts";
+import { memo, useMemo } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
 import { Mini } from "../../components/lifecycle/mini.tsx";
@@ -32,7 +34,7 @@ interface WideGroupsProps {
 export function WideGroups({ tasks, now, selected, onSelect }: WideGroupsProps) {
   const person = usePerson();
   const waits = useMemo(() => collectWaits(tasks, serverNow()), [tasks]);
-  const [limit, setLimit] = useState(EARLIER_SHOWN);
+  const [limit, setLimit] = useEntryState("limit", EARLIER_SHOWN);
   if (tasks.length === 0) return null;
   return (
     <RowFocus>
@@ -102,8 +104,7 @@ const WideRow = memo(function WideRow({ task, age, forecast, isSelected, onSelec
     <li>
       <Link
         className={`drow st-${appearance}${isNew ? " unread" : ""}`}
-        to="/tasks/$id"
-        params={{ id: task.id }}
+        to={taskAddress(task.id)}
         data-id={task.id}
         aria-current={isSelected ? "true" : undefined}
         onFocus={() => onSelect(task.id)}

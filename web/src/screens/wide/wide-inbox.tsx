@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState, type PointerEvent, type ReactNode } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { onRowKeys } from "../../lib/keys.ts";
+import { useEntryState, useScrollPlace } from "../../navigation/places.ts";
 import { WideGroups } from "./wide-groups.tsx";
 import { Preview } from "./preview.tsx";
 
@@ -17,6 +18,7 @@ interface WideInboxProps {
 export function WideInbox({ tasks, now, head, foot }: WideInboxProps) {
   const { selected, first, select } = useSelection(tasks);
   const pane = useRef<HTMLDivElement>(null);
+  useScrollPlace(pane, "rows", tasks.length > 0);
   const rest = useRestingPointer(select);
   useEffect(() => onRowKeys("#main .drow"), []);
   useEffect(() => {
@@ -27,7 +29,7 @@ export function WideInbox({ tasks, now, head, foot }: WideInboxProps) {
     <>
       <main className="pane desk" id="main">
         {head}
-        <div className="desk-rows" ref={pane} data-scroll-restoration-id="desk-rows" {...rest}>
+        <div className="desk-rows" ref={pane} {...rest}>
           <WideGroups tasks={tasks} now={now} selected={selected?.id ?? null} onSelect={select} />
           {foot}
         </div>
@@ -46,7 +48,7 @@ export function WideInbox({ tasks, now, head, foot }: WideInboxProps) {
 
 /** Stays with its task, also when the row moves: what is read does not change by itself. */
 function useSelection(tasks: readonly WireTask[]) {
-  const [id, select] = useState<string | null>(null);
+  const [id, select] = useEntryState<string | null>("selected", null);
   const selected = tasks.find((task) => task.id === id) ?? null;
   const [{ first }] = useState(() => ({
     first: (pane: HTMLElement | null): void => select(pane?.querySelector<HTMLElement>(".drow")?.dataset["id"] ?? null),

@@ -1,6 +1,6 @@
 /** Variables of repositories: what the commands of the person's tasks find in their environment. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import type { RepositoryVariable, VariablePhase } from "../../../../src/core/protocol/repositories.ts";
 import { useAct } from "../../components/act.tsx";
 import { Bar } from "../../components/bar.tsx";
@@ -27,9 +27,6 @@ export function Variables() {
   const [adding, setAdding] = useState<string | null>(null);
   const { run, said } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["variables"] });
-  useEffect(() => {
-    document.title = "Variables · Slipway";
-  }, []);
   const remove = ({ repo, name }: RepositoryVariable): void =>
     void run(() => client.repositories.deleteVariable({ repo, name })).then(refresh);
   const items = list.data?.items ?? [];

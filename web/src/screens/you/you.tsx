@@ -1,6 +1,7 @@
 /** The account: appearance, access tokens, git credentials, people. */
 import { useIsFetching, useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { Link } from "../../navigation/link.tsx";
+import { navigate, useAddress } from "../../navigation/history.tsx";
 import { useEffect, useState } from "react";
 import type { GitCredential, Me } from "../../../../src/client/types.ts";
 import { ResultLine, useAct } from "../../components/act.tsx";
@@ -33,7 +34,7 @@ const TOGETHER_MS = 50;
 
 export function You() {
   const state = useStore(session);
-  const refusal = describeLoginProblem(useSearch({ from: "/private/you" }).problem);
+  const refusal = describeLoginProblem(useAddress().search);
   const [theme, setTheme] = useState<Theme>(readTheme);
   const isReady = useSettled();
   if (state.kind !== "active") return null;
@@ -104,7 +105,6 @@ function useSettled(): boolean {
 }
 
 function Account({ user }: { user: Me }) {
-  const navigate = useNavigate();
   const queries = useQueryClient();
   return (
     <section className="card" aria-label="Account">
@@ -122,7 +122,7 @@ function Account({ user }: { user: Me }) {
               // A read that is under way would be refused once the session has ended.
               .then(() => queries.cancelQueries())
               .then(logOut)
-              .then(() => navigate({ to: "/login" }))
+              .then(() => navigate("/login"))
           }
         >
           Log out

@@ -1,5 +1,6 @@
 /** Comments on lines of the diff, kept on this device and sent to the agent as one message. */
-import { useNavigate } from "@tanstack/react-router";
+import { taskAddress } from "../../../navigation/addresses.ts";
+import { navigateFromHere } from "../../../navigation/history.tsx";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { Icon } from "../../../components/icon.tsx";
@@ -141,20 +142,20 @@ export function CommentBatch({ comments }: { comments: Comments }) {
   const { run, said, isBusy } = useAct();
   const [key, setKey] = useState(newKey);
   const [prompt, setPrompt] = useState<string | null>(null);
-  const navigate = useNavigate();
   const person = usePerson();
   if (comments.all.length === 0) return null;
   if (!mayDirect(task, person))
     return <p className="hint">Only {task.owner.email} and admins can send comments to the agent.</p>;
   const send = async (text: string): Promise<void> => {
+    const goOn = navigateFromHere();
     const sent = await dispatch({ kind: "message", taskId: task.id, body: { text } }, key);
     comments.drop(comments.all);
     // What is kept after this is another message.
     setKey(newKey());
     if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
       putTask(sent.receipt.task);
-      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
-    } else await navigate({ to: "/tasks/$id", params: { id: task.id } });
+      await goOn(taskAddress(sent.receipt.task.id));
+    } else await goOn(taskAddress(task.id));
   };
   return (
     <>

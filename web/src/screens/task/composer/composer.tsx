@@ -1,5 +1,6 @@
 /** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
-import { useNavigate } from "@tanstack/react-router";
+import { taskAddress } from "../../../navigation/addresses.ts";
+import { navigateFromHere } from "../../../navigation/history.tsx";
 import { Suspense, useEffect, useRef, useState, type RefObject } from "react";
 import { lazyComponent } from "../../../lazy-component.tsx";
 import { ResultLine, useAct } from "../../../components/act.tsx";
@@ -36,7 +37,6 @@ export function Composer() {
   const [mode, setMode] = useState<Mode>("steer");
   const [updateBase, setUpdateBase] = useState(false);
   const { run, said, isBusy } = useAct();
-  const navigate = useNavigate();
   const ended = isSettled(task);
   const form = useRef<HTMLFormElement>(null);
   const [isOpen, open] = useOpenUntilLeft(form);
@@ -48,6 +48,7 @@ export function Composer() {
     const how = ended ? { updateBase } : toRequest(mode);
     const body = { text, ...how, ...attaching.request };
     const isSame = markDrafts(draft);
+    const goOn = navigateFromHere();
     const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
     if (isSame()) setText("");
     attaching.drop(attaching.items);
@@ -55,7 +56,7 @@ export function Composer() {
     if (mode === "interrupt") setMode((now) => (now === mode ? "steer" : now));
     if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
       putTask(sent.receipt.task);
-      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
+      await goOn(taskAddress(sent.receipt.task.id));
     }
   };
 

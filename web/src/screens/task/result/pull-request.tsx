@@ -1,5 +1,6 @@
 /** The pull request of a task, as its forge has it now, and the way to one for pushed work. */
-import { useNavigate } from "@tanstack/react-router";
+import { taskAddress } from "../../../navigation/addresses.ts";
+import { navigateFromHere } from "../../../navigation/history.tsx";
 import { useQuery, type QueryClient } from "@tanstack/react-query";
 import type { PullRequestView } from "../../../../../src/client/types.ts";
 import { ResultLine, useAct } from "../../../components/act.tsx";
@@ -66,14 +67,14 @@ export function OpenPullRequestButton() {
   const isPossible = task.state === "done" && task.outcome === "pushed" && task.pullRequest === null;
   const config = useQuery({ ...configQuery, enabled: isPossible });
   const { run, said, isBusy } = useAct();
-  const navigate = useNavigate();
   if (!isPossible || config.data === undefined || !hasForge(config.data, task.repo)) return null;
   const usual = config.data.pullRequests.default;
 
   const open = async (): Promise<void> => {
+    const goOn = navigateFromHere();
     const next = await client.retry(task.id, { from: "push", pullRequest: usual === "none" ? "ready" : usual });
     putTask(next);
-    await navigate({ to: "/tasks/$id", params: { id: next.id } });
+    await goOn(taskAddress(next.id));
   };
 
   return (

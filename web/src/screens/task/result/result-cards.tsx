@@ -3,7 +3,8 @@
  * (first-view.tsx), with what it asks the server for.
  */
 import type { QueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../../navigation/link.tsx";
+import { taskAddress } from "../../../navigation/addresses.ts";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { Markdown } from "../../../components/text/markdown.tsx";
@@ -44,7 +45,7 @@ export function ResultCards() {
       )}
       <div className="acts">
         {changes !== null && changes.files > 0 && (
-          <Link className="btn primary" to="/tasks/$id/changes" params={{ id: task.id }} replace>
+          <Link className="btn primary" to={taskAddress(task.id, "changes")} replace>
             <Icon name="diff" />
             Changes{" "}
             <span className="num">

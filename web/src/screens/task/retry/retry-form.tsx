@@ -1,6 +1,7 @@
 /** The form of a retry; it is loaded when somebody opens it. */
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
+import { taskAddress } from "../../../navigation/addresses.ts";
+import { navigateFromHere } from "../../../navigation/history.tsx";
 import { useState } from "react";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { ResultLine, useAct } from "../../../components/act.tsx";
@@ -114,7 +115,6 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
 
 function useBegin(task: WireTask, onClose: () => void) {
   const { run, said, isBusy } = useAct();
-  const navigate = useNavigate();
   const make = async (from: From, text: string, choice: Choice): Promise<WireTask> => {
     if (from === "push") return client.retry(task.id, { from });
     if (from === "edit") return client.retry(task.id, { from: "start", prompt: text, ...toAgent(choice) });
@@ -126,10 +126,11 @@ function useBegin(task: WireTask, onClose: () => void) {
   /** @returns whether there is a new task. */
   const begin = (from: From, text: string, choice: Choice): Promise<boolean> =>
     run(async () => {
+      const goOn = navigateFromHere();
       const next = await make(from, text, choice);
       putTask(next);
       onClose();
-      await navigate({ to: "/tasks/$id", params: { id: next.id } });
+      await goOn(taskAddress(next.id));
     });
   return { begin, said, isBusy };
 }

@@ -1,6 +1,7 @@
 /** The other tasks of the thread: what led here, and what came of it. */
 import { useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../../navigation/link.tsx";
+import { taskAddress } from "../../../navigation/addresses.ts";
 import { useMemo } from "react";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../../components/icon.tsx";
@@ -19,7 +20,7 @@ const isFork = (task: WireTask): task is WireTask & { parentId: string } =>
 function ForkedFrom({ taskId }: { taskId: string }) {
   return (
     <p className="note">
-      <Link className="link" to="/tasks/$id" params={{ id: taskId }}>
+      <Link className="link" to={taskAddress(taskId)}>
         Forked from another task
       </Link>
     </p>
@@ -66,7 +67,7 @@ export function ThreadFold() {
         ))}
       </ul>
       <p className="talk">
-        <Link className="btn line wide" to="/tasks/$id/thread" params={{ id: task.id }}>
+        <Link className="btn line wide" to={taskAddress(task.id, "thread")}>
           What was said in all of them
         </Link>
       </p>

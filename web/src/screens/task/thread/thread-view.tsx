@@ -1,7 +1,8 @@
 /** What was said in all tasks of a thread: the newest part first, earlier parts on request. */
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import { Link } from "@tanstack/react-router";
+import { Link } from "../../../navigation/link.tsx";
+import { taskAddress } from "../../../navigation/addresses.ts";
 import type { WireEvent } from "../../../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../../../src/core/protocol/rest.ts";
 import { StatePill } from "../../../components/lifecycle/state-pill.tsx";
@@ -74,7 +75,7 @@ function Part({ task, events }: { task: WireTask; events: readonly WireEvent[] }
   return (
     <section aria-label={task.title}>
       <h2 className="over">
-        <Link className="link tall" to="/tasks/$id" params={{ id: task.id }}>
+        <Link className="link tall" to={taskAddress(task.id)}>
           {task.title}
         </Link>{" "}
         <StatePill appearance={getAppearance(task)} word={task.state} />

@@ -1,6 +1,6 @@
 /** Deletes the person's own account: says what goes and what stays, and asks who it is. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
+import { navigate } from "../../../navigation/history.tsx";
 import { useState } from "react";
 import type { Me } from "../../../../../src/client/types.ts";
 import { TextField } from "../../../components/forms/fields.tsx";
@@ -45,7 +45,6 @@ function useFresh(): boolean | null {
 
 function DeleteForm({ user, onClose }: DeleteAccountProps) {
   const queries = useQueryClient();
-  const navigate = useNavigate();
   const wasFresh = useFresh();
   const [isRefused, setRefused] = useState(false);
   const isFresh = wasFresh === true && !isRefused;
@@ -58,12 +57,12 @@ function DeleteForm({ user, onClose }: DeleteAccountProps) {
     await client.people.deleteMe(openTasks);
     await leaveDeleted(user);
     await unsubscribe();
-    await navigate({ to: "/login", search: {}, replace: true });
+    await navigate("/login", { replace: true });
   };
   /** The new session is fresh, if it is this person's: the passkey may be another's. */
   const enterAgain = async (): Promise<void> => {
     const now = session.get();
-    if (now.kind !== "active" || now.user.id !== user.id) return await navigate({ to: "/", replace: true });
+    if (now.kind !== "active" || now.user.id !== user.id) return await navigate("/", { replace: true });
     await queries.invalidateQueries({ queryKey: ["sessions"] });
     setRefused(false);
   };

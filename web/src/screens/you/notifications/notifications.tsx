@@ -1,6 +1,6 @@
 /** Notifications of this device and of the others: what was shown, how fast, and a test. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import type { WireNotification, WirePush, WirePushDevice } from "../../../../../src/core/protocol/push.ts";
 import { useAct } from "../../../components/act.tsx";
 import { Bar } from "../../../components/bar.tsx";
@@ -38,9 +38,6 @@ export function Notifications() {
       void queries.invalidateQueries({ queryKey: ["push"] });
     });
   };
-  useEffect(() => {
-    document.title = "Notifications · Slipway";
-  }, []);
   const devices = query.data?.devices ?? [];
   const others = devices.filter((device) => device.via === "web_push" && !isThisDevice(device));
   const own = devices.find(isThisDevice);
