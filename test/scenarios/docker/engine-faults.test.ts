@@ -29,6 +29,8 @@ const POLICY: Partial<Policy> = {
   graceMs: 10_000,
   cancelMs: 16_000,
   parkMs: 300,
+  // A push stays where it is until the test lets it go on, however slow the machine is.
+  pushMs: 3_600_000,
 };
 /** Keeps a task in provisioning, and another running, until `release`. */
 const HELD = "until [ -e /tmp/go ]; do sleep 0.2; done";
@@ -72,7 +74,8 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
     pushAllowed = join(upstream.root, "push-allowed");
     upstream.createRepo("slow", { ".slipway.yml": `setup:\n  - ${HELD}\n` });
     upstream.createRepo("blocked");
-    upstream.hook("blocked", "pre-receive", `while [ ! -e ${pushAllowed} ]; do sleep 0.1; done`);
+    // What it says keeps git from ending a silent push.
+    upstream.hook("blocked", "pre-receive", `while [ ! -e ${pushAllowed} ]; do echo held; sleep 1; done`);
     await installation.start();
   });
   afterEach(async () => {
@@ -117,9 +120,10 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
     const { items } = (await server().call("GET", "/v1/tasks?limit=100")).body as { items: WireTask[] };
     for (const [state, ids] of Object.entries(tasks)) {
       const found = items.filter(({ id }) => [ids].flat().includes(id));
+      const seen = found.map((task) => `${task.state} ${task.attempt} ${JSON.stringify(task.failure)}`);
       expect(
         found.some((task) => hasState(task, state)),
-        `no task is ${state}`,
+        `no task is ${state}: ${seen.join(", ")}`,
       ).toBe(true);
     }
     return tasks;

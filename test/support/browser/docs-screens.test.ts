@@ -58,6 +58,9 @@ describeIt(`pictures of the docs${IS_WANTED ? "" : " (skipped: SLIPWAY_SCREENS i
   let rig: WebRig;
   let refunds: string;
   let picture: string;
+  let asks: string;
+  let runs: string;
+  let stopped: string;
 
   async function draw(html: string): Promise<string> {
     const { page } = await rig.open({ viewport: { width: 320, height: 260 } });
@@ -107,7 +110,7 @@ describeIt(`pictures of the docs${IS_WANTED ? "" : " (skipped: SLIPWAY_SCREENS i
       ),
     ]);
     await end(refunds);
-    const asks = await rig.submit("Remove the legacy export", [
+    asks = await rig.submit("Remove the legacy export", [
       { say: "Two clients still call it." },
       {
         ask: {
@@ -118,13 +121,17 @@ describeIt(`pictures of the docs${IS_WANTED ? "" : " (skipped: SLIPWAY_SCREENS i
       rig.gate().step,
     ]);
     await rig.until(asks, (task) => task.question !== null, "the question");
-    const runs = await rig.submit("Trace slow queries", [
+    runs = await rig.submit("Trace slow queries", [
       { say: "I measure before I change anything." },
       todo(2, true),
       { usage: { usd: 0.32 } },
       { bash: "until psql -f slow.sql; do sleep 9; done", timeoutMs: 600_000 },
     ]);
     await rig.until(runs, (task) => task.usage.usd > 0, "its cost");
+    stopped = await rig.submit("Rewrite the importer", [write("src/importer.ts", BEFORE), rig.gate().step]);
+    await rig.until(stopped, ({ changes }) => (changes?.files ?? 0) > 0, "a change");
+    await rig.call("POST", `/v1/tasks/${stopped}/cancel`);
+    await end(stopped, "cancelled");
   });
   afterAll(() => rig.close());
 
@@ -133,7 +140,14 @@ describeIt(`pictures of the docs${IS_WANTED ? "" : " (skipped: SLIPWAY_SCREENS i
     colorScheme: "light" | "dark",
     path: string,
   ): Promise<Page> {
-    const { page } = await rig.open({ viewport, colorScheme, deviceScaleFactor: viewport === NARROW ? 2 : 1 });
+    const isPhone = viewport === NARROW;
+    const { page } = await rig.open({
+      viewport,
+      colorScheme,
+      deviceScaleFactor: isPhone ? 2 : 1,
+      hasTouch: isPhone,
+      isMobile: isPhone,
+    });
     await rig.logIn(page);
     await page.goto(rig.server().url + path);
     return page;
@@ -155,6 +169,51 @@ describeIt(`pictures of the docs${IS_WANTED ? "" : " (skipped: SLIPWAY_SCREENS i
     const changes = page.getByRole("complementary", { name: "Changes" });
     await changes.getByRole("region", { name: "Diff of refunds.ts" }).locator(".k").first().waitFor();
     await keep(page, "task-desk");
+  });
+
+  it("the inbox on a phone", async () => {
+    const page = await open(NARROW, "light", "/");
+    await page.getByRole("button", { name: "410 at once" }).waitFor();
+    await keep(page, "inbox");
+  });
+
+  it("a task that runs, and its chart", async () => {
+    const page = await open(NARROW, "light", `/tasks/${runs}`);
+    await page.getByText("I measure before").waitFor();
+    await keep(page, "task");
+    await page.getByRole("button", { name: "Whole machine" }).click();
+    await page.getByRole("dialog").getByRole("region", { name: "Chart of the lifecycle" }).waitFor();
+    await keep(page, "chart");
+  });
+
+  it("a question, a result and a stop", async () => {
+    for (const [name, id, words] of [
+      ["question", asks, "410 at once"],
+      ["result", refunds, "The order is"],
+      ["stopped", stopped, "Container gone"],
+    ] as const) {
+      const page = await open(NARROW, "light", `/tasks/${id}`);
+      await page.getByText(words).first().waitFor();
+      await page.waitForLoadState("networkidle");
+      if (name === "question") await page.getByRole("button", { name: "Answer" }).scrollIntoViewIfNeeded();
+      await keep(page, name);
+    }
+  });
+
+  it("the changes on a phone", async () => {
+    const page = await open(NARROW, "light", `/tasks/${refunds}/changes`);
+    await page.getByRole("region", { name: "Diff of refunds.ts" }).locator(".k").first().waitFor();
+    await keep(page, "changes");
+  });
+
+  it("a new task", async () => {
+    const page = await open(NARROW, "light", "/new");
+    await page.getByLabel("Repository").fill(rig.repo);
+    await page
+      .getByLabel("Prompt")
+      .fill("A refund is made twice when two requests come at once. Find out why and fix it.");
+    await page.getByText(/^Can be read and pushed to/).waitFor();
+    await keep(page, "pre-flight");
   });
 
   it("a changed picture", async () => {

@@ -2,11 +2,23 @@
  * The last lines of a run, as plain text without colour: what failed, one line each, which files a
  * full run tried in the quick size, the seed, and then `1450 passed, 0 failed, 1 skipped`.
  */
+import { stripVTControlCharacters } from "node:util";
 import type { Reporter, TestModule } from "vitest/node";
 import { isTooLateForFull } from "../random.ts";
 
-/** Longest part of an error message that is printed, characters. */
+interface FoundError {
+  readonly message: string;
+  /** What was expected and what was received, which the message shortens. */
+  readonly diff?: string;
+}
+
+/** Longest part of an error message that is printed, and of its difference, characters. */
 const MESSAGE = 300;
+
+function describe({ message, diff }: FoundError): string {
+  const parts = [message, ...(diff === undefined ? [] : [stripVTControlCharacters(diff)])];
+  return parts.map((text) => text.replaceAll(/\s+/g, " ").slice(0, MESSAGE)).join(" | ");
+}
 
 export default class Closing implements Reporter {
   /** Files that came after the time for full sizes. */
@@ -16,14 +28,13 @@ export default class Closing implements Reporter {
     if (isTooLateForFull()) this.late.push(one.relativeModuleId);
   }
 
-  onTestRunEnd(modules: readonly TestModule[], unhandled: readonly { readonly message: string }[]): void {
+  onTestRunEnd(modules: readonly TestModule[], unhandled: readonly FoundError[]): void {
     const count = { passed: 0, failed: 0, skipped: 0, pending: 0 };
-    const fail = (where: string, errors: readonly { readonly message: string }[] | undefined): void => {
+    const fail = (where: string, errors: readonly FoundError[] | undefined): void => {
       count.failed += 1;
-      const text = (errors ?? []).map(({ message }) => message.replaceAll(/\s+/g, " ").slice(0, MESSAGE)).join(" | ");
-      process.stdout.write(`failed: ${where}: ${text}\n`);
+      process.stdout.write(`failed: ${where}: ${(errors ?? []).map(describe).join(" | ")}\n`);
     };
-    for (const { message } of unhandled) fail("outside every test", [{ message }]);
+    for (const error of unhandled) fail("outside every test", [error]);
     for (const one of modules) {
       // A file that could not be read has no tests that could fail; hooks of suites fail beside
       // their tests.
