@@ -34,7 +34,7 @@ describeWithBrowser("the web app", () => {
     await rig.logIn(page);
     await page.getByRole("link", { name: "New task" }).first().click();
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("write b.txt=new");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write b.txt=new");
     await page.getByRole("button", { name: "Start task" }).click();
     await state(page).waitFor();
     await expect.poll(() => state(page).textContent()).toBe("done");
@@ -233,14 +233,14 @@ describeWithBrowser("the web app", () => {
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("write only-once.txt=1");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write only-once.txt=1");
     await page.getByText("Options").click();
     await page.getByLabel("Budget in dollars").fill("2.5");
     await page.getByLabel("Base branch").fill("main");
     const reach = page.getByRole("group", { name: "What it may reach" }).getByRole("radio").last();
     await reach.check({ force: true });
     await page.reload();
-    expect(await page.getByLabel("Prompt").inputValue()).toBe("write only-once.txt=1");
+    expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("write only-once.txt=1");
     await page.getByText("main, scripted, $2.5").click();
     expect(await reach.isChecked()).toBe(true);
     // The request arrives and its answer is lost, as in a tunnel.

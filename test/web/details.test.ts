@@ -243,7 +243,9 @@ describeWithBrowser("details of screens", () => {
     await page.getByText("begins a new task on the same branch").waitFor();
     await page.getByRole("button", { name: "Send 2 comments to the agent" }).waitFor();
     await page.getByRole("button", { name: "Edit it" }).click();
-    const prompted = page.getByRole("dialog", { name: "The comments as a prompt" }).getByLabel("Prompt");
+    const prompted = page
+      .getByRole("dialog", { name: "The comments as a prompt" })
+      .getByRole("textbox", { name: "Prompt" });
     await prompted.fill(`${await prompted.inputValue()}\n\nAnswer both.`);
     await page.getByRole("button", { name: "Send the prompt" }).click();
     await expect.poll(() => page.url()).not.toContain(id);

@@ -239,7 +239,7 @@ describeWithBrowser("notifications", () => {
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("write on-an-ipad.txt=1");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write on-an-ipad.txt=1");
     await page.getByRole("button", { name: "Start task" }).click();
     await page.getByText("add the app to the home screen first").waitFor();
     expect(await page.getByRole("button", { name: "Turn on notifications" }).count()).toBe(0);
@@ -304,7 +304,7 @@ describeWithBrowser("notifications", () => {
     const { page } = await openDevice("first");
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("write offered.txt=1");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write offered.txt=1");
     await page.getByRole("button", { name: "Start task" }).click();
     await page.getByRole("button", { name: "Turn on notifications" }).click();
     await page.getByRole("heading", { name: "Hear when it is your move?" }).waitFor({ state: "detached" });

@@ -7,7 +7,7 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import express from "express";
+import express, { type RequestHandler } from "express";
 import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { serveWebApp } from "../../src/http/web-app.ts";
@@ -98,7 +98,7 @@ describeWithBrowser("the app without a server", () => {
     await page.getByText("Kept on this device.").waitFor();
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("write later.txt=1");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write later.txt=1");
     await page.getByRole("button", { name: "Start task" }).click();
     await page.getByRole("listitem", { name: /waiting, New task/ }).waitFor();
     // Nothing depends on the page that made them.
@@ -299,45 +299,90 @@ describeWithBrowser("what is kept on the device", () => {
   });
 });
 
-describeWithBrowser("a new version of the app", () => {
-  it("[P7] is offered, and taken by a reload when the person says so; a page keeps its version until then", async () => {
-    const dir = mkdtempSync(join(tmpdir(), "slipway-version-"));
-    cpSync(join(ROOT, "dist/web"), dir, { recursive: true });
-    const listen = (port: number): Promise<Server> =>
-      new Promise((resolve) => {
-        const app = express();
-        serveWebApp(app, dir);
-        const server = app.listen(port, "127.0.0.1", () => resolve(server));
-      });
-    let server = await listen(0);
-    const { port } = server.address() as AddressInfo;
-    const browser = await launchBrowser();
-    try {
-      const { page } = await openPage(browser);
-      await page.goto(`http://127.0.0.1:${port}/login`);
-      await untilControlled(page);
-      server.closeAllConnections();
-      server.close();
-      for (const name of ["index.html", "sw.js"]) {
-        const old = readFileSync(join(dir, name), "utf8");
-        const next = old.replace("<title>Slipway", "<title>Slipway 2").replace(/version:"/, 'version:"2');
-        writeFileSync(join(dir, name), next);
-        for (const ending of ["br", "gz"]) rmSync(join(dir, `${name}.${ending}`));
-      }
-      server = await listen(port);
-      await page.evaluate("navigator.serviceWorker.getRegistration().then((known) => known.update())");
-      await page.getByText("A new version is here.").waitFor();
-      expect(await page.title()).toBe("Slipway");
-      await page.getByRole("button", { name: "Reload" }).click();
-      await expect.poll(() => page.title()).toBe("Slipway 2");
-      const names = await page.evaluate<string[]>("caches.keys()");
-      await expect.poll(() => page.evaluate<string[]>("caches.keys()")).toHaveLength(1);
-      expect(names.at(-1)).toContain("shell-2");
-    } finally {
-      await browser.close();
-      server.closeAllConnections();
-      server.close();
-      rmSync(dir, { recursive: true });
-    }
+/** Serves the files of the app alone. @param before answers first; absent = nothing does. */
+function serveApp(dir: string, port: number, before?: RequestHandler): Promise<Server> {
+  return new Promise((resolve) => {
+    const app = express();
+    if (before !== undefined) app.use(before);
+    serveWebApp(app, dir);
+    const server = app.listen(port, "127.0.0.1", () => resolve(server));
   });
+}
+
+describeWithBrowser("a first version of the app", () => {
+  for (const [part, dest, path] of [
+    ["script", "serviceworker", "/sw.js"],
+    ["files", "empty", "/assets/"],
+  ] as const)
+    it(`[P7] is installed later when its ${part} cannot be loaded at first`, async () => {
+      let failures = 0;
+      const server = await serveApp(join(ROOT, "dist/web"), 0, (request, response, next) => {
+        const isPart = request.headers["sec-fetch-dest"] === dest && request.path.startsWith(path);
+        if (!isPart || failures === 1) return next();
+        failures += 1;
+        return response.status(503).end();
+      });
+      const browser = await launchBrowser();
+      try {
+        const { page } = await openPage(browser);
+        await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/login`);
+        await untilControlled(page);
+        expect(failures).toBe(1);
+      } finally {
+        await browser.close();
+        server.closeAllConnections();
+        server.close();
+      }
+    });
+});
+
+describeWithBrowser("a new version of the app", () => {
+  for (const [isForced, when] of [
+    [false, ""],
+    [true, " after a forced reload too"],
+  ] as const)
+    it(`[P7] is offered${when}, and taken by a reload when the person says so; a page keeps its version`, async () => {
+      const dir = mkdtempSync(join(tmpdir(), "slipway-version-"));
+      cpSync(join(ROOT, "dist/web"), dir, { recursive: true });
+      let server = await serveApp(dir, 0);
+      const { port } = server.address() as AddressInfo;
+      const browser = await launchBrowser();
+      try {
+        const { page } = await openPage(browser);
+        const version = (): Promise<unknown> => page.evaluate("document.documentElement.dataset.version");
+        await page.goto(`http://127.0.0.1:${port}/login`);
+        await untilControlled(page);
+        if (isForced) {
+          // Such a page has no service worker of its own.
+          const session = await page.context().newCDPSession(page);
+          await session.send("Page.reload", { ignoreCache: true });
+          await expect.poll(() => page.evaluate("navigator.serviceWorker.controller")).toBe(null);
+          // The files come from the server, which ends now.
+          await page.getByRole("button", { name: "Log in" }).waitFor();
+          await page.waitForLoadState("networkidle");
+        }
+        server.closeAllConnections();
+        server.close();
+        for (const name of ["index.html", "sw.js"]) {
+          const old = readFileSync(join(dir, name), "utf8");
+          const next = old.replace("<html ", '<html data-version="2" ').replace(/version:"/, 'version:"2');
+          writeFileSync(join(dir, name), next);
+          for (const ending of ["br", "gz"]) rmSync(join(dir, `${name}.${ending}`));
+        }
+        server = await serveApp(dir, port);
+        await page.evaluate("navigator.serviceWorker.getRegistration().then((known) => known.update())");
+        await page.getByText("A new version is here.").waitFor();
+        expect(await version()).toBeUndefined();
+        await page.getByRole("button", { name: "Reload" }).click();
+        await expect.poll(version).toBe("2");
+        const names = await page.evaluate<string[]>("caches.keys()");
+        await expect.poll(() => page.evaluate<string[]>("caches.keys()")).toHaveLength(1);
+        expect(names.at(-1)).toContain("shell-2");
+      } finally {
+        await browser.close();
+        server.closeAllConnections();
+        server.close();
+        rmSync(dir, { recursive: true });
+      }
+    });
 });

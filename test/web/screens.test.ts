@@ -97,7 +97,7 @@ describeWithBrowser("screens of the web app", () => {
     expect(await choice.count()).toBe(0);
     await page.getByLabel("Repository").fill(rig.repo);
     await choice.getByRole("radio", { name: "draft" }).check();
-    await page.getByLabel("Prompt").fill("write b.txt=new");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write b.txt=new");
     await page.getByRole("button", { name: "Start task" }).click();
     await expect.poll(() => taskState(page).textContent()).toBe("done");
     const result = page.getByRole("region", { name: "Result" });
@@ -212,7 +212,7 @@ describeWithBrowser("screens of the web app", () => {
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(checked);
-    await page.getByLabel("Prompt").fill("Read what is attached.");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("Read what is attached.");
     const field = page.getByRole("group", { name: /^Attachments/ });
     const pick = (name: string, bytes: number): Promise<void> =>
       field
@@ -349,7 +349,7 @@ describeWithBrowser("screens of the web app", () => {
     await rig.logIn(page);
     await page.goto(`${rig.server().url}/new`);
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("Do nothing.");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("Do nothing.");
     await page.getByText("Options").click();
     const review = page.getByRole("checkbox", { name: /^Review/ });
     await page.getByLabel("Agent").waitFor();

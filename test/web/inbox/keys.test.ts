@@ -58,6 +58,7 @@ describeWithBrowser("the keys", () => {
     await page.getByRole("link", { name: "Show all tasks" }).click();
     await rows.filter({ hasText: "Stays in harbour" }).waitFor();
     await page.keyboard.press("c");
+    // The list stays until the form is there, and has nothing of the field's name.
     await page.getByLabel("Prompt").fill("Keys in a field are letters");
     await page.keyboard.press("c");
     expect(await page.getByLabel("Prompt").inputValue()).toBe("Keys in a field are lettersc");

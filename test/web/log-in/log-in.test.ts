@@ -99,7 +99,7 @@ describeWithBrowser("how people come and go", () => {
     await logIn();
     await page.getByRole("heading", { name: "Inbox" }).waitFor();
     await page.goto(`${server.url}/new`);
-    await page.getByLabel("Prompt").fill("Half a thought");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("Half a thought");
     const login = await server.call("POST", "/v1/auth/login", person);
     const headers = { authorization: `Bearer ${(login.body as { accessToken: string }).accessToken}` };
     expect((await server.call("DELETE", "/v1/sessions", undefined, headers)).status).toBe(204);
@@ -107,7 +107,7 @@ describeWithBrowser("how people come and go", () => {
     await page.getByText("Drafts are kept on this device.").waitFor();
     await logIn();
     await expect.poll(() => new URL(page.url()).pathname).toBe("/new");
-    expect(await page.getByLabel("Prompt").inputValue()).toBe("Half a thought");
+    expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("Half a thought");
     await page.context().close();
   });
 

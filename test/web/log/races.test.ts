@@ -102,21 +102,21 @@ describeWithBrowser("while an answer is on its way", () => {
     const page = await open("/new");
     const answer = await holdAnswers(page, "POST", "**/v1/tasks");
     await page.getByLabel("Repository").fill(rig.repo);
-    await page.getByLabel("Prompt").fill("write first.txt=1");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write first.txt=1");
     await page.getByRole("button", { name: "Start task" }).click();
     await answer.isHeld();
-    await page.getByLabel("Prompt").fill("write second.txt=2");
+    await page.getByRole("textbox", { name: "Prompt" }).fill("write second.txt=2");
     answer.letGo();
     await expect.poll(() => page.url()).not.toContain("/new");
     await page.goto(`${rig.server().url}/new`);
-    expect(await page.getByLabel("Prompt").inputValue()).toBe("write second.txt=2");
+    expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("write second.txt=2");
     await page.getByRole("button", { name: "Start task" }).click();
     await expect.poll(() => page.url()).toContain("/tasks/");
     const made = ((await rig.call("GET", "/v1/tasks")).body as { items: WireTask[] }).items;
     const prompts = made.map(({ prompt }) => prompt).filter((prompt) => prompt.startsWith("write "));
     expect(prompts).toEqual(["write second.txt=2", "write first.txt=1"]);
     await page.goto(`${rig.server().url}/new`);
-    expect(await page.getByLabel("Prompt").inputValue()).toBe("");
+    expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("");
   });
 
   it("[P4] a comment that is kept while others are sent is another message", async () => {

@@ -30,6 +30,15 @@ const WAITS = `const later = setTimeout;
 
 const SCROLL_TO_END = "scrollTo(0, document.documentElement.scrollHeight)";
 
+/** The addresses that the page asked for and has no whole answer from. */
+function watchPending(page: Page): ReadonlySet<string> {
+  const pending = new Set<string>();
+  page.on("request", (request) => pending.add(request.url()));
+  page.on("requestfinished", (request) => pending.delete(request.url()));
+  page.on("requestfailed", (request) => pending.delete(request.url()));
+  return pending;
+}
+
 describeWithBrowser("nothing moves", () => {
   let rig: WebRig;
 
@@ -78,9 +87,14 @@ describeWithBrowser("nothing moves", () => {
     const session = await page.context().newCDPSession(page);
     await session.send("Network.clearBrowserCache");
     await session.send("Network.emulateNetworkConditions", SLOW);
-    await page.goto(rig.server().url + path);
-    await page.locator("#main").getByText(text).first().waitFor();
-    await page.waitForLoadState("networkidle");
+    const pending = watchPending(page);
+    try {
+      await page.goto(rig.server().url + path);
+      await page.locator("#main").getByText(text).first().waitFor();
+      await page.waitForLoadState("networkidle");
+    } catch (cause) {
+      throw new Error(`${path} was not loaded, without an answer: ${[...pending].join(", ")}`, { cause });
+    }
     const shifts = await readShifts(page);
     await page.context().close();
     return shifts.map((shift) => `${path}: ${shift}`);

@@ -7,7 +7,8 @@ import { createRandom, SEED, sized } from "../../support/random.ts";
 import { events, foldAll, textOf, tool, type Part } from "./log-events.ts";
 
 describe("a long log", () => {
-  const LENGTH = 8_000;
+  /** Events of a log beside those of provisioning, which have few blocks. */
+  const LENGTH = 4_000;
   const WORLDS = sized(3, 20);
 
   /** Attempts with steps, tools side by side that end in any order, questions and texts. */
@@ -15,7 +16,9 @@ describe("a long log", () => {
     const parts: Part[] = [{ type: "task.submitted", from: null, to: "queued" }];
     const open: string[] = [];
     let attempt = 0;
+    let provisioning = 0;
     const begin = (): void => {
+      const before = parts.length;
       attempt += 1;
       open.length = 0;
       parts.push({ type: "task.state", from: "retrying", to: "provisioning", attempt });
@@ -30,9 +33,10 @@ describe("a long log", () => {
         within("task.step", { name, status: "ended", detail: "" });
       }
       parts.push({ type: "task.state", from: "provisioning", to: "running", attempt });
+      provisioning += parts.length - before;
     };
     begin();
-    while (parts.length < LENGTH) {
+    while (parts.length - provisioning < LENGTH) {
       const n = parts.length;
       const dice = random();
       if (dice < 0.002) {
@@ -161,7 +165,7 @@ describe("a long log", () => {
       const whole = new ConversationFold();
       for (const event of log) whole.add(event);
       const { blocks: all, ...beside } = whole.get();
-      for (const first of [2, 150, 190, 202, 1_000 + Math.floor(random() * 5_000), LENGTH - 3]) {
+      for (const first of [2, 150, 190, 202, 1_000 + Math.floor(random() * 3_500), log.length - 3]) {
         const headTo = Math.floor(random() * 200);
         const begin = log.filter((event) => event.seq <= headTo || isOutline(event));
         const fold = new ConversationFold();

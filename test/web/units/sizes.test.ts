@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { expect, it } from "vitest";
 
-const ROOT = join(import.meta.dirname, "../..");
+const ROOT = join(import.meta.dirname, "../../..");
 const WEB = join(ROOT, "dist/web");
 
 const gzipped = (bytes: Uint8Array): number => gzipSync(bytes, { level: 9 }).length;
@@ -39,10 +39,11 @@ it.each([
 
 it("[P7] the server and the service worker answer with the page at the address of each screen", () => {
   const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
-  const addresses = [...read("web/src/router.tsx").matchAll(/path: "(\/\w+)/g)].map(([, path]) => path ?? "");
-  // Views of a task, which stand below its address.
-  const screens = addresses.filter((path) => !["/changes", "/machine", "/thread"].includes(path));
+  const addresses = [...read("web/src/router.tsx").matchAll(/"(\/\w+)[\w/]*": lazyScreen/g)];
+  // A task has its views below its address.
+  const screens = ["/tasks", ...addresses.map(([, path]) => path ?? "")];
   expect(screens).toContain("/device");
+  expect(screens).toContain("/login");
   const shell = new RegExp(/SCREENS = \/(.+)\/;/.exec(read("web/service-worker/shell.ts"))?.[1] ?? "");
   const server = read("src/http/web-app.ts");
   expect(screens.filter((path) => !server.includes(`"${path}`) || !shell.test(path))).toEqual([]);
