@@ -30,6 +30,14 @@ export class SlipwayProblem extends Error {
   }
 }
 
+/**
+ * True when the same call may succeed later: nobody answered, or a server that is busy or restarts.
+ * A quota is the person's to free.
+ */
+export function isTransient({ status, code }: SlipwayProblem): boolean {
+  return status === 0 || status >= 500 || (status === 429 && code !== "quota_exceeded");
+}
+
 const record = (value: unknown): Record<string, unknown> =>
   typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 const textOr = (value: unknown, other: string): string => (typeof value === "string" && value !== "" ? value : other);

@@ -5,7 +5,7 @@
  *    the same each time, so it has one effect (rule R5).
  * C2 A refused access token is renewed once per call; concurrent calls share one renewal.
  */
-import { readProblem, SlipwayProblem } from "./problem.ts";
+import { isTransient, readProblem, SlipwayProblem } from "./problem.ts";
 import type { KeyedCallOptions, LoginAnswer, Session, SessionStore } from "./types.ts";
 import { backoffDelay, sleep, throwIfAborted } from "./retry.ts";
 
@@ -19,6 +19,11 @@ export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 export interface TokenProvider {
   bearer(): Promise<string | null>;
   renew(refused: string | null): Promise<string | null>;
+  /**
+   * Aborted when the session ends: calls that are under way fail with its reason, so that none is
+   * repeated in the session of another person.
+   */
+  signal?(): AbortSignal;
 }
 
 export interface TransportOptions {
@@ -147,17 +152,24 @@ export class Transport {
   }
 
   async #sendWithRetries<T>(given: Call, read: ReadBody<T>): Promise<{ status: number; body: T }> {
-    const call = given.method === "GET" ? given : { idempotencyKey: newKey(), ...given };
+    const call = this.#bind(given.method === "GET" ? given : { idempotencyKey: newKey(), ...given });
     const retries = call.retries ?? this.#options.retries ?? 5;
     for (let tries = 0; ; tries++) {
       try {
         return await this.#sendAuthenticated(call, read);
       } catch (thrown) {
-        if (!(thrown instanceof SlipwayProblem) || tries >= retries || !isWorthRepeating(thrown)) throw thrown;
+        if (!(thrown instanceof SlipwayProblem) || tries >= retries || !isTransient(thrown)) throw thrown;
         const requested = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
         await sleep(Math.max(requested, backoffDelay(tries, 250, 8_000)), call.signal);
       }
     }
+  }
+
+  /** The call ends with its session. */
+  #bind(call: Call): Call {
+    const ofSession = this.#options.tokens?.signal?.();
+    if (ofSession === undefined || call.authenticated === false) return call;
+    return { ...call, signal: call.signal === undefined ? ofSession : joinSignals([call.signal, ofSession]) };
   }
 
   /** Renews a refused token once (C2). */
@@ -188,7 +200,7 @@ export class Transport {
         method: call.method,
         headers,
         ...toBody(call),
-        signal: call.signal === undefined ? timeout.signal : withTimeout(call.signal, timeout),
+        signal: call.signal === undefined ? timeout.signal : joinSignals([call.signal, timeout.signal]),
       });
       const { status, headers: received } = response;
       const isSuccess = status >= 200 && status <= 299;
@@ -235,24 +247,23 @@ function toBody({ body, content }: Call): { body?: string | Blob } {
   return body === undefined ? {} : { body: JSON.stringify(body) };
 }
 
-function isWorthRepeating({ status, code }: SlipwayProblem): boolean {
-  return status === 429 || status >= 500 || code === "unreachable";
-}
-
-/** A signal that is aborted by either. */
-function withTimeout(signal: AbortSignal, timeout: AbortController): AbortSignal {
-  if ("any" in AbortSignal) return AbortSignal.any([signal, timeout.signal]);
+/** A signal that is aborted by any of them. */
+function joinSignals(signals: readonly AbortSignal[]): AbortSignal {
+  if ("any" in AbortSignal) return AbortSignal.any([...signals]);
   // React Native.
-  if (signal.aborted) timeout.abort();
-  signal.addEventListener("abort", () => timeout.abort(), { once: true });
-  return timeout.signal;
+  const joined = new AbortController();
+  for (const signal of signals) {
+    if (signal.aborted) joined.abort(signal.reason);
+    signal.addEventListener("abort", () => joined.abort(signal.reason), { once: true });
+  }
+  return joined.signal;
 }
 
 /**
  * `crypto.randomUUID` is missing on pages without https, where the server may well be used in a
  * home network.
  */
-function newKey(): string {
+export function newKey(): string {
   const bytes = new Uint8Array(16);
   // React Native has no crypto of its own. A key must differ from the person's other keys only.
   if ("crypto" in globalThis) globalThis.crypto.getRandomValues(bytes);

@@ -10,7 +10,7 @@ import type { WireEvent } from "../core/protocol/events.ts";
 import type { WireTask } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
 import { createCursor, type Cursor } from "./event-cursor.ts";
-import { SlipwayProblem } from "./problem.ts";
+import { isTransient, SlipwayProblem } from "./problem.ts";
 import { openStream, StreamEnd, TopicRejected, type WebSocketConstructor, type TopicFrame } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
@@ -292,11 +292,6 @@ function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): numb
   if (thrown instanceof SlipwayProblem && isTransient(thrown))
     return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
   throw thrown;
-}
-
-/** True for problems that may pass without a change of the request. */
-function isTransient(problem: SlipwayProblem): boolean {
-  return problem.code === "unreachable" || problem.status >= 500 || problem.status === 429;
 }
 
 async function* pollFor<T>(

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { SlipwayClient, type Session, type SessionStore } from "../../src/client/index.ts";
+import { SlipwayClient, type Session, type SessionStore, type TokenProvider } from "../../src/client/index.ts";
 import { openMisbehavingServer, type Handler, type MisbehavingServer } from "./misbehaving-server.ts";
 
 let stage: MisbehavingServer | undefined;
@@ -10,7 +10,7 @@ afterEach(async () => {
 
 async function open(
   handler: Handler,
-  options: { token?: string; sessions?: SessionStore; retries?: number } = { token: "slp_x" },
+  options: { token?: string; sessions?: SessionStore; tokens?: TokenProvider; retries?: number } = { token: "slp_x" },
 ) {
   stage = await openMisbehavingServer(handler);
   return new SlipwayClient({ baseUrl: `${stage.url}/`, ...options });
@@ -34,6 +34,34 @@ describe("retries", () => {
     expect(stage?.seen.at(-1)?.key).not.toBe(keys?.[0]);
     await client.submit({ repo: "https://x/y.git", prompt: "p" }, { idempotencyKey: "mine" });
     expect(stage?.seen.at(-1)?.key).toBe("mine");
+  });
+
+  it("[P21] a call that waits for its next try ends with its session", async () => {
+    const session = new AbortController();
+    const reason = new Error("logged out");
+    const tokens = {
+      bearer: async () => "first",
+      renew: async () => "of another person",
+      signal: () => session.signal,
+    };
+    const client = await open(
+      (_seen, index) => {
+        if (index > 0) return made;
+        setImmediate(() => session.abort(reason));
+        return { status: 429, body: { code: "rate_limited" }, headers: { "retry-after": "60" } };
+      },
+      { tokens },
+    );
+    await expect(client.submit({ repo: "https://x/y.git", prompt: "p" })).rejects.toBe(reason);
+    expect(stage?.seen).toHaveLength(1);
+  });
+
+  it("[R5] a used-up quota is not asked again", async () => {
+    const client = await open(() => ({ status: 429, body: { code: "quota_exceeded", detail: "No room." } }));
+    await expect(client.submit({ repo: "https://x/y.git", prompt: "p" })).rejects.toMatchObject({
+      code: "quota_exceeded",
+    });
+    expect(stage?.seen).toHaveLength(1);
   });
 
   it("waits as long as it was asked to", async () => {

@@ -4,6 +4,7 @@ import { createRoot } from "react-dom/client";
 import { queryClient } from "./lib/client.ts";
 import { registerServiceWorker } from "./lib/device/app-update.ts";
 import { App, firstScreen } from "./router.tsx";
+import { watchLogOut } from "./lib/session.ts";
 import { applyTheme, readTheme } from "./lib/theme.ts";
 import "./styles/tokens.css";
 import "./styles/components.css";
@@ -11,6 +12,7 @@ import "./styles/app.css";
 
 applyTheme(readTheme());
 registerServiceWorker();
+watchLogOut();
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no element #root");

@@ -1,5 +1,5 @@
 /** The screens of the app by their addresses. Each is loaded when it is opened. */
-import { Suspense, useEffect, useState, type ReactNode } from "react";
+import { Fragment, Suspense, useEffect, useState, type ReactNode } from "react";
 import { Route, Switch } from "wouter";
 import { UpdateBanner } from "./components/device/update-banner.tsx";
 import { FailureBoundary, lazyComponent, lazyScreen } from "./lazy-component.tsx";
@@ -193,20 +193,22 @@ function Task({ id, view }: { id: string; view: keyof typeof VIEWS }) {
 /** A screen waits for the session, and sends people without one to log in. */
 function Private({ children }: { children: ReactNode }) {
   const state = useStore(session);
-  const [isShown, setShown] = useState(false);
-  if (state.kind === "active" && !isShown) setShown(true);
-  // Who logs out, or deletes the account, is led on by what does it.
-  const isSent = state.kind === "none" && (state.endedAt !== null || !isShown);
+  /** Whose screen it is: until the person is led on, it stays as it was when the session ended. */
+  const [owner, setOwner] = useState<string | null>(null);
+  if (state.kind === "active" && state.user.id !== owner) setOwner(state.user.id);
+  const isLeft = state.kind === "none";
+  // Who logged out, or deleted the account, does not come back to this screen.
+  const isBack = isLeft && (state.endedAt !== null || owner === null);
   useEffect(() => {
     const { pathname, search, hash } = location;
-    if (isSent) void navigate(loginAddress(`${pathname}${search}${hash}`), { replace: true });
-  }, [isSent]);
+    if (isLeft) void navigate(isBack ? loginAddress(`${pathname}${search}${hash}`) : "/login", { replace: true });
+  }, [isLeft, isBack]);
   useEffect(() => void startSession(), []);
-  if (!isShown) return null;
+  if (owner === null) return null;
   return (
-    <>
+    <Fragment key={owner}>
       {children}
       <Place />
-    </>
+    </Fragment>
   );
 }

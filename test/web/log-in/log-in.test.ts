@@ -151,6 +151,30 @@ describeWithBrowser("how people come and go", () => {
     await page.context().close();
   });
 
+  it("[P21] a log-in with the provider after a log-out that the server has not heard of begins a session that stays", async () => {
+    provider.person = { id: 8, login: "bo", emails: [{ email: "bo@example.org", primary: true, verified: true }] };
+    const { page } = await openPage(browser, { serviceWorkers: "block" });
+    const enter = page.getByRole("link", { name: "Log in with Company" });
+    const name = page.getByRole("heading", { name: "bo@example.org" });
+    await page.goto(`${server.url}/login?next=/you`);
+    await enter.click();
+    await name.waitFor();
+    const isOfLogOut = /\/v1\/session(?:\/refresh)?$/;
+    await page.route(isOfLogOut, (route) => route.abort());
+    await page.getByRole("button", { name: "Log out" }).click();
+    await enter.waitFor();
+    await page.goto(`${server.url}/login?next=/you`);
+    await enter.waitFor();
+    await page.unroute(isOfLogOut);
+    await enter.click();
+    await name.waitFor();
+    await page.reload();
+    await name.waitFor();
+    await page.getByText("this one").waitFor();
+    expect(await page.getByRole("region", { name: "Sessions 1" }).count()).toBe(1);
+    await page.context().close();
+  });
+
   /** A person with a task that waits in a paused queue, and its attachment. */
   async function person(
     email: string,

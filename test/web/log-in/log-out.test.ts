@@ -63,6 +63,8 @@ describeWithBrowser("the log-out", () => {
     await untilLoggedOut(page);
     // The address at which the log-in with a provider ends.
     await page.goto(`${rig.server().url}/#session`);
+    await untilLoggedOut(page);
+    // At the log-in, where nothing continues a session.
     await page.reload();
     await untilLoggedOut(page);
     expect(await listSessions()).toContain(id);
@@ -89,5 +91,37 @@ describeWithBrowser("the log-out", () => {
     await page.getByRole("heading", { name: "Inbox" }).waitFor();
     expect(await listSessions()).toContain(next);
     expect(errors.filter((text) => !text.includes("net::ERR_FAILED"))).toEqual([]);
+  });
+
+  it("[P21] on a network that swallows requests, with notifications on: the log-in is shown at once", async () => {
+    const { page } = await rig.open(NO_WORKER);
+    await logIn(page);
+    await page.getByRole("link", { name: "You", exact: true }).click();
+    await page.evaluate(`localStorage.setItem("slipway.device", "push_1")`);
+    await page.route("**/v1/**", () => undefined);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await untilLoggedOut(page);
+    expect(await page.evaluate(`localStorage.getItem("slipway.device")`)).toBeNull();
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+  });
+
+  it("[P21] in another tab: the person is logged out of all of them, also without a network", async () => {
+    const { page } = await rig.open(NO_WORKER);
+    const id = await logIn(page);
+    const other = await page.context().newPage();
+    await other.goto(`${rig.server().url}/new`);
+    await other.getByLabel("Prompt").fill("Half a thought");
+    await page.getByRole("link", { name: "You", exact: true }).click();
+    await page.context().route("**/v1/**", (route) => route.abort());
+    await page.getByRole("button", { name: "Log out" }).click();
+    await untilLoggedOut(other);
+    expect(new URL(other.url()).search).toBe("");
+    expect(await listSessions()).toContain(id);
+    await page.close();
+    await other.context().unrouteAll({ behavior: "wait" });
+    await expect.poll(listSessions).not.toContain(id);
+    expect(await other.evaluate(`Object.keys(localStorage).filter((key) => key.startsWith("slipway.draft"))`)).toEqual(
+      [],
+    );
   });
 });

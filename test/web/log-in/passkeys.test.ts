@@ -236,6 +236,31 @@ describeWithBrowser("passkeys", () => {
     await sheet.getByRole("status").filter({ hasText: "Approved" }).waitFor();
     expect([...errors, ...phone.errors]).toEqual([]);
   });
+
+  it("[H18] a phone on a bad network: a question and an answer that are lost do not end its log-in", async () => {
+    await server.call("POST", "/v1/users", { email: "max@example.com", password: PASSWORD, role: "user" });
+    const login = await server.call("POST", "/v1/auth/login", { email: "max@example.com", password: PASSWORD });
+    const headers = { authorization: `Bearer ${(login.body as { accessToken: string }).accessToken}` };
+    const offered = await server.call("POST", "/v1/device/offer", undefined, headers);
+    const { page } = await openPage(browser, { serviceWorkers: "block" });
+    await page.goto((offered.body as { url: string }).url);
+    await page.getByRole("button", { name: "Log in on this device" }).click();
+    const userCode = (await page.getByRole("code").textContent()) ?? "";
+    const address = "**/v1/session/device";
+    await page.route(address, (route) => route.abort());
+    await page.waitForEvent("requestfailed", (request) => request.url().endsWith("/v1/session/device"));
+    await page.unroute(address);
+    const isAllowed = await server.call("POST", "/v1/device/decide", { userCode, allow: true }, headers);
+    expect(isAllowed.status).toBe(204);
+    let lost: string | null = null;
+    await page.route(address, async (route) => {
+      if (lost !== null) return route.continue();
+      lost = await (await route.fetch()).text();
+      return route.abort();
+    });
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    expect(JSON.parse(lost ?? "{}")).toMatchObject({ state: "done" });
+  });
 });
 
 /** A touch answers whatever the page asks first: without this also what it suggests by itself. */

@@ -8,14 +8,21 @@
  *    device keeps. The server decides as soon as it answers.
  * W4 A log-out ends the session here at once, whatever is under way, and at the server as soon as
  *    that can be reached: no script can remove the cookie, and until then no page renews with it.
+ *    The other tabs leave too. Notifications are gone, which the service worker could act on.
+ * W5 Calls end with the session in which they were made: none is repeated as another person.
+ *    Whoever logs in finds nothing of the person before, whose session may have ended without a
+ *    log-out; what that person did not send stays in a database of their own (K3).
+ * W6 A log-in takes its turn among the refreshes, and ends the session of an unfinished log-out
+ *    first: its answer brings another cookie, after which nobody could.
  */
 import { readProblem, SlipwayProblem } from "../../../src/client/problem.ts";
-import type { TokenProvider } from "../../../src/client/transport.ts";
+import { newKey, type TokenProvider } from "../../../src/client/transport.ts";
 import type { Me } from "../../../src/client/types.ts";
 import { JSON_HEADERS, REFRESH_PATH, SESSION_HINT, SESSION_LOCK, takeEarly, TIMEOUT_MS } from "../boot.ts";
 import { forgetDrafts } from "./drafts.ts";
 import { closeKept, forgetKept, openKept } from "./device/kept.ts";
 import { withLock } from "./device/lock.ts";
+import { read, unsubscribe, write } from "./device/push-support.ts";
 import { createStore, useStore } from "./store.ts";
 
 export type SessionState =
@@ -32,9 +39,13 @@ export interface Grant {
 
 /** Set while the server may not know of a log-out. */
 const LOGGED_OUT = "slipway.logged-out";
+/** Of whom this device may have drafts, notifications and what was seen, also after the session. */
+const PERSON = "slipway.person";
 /** A start that knows the person shows what is kept after so long without an answer, ms. */
 const PATIENCE_MS = 400;
 let accessToken: string | null = null;
+/** Aborted when the session ends (W5). */
+let lifetime = new AbortController();
 let starting: Promise<void> | null = null;
 
 export const session = createStore<SessionState>({ kind: "loading" });
@@ -72,34 +83,85 @@ function noteLogOut(isOut: boolean): void {
   }
 }
 
-/** A call that begins a session, or leads to one. */
-export async function post<T = Grant>(path: string, body: unknown): Promise<T> {
-  // Its answer brings another cookie, after which nobody could end the session of this one.
-  if (path !== REFRESH_PATH && isLoggedOut()) await tryToEnd();
-  const response = await fetch(path, {
-    method: "POST",
-    headers: JSON_HEADERS,
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-  }).catch((cause: unknown) => {
-    throw new SlipwayProblem("unreachable", 0, "The server cannot be reached.", { cause });
-  });
-  return readAnswer(response);
+/** The call without an answer: sent again, it is the same call for the server (rule R5). */
+let unanswered: { readonly call: string; readonly key: string } | null = null;
+
+interface PostOptions {
+  readonly timeoutMs?: number;
 }
 
-async function readAnswer<T>(response: Response): Promise<T> {
-  const text = await response.text();
+/** A call that leads to a session. */
+export async function post<T>(path: string, body: unknown, { timeoutMs = TIMEOUT_MS }: PostOptions = {}): Promise<T> {
+  const text = JSON.stringify(body);
+  const call = `${path} ${text}`;
+  const key = unanswered?.call === call ? unanswered.key : newKey();
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { ...JSON_HEADERS, "idempotency-key": key },
+    body: text,
+    signal: AbortSignal.timeout(timeoutMs),
+  })
+    .then(readAnswer)
+    .catch((cause: unknown) => {
+      unanswered = { call, key };
+      throw new SlipwayProblem("unreachable", 0, "The server cannot be reached.", { cause });
+    });
+  return parseAnswer<T>(response);
+}
+
+interface AnswerText {
+  readonly response: Response;
+  readonly text: string;
+}
+
+const readAnswer = async (response: Response): Promise<AnswerText> => ({ response, text: await response.text() });
+
+/** @throws SlipwayProblem of an answer that is none of success. */
+function parseAnswer<T>({ response, text }: AnswerText): T {
   if (!response.ok) throw readProblem(response.status, text, (name) => response.headers.get(name));
   return JSON.parse(text) as T;
 }
 
+/**
+ * A call that may begin a session (W6). @param read the session in its answer; null = none yet.
+ * @returns whether the person is logged in.
+ */
+export function enter<T = Grant>(
+  path: string,
+  body: unknown,
+  read: (answer: T) => Grant | null,
+  options?: PostOptions,
+): Promise<boolean> {
+  return withLock(SESSION_LOCK, async () => {
+    if (isLoggedOut()) await endOfCookie();
+    const grant = read(await post<T>(path, body, options));
+    if (grant !== null) adopt(grant);
+    return grant !== null;
+  });
+}
+
+const readGrant = (grant: Grant): Grant => grant;
+
 /** Begins the session here. */
-export function adopt(grant: Grant): string {
+function adopt(grant: Grant): string {
   noteLogOut(false);
+  leaveOther(grant.user);
   accessToken = grant.accessToken;
   setHint(grant.user);
   activate(grant.user);
   return grant.accessToken;
+}
+
+/** Drops what this device has of another person (W5). */
+function leaveOther({ id }: Me): void {
+  const known = read(PERSON);
+  write(PERSON, id);
+  if (known === null || known === id) return;
+  if (session.get().kind === "active") end(null);
+  openKept(known);
+  void forgetKept("seen");
+  forgetDrafts();
+  void unsubscribe();
 }
 
 function activate(user: Me): void {
@@ -110,6 +172,8 @@ function activate(user: Me): void {
 
 function end(endedAt: number | null, isDeleted = false): null {
   accessToken = null;
+  lifetime.abort(new SlipwayProblem("unauthenticated", 401, "The session has ended."));
+  lifetime = new AbortController();
   setHint(null);
   session.set({ kind: "none", endedAt, isDeleted });
   closeKept();
@@ -156,7 +220,9 @@ async function refresh(refused: string | null): Promise<string | null> {
     if (accessToken !== null && accessToken !== refused) return accessToken;
     try {
       const early = await takeEarly(REFRESH_PATH);
-      const grant = await (early === null ? post(REFRESH_PATH, {}) : readAnswer<Grant>(early.response));
+      const grant = await (early === null
+        ? post<Grant>(REFRESH_PATH, {})
+        : readAnswer(early.response).then(parseAnswer<Grant>));
       return isLoggedOut() ? null : adopt(grant);
     } catch (thrown) {
       const wasActive = session.get().kind === "active";
@@ -180,6 +246,7 @@ export const tokens: TokenProvider = {
   bearer: () =>
     accessToken === null && session.get().kind === "active" ? refresh(null) : Promise.resolve(accessToken),
   renew: refresh,
+  signal: () => lifetime.signal,
 };
 
 const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -190,69 +257,102 @@ const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
  */
 export function startSession(): Promise<void> {
   starting ??= (async () => {
-    if (isLoggedOut()) void endAtServer();
     if (!hasHint() || isLoggedOut()) end(null);
     const person = readPerson();
     for (let wait = 500; session.get().kind === "loading"; wait = Math.min(wait * 2, 8_000)) {
       const answer = refresh(null).catch(() => delay(person === null ? wait : 0));
       await (person === null ? answer : Promise.race([answer, delay(PATIENCE_MS)]));
-      if (person !== null && session.get().kind === "loading") activate(person);
+      if (person !== null && !isLoggedOut() && session.get().kind === "loading") activate(person);
     }
   })();
   return starting;
 }
 
 export async function logIn(email: string, password: string): Promise<void> {
-  adopt(await post("/v1/session", { email, password }));
+  await enter("/v1/session", { email, password }, readGrant);
 }
 
 export async function setUp(token: string, email: string, password: string): Promise<void> {
-  adopt(await post("/v1/session/setup", { token, email, password }));
+  await enter("/v1/session/setup", { token, email, password }, readGrant);
 }
 
 /** Uses a one-time link. @param email of an invitation that names none. */
 export async function acceptLink(token: string, email: string | undefined, password: string): Promise<void> {
-  adopt(await post("/v1/session/link", { token, password, ...(email === undefined ? {} : { email }) }));
+  const body = { token, password, ...(email === undefined ? {} : { email }) };
+  await enter("/v1/session/link", body, readGrant);
+}
+
+/** @param ticket of the challenge. @param response what the browser signed. */
+export async function enterWithTicket(ticket: string, response: unknown): Promise<void> {
+  await enter("/v1/session/passkey", { ticket, response }, readGrant);
+}
+
+/**
+ * Goes to a log-in that ends at an address of the app (FROM_PROVIDER), which would be taken for the
+ * session of an unfinished log-out. @throws SlipwayProblem when that cannot be finished.
+ */
+export async function leaveForProvider(url: string): Promise<void> {
+  if (!(await tryToEnd())) throw new SlipwayProblem("unreachable", 0, "The server cannot be reached.");
+  location.assign(url);
 }
 
 /** Resolves once this device keeps nothing of the person (W4). */
 export async function logOut(): Promise<void> {
   noteLogOut(true);
   void endAtServer();
-  await forgetKept("everything");
+  await leave();
+}
+
+/** Call it once: finishes the log-outs of this browser, whichever tab began them. */
+export function watchLogOut(): void {
+  if (isLoggedOut()) void endAtServer();
+  addEventListener("storage", ({ key, newValue }) => {
+    if (key !== LOGGED_OUT || newValue === null) return;
+    void endAtServer();
+    if (session.get().kind !== "none") void leave();
+  });
+}
+
+/** @param isDeleted the account was deleted. */
+async function leave(isDeleted = false): Promise<void> {
+  const forgotten = forgetKept("everything");
   forgetDrafts();
-  end(null);
+  write(PERSON, null);
+  const unsubscribed = unsubscribe();
+  end(null, isDeleted);
+  await Promise.all([forgotten, unsubscribed]);
 }
 
 async function endAtServer(): Promise<void> {
-  for (let wait = 500; isLoggedOut() && !(await tryToEnd()); wait = Math.min(wait * 2, 60_000)) await delay(wait);
+  for (let wait = 500; !(await tryToEnd()); wait = Math.min(wait * 2, 60_000)) await delay(wait);
 }
 
 /** @returns false when the server could not be reached. */
-function tryToEnd(): Promise<boolean> {
-  return withLock(SESSION_LOCK, async () => {
-    // Another tab may have ended it.
+const tryToEnd = (): Promise<boolean> => withLock(SESSION_LOCK, endOfCookie);
+
+/** Ends the session of an unfinished log-out. Call it in the turn of this page (W1). */
+async function endOfCookie(): Promise<boolean> {
+  // Another tab may have ended it.
+  if (!isLoggedOut()) return true;
+  try {
+    // The token at hand may be too old, and a start has none yet.
+    const { accessToken: token } = await post<Grant>(REFRESH_PATH, {});
+    // Where tabs take no turns, another one may have logged in.
     if (!isLoggedOut()) return true;
-    try {
-      // The token at hand may be too old, and a start has none yet.
-      const { accessToken: token } = await post(REFRESH_PATH, {});
-      const headers = { authorization: `Bearer ${token}` };
-      const signal = AbortSignal.timeout(TIMEOUT_MS);
-      const { ok, status } = await fetch("/v1/session", { method: "DELETE", headers, signal, keepalive: true });
-      if (!ok && status !== 401) return false;
-    } catch (thrown) {
-      if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) return false;
-    }
-    noteLogOut(false);
-    return true;
-  });
+    const headers = { authorization: `Bearer ${token}` };
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const { ok, status } = await fetch("/v1/session", { method: "DELETE", headers, signal, keepalive: true });
+    if (!ok && status !== 401) return false;
+  } catch (thrown) {
+    if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) return false;
+  }
+  noteLogOut(false);
+  return true;
 }
 
 /** After the account was deleted: this device keeps nothing of the person. */
 export async function leaveDeleted(user: Me): Promise<void> {
   // A call that was refused meanwhile may have closed it.
   openKept(user.id);
-  await forgetKept("everything");
-  forgetDrafts();
-  end(null, true);
+  await leave(true);
 }

@@ -10,7 +10,7 @@ import {
 } from "@simplewebauthn/browser";
 import type { OwnPasskey, PasskeyStart } from "../../../../src/client/types.ts";
 import { client, problemText } from "../client.ts";
-import { adopt, post } from "../session.ts";
+import { enterWithTicket, post } from "../session.ts";
 
 // The server made them for this call of the browser.
 const readGet = ({ options }: PasskeyStart) => options as unknown as PublicKeyCredentialRequestOptionsJSON;
@@ -18,15 +18,10 @@ const readCreate = ({ options }: PasskeyStart) => options as unknown as PublicKe
 
 const startPasskeyLogin = (): Promise<PasskeyStart> => post<PasskeyStart>("/v1/session/passkey/start", {});
 
-/** @param response what the browser signed. */
-async function logInWithPasskey(ticket: string, response: unknown): Promise<void> {
-  adopt(await post("/v1/session/passkey", { ticket, response }));
-}
-
 /** Asks the person for a passkey and logs in with it. */
 export async function enterWithPasskey(): Promise<void> {
   const started = await startPasskeyLogin();
-  await logInWithPasskey(started.ticket, await startAuthentication({ optionsJSON: readGet(started) }));
+  await enterWithTicket(started.ticket, await startAuthentication({ optionsJSON: readGet(started) }));
 }
 
 /**
@@ -52,7 +47,7 @@ export async function offerPasskeys(signal: AbortSignal): Promise<boolean> {
         useBrowserAutofill: true,
         verifyBrowserAutofillInput: false,
       });
-      await logInWithPasskey(started.ticket, response);
+      await enterWithTicket(started.ticket, response);
       return true;
     } catch (thrown) {
       if (!isCancelled(thrown)) throw thrown;

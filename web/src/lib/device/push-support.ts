@@ -1,4 +1,4 @@
-/** Whether this browser can be told anything, and whether its person was asked. */
+/** Whether this browser can be told anything, whether its person was asked, and the end of it. */
 
 export type PushSupport = "on" | "off" | "denied" | "home-screen" | "none";
 export const HOME_SCREEN_HINT =
@@ -40,3 +40,17 @@ export const noteSubmit = (): void => {
   if (read(ASKED) === null) write(ASKED, "due");
 };
 export const noteAsked = (): void => write(ASKED, "done");
+
+/**
+ * In this browser alone, also without a network: no notification comes, and those that are shown
+ * are gone. @returns the id of what was its device, or null.
+ */
+export async function unsubscribe(): Promise<string | null> {
+  const id = read(DEVICE);
+  write(DEVICE, null);
+  if (id === null || !("serviceWorker" in navigator)) return null;
+  const registration = await navigator.serviceWorker.getRegistration();
+  for (const notification of (await registration?.getNotifications()) ?? []) notification.close();
+  await (await registration?.pushManager?.getSubscription())?.unsubscribe().catch(() => false);
+  return id;
+}

@@ -4,7 +4,7 @@
  */
 import type { NewPushDevice, WirePush, WirePushDevice } from "../../../../src/core/protocol/push.ts";
 import { client } from "../client.ts";
-import { DEVICE, getPushSupport, noteAsked, read, write } from "./push-support.ts";
+import { DEVICE, getPushSupport, noteAsked, read, unsubscribe, write } from "./push-support.ts";
 
 type Kinds = NewPushDevice["kinds"];
 
@@ -94,14 +94,4 @@ export async function setKinds(status: WirePush, kinds: Kinds): Promise<void> {
 export async function turnOff(): Promise<void> {
   const id = await unsubscribe();
   if (id !== null) await client.push.deleteDevice(id).catch(() => undefined);
-}
-
-/** In this browser alone. @returns the id of what was its device, or null. */
-export async function unsubscribe(): Promise<string | null> {
-  const id = read(DEVICE);
-  write(DEVICE, null);
-  if (id === null || !("serviceWorker" in navigator)) return null;
-  const registration = await navigator.serviceWorker.getRegistration();
-  await (await registration?.pushManager.getSubscription())?.unsubscribe().catch(() => false);
-  return id;
 }

@@ -1,10 +1,11 @@
 import { navigate, useAddress } from "../../navigation/history.tsx";
+import { ResultLine, useAct } from "../../components/act.tsx";
 import { CredentialsForm } from "../../components/forms/credentials-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { formatClock } from "../../lib/format.ts";
 import { describeLoginProblem, useHasPasskeys, useProviders } from "./login-problems.ts";
 import { PasskeyLogin } from "./passkey-login.tsx";
-import { logIn, session } from "../../lib/session.ts";
+import { leaveForProvider, logIn, session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
 
 /** An address of the app; what leads elsewhere is not followed. */
@@ -53,10 +54,7 @@ export function LoginScreen() {
       )}
       {hasPasskeys && <PasskeyLogin onEnter={enter} />}
       {providers.map(({ id, name, startUrl }) => (
-        <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent(next)}`}>
-          <Icon name="key" />
-          Log in with {name}
-        </a>
+        <ProviderLink key={id} name={name} href={`${startUrl}?next=${encodeURIComponent(next)}`} />
       ))}
       <CredentialsForm
         label="Log in"
@@ -68,5 +66,25 @@ export function LoginScreen() {
       />
       <p className="note">First time here? Use the one-time link that the server printed when it started.</p>
     </main>
+  );
+}
+
+function ProviderLink({ name, href }: { name: string; href: string }) {
+  const { run, said } = useAct();
+  return (
+    <>
+      <a
+        className="btn line wide"
+        href={href}
+        onClick={(event) => {
+          event.preventDefault();
+          void run(() => leaveForProvider(href));
+        }}
+      >
+        <Icon name="key" />
+        Log in with {name}
+      </a>
+      <ResultLine said={said} />
+    </>
   );
 }

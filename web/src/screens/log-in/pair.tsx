@@ -2,10 +2,11 @@
  * Logs this device in by a link that another browser shows (You, Log in on your phone). Opening it
  * does nothing: the person confirms here, then approves there. The token is in the fragment.
  */
+import { isTransient, SlipwayProblem } from "../../../../src/client/problem.ts";
 import { navigateFromHere } from "../../navigation/history.tsx";
 import { useEffect, useState } from "react";
 import { problemText } from "../../lib/client.ts";
-import { adopt, post, type Grant } from "../../lib/session.ts";
+import { enter, post, type Grant } from "../../lib/session.ts";
 
 interface Asked {
   readonly deviceCode: string;
@@ -13,13 +14,28 @@ interface Asked {
   readonly interval: number;
 }
 
+type Polled =
+  | { readonly state: "pending"; readonly interval: number }
+  | { readonly state: "done"; readonly session: Grant };
+
+/** The server repeats an answer that was lost for half a minute, ms. */
+const POLL_MS = 10_000;
+
 /** @returns null when the person is logged in, else after how many seconds to ask again. */
-async function poll(deviceCode: string): Promise<number | null> {
-  type Polled = { state: "pending"; interval: number } | { state: "done"; session: Grant };
-  const polled = await post<Polled>("/v1/session/device", { deviceCode });
-  if (polled.state === "pending") return polled.interval;
-  adopt(polled.session);
-  return null;
+async function poll({ deviceCode, interval }: Asked): Promise<number | null> {
+  let wait = interval;
+  try {
+    const read = (polled: Polled): Grant | null => {
+      if (polled.state === "done") return polled.session;
+      wait = polled.interval;
+      return null;
+    };
+    const isDone = await enter("/v1/session/device", { deviceCode }, read, { timeoutMs: POLL_MS });
+    return isDone ? null : wait;
+  } catch (thrown) {
+    if (thrown instanceof SlipwayProblem && isTransient(thrown)) return wait;
+    throw thrown;
+  }
 }
 
 export function PairScreen() {
@@ -32,7 +48,7 @@ export function PairScreen() {
     const goOn = navigateFromHere();
     const ask = async (): Promise<void> => {
       try {
-        const wait = await poll(asked.deviceCode);
+        const wait = await poll(asked);
         if (wait === null) await goOn("/", { replace: true });
         else timer = setTimeout(() => void ask(), wait * 1_000);
       } catch (thrown) {

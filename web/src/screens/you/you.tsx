@@ -1,7 +1,7 @@
 /** The account: appearance, access tokens, git credentials, people. */
 import { useIsFetching, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "../../navigation/link.tsx";
-import { navigate, useAddress } from "../../navigation/history.tsx";
+import { useAddress } from "../../navigation/history.tsx";
 import { useEffect, useState } from "react";
 import type { GitCredential, Me } from "../../../../src/client/types.ts";
 import { ResultLine, useAct } from "../../components/act.tsx";
@@ -12,7 +12,6 @@ import { Icon } from "../../components/icon.tsx";
 import { client } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
-import { turnOff } from "../../lib/device/push.ts";
 import { describeLoginProblem } from "../log-in/login-problems.ts";
 import { logOut, session } from "../../lib/session.ts";
 import { useStore } from "../../lib/store.ts";
@@ -105,7 +104,6 @@ function useSettled(): boolean {
 }
 
 function Account({ user }: { user: Me }) {
-  const queries = useQueryClient();
   return (
     <section className="card" aria-label="Account">
       <div className="card-head">
@@ -114,17 +112,7 @@ function Account({ user }: { user: Me }) {
           <h2>{user.email}</h2>
           <p className="note">{user.role}</p>
         </div>
-        <button
-          className="btn quiet"
-          type="button"
-          onClick={() =>
-            void turnOff()
-              // A read that is under way would be refused once the session has ended.
-              .then(() => queries.cancelQueries())
-              .then(logOut)
-              .then(() => navigate("/login"))
-          }
-        >
+        <button className="btn quiet" type="button" onClick={() => void logOut()}>
           Log out
         </button>
       </div>

@@ -7,7 +7,6 @@ import { TextField } from "../../../components/forms/fields.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 import { client } from "../../../lib/client.ts";
-import { unsubscribe } from "../../../lib/device/push.ts";
 import { serverNow } from "../../../lib/server-time.ts";
 import { leaveDeleted, logIn, session } from "../../../lib/session.ts";
 import { useHasPasskeys, useProviders } from "../../log-in/login-problems.ts";
@@ -56,8 +55,6 @@ function DeleteForm({ user, onClose }: DeleteAccountProps) {
     await queries.cancelQueries();
     await client.people.deleteMe(openTasks);
     await leaveDeleted(user);
-    await unsubscribe();
-    await navigate("/login", { replace: true });
   };
   /** The new session is fresh, if it is this person's: the passkey may be another's. */
   const enterAgain = async (): Promise<void> => {
