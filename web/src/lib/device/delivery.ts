@@ -1,6 +1,6 @@
 /** The delivery of an item of the outbox: by a page, or by the service worker when none is open. */
 import type { SlipwayClient } from "../../../../src/client/client.ts";
-import { SlipwayProblem } from "../../../../src/client/problem.ts";
+import { isTransient, SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { MessageAnswer } from "../../../../src/client/types.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { formatProblem } from "../format.ts";
@@ -52,7 +52,11 @@ async function send(client: Sender, { work, id }: OutboxItem): Promise<Receipt> 
   }
 }
 
-/** No answer, a server that is overloaded or restarts, or a session that must begin again. */
-function isWorthWaiting({ status }: SlipwayProblem): boolean {
-  return status === 0 || status === 401 || status === 429 || status >= 500;
-}
+/**
+ * What passes by itself, a network that broke within the request (408), and a session that must
+ * begin again. A used-up quota is none of these: what stands behind the item must not wait until
+ * the person or an admin makes room. A fault of the server (500) waits: its effect may be there,
+ * and only the same key tells.
+ */
+const isWorthWaiting = (problem: SlipwayProblem): boolean =>
+  isTransient(problem) || [401, 408].includes(problem.status);
