@@ -1,6 +1,6 @@
-/** The outbox of the app, in a real browser: used-up quotas. */
+/** The outbox of the app, in a real browser: used-up quotas, and answers. */
 import type { BrowserContextOptions, Page } from "playwright-core";
-import { afterAll, beforeAll, expect } from "vitest";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithBrowser } from "../../support/browser/browser.ts";
 import { openWebRig, type WebRig } from "../../support/browser/rig.ts";
@@ -23,6 +23,55 @@ async function cutOff(page: Page): Promise<() => Promise<void>> {
   await page.route(isSend, (route) => (route.request().method() === "POST" ? route.abort() : route.continue()));
   return () => page.unroute(isSend);
 }
+
+describeWithBrowser("the outbox", () => {
+  let rig: WebRig;
+  beforeAll(async () => {
+    rig = await openWebRig();
+  });
+  afterAll(() => rig.close());
+  afterEach(() => rig.closeDevices());
+
+  async function open(path: string): Promise<Page> {
+    const { page } = await rig.open(NO_WORKER);
+    await rig.logIn(page);
+    await page.goto(rig.server().url + path);
+    return page;
+  }
+
+  async function openAsking(title: string): Promise<{ page: Page; id: string }> {
+    const id = await rig.submit(title, [ASK, DONE]);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    return { page: await open(`/tasks/${id}`), id };
+  }
+
+  it("[P8] a question whose answer waits takes no second one, also after a reload, until it is taken back", async () => {
+    const { page, id } = await openAsking("Is asked once");
+    const reconnect = await cutOff(page);
+    const answer = page.getByRole("button", { name: "Answer" });
+    await page.getByRole("radio", { name: "Spaces" }).check();
+    await answer.click();
+    await page.getByText("Kept on this device.").waitFor();
+    await page.getByRole("link", { name: "Back" }).click();
+    await row(page, /^waiting, Answer/).waitFor();
+    await page.getByRole("link", { name: /Is asked once/ }).click();
+    await page.getByText("Kept on this device.").waitFor();
+    expect(await answer.isEnabled()).toBe(false);
+    await page.reload();
+    await page.getByText("Kept on this device.").waitFor();
+    expect(await answer.isEnabled()).toBe(false);
+    await row(page, /^waiting, Answer/)
+      .getByRole("button", { name: "Take back" })
+      .click();
+    await expect.poll(() => answer.isEnabled()).toBe(true);
+    expect(await textOf(page, "Or in your own words")).toBe("Spaces");
+    await reconnect();
+    await answer.click();
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const events = await rig.server().events(id);
+    expect(events.filter(({ type }) => type === "answer").map(({ data }) => data["text"])).toEqual(["Spaces"]);
+  });
+});
 
 describeWithBrowser("the outbox and quotas", () => {
   let rig: WebRig;

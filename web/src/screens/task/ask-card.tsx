@@ -1,16 +1,15 @@
 /** An open question. The answer names the question, so a late tap never answers another one. */
 import { useEffect, useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { ResultLine, useAct } from "../../components/act.tsx";
+import { ResultLine } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
+import { useAnswering } from "../../components/tasks/answering.ts";
 import { Markdown } from "../../components/text/markdown.tsx";
-import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { markDrafts, useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
 import { ThreadCost } from "./thread/thread-cost.tsx";
-import { putTask } from "../../lib/tasks/task-list.ts";
 
 const ANNOUNCE_MS = 100;
 
@@ -89,7 +88,7 @@ function AnswerForm({ task, question }: AskCardProps) {
   const draft = `answer.${question.id}`;
   const [own, setOwn] = useDraft(draft);
   const [choice, setChoice] = useState(question.options?.[0] ?? null);
-  const { state, said, send } = useAnswer(task, question);
+  const { state, said, send } = useAnswering(task);
   const text = own.trim() === "" ? choice : own;
   return (
     <form
@@ -124,28 +123,6 @@ function AnswerForm({ task, question }: AskCardProps) {
       </div>
     </form>
   );
-}
-
-type AnswerState = "open" | "sending" | "waiting" | "late";
-
-function useAnswer(task: WireTask, question: AskCardProps["question"]) {
-  const [state, setState] = useState<AnswerState>("open");
-  const { run, said } = useAct();
-  /** @returns whether it is sent, or kept to be sent. */
-  const send = async (text: string): Promise<boolean> => {
-    setState("sending");
-    let isLate = false;
-    const isDone = await run(async () => {
-      const body = { questionId: question.id, text };
-      const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
-      isLate = sent.kind === "late";
-      if (sent.kind !== "sent") setState(sent.kind);
-      else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
-    });
-    if (!isDone) setState("open");
-    return isDone && !isLate;
-  };
-  return { state, said, send };
 }
 
 function budgetTitle(id: string): string {
