@@ -5,7 +5,7 @@
  */
 import { SlipwayClient } from "../../src/client/client.ts";
 import { deliverItem, OUTBOX } from "../src/lib/device/delivery.ts";
-import { closeKept, keepOutboxItem, openKept, readOutbox } from "../src/lib/device/kept.ts";
+import { closeKept, dropOutboxItem, keepOutboxItem, openKept, readOutbox } from "../src/lib/device/kept.ts";
 import { openSession } from "./session.ts";
 
 export async function sendWaiting(): Promise<void> {
@@ -26,7 +26,9 @@ async function sendAll(): Promise<boolean> {
       if (item.state !== "waiting") continue;
       const delivered = await deliverItem(client, item);
       if (delivered === null) return false;
-      await keepOutboxItem(delivered.item);
+      const isStored = await keepOutboxItem(delivered.item);
+      // On a full device the end of what was sent has no room: then it must not be sent again.
+      if (!isStored && delivered.item.state === "sent") await dropOutboxItem(item.id);
       pages.postMessage("changed");
     }
     return true;

@@ -1,6 +1,7 @@
-/** The outbox of the app, in a real browser: used-up quotas, and answers. */
+/** The outbox of the app, in a real browser: full storages and used-up quotas. */
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithBrowser } from "../../support/browser/browser.ts";
 import { openWebRig, type WebRig } from "../../support/browser/rig.ts";
@@ -12,6 +13,18 @@ const ASK = { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } 
 const DONE = { finish: { title: "t", summary: "s" } };
 /** A service worker has a network of its own, and sends what the page keeps. */
 const NO_WORKER: BrowserContextOptions = { serviceWorkers: "block" };
+
+/** The browser stores nothing of the outbox until the page says that there is room. */
+const FULL_STORAGE = `
+  const put = IDBObjectStore.prototype.put;
+  IDBObjectStore.prototype.put = function (...args) {
+    if (this.name === "outbox" && globalThis.hasRoom !== true) throw new DOMException("full", "QuotaExceededError");
+    return put.apply(this, args);
+  };
+`;
+
+const saidBy = (events: readonly WireEvent[]): readonly string[] =>
+  events.flatMap(({ type, data }) => (type === "message" && data["role"] === "user" ? [JSON.stringify(data)] : []));
 
 const row = (page: Page, name: RegExp) => page.getByRole("listitem", { name });
 const promptField = (page: Page) => page.getByRole("textbox", { name: "Prompt" });
@@ -32,18 +45,94 @@ describeWithBrowser("the outbox", () => {
   afterAll(() => rig.close());
   afterEach(() => rig.closeDevices());
 
-  async function open(path: string): Promise<Page> {
+  async function open(path: string, script = ""): Promise<Page> {
     const { page } = await rig.open(NO_WORKER);
+    if (script !== "") await page.addInitScript(script);
     await rig.logIn(page);
     await page.goto(rig.server().url + path);
     return page;
   }
 
-  async function openAsking(title: string): Promise<{ page: Page; id: string }> {
+  async function openAsking(title: string, script = ""): Promise<{ page: Page; id: string }> {
     const id = await rig.submit(title, [ASK, DONE]);
     await rig.until(id, (task) => task.question !== null, "the question");
-    return { page: await open(`/tasks/${id}`), id };
+    return { page: await open(`/tasks/${id}`, script), id };
   }
+
+  async function send(page: Page, text: string): Promise<void> {
+    await page.getByRole("textbox", { name: "Message" }).fill(text);
+    await page.getByRole("button", { name: "Send", exact: true }).click();
+  }
+
+  it("[P8] a full storage: what is sent without a network waits in the page, which says so, and is sent once", async () => {
+    const { page, id } = await openAsking("Has no room", FULL_STORAGE);
+    const reconnect = await cutOff(page);
+    await send(page, "The first of two");
+    const first = row(page, /^waiting, Message “The first/);
+    await first.getByText("Kept in this page only").waitFor();
+    await send(page, "The second of two");
+    await row(page, /^waiting, Message “The second/).waitFor();
+    expect(await page.getByText("kept on this device").count()).toBe(0);
+    await page.getByRole("radio", { name: "Spaces" }).check();
+    await page.getByRole("button", { name: "Answer" }).click();
+    await page.getByText("Kept in this page only: leave the page open.").waitFor();
+    // Another screen of the same page has them as well.
+    await page.getByRole("link", { name: "Back" }).click();
+    await expect.poll(() => row(page, /^waiting, /).count()).toBe(3);
+    await row(page, /^waiting, Message “The first/)
+      .getByRole("button", { name: "Take back" })
+      .click();
+    await expect.poll(() => row(page, /^waiting, /).count()).toBe(2);
+    await reconnect();
+    await row(page, /^sent, Message/).waitFor();
+    await row(page, /^sent, Answer/).waitFor();
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const events = await rig.server().events(id);
+    expect(saidBy(events).map((said) => /The \w+ of two/.exec(said)?.[0])).toEqual(["The second of two"]);
+    expect(events.filter(({ type }) => type === "answer").map(({ data }) => data["text"])).toEqual(["Spaces"]);
+  });
+
+  it("[P8] a storage that was full: what waits in the page is stored when there is room, and outlives the page", async () => {
+    const page = await open("/new", FULL_STORAGE);
+    const reconnect = await cutOff(page);
+    await page.getByLabel("Repository").fill(rig.repo);
+    await promptField(page).fill("write room.txt=1");
+    await page.getByRole("button", { name: "Start task" }).click();
+    const waiting = row(page, /^waiting, New task/);
+    await waiting.getByText("Kept in this page only").waitFor();
+    await page.evaluate("globalThis.hasRoom = true");
+    await page.getByText("kept on this device").waitFor();
+    expect(await waiting.getByText("Kept in this page only").count()).toBe(0);
+    await page.reload();
+    await waiting.waitFor();
+    await reconnect();
+    await row(page, /^sent, New task/).waitFor();
+    const { items } = (await rig.call("GET", "/v1/tasks?limit=200")).body as { items: WireTask[] };
+    expect(items.filter(({ prompt }) => prompt === "write room.txt=1")).toHaveLength(1);
+  });
+
+  it("[P9] a full storage: nothing that was not stored is left after the log-out, nor sent by the next person", async () => {
+    const { page, id } = await openAsking("Is left behind", FULL_STORAGE);
+    const reconnect = await cutOff(page);
+    await send(page, "Left behind");
+    await row(page, /^waiting, Message/).waitFor();
+    await page.getByRole("link", { name: "Back" }).click();
+    await page.getByRole("link", { name: "You", exact: true }).click();
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
+    await reconnect();
+    const other = { email: "noor@example.com", password: "another horse battery staple", role: "admin" };
+    expect((await rig.server().call("POST", "/v1/users", other)).status).toBe(201);
+    await page.getByLabel("E-mail").fill(other.email);
+    await page.getByLabel("Password").fill(other.password);
+    await page.getByRole("button", { name: "Log in", exact: true }).click();
+    await page.getByRole("link", { name: /Is left behind/ }).click();
+    await page.getByRole("heading", { name: "Tabs or spaces?" }).waitFor();
+    await send(page, "By another");
+    await expect.poll(async () => saidBy(await rig.server().events(id)).length).toBe(1);
+    expect(saidBy(await rig.server().events(id))[0]).toContain("By another");
+    expect(await row(page, /Left behind/).count()).toBe(0);
+  });
 
   it("[P8] a question whose answer waits takes no second one, also after a reload, until it is taken back", async () => {
     const { page, id } = await openAsking("Is asked once");

@@ -2,7 +2,7 @@
 import { Link } from "../../navigation/link.tsx";
 import { taskAddress } from "../../navigation/addresses.ts";
 import type { OutboxItem } from "../../lib/device/outbox-item.ts";
-import { dropItem, outbox } from "../../lib/device/outbox.ts";
+import { dropItem, outbox, unstored } from "../../lib/device/outbox.ts";
 import { readDraft, restoreDraft } from "../../lib/drafts.ts";
 import { formatClock } from "../../lib/format.ts";
 import { useStore } from "../../lib/store.ts";
@@ -18,9 +18,12 @@ function describe({ work }: OutboxItem): string {
   return work.kind === "message" ? `Message “${cut(work.body.text)}”` : `Answer “${cut(work.body.text)}”`;
 }
 
-function getHint({ state, problem, work }: OutboxItem): string | null {
-  if (state === "failed") return `Not applied: ${problem ?? ""}`;
-  return state === "waiting" && work.kind === "answer" ? "Applied once, if the question is still open." : null;
+function getHint({ state, problem, work }: OutboxItem, isStored: boolean): string {
+  if (state === "sent") return "";
+  const said = state === "failed" ? `Not applied: ${problem ?? ""}` : "";
+  const place = isStored ? "" : "Kept in this page only, as the browser could not store it: leave the page open.";
+  const once = state === "waiting" && work.kind === "answer" ? "Applied once, if the question is still open." : "";
+  return [said, place, once].filter((text) => text !== "").join(" ");
 }
 
 /** The text returns to its field, unless another one was begun there. */
@@ -40,27 +43,36 @@ function takeBack(item: OutboxItem): void {
 /** @param taskId Only what belongs to this task; null = everything. */
 export function OutboxCard({ taskId }: { taskId: string | null }) {
   const all = useStore(outbox);
+  const inPage = useStore(unstored);
   const items = taskId === null ? all : all.filter((item) => item.taskId === taskId && item.work.kind !== "submit");
   if (items.length === 0) return null;
   const isWaiting = items.some(({ state }) => state === "waiting");
+  const areStored = !items.some(({ id }) => inPage.has(id));
   return (
     <section className="card" aria-labelledby="outbox-title">
       <div className="card-top">
         <h2 id="outbox-title">{isWaiting ? "Waiting to be sent" : "Sent from here"}</h2>
-        <span className="note">kept on this device</span>
+        {areStored && <span className="note">kept on this device</span>}
       </div>
       <ul className="checks">
         {items.map((item) => (
-          <OutboxRow key={item.id} item={item} />
+          <OutboxRow key={item.id} item={item} isStored={!inPage.has(item.id)} onTakeBack={() => takeBack(item)} />
         ))}
       </ul>
     </section>
   );
 }
 
-function OutboxRow({ item }: { item: OutboxItem }) {
+interface OutboxRowProps {
+  readonly item: OutboxItem;
+  /** False = it lives in this page only. */
+  readonly isStored: boolean;
+  readonly onTakeBack: () => void;
+}
+
+function OutboxRow({ item, isStored, onTakeBack }: OutboxRowProps) {
   const [appearance, icon] = LOOKS[item.state];
-  const hint = getHint(item);
+  const hint = getHint(item, isStored);
   const label = `${item.state}, ${describe(item)}`;
   return (
     <li className={`st-${appearance}`} aria-label={label}>
@@ -78,9 +90,9 @@ function OutboxRow({ item }: { item: OutboxItem }) {
         {item.state === "sent" ? (item.work.kind === "answer" ? "applied " : "sent ") : ""}
         {formatClock(item.endedAt ?? item.at)}
       </span>
-      {hint !== null && <small>{hint}</small>}
+      {hint !== "" && <small>{hint}</small>}
       {item.state !== "sent" && (
-        <button className="btn quiet" type="button" onClick={() => takeBack(item)}>
+        <button className="btn quiet" type="button" onClick={onTakeBack}>
           Take back
         </button>
       )}

@@ -9,7 +9,8 @@
  * K3 Nothing of a person is left after the log-out, and only the outbox after the server ended the
  *    session.
  *
- * Every function works without a database (forbidden storage, a full disk): nothing is kept then.
+ * Every function works without a database (forbidden storage, a full disk): nothing is kept then,
+ * which `keepOutboxItem` says.
  */
 import type { WireEvent } from "../../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
@@ -213,8 +214,13 @@ export function readOutbox(): Promise<readonly OutboxItem[] | null> {
   return use(["outbox"], read, null, "readonly");
 }
 
-export async function keepOutboxItem(item: OutboxItem): Promise<void> {
-  await use(["outbox"], ({ outbox }) => outbox.put(item, item.id), null);
+/** @returns whether it is stored. */
+export function keepOutboxItem(item: OutboxItem): Promise<boolean> {
+  const keep = async ({ outbox }: Pick<Stores, "outbox">): Promise<boolean> => {
+    await outbox.put(item, item.id);
+    return true;
+  };
+  return use(["outbox"], keep, false);
 }
 
 export async function dropOutboxItem(id: string): Promise<void> {

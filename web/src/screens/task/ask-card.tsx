@@ -5,10 +5,12 @@ import { ResultLine } from "../../components/act.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { useAnswering } from "../../components/tasks/answering.ts";
 import { Markdown } from "../../components/text/markdown.tsx";
+import { unstored } from "../../lib/device/outbox.ts";
 import { markDrafts, useDraft } from "../../lib/drafts.ts";
 import { formatClock, formatUsd } from "../../lib/format.ts";
 import { usePerson } from "../../lib/session.ts";
 import { isOwn, mayDirect } from "../../lib/tasks/ownership.ts";
+import { useStore } from "../../lib/store.ts";
 import { ThreadCost } from "./thread/thread-cost.tsx";
 
 const ANNOUNCE_MS = 100;
@@ -88,7 +90,8 @@ function AnswerForm({ task, question }: AskCardProps) {
   const draft = `answer.${question.id}`;
   const [own, setOwn] = useDraft(draft);
   const [choice, setChoice] = useState(question.options?.[0] ?? null);
-  const { state, said, send } = useAnswering(task);
+  const { state, item, said, send } = useAnswering(task);
+  const isStored = !useStore(unstored).has(item?.id ?? "");
   const text = own.trim() === "" ? choice : own;
   return (
     <form
@@ -113,7 +116,10 @@ function AnswerForm({ task, question }: AskCardProps) {
         />
       </div>
       {state === "waiting" && (
-        <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
+        <p className="hint">
+          {isStored ? "Kept on this device." : "Kept in this page only: leave the page open."} It is sent when the
+          network is back, and applied once.
+        </p>
       )}
       <ResultLine said={said} />
       <div className="acts">
