@@ -1,4 +1,4 @@
-/** The outbox of the app, in a real browser: full storages and used-up quotas. */
+/** The outbox of the app, in a real browser: full storages, used-up quotas, what is taken back. */
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
@@ -159,6 +159,71 @@ describeWithBrowser("the outbox", () => {
     await rig.until(id, (task) => task.state === "done", "the end");
     const events = await rig.server().events(id);
     expect(events.filter(({ type }) => type === "answer").map(({ data }) => data["text"])).toEqual(["Spaces"]);
+  });
+
+  it("[P8] a message that is taken back is before what was begun meanwhile, and has its files", async () => {
+    const { page, id } = await openAsking("Is written to early");
+    const reconnect = await cutOff(page);
+    const chosen = { name: "plan.txt", mimeType: "text/plain", buffer: Buffer.from("the plan") };
+    const form = page.getByRole("form", { name: "Write to the agent" });
+    await form.locator("input[type=file]").setInputFiles(chosen);
+    await form.getByText(/^8 /).waitFor();
+    await send(page, "Look at the plan");
+    await row(page, /^waiting, Message/).waitFor();
+    await expect.poll(() => textOf(page, "Message")).toBe("");
+    await page.getByRole("textbox", { name: "Message" }).fill("And hurry");
+    await row(page, /^waiting, Message/)
+      .getByRole("button", { name: "Take back" })
+      .click();
+    await row(page, /^waiting, Message/).waitFor({ state: "detached" });
+    expect(await textOf(page, "Message")).toBe("Look at the plan\n\nAnd hurry");
+    await form.getByRole("button", { name: "Remove plan.txt" }).waitFor();
+    await reconnect();
+    await page.getByRole("button", { name: "Send", exact: true }).click();
+    await expect.poll(async () => saidBy(await rig.server().events(id)).join("")).toContain("And hurry");
+    const said = saidBy(await rig.server().events(id));
+    expect(said).toHaveLength(1);
+    expect(said[0]).toContain("plan.txt");
+  });
+
+  it("[P8] a new task that is taken back has its options and files, and replaces no draft for another repository", async () => {
+    const page = await open("/new");
+    await cutOff(page);
+    const chosen = { name: "plan.txt", mimeType: "text/plain", buffer: Buffer.from("the plan") };
+    const attached = page.getByRole("group", { name: "Attachments" });
+    await page.getByLabel("Repository").fill(rig.repo);
+    await promptField(page).fill("write taken.txt=1");
+    await attached.locator("input[type=file]").first().setInputFiles(chosen);
+    await attached.getByText("8 B", { exact: true }).waitFor();
+    await page.getByText("Options").click();
+    const fields = { "Base branch": "main", "Budget in dollars": "2.5", "Budget in minutes": "7" };
+    for (const [name, value] of Object.entries(fields)) await page.getByRole("textbox", { name }).fill(value);
+    await page.getByRole("radio", { name: "nothing" }).check({ force: true });
+    await page.getByRole("button", { name: "Start task" }).click();
+    const waiting = row(page, /^waiting, New task/);
+    await waiting.waitFor();
+    // A draft of something else stays, and so does what waits.
+    await page.getByRole("link", { name: "New task" }).click();
+    await page.getByLabel("Repository").fill("https://example.com/another/one.git");
+    await page.getByRole("link", { name: "Close" }).click();
+    await waiting.getByRole("button", { name: "Take back" }).click();
+    await page.getByRole("status").filter({ hasText: "Not taken back: the draft of a new task is for" }).waitFor();
+    expect(await waiting.count()).toBe(1);
+    await page.getByRole("link", { name: "New task" }).click();
+    expect(await textOf(page, "Repository")).toBe("https://example.com/another/one.git");
+    await page.getByLabel("Repository").fill("");
+    await promptField(page).fill("And test it");
+    await page.getByRole("link", { name: "Close" }).click();
+    await waiting.getByRole("button", { name: "Take back" }).click();
+    await waiting.waitFor({ state: "detached" });
+    await page.getByRole("status").filter({ hasText: "It is the draft of a new task again." }).waitFor();
+    await page.getByRole("link", { name: "New task" }).click();
+    expect(await textOf(page, "Repository")).toBe(rig.repo);
+    expect(await textOf(page, "Prompt")).toBe("write taken.txt=1\n\nAnd test it");
+    await attached.getByRole("button", { name: "Remove plan.txt" }).waitFor();
+    await page.getByText("Options").click();
+    for (const [name, value] of Object.entries(fields)) expect(await textOf(page, name)).toBe(value);
+    expect(await page.getByRole("radio", { name: "nothing" }).isChecked()).toBe(true);
   });
 });
 

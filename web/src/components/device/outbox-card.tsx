@@ -1,12 +1,13 @@
 /** What this device keeps until the server has it, and how it ended. */
+import { useState } from "react";
 import { Link } from "../../navigation/link.tsx";
 import { taskAddress } from "../../navigation/addresses.ts";
 import type { OutboxItem } from "../../lib/device/outbox-item.ts";
-import { dropItem, outbox, unstored } from "../../lib/device/outbox.ts";
-import { readDraft, restoreDraft } from "../../lib/drafts.ts";
+import { outbox, unstored } from "../../lib/device/outbox.ts";
 import { formatClock } from "../../lib/format.ts";
 import { useStore } from "../../lib/store.ts";
 import { Icon } from "../icon.tsx";
+import { takeBack } from "./taking-back.ts";
 
 const LOOKS = { waiting: ["queued", "clock"], sent: ["done", "check"], failed: ["failed", "st-failed"] } as const;
 const SHOWN_TEXT = 80;
@@ -26,26 +27,18 @@ function getHint({ state, problem, work }: OutboxItem, isStored: boolean): strin
   return [said, place, once].filter((text) => text !== "").join(" ");
 }
 
-/** The text returns to its field, unless another one was begun there. */
-function takeBack(item: OutboxItem): void {
-  const { work, id } = item;
-  const texts: readonly (readonly [string, string])[] =
-    work.kind === "submit"
-      ? [
-          ["new.repo", work.body.repo],
-          ["new.prompt", work.body.prompt],
-        ]
-      : [[work.kind === "message" ? `message.${work.taskId}` : `answer.${work.body.questionId}`, work.body.text]];
-  for (const [name, text] of texts) if (["", text].includes(readDraft(name))) restoreDraft(name, text);
-  void dropItem(id);
-}
-
 /** @param taskId Only what belongs to this task; null = everything. */
 export function OutboxCard({ taskId }: { taskId: string | null }) {
   const all = useStore(outbox);
   const inPage = useStore(unstored);
+  const [said, setSaid] = useState("");
   const items = taskId === null ? all : all.filter((item) => item.taskId === taskId && item.work.kind !== "submit");
-  if (items.length === 0) return null;
+  const words = said !== "" && (
+    <p className="hint" role="status">
+      {said}
+    </p>
+  );
+  if (items.length === 0) return words;
   const isWaiting = items.some(({ state }) => state === "waiting");
   const areStored = !items.some(({ id }) => inPage.has(id));
   return (
@@ -56,9 +49,15 @@ export function OutboxCard({ taskId }: { taskId: string | null }) {
       </div>
       <ul className="checks">
         {items.map((item) => (
-          <OutboxRow key={item.id} item={item} isStored={!inPage.has(item.id)} onTakeBack={() => takeBack(item)} />
+          <OutboxRow
+            key={item.id}
+            item={item}
+            isStored={!inPage.has(item.id)}
+            onTakeBack={() => setSaid(takeBack(item))}
+          />
         ))}
       </ul>
+      {words}
     </section>
   );
 }

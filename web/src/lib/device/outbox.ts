@@ -10,13 +10,14 @@
  * O5 What the browser does not store, as on a full device, is in the list of this page all the
  *    same, is sent from it, and is stored as soon as there is room.
  */
+import { readFiles } from "../attachments/kept-files.ts";
 import { impatientClient } from "../client.ts";
 import { getPerson, session } from "../session.ts";
 import { createStore } from "../store.ts";
 import { deliverItem, isLate, OUTBOX, type Ended, type Receipt } from "./delivery.ts";
 import { dropOutboxItem, keepOutboxItem, readOutbox } from "./kept.ts";
 import { withLock } from "./lock.ts";
-import type { OutboxItem, OutboxWork } from "./outbox-item.ts";
+import { draftsOf, type OutboxItem, type OutboxWork } from "./outbox-item.ts";
 
 export type Dispatched =
   | { readonly kind: "sent"; readonly receipt: Receipt }
@@ -60,7 +61,9 @@ export function newKey(): string {
  */
 export async function dispatch(work: OutboxWork, id: string): Promise<Dispatched> {
   const taskId = work.kind === "submit" ? null : work.taskId;
-  await put({ id, at: Date.now(), work, state: "waiting", endedAt: null, problem: null, taskId });
+  const ids = work.kind === "answer" ? [] : (work.body.attachments ?? []);
+  const files = readFiles(draftsOf(work).files).filter((file) => ids.includes(file.id));
+  await put({ id, at: Date.now(), work, files, state: "waiting", endedAt: null, problem: null, taskId });
   await Promise.race([flushOutbox(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
   const end = ended.get(id);
   if (end === undefined) {
