@@ -17,6 +17,10 @@ const ASK = { ask: { question: "Which quay?", options: ["North", "South"] } };
 /** A service worker has a network of its own, and keeps the files of the app. */
 const NO_WORKER: BrowserContextOptions = { serviceWorkers: "block" };
 
+/** A page that waits for an answer longer than the 6 s after which it goes on without. */
+const PATIENT = `const real = setTimeout;
+  globalThis.setTimeout = (work, ms, ...rest) => real(work, ms === 6_000 ? 2 ** 30 : ms, ...rest);`;
+
 interface Held {
   /** Resolves when the server has decided about a request. */
   readonly isHeld: () => Promise<void>;
@@ -117,6 +121,43 @@ describeWithBrowser("while an answer is on its way", () => {
     expect(prompts).toEqual(["write second.txt=2", "write first.txt=1"]);
     await page.goto(`${rig.server().url}/new`);
     expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("");
+  });
+
+  it("[P4] a page that ends while it sends a new task: the same again is that task, another one is another", async () => {
+    let page = await open("/new");
+    const prompt = () => page.getByRole("textbox", { name: "Prompt" });
+    const listMade = async (): Promise<string[]> => {
+      const { items } = (await rig.call("GET", "/v1/tasks")).body as { items: WireTask[] };
+      return items.flatMap(({ prompt: text }) => (text.startsWith("ended ") ? [text] : [])).toSorted();
+    };
+    /** The page ends without a word to its scripts, as when the phone needs its memory. */
+    const sendAndEnd = async (text: string): Promise<void> => {
+      await page.addInitScript(PATIENT);
+      await page.goto(`${rig.server().url}/new`);
+      const answer = await holdAnswers(page, "POST", "**/v1/tasks");
+      await page.getByLabel("Repository").fill(rig.repo);
+      await prompt().fill(text);
+      await page.getByRole("button", { name: "Start task" }).click();
+      await answer.isHeld();
+      const next = await page.context().newPage();
+      await page.close();
+      answer.letGo();
+      page = next;
+      // What waits in the outbox is sent again by itself.
+      const again = page.waitForResponse((one) => one.request().method() === "POST" && one.url().endsWith("/v1/tasks"));
+      await page.goto(`${rig.server().url}/new`);
+      expect((await again).ok()).toBe(true);
+      expect(await prompt().inputValue()).toBe(text);
+    };
+    await sendAndEnd("ended once");
+    await page.getByRole("button", { name: "Start task" }).click();
+    await expect.poll(() => page.url()).toContain("/tasks/");
+    expect(await listMade()).toEqual(["ended once"]);
+    await sendAndEnd("ended twice");
+    await prompt().fill("ended and changed");
+    await page.getByRole("button", { name: "Start task" }).click();
+    await expect.poll(() => page.url()).toContain("/tasks/");
+    expect(await listMade()).toEqual(["ended and changed", "ended once", "ended twice"]);
   });
 
   it("[P4] a comment that is kept while others are sent is another message", async () => {

@@ -7,10 +7,12 @@ export interface ActResult {
   readonly isBad: boolean;
 }
 
-interface Words<T> {
-  /** Of a success; absent or empty = the screen shows it. */
+interface Options<T> {
+  /** The words of a success; absent or empty = the screen shows it. */
   readonly done?: (result: T) => string;
   readonly problem?: (thrown: unknown) => string;
+  /** Reads again what the screen shows, however it ended; the act is under way until then. */
+  readonly after?: () => Promise<unknown>;
 }
 
 export interface Act {
@@ -21,13 +23,13 @@ export interface Act {
    * Never rejects. The work begins at once, as parts of it must be within the tap. @returns whether
    * it succeeded.
    */
-  readonly run: <T>(work: () => Promise<T>, words?: Words<T>) => Promise<boolean>;
+  readonly run: <T>(work: () => Promise<T>, options?: Options<T>) => Promise<boolean>;
 }
 
 /** The result is state of the component, so use it in one that the act does not remove. */
 export function useAct(): Act {
   const [state, setState] = useState<Omit<Act, "run">>({ said: null, isBusy: false });
-  const run: Act["run"] = async (work, { done, problem = problemText } = {}) => {
+  const run: Act["run"] = async (work, { done, problem = problemText, after } = {}) => {
     let said: ActResult | null = null;
     setState({ said, isBusy: true });
     try {
@@ -37,6 +39,7 @@ export function useAct(): Act {
     } catch (thrown) {
       said = { text: problem(thrown), isBad: true };
     }
+    await after?.();
     setState({ said, isBusy: false });
     return said?.isBad !== true;
   };

@@ -120,7 +120,7 @@ function useSubmit(
     const wanted = { ...options, isReviewed, ...(isForge ? {} : { pullRequest: "" }) };
     const body = { ...toRequest(repo, prompt, wanted), ...attaching.request };
     const isSame = markDrafts(...DRAFT);
-    const sent = await dispatch({ kind: "submit", body }, draftKey());
+    const sent = await dispatch({ kind: "submit", body }, draftKey(body));
     writeDraft("new.key", "");
     // What was changed meanwhile is the draft of another task.
     if (isSame()) {
@@ -147,13 +147,17 @@ function Problem({ text }: { text: string }) {
 const canReview = (config: ServerConfig, agent: string): boolean =>
   config.reviewModel !== null && agent === "anthropic";
 
-/** One key per draft, kept with it: sending the draft again gives the same task. */
-function draftKey(): string {
-  const known = readDraft("new.key");
-  if (known !== "") return known;
-  const key = newKey();
-  writeDraft("new.key", key);
-  return key;
+/**
+ * One key per request, kept with the draft: the same request again, also after a reload, is the
+ * same task. Another request under the key of an unfinished one would be refused.
+ */
+function draftKey(body: SubmitRequest): string {
+  const text = JSON.stringify(body);
+  const [key = "", ...known] = readDraft("new.key").split("\n");
+  if (known.join("\n") === text) return key;
+  const fresh = newKey();
+  writeDraft("new.key", `${fresh}\n${text}`);
+  return fresh;
 }
 
 interface Options {

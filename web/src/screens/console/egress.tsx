@@ -98,7 +98,12 @@ function HostList({ repo }: { repo: string | null }) {
         />
         {!(shipped && repo === null) && hosts.length > 0 && (
           <div className="acts">
-            <button className="btn quiet" type="button" onClick={() => change.mutate({ reset: true })}>
+            <button
+              className="btn quiet"
+              type="button"
+              disabled={change.isPending}
+              onClick={() => change.mutate({ reset: true })}
+            >
               {repo === null ? "Back to the shipped list" : "Remove all of them"}
             </button>
           </div>

@@ -77,7 +77,7 @@ function IdentityForm({ identity, author, onSaved }: FormProps) {
   const [name, setName] = useState(identity?.name ?? "");
   const [email, setEmail] = useState(identity?.email ?? "");
   const [as, setAs] = useState<CommitIdentity["as"]>(identity?.as ?? "installation");
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const send = (call: () => Promise<void>): void => void run(() => call().then(onSaved));
   return (
     <form
@@ -102,11 +102,16 @@ function IdentityForm({ identity, author, onSaved }: FormProps) {
       <p className="hint">It counts from the next attempt of your tasks on.</p>
       <ResultLine said={said} />
       <div className="acts">
-        <button className="btn primary" type="submit" disabled={name.trim() === "" || email.trim() === ""}>
+        <button className="btn primary" type="submit" disabled={isBusy || name.trim() === "" || email.trim() === ""}>
           Save
         </button>
         {identity !== null && (
-          <button className="btn line" type="button" onClick={() => send(() => client.people.deleteCommitIdentity())}>
+          <button
+            className="btn line"
+            type="button"
+            disabled={isBusy}
+            onClick={() => send(() => client.people.deleteCommitIdentity())}
+          >
             Use the account's address
           </button>
         )}

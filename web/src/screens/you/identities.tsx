@@ -17,13 +17,11 @@ export function Identities() {
     queryKey: ["identities"],
     queryFn: ({ signal }) => client.people.identities({}, { signal }),
   });
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const items = list.data?.items ?? [];
   if (providers.length === 0 && items.length === 0 && said === null) return null;
-  const unlink = async (id: string): Promise<void> => {
-    await run(() => client.people.unlink(id));
-    await queries.invalidateQueries({ predicate: ({ queryKey: [key] }) => UNLINKED.has(key) });
-  };
+  const refresh = (): Promise<void> =>
+    queries.invalidateQueries({ predicate: ({ queryKey: [key] }) => UNLINKED.has(key) });
   return (
     <section aria-labelledby="identities-title">
       <h2 className="over" id="identities-title">
@@ -40,7 +38,12 @@ export function Identities() {
                 {lastUsedAt === null ? "" : `, used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
               </small>
             </span>
-            <button className="btn line" type="button" onClick={() => void unlink(id)}>
+            <button
+              className="btn line"
+              type="button"
+              disabled={isBusy}
+              onClick={() => void run(() => client.people.unlink(id), { after: refresh })}
+            >
               Unlink
             </button>
           </li>

@@ -15,16 +15,15 @@ export function Passkeys() {
   const queries = useQueryClient();
   const isOffered = useHasPasskeys();
   const list = useQuery({ queryKey: ["passkeys"], queryFn: ({ signal }) => client.people.passkeys({}, { signal }) });
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const [renamed, setRenamed] = useState<OwnPasskey | null>(null);
   const items = list.data?.items ?? [];
   if (!isOffered && items.length === 0 && said === null) return null;
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["passkeys"] });
-  const remove = ({ id }: OwnPasskey): void => void run(() => client.people.deletePasskey(id)).then(refresh);
+  const remove = ({ id }: OwnPasskey): void => void run(() => client.people.deletePasskey(id), { after: refresh });
   const make = async (): Promise<void> => {
     const { makePasskey, passkeyProblem } = await import("../../lib/device/passkeys.ts");
-    await run(makePasskey, { problem: passkeyProblem });
-    await refresh();
+    await run(makePasskey, { problem: passkeyProblem, after: refresh });
   };
   return (
     <section aria-labelledby="passkeys-title">
@@ -36,6 +35,7 @@ export function Passkeys() {
           <Row
             key={passkey.id}
             passkey={passkey}
+            isBusy={isBusy}
             onRename={() => setRenamed(passkey)}
             onRemove={() => remove(passkey)}
           />
@@ -53,7 +53,7 @@ export function Passkeys() {
       <ResultLine said={said} />
       {isOffered && (
         <p className="talk">
-          <button className="btn line wide" type="button" onClick={() => void make()}>
+          <button className="btn line wide" type="button" disabled={isBusy} onClick={() => void make()}>
             <Icon name="plus" />
             Add a passkey
           </button>
@@ -66,11 +66,12 @@ export function Passkeys() {
 
 interface RowProps {
   readonly passkey: OwnPasskey;
+  readonly isBusy: boolean;
   readonly onRename: () => void;
   readonly onRemove: () => void;
 }
 
-function Row({ passkey, onRename, onRemove }: RowProps) {
+function Row({ passkey, isBusy, onRename, onRemove }: RowProps) {
   const { name } = passkey;
   return (
     <li>
@@ -82,7 +83,7 @@ function Row({ passkey, onRename, onRemove }: RowProps) {
       <button className="btn line" type="button" aria-label={`Rename ${name}`} onClick={onRename}>
         Rename
       </button>
-      <button className="btn line" type="button" aria-label={`Remove ${name}`} onClick={onRemove}>
+      <button className="btn line" type="button" aria-label={`Remove ${name}`} disabled={isBusy} onClick={onRemove}>
         Remove
       </button>
     </li>

@@ -147,13 +147,13 @@ function Invitations() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["links"], queryFn: ({ signal }) => client.people.links({}, { signal }) });
   const items = list.data?.items ?? [];
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   if (items.length === 0) return <ResultLine said={said} />;
-  const withdraw = async (id: string): Promise<void> => {
-    const isDone = await run(() => client.people.withdrawLink(id), { problem: describeUnwithdrawn });
-    await queries.invalidateQueries({ queryKey: ["links"] });
-    if (!isDone) await queries.invalidateQueries({ queryKey: ["users"] });
-  };
+  // One that was used has made a person.
+  const refresh = (): Promise<void> =>
+    queries.invalidateQueries({ predicate: ({ queryKey: [key] }) => key === "links" || key === "users" });
+  const withdraw = (id: string): void =>
+    void run(() => client.people.withdrawLink(id), { problem: describeUnwithdrawn, after: refresh });
   return (
     <>
       <h3 className="over apart">
@@ -167,7 +167,7 @@ function Invitations() {
               <b>{link.email ?? "Anybody who has the link"}</b>
               <small>{describeLink(link)}</small>
             </span>
-            <button className="btn line" type="button" onClick={() => void withdraw(link.id)}>
+            <button className="btn line" type="button" disabled={isBusy} onClick={() => withdraw(link.id)}>
               Withdraw
             </button>
           </li>

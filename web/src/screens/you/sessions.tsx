@@ -13,9 +13,9 @@ export function Sessions() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["sessions"], queryFn: ({ signal }) => client.people.sessions({}, { signal }) });
   const [isOpen, setOpen] = useState(false);
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["sessions"] });
-  const end = (work: () => Promise<unknown>): void => void run(work).then(refresh);
+  const end = (work: () => Promise<unknown>): void => void run(work, { after: refresh });
   const items = list.data?.items ?? [];
   return (
     <section aria-labelledby="sessions-title">
@@ -34,7 +34,12 @@ export function Sessions() {
               </small>
             </span>
             {!current && (
-              <button className="btn line" type="button" onClick={() => end(() => client.people.endSession(id))}>
+              <button
+                className="btn line"
+                type="button"
+                disabled={isBusy}
+                onClick={() => end(() => client.people.endSession(id))}
+              >
                 End
               </button>
             )}
@@ -44,7 +49,12 @@ export function Sessions() {
       <ResultLine said={said} />
       <p className="talk">
         {items.length > 1 && (
-          <button className="btn line wide" type="button" onClick={() => end(() => client.people.endSessions(true))}>
+          <button
+            className="btn line wide"
+            type="button"
+            disabled={isBusy}
+            onClick={() => end(() => client.people.endSessions(true))}
+          >
             End all others
           </button>
         )}

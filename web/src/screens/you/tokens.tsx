@@ -28,9 +28,9 @@ export function Tokens() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["tokens"], queryFn: ({ signal }) => client.tokens({}, { signal }) });
   const [isOpen, setOpen] = useState(false);
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["tokens"] });
-  const revoke = (id: string): void => void run(() => client.deleteToken(id)).then(refresh);
+  const revoke = (id: string): void => void run(() => client.deleteToken(id), { after: refresh });
   return (
     <section aria-labelledby="tokens-title">
       <h2 className="over" id="tokens-title">
@@ -44,7 +44,7 @@ export function Tokens() {
               <b>{token.name}</b>
               <small>{describeToken(token)}</small>
             </span>
-            <button className="btn line" type="button" onClick={() => revoke(token.id)}>
+            <button className="btn line" type="button" disabled={isBusy} onClick={() => revoke(token.id)}>
               Revoke
             </button>
           </li>

@@ -25,10 +25,10 @@ export function Variables() {
     queryFn: ({ signal }) => client.repositories.variables({ limit: 200 }, { signal }),
   });
   const [adding, setAdding] = useState<string | null>(null);
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["variables"] });
   const remove = ({ repo, name }: RepositoryVariable): void =>
-    void run(() => client.repositories.deleteVariable({ repo, name })).then(refresh);
+    void run(() => client.repositories.deleteVariable({ repo, name }), { after: refresh });
   const items = list.data?.items ?? [];
   const problem = said?.text ?? (list.error === null ? null : problemText(list.error));
   return (
@@ -51,6 +51,7 @@ export function Variables() {
               key={repo}
               repo={repo}
               items={items.filter((item) => item.repo === repo)}
+              isBusy={isBusy}
               onAdd={() => setAdding(repo)}
               onRemove={remove}
             />
@@ -70,11 +71,12 @@ export function Variables() {
 interface RepositoryVariablesProps {
   readonly repo: string;
   readonly items: readonly RepositoryVariable[];
+  readonly isBusy: boolean;
   readonly onAdd: () => void;
   readonly onRemove: (item: RepositoryVariable) => void;
 }
 
-function RepositoryVariables({ repo, items, onAdd, onRemove }: RepositoryVariablesProps) {
+function RepositoryVariables({ repo, items, isBusy, onAdd, onRemove }: RepositoryVariablesProps) {
   return (
     <section aria-label={formatRepo(repo)}>
       <h2 className="over">
@@ -97,6 +99,7 @@ function RepositoryVariables({ repo, items, onAdd, onRemove }: RepositoryVariabl
               className="btn line"
               type="button"
               aria-label={`Remove ${item.name}`}
+              disabled={isBusy}
               onClick={() => onRemove(item)}
             >
               Remove

@@ -124,9 +124,9 @@ function Credentials() {
   const queries = useQueryClient();
   const list = useQuery({ queryKey: ["credentials"], queryFn: ({ signal }) => client.credentials({}, { signal }) });
   const [isOpen, setOpen] = useState(false);
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["credentials"] });
-  const remove = (id: string): void => void run(() => client.deleteCredential(id)).then(refresh);
+  const remove = (id: string): void => void run(() => client.deleteCredential(id), { after: refresh });
   return (
     <section aria-labelledby="credentials-title">
       <h2 className="over" id="credentials-title">
@@ -141,7 +141,7 @@ function Credentials() {
               <small>{describe(credential)}</small>
               {credential.check !== null && <small>{credential.check.message}</small>}
             </span>
-            <button className="btn line" type="button" onClick={() => remove(credential.id)}>
+            <button className="btn line" type="button" disabled={isBusy} onClick={() => remove(credential.id)}>
               Remove
             </button>
           </li>

@@ -1,8 +1,9 @@
 /** The change so far: its files, then each file's diff. Lines take comments for the agent. */
 import { useQuery } from "@tanstack/react-query";
-import { useCallback, useMemo } from "react";
+import { useCallback, useMemo, useState } from "react";
 import { SlipwayProblem } from "../../../../../src/client/problem.ts";
 import type { TaskDiff } from "../../../../../src/client/types.ts";
+import { Icon } from "../../../components/icon.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
 import { useComments } from "./comments.tsx";
@@ -14,6 +15,8 @@ import { useTaskView } from "../task-screen.tsx";
 
 /** More files are a tree. */
 const FEW = 12;
+/** Until a read that failed is made again, ms. */
+const AGAIN_MS = 10_000;
 
 export function ChangesView() {
   const { task, log } = useTaskView();
@@ -26,16 +29,32 @@ export function ChangesView() {
     enabled: task.headSha !== null,
     placeholderData: (previous) => previous,
     retry: (count, error) => count < 2 && !(error instanceof SlipwayProblem && error.status === 404),
+    refetchInterval: ({ state }) => (state.status === "error" ? AGAIN_MS : false),
   });
+  // A version that cannot be read leaves the one before, and what is being typed there.
+  const [last, setLast] = useState(diff.data);
+  if (diff.data !== undefined && diff.data !== last) setLast(diff.data);
   if (task.headSha === null || (diff.error instanceof SlipwayProblem && diff.error.status === 404))
     return (
       <p className="empty">
         {isSettled(task) ? "Nothing was changed." : "Nothing is saved yet. Changes appear with the first checkpoint."}
       </p>
     );
-  if (diff.error !== null) return <p className="banner st-failed">{problemText(diff.error)}</p>;
-  if (diff.data === undefined) return <p className="empty">Loading the changes…</p>;
-  return <Changes diff={diff.data} />;
+  return (
+    <>
+      {diff.error !== null && (
+        <p className="banner st-failed" role="alert">
+          <Icon name="warn" />
+          <span className="grow">{problemText(diff.error)}</span>
+          <button className="btn line" type="button" disabled={diff.isFetching} onClick={() => void diff.refetch()}>
+            Try again
+          </button>
+        </p>
+      )}
+      {last !== undefined && <Changes diff={last} />}
+      {last === undefined && diff.error === null && <p className="empty">Loading the changes…</p>}
+    </>
+  );
 }
 
 function Changes({ diff }: { diff: TaskDiff }) {

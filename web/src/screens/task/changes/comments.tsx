@@ -8,7 +8,7 @@ import { Sheet } from "../../../components/sheet.tsx";
 import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, restoreDraft, useDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
-import type { PatchLine } from "../../../lib/patch.ts";
+import type { Anchor, PatchLine } from "../../../lib/patch.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
@@ -20,10 +20,20 @@ interface Comment {
   readonly line: string;
 }
 
+/** A comment with the line on which it was made. */
+export interface KeptComment {
+  /** See `keyOf`. */
+  readonly key: string;
+  readonly text: string;
+  readonly anchor: Anchor;
+}
+
 export interface Comments {
-  /** @param key see `keyOf`. */
-  get(key: string): Comment | undefined;
-  set(key: string, comment: Comment | null): void;
+  /** Those of one file. */
+  of(path: string): readonly KeptComment[];
+  /** @param before the comment that it replaces. An empty text removes it. */
+  put(path: string, line: PatchLine, text: string, before: KeptComment | undefined): void;
+  remove(comment: KeptComment): void;
   readonly all: readonly (readonly [string, Comment])[];
   /** After these were sent, as they are. */
   drop(sent: Comments["all"]): void;
@@ -34,12 +44,18 @@ export function useComments(taskId: string): Comments {
   const [draft, setDraft] = useDraft(name);
   return useMemo(() => {
     const stored = parseComments(draft);
+    const without = (comment: KeptComment | undefined): Record<string, Comment> =>
+      Object.fromEntries(Object.entries(stored).filter(([key]) => key !== comment?.key));
     return {
-      get: (key) => stored[key],
-      set: (key, comment) => {
-        const { [key]: _removed, ...rest } = stored;
-        setDraft(formatComments(comment === null ? rest : { ...rest, [key]: comment }));
+      of: (path) => Object.entries(stored).flatMap(([key, comment]) => readKept(path, key, comment)),
+      put: (path, line, text, before) => {
+        const rest = without(before);
+        let key = keyOf(path, line);
+        // The line that had this number before has a comment too.
+        while (Object.hasOwn(rest, key)) key += MOVED;
+        setDraft(formatComments(text === "" ? rest : { ...rest, [key]: { text, line: line.text } }));
       },
+      remove: (comment) => setDraft(formatComments(without(comment))),
       all: Object.entries(stored),
       drop: (sent) => {
         const rest = parseComments(readDraft(name));
@@ -61,23 +77,48 @@ function parseComments(text: string): Record<string, Comment> {
   }
 }
 
+/** Ends the key of a comment whose place is taken. */
+const MOVED = "~";
+
 /** A removed line and the one in its place may have the same number. */
-export const keyOf = (path: string, { number, kind }: PatchLine): string =>
+const keyOf = (path: string, { number, kind }: PatchLine): string =>
   `${path}:${number}${kind === "del" ? " (removed)" : ""}`;
 
-export function KeptComment({ line, text }: { line: PatchLine; text: string }) {
+function readKept(path: string, key: string, { text, line }: Comment): KeptComment[] {
+  const [, number, removed] = /^(\d+)( \(removed\))?~*$/.exec(key.slice(path.length + 1)) ?? [];
+  if (number === undefined || !key.startsWith(`${path}:`)) return [];
+  const kind = removed === undefined ? "same" : "del";
+  return [{ key, text, anchor: { kind, number: Number(number), text: line } }];
+}
+
+interface CommentProps {
+  readonly comment: KeptComment;
+  /** Where the line is now; null = it is gone. */
+  readonly line: PatchLine | null;
+  readonly onRemove: () => void;
+}
+
+export function CommentOfLine({ comment, line, onRemove }: CommentProps) {
   return (
     <div className="said">
       <p className="who">
-        <b>You</b> <span>line {line.number}, not sent yet</span>
+        <b>You</b> <span>{line === null ? "on a line that is gone" : `line ${line.number}`}, not sent yet</span>
       </p>
-      <p>{text}</p>
+      {line === null && <p className="note mono">{comment.anchor.text}</p>}
+      <p>{comment.text}</p>
+      {line === null && (
+        <button className="btn quiet" type="button" onClick={onRemove}>
+          Remove the comment
+        </button>
+      )}
     </div>
   );
 }
 
 interface LineEditorProps {
   readonly line: PatchLine;
+  /** True = it was changed or removed while somebody wrote. */
+  readonly isGone: boolean;
   readonly text: string;
   /** True = the line has a comment, which can be removed. */
   readonly isKept: boolean;
@@ -90,7 +131,7 @@ interface LineEditorProps {
   readonly onClose: () => void;
 }
 
-export function LineEditor({ line, text, isKept, step, onType, onMove, onKeep, onClose }: LineEditorProps) {
+export function LineEditor({ line, isGone, text, isKept, step, onType, onMove, onKeep, onClose }: LineEditorProps) {
   const steps = useRef<HTMLSpanElement>(null);
   useEffect(() => {
     // Steps by the arrow keys leave the focus at the lines.
@@ -102,6 +143,7 @@ export function LineEditor({ line, text, isKept, step, onType, onMove, onKeep, o
       <div className="linebar">
         <label className="label where" htmlFor="line-comment">
           Comment on line {line.number}
+          {isGone && ", which the agent has changed"}
         </label>
         <span ref={steps}>
           <button className="iconbtn" type="button" aria-label="Line before" onClick={() => onMove(-1)}>
@@ -204,6 +246,6 @@ export function CommentBatch({ comments }: { comments: Comments }) {
 }
 
 function toPrompt({ all }: Comments): string {
-  const notes = all.map(([place, { line, text }]) => `${place}\n> ${line}\n${text}`);
+  const notes = all.map(([key, { line, text }]) => `${key.replace(/~+$/, "")}\n> ${line}\n${text}`);
   return `Comments on the change:\n\n${notes.join("\n\n")}`;
 }

@@ -2,8 +2,8 @@
 import { useCallback, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
 import { Icon } from "../../../../components/icon.tsx";
 import { formatCount } from "../../../../lib/format.ts";
-import { parsePatch } from "../../../../lib/patch.ts";
-import { keyOf, KeptComment, LineEditor, type Comments } from "../comments.tsx";
+import { findLine, parsePatch, type PatchLine } from "../../../../lib/patch.ts";
+import { CommentOfLine, LineEditor, type Comments, type KeptComment } from "../comments.tsx";
 import { DiffRow } from "./diff-row.tsx";
 import { useColours } from "../syntax/use-colours.ts";
 
@@ -18,7 +18,8 @@ interface DiffLinesProps {
 }
 
 interface Chosen {
-  readonly index: number;
+  /** As it was when it was chosen: the next version of the patch may have it elsewhere. */
+  readonly line: PatchLine;
   /** The step that led there: 0 = it was tapped. */
   readonly step: -1 | 0 | 1;
 }
@@ -40,15 +41,22 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
   const close = (): void => select(NOTHING);
   const pick = useCallback(
     (index: number) =>
-      select((before) => (before.chosen?.index === index ? NOTHING : { ...before, chosen: { index, step: 0 } })),
-    [],
+      select((before) => {
+        const line = lines[index];
+        const isOpen = before.chosen !== null && findLine(lines, before.chosen.line).index === index;
+        return isOpen || line === undefined ? NOTHING : { ...before, chosen: { line, step: 0 } };
+      }),
+    [lines],
   );
+  const place = chosen === null ? null : findLine(lines, chosen.line);
   const move = (step: -1 | 1): void => {
-    let index = (chosen?.index ?? (step === 1 ? -1 : 0)) + step;
+    let index = (place?.index ?? (step === 1 ? -1 : 0)) + step;
     while (lines[index]?.kind === "hunk") index += step;
-    if (lines[index] !== undefined && index < limit) select({ typed, chosen: { index, step } });
+    const line = lines[index];
+    if (line !== undefined && index < limit) select({ typed, chosen: { line, step } });
   };
-  const present = chosen === null ? undefined : lines[chosen.index];
+  const kept = useMemo(() => placeComments(lines, comments.of(path)), [lines, comments, path]);
+  const present = place === null || place.isGone ? undefined : lines[place.index];
   return (
     <>
       <div
@@ -62,10 +70,10 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
       >
         <table className="diff">
           <tbody>
-            {lines.slice(0, limit).map((line, i) => {
-              const key = keyOf(path, line);
-              const isChosen = chosen?.index === i;
-              const kept = line.kind === "hunk" ? undefined : comments.get(key);
+            {lines.slice(0, Math.max(limit, (place?.index ?? 0) + 1)).map((line, i) => {
+              const isChosen = chosen !== null && place?.index === i;
+              const here = kept.get(i) ?? [];
+              const own = here.find(({ isGone }) => !isGone)?.comment;
               return [
                 <DiffRow
                   key={i}
@@ -73,30 +81,38 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
                   index={i}
                   tokens={colours?.[i]}
                   step={isChosen ? chosen.step : null}
-                  hasComment={kept !== undefined}
+                  hasComment={own !== undefined}
                   onPick={pick}
                 />,
                 isChosen ? (
                   <SayRow key={`${i} editor`}>
                     <LineEditor
-                      line={line}
-                      text={typed ?? kept?.text ?? ""}
-                      isKept={kept !== undefined}
+                      line={place.isGone ? chosen.line : line}
+                      isGone={place.isGone}
+                      text={typed ?? own?.text ?? ""}
+                      isKept={own !== undefined}
                       step={chosen.step}
                       onType={(text) => select({ chosen, typed: text })}
                       onMove={move}
                       onClose={close}
                       onKeep={(text) => {
-                        comments.set(key, text === "" ? null : { text, line: line.text });
+                        comments.put(path, place.isGone ? chosen.line : line, text, place.isGone ? undefined : own);
                         close();
                       }}
                     />
                   </SayRow>
-                ) : kept !== undefined ? (
-                  <SayRow key={`${i} kept`}>
-                    <KeptComment line={line} text={kept.text} />
-                  </SayRow>
                 ) : null,
+                ...here
+                  .filter(({ comment }) => !isChosen || comment !== own)
+                  .map(({ comment, isGone }) => (
+                    <SayRow key={comment.key}>
+                      <CommentOfLine
+                        comment={comment}
+                        line={isGone ? null : line}
+                        onRemove={() => comments.remove(comment)}
+                      />
+                    </SayRow>
+                  )),
               ];
             })}
           </tbody>
@@ -113,6 +129,21 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
       )}
     </>
   );
+}
+
+interface Placed {
+  readonly comment: KeptComment;
+  readonly isGone: boolean;
+}
+
+/** The comments by the index of the line below which they stand. */
+function placeComments(lines: readonly PatchLine[], all: readonly KeptComment[]): Map<number, Placed[]> {
+  const placed = new Map<number, Placed[]>();
+  for (const comment of all) {
+    const { index, isGone } = findLine(lines, comment.anchor);
+    placed.set(index, [...(placed.get(index) ?? []), { comment, isGone }]);
+  }
+  return placed;
 }
 
 interface Steps {
