@@ -82,8 +82,8 @@ function preloadScreen(path: string): void {
 
 function continueSession(path: string): void {
   if (!mayHaveSession() || /^\/(?:login|setup|join|pair)\b/.test(path)) return;
-  // Sent before it is this page's turn, which a busy processor learns late: the server takes a token
-  // twice within 30 s (rule H19). Other pages wait for its answer.
+  // Sent before it is this page's turn, which a busy processor learns late: the server takes a
+  // token twice within 30 s (rule H19). Other pages wait for its answer.
   const granted = ask(REFRESH_PATH, { method: "POST", headers: JSON_HEADERS, body: "{}" });
   void withLock(SESSION_LOCK, () => granted);
   answers.set(REFRESH_PATH, granted);

@@ -131,9 +131,25 @@ describeWithBrowser("how people come and go", () => {
     await page.context().close();
   });
 
+  it("[H19] tabs that start together share one session, which goes on", async () => {
+    const ida = { email: "ida@example.org", password: "seven green lanterns" };
+    expect((await server.call("POST", "/v1/users", { ...ida, role: "user" })).status).toBe(201);
+    const { page, errors } = await openPage(browser, { serviceWorkers: "block" });
+    await logIn(page, ida.email);
+    const tabs = [page, ...(await Promise.all([1, 2, 3, 4].map(() => page.context().newPage())))];
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(tabs.map((tab) => tab.goto(`${server.url}/you`)));
+      for (const tab of tabs) await tab.getByText("this one").waitFor();
+    }
+    expect(await page.getByRole("heading", { name: /^Sessions 1$/ }).count()).toBe(1);
+    expect(errors).toEqual([]);
+    await page.context().close();
+  });
+
   it("[H7] two taps on Withdraw withdraw one link, and say nothing else", async () => {
     const admin = { email: "admin2@example.org", password: "seven green lanterns" };
-    expect((await server.call("POST", "/v1/users", { ...admin, role: "admin" })).status).toBe(201);
+    const made = await server.call("POST", "/v1/users", { ...admin, role: "admin" });
+    onTestFinished(async () => void (await server.call("DELETE", `/v1/users/${(made.body as { id: string }).id}`)));
     for (const email of ["one@example.org", "two@example.org"])
       expect((await server.call("POST", "/v1/links", { role: "user", email })).status).toBe(201);
     const { page, errors } = await openPage(browser, { serviceWorkers: "block" });

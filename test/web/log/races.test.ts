@@ -160,6 +160,43 @@ describeWithBrowser("while an answer is on its way", () => {
     expect(await listMade()).toEqual(["ended and changed", "ended once", "ended twice"]);
   });
 
+  it("[P4] a file whose upload ends while another screen is open is attached, and one that was removed is not", async () => {
+    const page = await open("/new");
+    const attach = (name: string): Promise<void> =>
+      page
+        .locator("input[type=file]")
+        .first()
+        .setInputFiles({ name, mimeType: "text/plain", buffer: Buffer.from(name) });
+    const file = (name: string) => page.getByRole("listitem").filter({ hasText: name });
+    const first = await holdAnswers(page, "POST", "**/v1/attachments**");
+    await attach("plan.txt");
+    await attach("wrong.txt");
+    await file("wrong.txt").getByRole("button", { name: "Remove wrong.txt" }).click();
+    await first.isHeld();
+    await page.getByRole("link", { name: "Close" }).click();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    const isKept = (): Promise<string | null> => page.evaluate(`localStorage.getItem("slipway.draft.new.files")`);
+    expect(await isKept()).toBeNull();
+    first.letGo();
+    await expect.poll(isKept).toContain("plan.txt");
+    await page.getByRole("link", { name: "New task" }).first().click();
+    await file("plan.txt").waitFor();
+    expect(await file("wrong.txt").count()).toBe(0);
+    await page.unrouteAll({ behavior: "wait" });
+    // Back before the end: the field goes on with it.
+    const second = await holdAnswers(page, "POST", "**/v1/attachments**");
+    await attach("late.txt");
+    await second.isHeld();
+    await page.getByRole("link", { name: "Close" }).click();
+    await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    await page.getByRole("link", { name: "New task" }).first().click();
+    await file("late.txt").waitFor();
+    expect(await page.getByRole("button", { name: "Start task" }).isDisabled()).toBe(true);
+    second.letGo();
+    await expect.poll(() => page.getByRole("button", { name: "Start task" }).isEnabled()).toBe(true);
+    expect(await isKept()).toMatch(/plan\.txt.*late\.txt/);
+  });
+
   it("[P4] a comment that is kept while others are sent is another message", async () => {
     const write = { write: { path: "a.txt", content: "one\ntwo\n" } };
     const id = await rig.submit("Is commented on", [write, ASK, DONE]);

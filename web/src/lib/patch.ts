@@ -47,7 +47,7 @@ export function parsePatch(patch: string): PatchLine[] {
 export type Anchor = Pick<PatchLine, "kind" | "number" | "text">;
 
 export interface Found {
-  /** The nearest line with its text, or, where none is left, with its number; -1 in an empty patch. */
+  /** The nearest line with its text; where none is left, the nearest one. -1 in an empty patch. */
   readonly index: number;
   /** True when no line of the patch has its text. */
   readonly isGone: boolean;

@@ -2,8 +2,8 @@
  * The session of this browser. The refresh token is in a cookie that scripts cannot read; the
  * access token is in memory only.
  *
- * W1 Tabs take turns to refresh (a lock of the browser), so that no refresh token is sent twice; but
- *    for a start, which does not wait for its turn (boot.ts).
+ * W1 Tabs take turns to refresh (a lock of the browser), so that no refresh token is sent twice;
+ *    but for a start, which does not wait for its turn (boot.ts).
  * W2 A session that the server ended is `ended`: screens keep their drafts and ask to log in.
  * W3 Without a network the app starts with the person who was logged in last, to show what this
  *    device keeps. The server decides as soon as it answers.
@@ -158,7 +158,7 @@ function leaveOther({ id }: Me): void {
   const known = read(PERSON);
   write(PERSON, id);
   if (known === null || known === id) return;
-  if (session.get().kind === "active") end(null);
+  if (session.get().kind === "active") end(Date.now());
   openKept(known);
   void forgetKept("seen");
   forgetDrafts();

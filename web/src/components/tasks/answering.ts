@@ -1,7 +1,8 @@
 /** The answer that this device gives to a question: on its way, kept, or not applied. */
 import { useState } from "react";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
-import { dispatch, newKey, outbox } from "../../lib/device/outbox.ts";
+import { dispatch, outbox } from "../../lib/device/outbox.ts";
+import { newKey } from "../../../../src/client/transport.ts";
 import type { OutboxItem } from "../../lib/device/outbox-item.ts";
 import { useStore } from "../../lib/store.ts";
 import { putTask } from "../../lib/tasks/task-list.ts";

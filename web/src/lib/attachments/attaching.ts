@@ -2,11 +2,14 @@
  * Attachments of a text that is being written: uploaded at once, kept with its draft on this device
  * until it is sent.
  */
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useEffect, useState } from "react";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { problemText } from "../client.ts";
-import { newKey } from "../device/outbox.ts";
-import { readDraft, writeDraft } from "../drafts.ts";
+import { newKey } from "../../../../src/client/transport.ts";
+import { writeDraft } from "../drafts.ts";
+import { session } from "../session.ts";
+import { createStore, useStore, type Store } from "../store.ts";
+import { filesRestored, readFiles } from "./kept-files.ts";
 
 /** Attachments of one text; the server refuses more. */
 export const MAX_ATTACHMENTS = 10;
@@ -31,28 +34,38 @@ export interface Attaching {
   drop(sent: readonly Attached[]): void;
 }
 
-function keep(name: string, items: readonly Attached[]): void {
+type Items = Store<readonly Attached[]>;
+
+/** Where uploads are under way, by draft: they go on when their field leaves the screen. */
+const uploading = new Map<string, Items>();
+
+session.subscribe(() => {
+  if (session.get().kind === "none") uploading.clear();
+});
+
+function keep(draft: string, items: readonly Attached[]): void {
   const kept = items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment]));
-  writeDraft(name, kept.length === 0 ? "" : JSON.stringify(kept));
+  writeDraft(draft, kept.length === 0 ? "" : JSON.stringify(kept));
 }
 
-function readKept(name: string): Attached[] {
-  try {
-    const kept = JSON.parse(readDraft(name) || "[]") as Attachment[];
-    return kept.map((attachment) => ({ key: attachment.id, name: attachment.name, attachment, problem: null }));
-  } catch {
-    return [];
-  }
-}
+const readKept = (draft: string): Attached[] =>
+  readFiles(draft).map((attachment) => ({
+    key: attachment.id,
+    name: attachment.name,
+    attachment,
+    problem: null,
+  }));
+
+const isUnderWay = ({ attachment, problem }: Attached): boolean => attachment === null && problem === null;
 
 /** One after the other: a phone has one line, and people see the first one arrive. */
 async function uploadAll(
   files: readonly { readonly key: string; readonly file: File }[],
-  isRemoved: (key: string) => boolean,
+  isWanted: (key: string) => boolean,
   onEnd: (key: string, change: Partial<Attached>) => void,
 ): Promise<void> {
   for (const { key, file } of files) {
-    if (isRemoved(key)) continue;
+    if (!isWanted(key)) continue;
     try {
       const { upload } = await import("./upload.ts");
       const attachment = await upload(file);
@@ -65,16 +78,24 @@ async function uploadAll(
 
 /** @param draft the name of the draft that keeps them. */
 export function useAttaching(draft: string): Attaching {
-  const [items, setItems] = useState(() => readKept(draft));
-  /** Those that were removed while they were sent. */
-  const removed = useRef(new Set<string>());
-  useEffect(() => keep(draft, items), [draft, items]);
+  const [store] = useState<Items>(() => uploading.get(draft) ?? createStore<readonly Attached[]>(readKept(draft)));
+  const items = useStore(store);
+  const change = (next: (before: readonly Attached[]) => readonly Attached[]): void => {
+    store.set(next(store.get()));
+    keep(draft, store.get());
+  };
+  const restored = useStore(filesRestored);
+  useEffect(() => {
+    const present = store.get();
+    const back = readKept(draft).filter(({ key }) => !present.some(({ attachment }) => attachment?.id === key));
+    if (back.length > 0) store.set([...present, ...back]);
+  }, [restored, draft, store]);
 
   const add = (files: Iterable<File>): void => {
     const fresh = [...files].map((file) => ({ key: newKey(), file }));
     const room = MAX_ATTACHMENTS - items.filter(({ problem }) => problem === null).length;
     const taken = fresh.slice(0, Math.max(0, room));
-    setItems((before) => [
+    change((before) => [
       ...before,
       ...fresh.map((one, i) => ({
         key: one.key,
@@ -83,35 +104,34 @@ export function useAttaching(draft: string): Attaching {
         problem: i < taken.length ? null : `At most ${MAX_ATTACHMENTS} files can be attached.`,
       })),
     ]);
-    void uploadAll(
-      taken,
-      (key) => removed.current.has(key),
-      (key, change) => setItems((before) => before.map((item) => (item.key === key ? { ...item, ...change } : item))),
-    );
+    uploading.set(draft, store);
+    const isWanted = (key: string): boolean =>
+      uploading.get(draft) === store && store.get().some((one) => one.key === key);
+    const end = (key: string, result: Partial<Attached>): void => {
+      if (isWanted(key)) change((before) => before.map((item) => (item.key === key ? { ...item, ...result } : item)));
+    };
+    void uploadAll(taken, isWanted, end).then(() => {
+      if (uploading.get(draft) === store && !store.get().some(isUnderWay)) uploading.delete(draft);
+    });
   };
-
-  const remove = useCallback((key: string) => {
-    removed.current.add(key);
-    setItems((before) => before.filter((item) => item.key !== key));
-  }, []);
 
   const drop = (sent: readonly Attached[]): void => {
     const ids = sent.flatMap(({ attachment }) => attachment?.id ?? []);
-    // The field may be gone from the screen by then.
+    change((before) => before.filter(({ key }) => !sent.some((item) => item.key === key)));
+    // Another field of the draft may have others by then.
     keep(
       draft,
       readKept(draft).filter(({ key }) => !ids.includes(key)),
     );
-    setItems((before) => before.filter(({ key }) => !sent.some((item) => item.key === key)));
   };
 
   const ids = [...new Set(items.flatMap(({ attachment }) => (attachment === null ? [] : [attachment.id])))];
   return {
     items,
-    isBusy: items.some(({ attachment, problem }) => attachment === null && problem === null),
+    isBusy: items.some(isUnderWay),
     request: ids.length === 0 ? {} : { attachments: ids },
     add,
-    remove,
+    remove: (key) => change((before) => before.filter((item) => item.key !== key)),
     drop,
   };
 }

@@ -3,7 +3,7 @@ import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { readDraft, writeDraft } from "../drafts.ts";
 import { createStore } from "../store.ts";
 
-/** How often files were put back into a draft: a field that is on the screen begins again then. */
+/** How often files were put back into a draft: a field that is on the screen takes them up then. */
 export const filesRestored = createStore(0);
 
 export function readFiles(draft: string): readonly Attachment[] {

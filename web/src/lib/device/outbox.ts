@@ -10,6 +10,7 @@
  * O5 What the browser does not store, as on a full device, is in the list of this page all the
  *    same, is sent from it, and is stored as soon as there is room.
  */
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import { readFiles } from "../attachments/kept-files.ts";
 import { impatientClient } from "../client.ts";
 import { getPerson, session } from "../session.ts";
@@ -49,17 +50,14 @@ let changes = 0;
 let failures = 0;
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-export function newKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /**
  * Sends now, or keeps it for later when the server cannot be reached.
- * @throws SlipwayProblem when the server rejects it; nothing is kept then, but for a late answer:
- * its question is closed, so the place where it was given is gone from the screen.
+ * @throws SlipwayProblem when the server rejects it, or the session has ended; nothing is kept
+ * then, but for a late answer: its question is closed, so the place where it was given is gone from
+ * the screen.
  */
 export async function dispatch(work: OutboxWork, id: string): Promise<Dispatched> {
+  if (session.get().kind === "none") throw new SlipwayProblem("unauthenticated", 401, "The session has ended.");
   const taskId = work.kind === "submit" ? null : work.taskId;
   const ids = work.kind === "answer" ? [] : (work.body.attachments ?? []);
   const files = readFiles(draftsOf(work).files).filter((file) => ids.includes(file.id));

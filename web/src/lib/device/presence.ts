@@ -5,7 +5,7 @@
 import { useEffect } from "react";
 import { client, impatientClient } from "../client.ts";
 import { putTask } from "../tasks/task-list.ts";
-import { newKey } from "./outbox.ts";
+import { newKey } from "../../../../src/client/transport.ts";
 
 const AGAIN_MS = 20_000;
 const page = newKey();

@@ -2,6 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import type { EgressChangeRequest, EgressListAnswer } from "../../../../src/core/protocol/rest.ts";
+import { ResultLine } from "../../components/act.tsx";
 import { Bar } from "../../components/bar.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
@@ -61,28 +62,15 @@ function HostList({ repo }: { repo: string | null }) {
         {title} <span className="n">{pluralize(hosts.length, "host")}</span>
       </h2>
       {repo === null && shipped && <p className="note">As shipped: package registries.</p>}
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problemText(problem)}
-        </p>
-      )}
+      <ResultLine said={problem === null ? null : { text: problemText(problem), isBad: true }} />
       <ul className="rows set">
         {hosts.map((host) => (
-          <li key={host}>
-            <Icon name="send" />
-            <span>
-              <b className="mono">{host}</b>
-            </span>
-            <button
-              className="btn line"
-              type="button"
-              aria-label={`Remove ${host}`}
-              disabled={change.isPending}
-              onClick={() => change.mutate({ remove: [host] })}
-            >
-              Remove
-            </button>
-          </li>
+          <HostRow
+            key={host}
+            host={host}
+            isBusy={change.isPending}
+            onRemove={() => change.mutate({ remove: [host] })}
+          />
         ))}
       </ul>
       <div className="card">
@@ -110,5 +98,19 @@ function HostList({ repo }: { repo: string | null }) {
         )}
       </div>
     </section>
+  );
+}
+
+function HostRow({ host, isBusy, onRemove }: { host: string; isBusy: boolean; onRemove: () => void }) {
+  return (
+    <li>
+      <Icon name="send" />
+      <span>
+        <b className="mono">{host}</b>
+      </span>
+      <button className="btn line" type="button" aria-label={`Remove ${host}`} disabled={isBusy} onClick={onRemove}>
+        Remove
+      </button>
+    </li>
   );
 }

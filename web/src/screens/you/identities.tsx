@@ -33,10 +33,7 @@ export function Identities() {
             <Icon name="key" />
             <span>
               <b>{providers.find((one) => one.id === provider)?.name ?? issuer}</b>
-              <small>
-                {name}
-                {lastUsedAt === null ? "" : `, used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
-              </small>
+              <small>{name + describeUse(lastUsedAt)}</small>
             </span>
             <button
               className="btn line"
@@ -73,3 +70,6 @@ export function Identities() {
     </section>
   );
 }
+
+const describeUse = (at: string | null): string =>
+  at === null ? "" : `, used ${formatAge(Date.parse(at), serverNow())} ago`;

@@ -1,6 +1,7 @@
 /** Where a person is logged in, and their password. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import type { LoginSession } from "../../../../src/client/types.ts";
 import { ResultLine, useAct } from "../../components/act.tsx";
 import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
@@ -23,22 +24,19 @@ export function Sessions() {
         Sessions <span className="n">{items.length}</span>
       </h2>
       <ul className="rows set">
-        {items.map(({ id, device, address, lastUsedAt, current }) => (
-          <li key={id}>
+        {items.map((session) => (
+          <li key={session.id}>
             <Icon name="laptop" />
             <span>
-              <b>{device === "" ? "An earlier log-in" : device}</b>
-              <small>
-                {current ? "this one" : `used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
-                {address === "" ? "" : `, from ${address}`}
-              </small>
+              <b>{session.device === "" ? "An earlier log-in" : session.device}</b>
+              <small>{describe(session)}</small>
             </span>
-            {!current && (
+            {!session.current && (
               <button
                 className="btn line"
                 type="button"
                 disabled={isBusy}
-                onClick={() => end(() => client.people.endSession(id))}
+                onClick={() => end(() => client.people.endSession(session.id))}
               >
                 End
               </button>
@@ -63,21 +61,30 @@ export function Sessions() {
           Change the password
         </button>
       </p>
-      <Sheet title="Change the password" isOpen={isOpen} onClose={() => setOpen(false)}>
-        <SimpleForm
-          fields={["Current password", "New password"]}
-          optional={["Current password"]}
-          action="Change it"
-          onSubmit={async ({ "Current password": current = "", "New password": newPassword = "" }) => {
-            await client.people.changePassword({
-              newPassword,
-              ...(current === "" ? {} : { currentPassword: current }),
-            });
-            setOpen(false);
-            await refresh();
-          }}
-        />
-      </Sheet>
+      {isOpen && <PasswordSheet onClose={() => setOpen(false)} onChanged={refresh} />}
     </section>
+  );
+}
+
+function describe({ current, lastUsedAt, address }: LoginSession): string {
+  const use = current ? "this one" : `used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`;
+  return address === "" ? use : `${use}, from ${address}`;
+}
+
+function PasswordSheet({ onClose, onChanged }: { onClose: () => void; onChanged: () => Promise<void> }) {
+  return (
+    <Sheet title="Change the password" isOpen onClose={onClose}>
+      <SimpleForm
+        fields={["Current password", "New password"]}
+        optional={["Current password"]}
+        action="Change it"
+        onSubmit={async ({ "Current password": current = "", "New password": newPassword = "" }) => {
+          const known = current === "" ? {} : { currentPassword: current };
+          await client.people.changePassword({ newPassword, ...known });
+          onClose();
+          await onChanged();
+        }}
+      />
+    </Sheet>
   );
 }

@@ -6,15 +6,14 @@ import { lazyComponent } from "../../../lazy-component.tsx";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { AttachList, FileButton, takesFiles } from "../../../components/forms/attachments.tsx";
 import { useAttaching } from "../../../lib/attachments/attaching.ts";
-import { filesRestored } from "../../../lib/attachments/kept-files.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 import { problemText } from "../../../lib/client.ts";
 import type { Todo } from "../../../lib/log/outline.ts";
-import { dispatch, newKey } from "../../../lib/device/outbox.ts";
+import { dispatch } from "../../../lib/device/outbox.ts";
+import { newKey } from "../../../../../src/client/transport.ts";
 import { markDrafts, useDraft } from "../../../lib/drafts.ts";
 import { formatUsd } from "../../../lib/format.ts";
-import { useStore } from "../../../lib/store.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
 import { useTaskView } from "../task-screen.tsx";
@@ -31,12 +30,7 @@ const toRequest = (mode: Mode): Pick<MessageRequest, "mode" | "interrupt"> =>
 
 const isTouch = (): boolean => matchMedia("(pointer: coarse)").matches;
 
-/** Begins again with its drafts when files are put back into one. */
 export function Composer() {
-  return <Field key={useStore(filesRestored)} />;
-}
-
-function Field() {
   const { task, log } = useTaskView();
   const draft = `message.${task.id}`;
   const [text, setText] = useDraft(draft);
