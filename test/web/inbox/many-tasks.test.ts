@@ -120,4 +120,27 @@ describeWithBrowser("an inbox of many tasks", () => {
     expect(sent.length).toBeLessThan(10);
     expect(errors).toEqual([]);
   });
+
+  // The last one: it makes tasks.
+  it("[P11] the console counts a queue that it does not list, and lists what began before it", async () => {
+    const queued: string[] = [];
+    for (let i = 0; i < 210; i += 5)
+      queued.push(...(await Promise.all(Array.from({ length: 5 }, (_, j) => rig.submit(`Waits as ${i + j}`, [])))));
+    const { page, errors } = await rig.open({ viewport: NARROW });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/console`);
+    const { counts } = (await rig.call("GET", "/v1/ops/overview")).body as { counts: { queued: number } };
+    expect(counts.queued).toBeGreaterThanOrEqual(210);
+    await page.getByText(`slots are in use, ${counts.queued} tasks wait`).waitFor();
+    const queue = page.getByRole("region", { name: "Queue", exact: true });
+    await queue.getByText(`${counts.queued} tasks, 100 of them below`).waitFor();
+    await queue.getByRole("cell", { name: "Waits as 0", exact: true }).waitFor();
+    await page
+      .getByRole("region", { name: /^(?:Slots|Parked and retrying)$/ })
+      .getByText("Asks about the quay")
+      .waitFor();
+    for (let i = 0; i < queued.length; i += 5)
+      await Promise.all(queued.slice(i, i + 5).map((id) => rig.call("POST", `/v1/tasks/${id}/cancel`)));
+    expect(errors).toEqual([]);
+  });
 });

@@ -1,4 +1,4 @@
-/** A form of text fields that shows why it was refused. */
+/** A form of text fields that shows why it was refused, and is empty again when it was taken. */
 import { useState, type ReactNode } from "react";
 import { ResultLine, useAct } from "../act.tsx";
 import { TextField } from "./fields.tsx";
@@ -23,7 +23,10 @@ export function SimpleForm({ fields, optional = [], placeholders = {}, action, o
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        void run(() => onSubmit(values));
+        void run(() => onSubmit(values)).then((isDone) => {
+          // What was typed meanwhile is another one.
+          if (isDone) setValues((present) => (present === values ? {} : present));
+        });
       }}
     >
       {fields.map((name) => (

@@ -17,7 +17,28 @@ import { StorageCard } from "./storage-card.tsx";
 import { StopSheet, StuckCard, useStop } from "./stuck-card.tsx";
 
 const REFRESH_MS = 3_000;
-const OPEN = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"] as const;
+const BEGUN = ["provisioning", "running", "pushing", "retrying", "cancelling"] as const;
+/** The most tasks of a list that are read: the newest ones. */
+const READ_AT_MOST = 1_000;
+const PAGE_LENGTH = 200;
+
+/** Two lists: what has begun is older than what waits, and would be the first to be missing. */
+async function readOpen(signal: AbortSignal): Promise<readonly WireTask[]> {
+  const lists = await Promise.all([readAll(BEGUN, signal), readAll(["queued"], signal)]);
+  return lists.flat();
+}
+
+async function readAll(state: readonly WireTask["state"][], signal: AbortSignal): Promise<readonly WireTask[]> {
+  const tasks: WireTask[] = [];
+  for (let cursor: string | null = null; tasks.length < READ_AT_MOST;) {
+    const query = { state, limit: PAGE_LENGTH, ...(cursor === null ? {} : { cursor }) };
+    const { items, next }: { items: readonly WireTask[]; next: string | null } = await client.tasks(query, { signal });
+    tasks.push(...items);
+    if (next === null) break;
+    cursor = next;
+  }
+  return tasks;
+}
 
 export function Console() {
   const overview = useQuery({
@@ -27,7 +48,7 @@ export function Console() {
   });
   const open = useQuery({
     queryKey: ["open-tasks"],
-    queryFn: ({ signal }) => client.tasks({ state: OPEN, limit: 200 }, { signal }),
+    queryFn: ({ signal }) => readOpen(signal),
     refetchInterval: REFRESH_MS,
   });
   const isPending = useFiguresPending() || open.isPending;
@@ -47,7 +68,7 @@ export function Console() {
         )}
         {/* All of it comes at once: no card pushes another one down. */}
         {overview.data !== undefined && !isPending && (
-          <Fleet overview={overview.data} tasks={open.data?.items ?? []} now={now} />
+          <Fleet overview={overview.data} tasks={open.data ?? []} now={now} />
         )}
       </main>
     </div>
@@ -62,7 +83,7 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
   return (
     <>
       <p className="read">
-        {describeFleet(overview, waiting.length)}{" "}
+        {describeFleet(overview)}{" "}
         {stuck.length > 0 && (
           <b>
             {pluralize(stuck.length, "machine")} {stuck.length === 1 ? "needs" : "need"} attention.
@@ -85,7 +106,7 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
         ))}
         <SlotsCard overview={overview} tasks={tasks.filter((task) => !isOutside(task))} now={now} />
         <HostCard overview={overview} />
-        <QueueCard tasks={waiting} now={now} />
+        <QueueCard tasks={waiting} count={overview.counts.queued} now={now} />
         <CountsCard overview={overview} />
         <FailuresCard now={now} />
         <SpendCard now={now} />
@@ -98,7 +119,8 @@ function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly W
 }
 
 /** One text, so that its end does not move when a number in it grows. */
-function describeFleet({ slots, oldestOpenSeconds }: Overview, waiting: number): string {
+function describeFleet({ slots, counts, oldestOpenSeconds }: Overview): string {
+  const waiting = counts.queued;
   const waits = waiting > 1 ? "wait" : "waits";
   const oldest =
     oldestOpenSeconds === null ? "" : `, the oldest open task is ${formatDuration(oldestOpenSeconds * 1_000)} old`;
@@ -221,14 +243,19 @@ function Meter({ label, value, max, text }: { label: string; value: number; max:
   );
 }
 
-function QueueCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }) {
+/** Rows of the queue: more are a burden for a phone, and nobody reads them. */
+const ROWS = 100;
+
+/** @param count of all tasks that wait. */
+function QueueCard({ tasks, count, now }: { tasks: readonly WireTask[]; count: number; now: number }) {
+  const first = tasks.toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, ROWS);
   return (
     <section className="card c8" aria-labelledby="queue-title">
       <div className="card-top">
         <h2 id="queue-title">Queue</h2>
-        <span className="note">{tasks.length === 0 ? "empty" : pluralize(tasks.length, "task")}</span>
+        <span className="note">{describeQueue(count, first.length)}</span>
       </div>
-      {tasks.length > 0 && (
+      {first.length > 0 && (
         <div className="tablewrap" tabIndex={0} role="region" aria-label="Queue, scrolls sideways">
           <table className="table">
             <thead>
@@ -239,7 +266,7 @@ function QueueCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }) 
               </tr>
             </thead>
             <tbody>
-              {tasks.map((task) => (
+              {first.map((task) => (
                 <tr key={task.id}>
                   <td>
                     <Link to={taskAddress(task.id)}>
@@ -256,6 +283,11 @@ function QueueCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }) 
       )}
     </section>
   );
+}
+
+function describeQueue(count: number, shown: number): string {
+  if (count === 0) return "empty";
+  return count > shown ? `${pluralize(count, "task")}, ${shown} of them below` : pluralize(count, "task");
 }
 
 function CountsCard({ overview }: { overview: Overview }) {

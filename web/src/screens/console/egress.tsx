@@ -75,7 +75,6 @@ function HostList({ repo }: { repo: string | null }) {
       </ul>
       <div className="card">
         <SimpleForm
-          key={hosts.length}
           fields={["Host to allow"]}
           placeholders={{ "Host to allow": "registry.example.com" }}
           action="Allow it"

@@ -57,8 +57,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
   const [from, setFrom] = useState<From>(isFork ? "fork" : (options[0]?.[0] ?? "start"));
   const drafts = [`fork.${task.id}`, `edit.${task.id}`] as const;
   const [text, setText] = useDraft(drafts[0]);
-  const [edited, setEdited] = useDraft(drafts[1]);
-  const prompt = edited === "" ? task.prompt : edited;
+  const [prompt, setPrompt] = useDraft(drafts[1], task.prompt);
   const [choice, setChoice] = useState(AS_BEFORE);
   const { begin, said, isBusy } = useBegin(task, onClose);
   const isEmpty = (from === "fork" ? text : prompt).trim() === "";
@@ -70,7 +69,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
         void begin(from, from === "fork" ? text : prompt, choice).then((hasBegun) => {
           if (!hasBegun || !isSame()) return;
           setText("");
-          setEdited("");
+          setPrompt("");
         });
       }}
     >
@@ -98,7 +97,7 @@ export function RetryForm({ task, isFork, onClose }: RetryFormProps) {
             rows={6}
             maxLength={PROMPT_LIMIT}
             value={prompt}
-            onChange={(event) => setEdited(event.target.value)}
+            onChange={(event) => setPrompt(event.target.value)}
           />
         </div>
       )}
