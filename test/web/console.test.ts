@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Locator, Page } from "playwright-core";
+import type { BrowserContextOptions, Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { describeWithBrowser, expectAccessible, NARROW, WIDE } from "../support/browser/browser.ts";
@@ -35,8 +35,8 @@ describeWithBrowser("the operator's console", () => {
   });
   afterEach(() => rig.closeDevices());
 
-  async function open(path: string): Promise<{ page: Page; errors: string[] }> {
-    const { page, errors } = await rig.open();
+  async function open(path: string, options: BrowserContextOptions = {}): Promise<{ page: Page; errors: string[] }> {
+    const { page, errors } = await rig.open(options);
     await rig.logIn(page);
     await page.goto(rig.server().url + path);
     return { page, errors };
@@ -114,6 +114,29 @@ describeWithBrowser("the operator's console", () => {
     await page.getByRole("button", { name: "Manage early@example.com" }).waitFor();
     expect(await page.getByRole("alert").count()).toBe(1);
     expect(errors.filter((text) => !text.includes("404"))).toEqual([]);
+  });
+
+  it("two taps on Withdraw withdraw the link once, and say nothing else", async () => {
+    for (const email of ["one@example.com", "two@example.com"])
+      expect((await rig.call("POST", "/v1/links", { role: "user", email })).status).toBe(201);
+    const { page, errors } = await open("/you", { serviceWorkers: "block" });
+    let asked = 0;
+    let letGo = (): void => undefined;
+    const tapped = new Promise<void>((resolve) => (letGo = resolve));
+    await page.route("**/v1/links/*", async (route) => {
+      asked += 1;
+      await tapped;
+      return route.continue();
+    });
+    const row = page.getByRole("listitem").filter({ hasText: "one@example.com" });
+    const withdraw = row.getByRole("button", { name: "Withdraw" });
+    await withdraw.click();
+    await withdraw.click({ force: true });
+    letGo();
+    await row.waitFor({ state: "detached" });
+    expect(asked).toBe(1);
+    expect(await page.getByText("It was not withdrawn").count()).toBe(0);
+    expect(errors).toEqual([]);
   });
 
   it("a session that could not be ended, as the server did not answer, is said to go on", async () => {

@@ -1,4 +1,4 @@
-/** Comments on lines of a change that goes on changing, in a browser. */
+/** Comments that are being typed while the agent saves other versions of the change. */
 import type { Locator, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { describeWithBrowser, expectAccessible, NARROW } from "../../support/browser/browser.ts";
@@ -7,12 +7,10 @@ import { inTurn } from "../../support/vitest/full-run.ts";
 
 const it = inTurn(2);
 
-const ask = (question: string) => ({ ask: { question, options: ["Yes"] } });
-const DONE = { finish: { title: "t", summary: "It is written." } };
-/** Both beside the page's routes: a service worker has a network of its own. */
-const PHONE = { viewport: NARROW, serviceWorkers: "block" } as const;
+const NAME = "queue.txt";
+const write = (...lines: string[]) => ({ write: { path: NAME, content: lines.map((line) => `${line}\n`).join("") } });
 
-describeWithBrowser("comments on a change that changes", () => {
+describeWithBrowser("comments on lines of a change that grows", () => {
   let rig: WebRig;
   beforeAll(async () => {
     rig = await openWebRig();
@@ -20,101 +18,114 @@ describeWithBrowser("comments on a change that changes", () => {
   afterAll(() => rig.close());
   afterEach(() => rig.closeDevices());
 
-  /** A task that has written `a.txt` and asks; `goOn` lets it do the next step, and ask again. */
-  async function open(steps: readonly object[]): Promise<{ page: Page; goOn: () => Promise<void> }> {
-    const write = { write: { path: "a.txt", content: "one\ntwo\nthree\n" } };
-    const asked = steps.flatMap((step, i) => [step, ask(`After ${i + 1}?`)]);
-    const id = await rig.submit("Changes on and on", [write, ask("After 0?"), ...asked, DONE]);
-    let done = 0;
-    const untilAsked = () =>
-      rig.until(id, ({ question }) => question?.question === `After ${done}?`, `the question after ${done}`);
-    await untilAsked();
-    const { page } = await rig.open(PHONE);
-    await rig.logIn(page);
-    await page.goto(`${rig.server().url}/tasks/${id}/changes`);
-    return {
-      page,
-      goOn: async () => {
-        const { question } = await untilAsked();
-        done += 1;
-        expect(
-          (await rig.call("POST", `/v1/tasks/${id}/answer`, { questionId: question?.id, text: "Yes" })).status,
-        ).toBe(200);
-        await untilAsked();
-      },
-    };
+  interface Growing {
+    readonly page: Page;
+    readonly lines: Locator;
+    /** The field of the comment. */
+    readonly field: Locator;
+    readonly id: string;
+    /** Lets the agent save its next version. */
+    readonly goOn: () => void;
   }
 
-  const lines = (page: Page): Locator => page.getByRole("region", { name: "Diff of a.txt" });
-  const line = (page: Page, text: string): Locator => lines(page).getByRole("cell", { name: text, exact: true });
-  const editor = (page: Page): Locator => lines(page).getByLabel(/^Comment on line/);
-  /** The texts of the rows from the code line on: what stands below it. */
-  const readBelow = (page: Page, text: string): Promise<string[]> =>
-    line(page, text).evaluate((cell) => {
-      const texts: string[] = [];
-      for (let row = cell.closest("tr")?.nextElementSibling; row?.className === "say"; row = row.nextElementSibling)
-        texts.push((row as HTMLElement).innerText);
-      return texts;
-    });
-
-  it("[P4] what is being typed and what is kept stay with their lines when the agent writes above them", async () => {
-    const { page, goOn } = await open([{ write: { path: "a.txt", content: "zero\nnil\none\ntwo\nthree\n" } }]);
-    await line(page, "one").click();
-    await editor(page).fill("Why one?");
-    await lines(page).getByRole("button", { name: "Keep" }).click();
-    await line(page, "two").click();
-    await editor(page).fill("Why two");
-    await goOn();
-    await line(page, "zero").waitFor();
-    expect(await readBelow(page, "one")).toEqual([expect.stringContaining("line 3, not sent yet")]);
-    expect(await readBelow(page, "two")).toEqual([expect.stringContaining("Comment on line 4")]);
-    expect(await editor(page).inputValue()).toBe("Why two");
-    // The line that has the number now gets a comment of its own.
-    await lines(page).getByRole("button", { name: "Keep" }).click();
-    await line(page, "zero").click();
-    await editor(page).fill("Why zero?");
-    await lines(page).getByRole("button", { name: "Keep" }).click();
-    await page.getByRole("button", { name: "Send 3 comments to the agent" }).waitFor();
-    await page.getByRole("button", { name: "Edit it" }).click();
-    expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe(
-      "Comments on the change:\n\na.txt:1\n> one\nWhy one?\n\na.txt:4\n> two\nWhy two\n\na.txt:1\n> zero\nWhy zero?",
+  /** @param versions what the agent does, with a checkpoint after each. */
+  async function open(...versions: object[]): Promise<Growing> {
+    const gates = versions.map(() => rig.gate());
+    const id = await rig.submit(
+      "Writes a queue",
+      versions.flatMap((version, i) => [version, gates[i]!.step]),
     );
+    await rig.until(id, (task) => task.headSha !== null, "the first checkpoint");
+    const { page } = await rig.open({ viewport: NARROW, serviceWorkers: "block" });
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}/changes`);
+    const lines = page.getByRole("region", { name: `Diff of ${NAME}` });
+    const field = page.getByLabel(/^Comment on line/).and(page.locator("textarea"));
+    let at = 0;
+    return { page, lines, field, id, goOn: () => gates[at++]!.open() };
+  }
+
+  const cell = (lines: Locator, text: string): Locator => lines.getByRole("cell", { name: text, exact: true });
+  const chosen = (lines: Locator): Promise<string | null> => lines.locator("tr.sel .cd").textContent();
+
+  it("[P20] a comment that is typed stays with its line when the agent saves lines above it", async () => {
+    const { page, lines, field, id, goOn } = await open(
+      write("one", "two", "three"),
+      write("two", "zero", "half", "one", "two", "three"),
+      write("zero", "half", "one", "three"),
+      { bash: `rm ${NAME}` },
+    );
+    await cell(lines, "two").click();
+    await field.fill("Why two?");
+    goOn();
+    await cell(lines, "half").waitFor();
+    expect(await chosen(lines)).toBe("two");
+    // The second of its equals, which has the lines of before around it.
+    expect(await page.getByText("Comment on line 5").count()).toBe(1);
+    expect(await field.inputValue()).toBe("Why two?");
+    expect(await field.evaluate((element) => element === element.ownerDocument.activeElement)).toBe(true);
+    await page.keyboard.type(" Say it.");
+    goOn();
+    await cell(lines, "two").first().waitFor({ state: "detached" });
+    await page.getByRole("status").filter({ hasText: "not in the change any more. It was: two" }).waitFor();
+    expect(await field.inputValue()).toBe("Why two? Say it.");
+    await expectAccessible(page, "a line that is gone");
+    // What is typed is on the device.
+    await page.reload();
+    await expect.poll(() => field.inputValue()).toBe("Why two? Say it.");
+    goOn();
+    await lines.waitFor({ state: "detached" });
+    expect(await field.inputValue()).toBe("Why two? Say it.");
+    await page.getByRole("button", { name: "Keep" }).click();
+    await page.getByRole("button", { name: "Send 1 comment to the agent" }).click();
+    const said = async (): Promise<string> => JSON.stringify(await rig.server().events(id));
+    await expect.poll(said).toContain("> two\\nWhy two? Say it.");
   });
 
-  it("[P4] a line that goes leaves what was typed and kept on it, and says so", async () => {
-    const { page, goOn } = await open([{ write: { path: "a.txt", content: "one\nTWO\n" } }]);
-    await line(page, "three").click();
-    await editor(page).fill("Why three?");
-    await lines(page).getByRole("button", { name: "Keep" }).click();
-    await line(page, "two").click();
-    await editor(page).fill("Why two?");
-    await goOn();
-    await line(page, "TWO").waitFor();
-    await lines(page).getByText("Comment on line 2, which the agent has changed").waitFor();
-    expect(await editor(page).inputValue()).toBe("Why two?");
-    await lines(page).getByRole("button", { name: "Keep" }).click();
-    const gone = lines(page).getByText("on a line that is gone, not sent yet");
-    await expect.poll(() => gone.count()).toBe(2);
-    await expectAccessible(page, "comments on lines that are gone");
-    await lines(page).getByRole("button", { name: "Remove the comment" }).last().click();
-    await page.getByRole("button", { name: "Send 1 comment to the agent" }).waitFor();
+  it("[P20] a comment that is kept stands at its line when the agent saves lines above it", async () => {
+    const { page, lines, field, goOn } = await open(
+      write("one", "two", "three"),
+      write("zero", "half", "one", "two", "three"),
+    );
+    await cell(lines, "two").click();
+    await field.fill("Why two?");
+    await lines.getByRole("button", { name: "Keep" }).click();
+    goOn();
+    await cell(lines, "half").waitFor();
+    expect(await lines.locator("tr.has .cd").textContent()).toBe("two");
+    // A line that has the number of before takes nothing from it.
+    await cell(lines, "half").click();
+    await field.fill("Why half?");
+    await lines.getByRole("button", { name: "Keep" }).click();
+    await page.getByRole("button", { name: "Send 2 comments to the agent" }).waitFor();
+    expect(await lines.locator("tr.has .cd").allTextContents()).toEqual(["half", "two"]);
   });
 
-  it("[P4] a version that cannot be read leaves the one before, and what is typed there, until it can", async () => {
-    const { page, goOn } = await open([{ write: { path: "a.txt", content: "zero\none\ntwo\nthree\n" } }]);
-    await line(page, "two").click();
-    await editor(page).fill("Why two?");
-    await page.route("**/diff?**", (route) =>
-      route.fulfill({ status: 409, json: { code: "conflict", detail: "Busy." } }),
-    );
-    await goOn();
-    const problem = page.getByRole("alert").filter({ hasText: "Busy." });
+  it("[P20] a change whose next version cannot be read stays, with what is typed, and is read again", async () => {
+    const { page, lines, field, goOn } = await open(write("one"), write("one", "two"), write("one", "two", "three"));
+    await cell(lines, "one").click();
+    await field.fill("Why one?");
+    const problem = page.getByText("The disk is busy.");
+    const fail = (): Promise<unknown> =>
+      page.route(/\/diff\?/, (route) =>
+        route.fulfill({ status: 423, json: { code: "busy", detail: "The disk is busy." } }),
+      );
+    await fail();
+    goOn();
     await problem.waitFor();
-    expect(await editor(page).inputValue()).toBe("Why two?");
-    await page.unrouteAll({ behavior: "wait" });
-    await problem.getByRole("button", { name: "Try again" }).click();
-    await line(page, "zero").waitFor();
+    expect(await lines.count()).toBe(1);
+    expect(await field.inputValue()).toBe("Why one?");
+    await page.unroute(/\/diff\?/);
+    await page.getByRole("button", { name: "Try again" }).click();
+    await cell(lines, "two").waitFor();
     await problem.waitFor({ state: "detached" });
-    expect(await editor(page).inputValue()).toBe("Why two?");
+    await fail();
+    goOn();
+    await problem.waitFor();
+    await page.unroute(/\/diff\?/);
+    await page.context().setOffline(true);
+    await page.context().setOffline(false);
+    await cell(lines, "three").waitFor();
+    expect(await field.inputValue()).toBe("Why one?");
   });
 });

@@ -146,34 +146,6 @@ describeWithBrowser("how people come and go", () => {
     await page.context().close();
   });
 
-  it("[H7] two taps on Withdraw withdraw one link, and say nothing else", async () => {
-    const admin = { email: "admin2@example.org", password: "seven green lanterns" };
-    const made = await server.call("POST", "/v1/users", { ...admin, role: "admin" });
-    onTestFinished(async () => void (await server.call("DELETE", `/v1/users/${(made.body as { id: string }).id}`)));
-    for (const email of ["one@example.org", "two@example.org"])
-      expect((await server.call("POST", "/v1/links", { role: "user", email })).status).toBe(201);
-    const { page, errors } = await openPage(browser, { serviceWorkers: "block" });
-    await logIn(page, admin.email);
-    const row = page.getByRole("listitem").filter({ hasText: "one@example.org" });
-    let asked = 0;
-    let letGo = (): void => undefined;
-    const tapped = new Promise<void>((resolve) => (letGo = resolve));
-    await page.route("**/v1/links/*", async (route) => {
-      asked += 1;
-      await tapped;
-      return route.continue();
-    });
-    const withdraw = row.getByRole("button", { name: "Withdraw" });
-    await withdraw.click();
-    await withdraw.click({ force: true });
-    letGo();
-    await row.waitFor({ state: "detached" });
-    expect(asked).toBe(1);
-    expect(await page.getByText("It was not withdrawn").count()).toBe(0);
-    expect(errors).toEqual([]);
-    await page.context().close();
-  });
-
   it("[H1] the log-in screen leads to the provider and back to the app, where the provider can be unlinked", async () => {
     const { page, errors } = await openPage(browser);
     provider.person = { id: 7, login: "ann", emails: [{ email: "ann@example.com", primary: true, verified: true }] };

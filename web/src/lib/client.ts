@@ -26,7 +26,7 @@ export const client = new SlipwayClient(options);
 export const impatientClient = new SlipwayClient({ ...options, retries: 0 });
 
 export const queryClient = new QueryClient({
-  defaultOptions: { queries: { staleTime: 10_000, retry: false, networkMode: "always" } },
+  defaultOptions: { queries: { staleTime: 10_000, retry: false, networkMode: "always", refetchOnReconnect: true } },
 });
 
 // What one person read is not shown to the next one on this device.

@@ -43,33 +43,6 @@ export function parsePatch(patch: string): PatchLine[] {
   return markWords(lines);
 }
 
-/** A line by what it says: a removed line is not an added one of the same text. */
-export type Anchor = Pick<PatchLine, "kind" | "number" | "text">;
-
-export interface Found {
-  /** The nearest line with its text; where none is left, the nearest one. -1 in an empty patch. */
-  readonly index: number;
-  /** True when no line of the patch has its text. */
-  readonly isGone: boolean;
-}
-
-/** Where a line of an earlier version of the patch is in this one. */
-export function findLine(lines: readonly PatchLine[], { kind, number, text }: Anchor): Found {
-  const isRemoved = kind === "del";
-  const find = (accepts: (line: PatchLine) => boolean): number => {
-    let [found, distance] = [-1, Infinity];
-    for (const [index, line] of lines.entries()) {
-      const far = Math.abs(line.number - number);
-      if (line.kind === "hunk" || far >= distance || !accepts(line)) continue;
-      [found, distance] = [index, far];
-    }
-    return found;
-  };
-  const same = find((line) => line.text === text && (line.kind === "del") === isRemoved);
-  if (same !== -1) return { index: same, isGone: false };
-  return { index: find(() => true), isGone: true };
-}
-
 /** Pairs each run of removed lines with the run of added lines after it, if both are as long. */
 function markWords(lines: PatchLine[]): PatchLine[] {
   for (let i = 0; i < lines.length;) {

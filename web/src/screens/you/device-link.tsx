@@ -17,7 +17,7 @@ const ASK_MS = 2_000;
 export function DeviceLink() {
   const queries = useQueryClient();
   const [offer, setOffer] = useState<DeviceOffer | null>(null);
-  const { run, said } = useAct();
+  const { run, said, isBusy } = useAct();
   const begin = async (): Promise<void> => {
     queries.removeQueries({ queryKey: ["device-offer"] });
     setOffer(await client.people.offerDevice());
@@ -25,7 +25,7 @@ export function DeviceLink() {
   return (
     <section aria-label="Your phone">
       <p className="talk">
-        <button className="btn line wide" type="button" onClick={() => void run(begin)}>
+        <button className="btn line wide" type="button" disabled={isBusy} onClick={() => void run(begin)}>
           <Icon name="qr" />
           Log in on your phone
         </button>

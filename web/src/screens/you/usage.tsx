@@ -31,7 +31,7 @@ export function UsageSection({ userId, title }: { userId: string; title: string 
     queryKey: ["usage", userId],
     queryFn: async ({ signal }) => (await client.people.usage({ user: userId }, { signal })).items[0] ?? null,
   });
-  if (error !== null)
+  if (error !== null && data === undefined)
     return (
       <p className="hint bad" role="alert">
         {problemText(error)}

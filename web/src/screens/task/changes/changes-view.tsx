@@ -1,16 +1,18 @@
 /** The change so far: its files, then each file's diff. Lines take comments for the agent. */
 import { useQuery } from "@tanstack/react-query";
-import { useCallback, useMemo, useState } from "react";
+import { useCallback, useMemo } from "react";
 import { SlipwayProblem } from "../../../../../src/client/problem.ts";
 import type { TaskDiff } from "../../../../../src/client/types.ts";
 import { Icon } from "../../../components/icon.tsx";
 import { client, problemText } from "../../../lib/client.ts";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
-import { useComments } from "./comments.tsx";
+import { CommentBatch, useComments } from "./comments.tsx";
 import { FewFiles } from "./few-files.tsx";
 import { ManyFiles } from "./many-files.tsx";
 import { useSeen } from "./files/seen.ts";
 import { groupAlike, type FileChange } from "./files/tree.ts";
+import { StrandedComments } from "./typed.tsx";
+import { useLast } from "./body/use-last.ts";
 import { useTaskView } from "../task-screen.tsx";
 
 /** More files are a tree. */
@@ -27,13 +29,11 @@ export function ChangesView() {
     queryFn: ({ signal }) => client.diff(task.id, { signal }),
     // Before the first checkpoint the server has none.
     enabled: task.headSha !== null,
-    placeholderData: (previous) => previous,
     retry: (count, error) => count < 2 && !(error instanceof SlipwayProblem && error.status === 404),
     refetchInterval: ({ state }) => (state.status === "error" ? AGAIN_MS : false),
   });
-  // A version that cannot be read leaves the one before, and what is being typed there.
-  const [last, setLast] = useState(diff.data);
-  if (diff.data !== undefined && diff.data !== last) setLast(diff.data);
+  // A re-read that fails takes nothing away.
+  const shown = useLast(diff.data);
   if (task.headSha === null || (diff.error instanceof SlipwayProblem && diff.error.status === 404))
     return (
       <p className="empty">
@@ -45,14 +45,20 @@ export function ChangesView() {
       {diff.error !== null && (
         <p className="banner st-failed" role="alert">
           <Icon name="warn" />
-          <span className="grow">{problemText(diff.error)}</span>
+          <span className="grow">
+            {problemText(diff.error)}
+            {shown !== undefined && " The change below may be older."}
+          </span>
           <button className="btn line" type="button" disabled={diff.isFetching} onClick={() => void diff.refetch()}>
             Try again
           </button>
         </p>
       )}
-      {last !== undefined && <Changes diff={last} />}
-      {last === undefined && diff.error === null && <p className="empty">Loading the changes…</p>}
+      {shown !== undefined ? (
+        <Changes diff={shown} />
+      ) : (
+        diff.error === null && <p className="empty">Loading the changes…</p>
+      )}
     </>
   );
 }
@@ -75,7 +81,21 @@ function Changes({ diff }: { diff: TaskDiff }) {
     }),
     [files, seen],
   );
-  if (files.length === 0) return <p className="empty">Nothing was changed.</p>;
+  const paths = useMemo(() => new Set(files.map(({ path }) => path)), [files]);
   const shared = { diff, totals, comments, seen, alike, onSeen, onAlike };
-  return files.length > FEW ? <ManyFiles {...shared} /> : <FewFiles {...shared} />;
+  return (
+    <>
+      <StrandedComments paths={paths} comments={comments} />
+      {files.length === 0 ? (
+        <>
+          <p className="empty">Nothing was changed.</p>
+          <CommentBatch comments={comments} />
+        </>
+      ) : files.length > FEW ? (
+        <ManyFiles {...shared} />
+      ) : (
+        <FewFiles {...shared} />
+      )}
+    </>
+  );
 }

@@ -1,40 +1,40 @@
 /** Comments on lines of the diff, kept on this device and sent to the agent as one message. */
 import { taskAddress } from "../../../navigation/addresses.ts";
 import { navigateFromHere } from "../../../navigation/history.tsx";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useId, useMemo, useRef, useState } from "react";
 import { ResultLine, useAct } from "../../../components/act.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
-import { dispatch } from "../../../lib/device/outbox.ts";
 import { newKey } from "../../../../../src/client/transport.ts";
+import { dispatch } from "../../../lib/device/outbox.ts";
 import { readDraft, restoreDraft, useDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
-import type { Anchor, PatchLine } from "../../../lib/patch.ts";
 import { usePerson } from "../../../lib/session.ts";
 import { mayDirect } from "../../../lib/tasks/ownership.ts";
 import { putTask } from "../../../lib/tasks/task-list.ts";
 import { isSettled } from "../../../lib/tasks/task-view.ts";
 import { useTaskView } from "../task-screen.tsx";
+import type { Place } from "./body/places.ts";
 
 interface Comment {
   readonly text: string;
   readonly line: string;
+  /** Of its line; an earlier version of the app did not keep it. */
+  readonly near?: Place["near"];
 }
 
-/** A comment with the line on which it was made. */
-export interface KeptComment {
-  /** See `keyOf`. */
-  readonly key: string;
+/** A comment with its line, which `findPlace` finds in a change that was saved since. */
+export interface Kept {
+  readonly place: Place;
   readonly text: string;
-  readonly anchor: Anchor;
 }
 
 export interface Comments {
-  /** Those of one file. */
-  of(path: string): readonly KeptComment[];
-  /** @param before the comment that it replaces. An empty text removes it. */
-  put(path: string, line: PatchLine, text: string, before: KeptComment | undefined): void;
-  remove(comment: KeptComment): void;
+  readonly taskId: string;
+  /** Of one file. */
+  of(path: string): readonly Kept[];
+  /** In place of all that the file has. Of two with one key the first one gets it. */
+  put(path: string, comments: readonly Kept[]): void;
   readonly all: readonly (readonly [string, Comment])[];
   /** After these were sent, as they are. */
   drop(sent: Comments["all"]): void;
@@ -44,27 +44,28 @@ export function useComments(taskId: string): Comments {
   const name = `comments.${taskId}`;
   const [draft, setDraft] = useDraft(name);
   return useMemo(() => {
-    const stored = parseComments(draft);
-    const without = (comment: KeptComment | undefined): Record<string, Comment> =>
-      Object.fromEntries(Object.entries(stored).filter(([key]) => key !== comment?.key));
+    const all = Object.entries(parseComments(draft));
     return {
-      of: (path) => Object.entries(stored).flatMap(([key, comment]) => readKept(path, key, comment)),
-      put: (path, line, text, before) => {
-        const rest = without(before);
-        let key = keyOf(path, line);
-        // The line that had this number before has a comment too.
-        while (Object.hasOwn(rest, key)) key += MOVED;
-        setDraft(formatComments(text === "" ? rest : { ...rest, [key]: { text, line: line.text } }));
+      taskId,
+      of: (path) => all.flatMap(([key, comment]) => (pathOf(key) === path ? [toKept(key, comment)] : [])),
+      put: (path, comments) => {
+        const next = Object.fromEntries(all.filter(([key]) => pathOf(key) !== path));
+        for (const { place, text } of comments) {
+          let key = keyOf(path, place);
+          while (Object.hasOwn(next, key)) key += BEFORE;
+          next[key] = { text, line: place.text, near: place.near };
+        }
+        setDraft(formatComments(next));
       },
-      remove: (comment) => setDraft(formatComments(without(comment))),
-      all: Object.entries(stored),
+      all,
       drop: (sent) => {
-        const rest = parseComments(readDraft(name));
-        for (const [key, { text }] of sent) if (rest[key]?.text === text) delete rest[key];
-        restoreDraft(name, formatComments(rest));
+        const isSent = (comment: Comment): boolean =>
+          sent.some(([, { text, line }]) => text === comment.text && line === comment.line);
+        const rest = Object.entries(parseComments(readDraft(name))).filter(([, comment]) => !isSent(comment));
+        restoreDraft(name, formatComments(Object.fromEntries(rest)));
       },
     };
-  }, [draft, setDraft, name]);
+  }, [draft, setDraft, name, taskId]);
 }
 
 const formatComments = (comments: Readonly<Record<string, Comment>>): string =>
@@ -78,61 +79,75 @@ function parseComments(text: string): Record<string, Comment> {
   }
 }
 
-/** Ends the key of a comment whose place is taken. */
-const MOVED = "~";
+const REMOVED = " (removed)";
+/** Of a line that had the number before another one. */
+const BEFORE = " (before)";
+const KEY = /^(.*):(\d+)((?: \((?:removed|before)\))*)$/s;
 
 /** A removed line and the one in its place may have the same number. */
-const keyOf = (path: string, { number, kind }: PatchLine): string =>
-  `${path}:${number}${kind === "del" ? " (removed)" : ""}`;
+const keyOf = (path: string, { number, isOld }: Place): string => `${path}:${number}${isOld ? REMOVED : ""}`;
 
-function readKept(path: string, key: string, { text, line }: Comment): KeptComment[] {
-  const [, number, removed] = /^(\d+)( \(removed\))?~*$/.exec(key.slice(path.length + 1)) ?? [];
-  if (number === undefined || !key.startsWith(`${path}:`)) return [];
-  const kind = removed === undefined ? "same" : "del";
-  return [{ key, text, anchor: { kind, number: Number(number), text: line } }];
+export const pathOf = (key: string): string => KEY.exec(key)?.[1] ?? key;
+
+function toKept(key: string, { text, line, near }: Comment): Kept {
+  const [, , number = "0", marks = ""] = KEY.exec(key) ?? [];
+  return { text, place: { number: Number(number), isOld: marks.includes(REMOVED), text: line, near } };
 }
 
-interface CommentProps {
-  readonly comment: KeptComment;
-  /** Where the line is now; null = it is gone. */
-  readonly line: PatchLine | null;
-  readonly onRemove: () => void;
+interface KeptCommentProps {
+  readonly comment: Kept;
+  /** Absent = its line is where it stands. */
+  readonly onRemove?: (() => void) | undefined;
 }
 
-export function CommentOfLine({ comment, line, onRemove }: CommentProps) {
+export function KeptComment({ comment: { place, text }, onRemove }: KeptCommentProps) {
   return (
     <div className="said">
       <p className="who">
-        <b>You</b> <span>{line === null ? "on a line that is gone" : `line ${line.number}`}, not sent yet</span>
+        <b>You</b> <span>line {place.number}, not sent yet</span>
       </p>
-      {line === null && <p className="note mono">{comment.anchor.text}</p>}
-      <p>{comment.text}</p>
-      {line === null && (
-        <button className="btn quiet" type="button" onClick={onRemove}>
-          Remove the comment
-        </button>
+      <p>{text}</p>
+      {onRemove !== undefined && (
+        <>
+          <GoneLine text={place.text} />
+          <div className="acts">
+            <button className="btn quiet" type="button" onClick={onRemove}>
+              Remove
+            </button>
+          </div>
+        </>
       )}
     </div>
   );
 }
 
+export function GoneLine({ text }: { text: string }) {
+  return (
+    <p className="hint" role="status">
+      The line is not in the change any more. It was: <code>{text}</code>
+    </p>
+  );
+}
+
 interface LineEditorProps {
-  readonly line: PatchLine;
-  /** True = it was changed or removed while somebody wrote. */
-  readonly isGone: boolean;
+  readonly line: Place;
   readonly text: string;
+  /** True = the change does not have the line any more. */
+  readonly isGone: boolean;
   /** True = the line has a comment, which can be removed. */
   readonly isKept: boolean;
   /** The step that led to the line, whose button keeps the focus; 0 = none did. */
   readonly step: -1 | 0 | 1;
   readonly onType: (text: string) => void;
-  readonly onMove: (step: -1 | 1) => void;
+  /** Null = there are no lines. */
+  readonly onMove: ((step: -1 | 1) => void) | null;
   /** An empty text removes the comment. */
   readonly onKeep: (text: string) => void;
   readonly onClose: () => void;
 }
 
-export function LineEditor({ line, isGone, text, isKept, step, onType, onMove, onKeep, onClose }: LineEditorProps) {
+export function LineEditor({ line, text, isGone, isKept, step, onType, onMove, onKeep, onClose }: LineEditorProps) {
+  const id = useId();
   const steps = useRef<HTMLSpanElement>(null);
   useEffect(() => {
     // Steps by the arrow keys leave the focus at the lines.
@@ -142,26 +157,22 @@ export function LineEditor({ line, isGone, text, isKept, step, onType, onMove, o
   return (
     <div className="said">
       <div className="linebar">
-        <label className="label where" htmlFor="line-comment">
+        <label className="label where" htmlFor={id}>
           Comment on line {line.number}
-          {isGone && ", which the agent has changed"}
         </label>
-        <span ref={steps}>
-          <button className="iconbtn" type="button" aria-label="Line before" onClick={() => onMove(-1)}>
-            <Icon name="chev-d" className="flip" />
-          </button>
-          <button className="iconbtn" type="button" aria-label="Line after" onClick={() => onMove(1)}>
-            <Icon name="chev-d" />
-          </button>
-        </span>
+        {onMove !== null && (
+          <span ref={steps}>
+            <button className="iconbtn" type="button" aria-label="Line before" onClick={() => onMove(-1)}>
+              <Icon name="chev-d" className="flip" />
+            </button>
+            <button className="iconbtn" type="button" aria-label="Line after" onClick={() => onMove(1)}>
+              <Icon name="chev-d" />
+            </button>
+          </span>
+        )}
       </div>
-      <textarea
-        className="input low"
-        id="line-comment"
-        rows={2}
-        value={text}
-        onChange={(event) => onType(event.target.value)}
-      />
+      {isGone && <GoneLine text={line.text} />}
+      <textarea className="input low" id={id} rows={2} value={text} onChange={(event) => onType(event.target.value)} />
       <div className="acts">
         <button className="btn line" type="button" onClick={() => onKeep(text.trim())}>
           Keep
@@ -247,6 +258,6 @@ export function CommentBatch({ comments }: { comments: Comments }) {
 }
 
 function toPrompt({ all }: Comments): string {
-  const notes = all.map(([key, { line, text }]) => `${key.replace(/~+$/, "")}\n> ${line}\n${text}`);
+  const notes = all.map(([place, { line, text }]) => `${place}\n> ${line}\n${text}`);
   return `Comments on the change:\n\n${notes.join("\n\n")}`;
 }

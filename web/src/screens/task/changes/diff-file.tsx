@@ -9,6 +9,8 @@ import { useTaskView } from "../task-screen.tsx";
 import type { Comments } from "./comments.tsx";
 import { BinaryFile } from "./body/binary-file.tsx";
 import { DiffLines } from "./body/diff-lines.tsx";
+import { readTyped, StrandedComment } from "./typed.tsx";
+import { useLast } from "./body/use-last.ts";
 import { ChangeSize, FileLetter, fileId, Path } from "./file-labels.tsx";
 
 /** Lines of a file that the list left out which are loaded without a tap. */
@@ -29,7 +31,9 @@ interface DiffFileProps {
 
 export const DiffFile = memo(function DiffFile(props: DiffFileProps) {
   const { file, comments, isSeen, alike, goal, onSeen, onAlike } = props;
-  const [isOpen, setOpen] = useState(props.isOpenAtFirst || goal > 0);
+  const [isOpen, setOpen] = useState(
+    () => props.isOpenAtFirst || goal > 0 || readTyped(comments.taskId)[file.path] !== undefined,
+  );
   const section = useRef<HTMLElement>(null);
   const reached = useRef(0);
   useEffect(() => {
@@ -88,7 +92,13 @@ type BodyProps = Pick<DiffFileProps, "file" | "comments"> & { readonly name: str
 
 function DiffBody({ file, comments, name }: BodyProps) {
   const { path, patch, binary } = file;
-  if (binary) return <BinaryFile file={file} name={name} />;
+  if (binary)
+    return (
+      <>
+        <StrandedComment path={path} comments={comments} />
+        <BinaryFile file={file} name={name} />
+      </>
+    );
   if (patch === null) return <LeftOut file={file} comments={comments} name={name} />;
   return <DiffLines path={path} name={name} patch={patch} comments={comments} />;
 }
@@ -97,13 +107,22 @@ function DiffBody({ file, comments, name }: BodyProps) {
 function LeftOut({ file, comments, name }: BodyProps) {
   const { task } = useTaskView();
   const { path, additions, deletions } = file;
-  const [isWanted, setWanted] = useState(additions + deletions <= LOADED_LINES);
-  const { data, error } = useQuery({
+  const [isWanted, setWanted] = useState(
+    () => additions + deletions <= LOADED_LINES || readTyped(task.id)[path] !== undefined,
+  );
+  const { data: newest, error } = useQuery({
     queryKey: ["diff-file", task.id, path, task.headSha, additions, deletions],
     queryFn: ({ signal }) => client.diffFile(task.id, path, { signal }),
     enabled: isWanted,
   });
-  if (data?.patch === null) return <p className="folded note">Too large to show here. The branch has it.</p>;
+  const data = useLast(newest);
+  if (data?.patch === null)
+    return (
+      <>
+        <StrandedComment path={path} comments={comments} />
+        <p className="folded note">Too large to show here. The branch has it.</p>
+      </>
+    );
   if (data !== undefined) return <DiffLines path={path} name={name} patch={data.patch} comments={comments} />;
   if (error !== null) return <p className="folded hint bad">{problemText(error)}</p>;
   if (isWanted) return <p className="folded note">Loading its lines…</p>;

@@ -1,7 +1,7 @@
 /** A change of many files: a tree, some diffs, and a bar that leads from file to file. */
 import { useMemo } from "react";
 import { pluralize } from "../../../lib/format.ts";
-import { CommentBatch } from "./comments.tsx";
+import { CommentBatch, pathOf } from "./comments.tsx";
 import { DiffFile } from "./diff-file.tsx";
 import { countAlike, OPEN_LINES, type ChangesProps } from "./few-files.tsx";
 import { FileBar, SeenBar } from "./files/file-bar.tsx";
@@ -66,10 +66,7 @@ interface FilePaneProps extends ChangesProps {
 }
 
 function FilePane({ diff, totals, comments, seen, files, steps }: FilePaneProps) {
-  const commented = useMemo(
-    () => new Set(comments.all.map(([key]) => key.replace(/:\d+(?: \(removed\))?$/, ""))),
-    [comments],
-  );
+  const commented = useMemo(() => new Set(comments.all.map(([key]) => pathOf(key))), [comments]);
   const filter = useFileFilter(files, seen, commented);
   const tree = useMemo(() => buildTree(filter.listed), [filter.listed]);
   return (

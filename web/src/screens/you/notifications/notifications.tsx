@@ -33,10 +33,11 @@ export function Notifications() {
   });
   const run: Run = (work, device) => {
     setTested(device ?? null);
-    void act.run(work).then(() => {
+    const refresh = (): Promise<void> => {
       setSupport(getPushSupport());
-      void queries.invalidateQueries({ queryKey: ["push"] });
-    });
+      return queries.invalidateQueries({ queryKey: ["push"] });
+    };
+    void act.run(work, { after: refresh });
   };
   const devices = query.data?.devices ?? [];
   const others = devices.filter((device) => device.via === "web_push" && !isThisDevice(device));
@@ -61,7 +62,7 @@ export function Notifications() {
             <Off support={support} status={query.data} run={run} />
           )}
           {others.length > 0 && <OtherDevices devices={others} run={run} />}
-          {query.data !== undefined && <TopicsAndWebhooks devices={topics} run={run} />}
+          {query.data !== undefined && <TopicsAndWebhooks devices={topics} isBusy={act.isBusy} run={run} />}
           {own !== undefined && <Last device={own} where="this device" />}
         </div>
       </main>

@@ -11,10 +11,11 @@ import type { Run } from "./device-history.tsx";
 
 interface TopicsProps {
   readonly devices: readonly WirePushDevice[];
+  readonly isBusy: boolean;
   readonly run: Run;
 }
 
-export function TopicsAndWebhooks({ devices, run }: TopicsProps) {
+export function TopicsAndWebhooks({ devices, isBusy, run }: TopicsProps) {
   const [isAdding, setAdding] = useState(false);
   return (
     <section aria-labelledby="topics">
@@ -34,6 +35,7 @@ export function TopicsAndWebhooks({ devices, run }: TopicsProps) {
               className="btn line"
               type="button"
               aria-label={`Test ${device.label}`}
+              disabled={isBusy}
               onClick={() => run(() => client.push.test(device.id), device)}
             >
               Test
@@ -42,6 +44,7 @@ export function TopicsAndWebhooks({ devices, run }: TopicsProps) {
               className="btn line"
               type="button"
               aria-label={`Remove ${device.label}`}
+              disabled={isBusy}
               onClick={() => run(() => client.push.deleteDevice(device.id))}
             >
               Remove

@@ -1,11 +1,12 @@
 /** The lines of one file. A tap or the arrow keys choose one, for a comment. */
-import { useCallback, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
+import { useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
 import { Icon } from "../../../../components/icon.tsx";
 import { formatCount } from "../../../../lib/format.ts";
-import { findLine, parsePatch, type PatchLine } from "../../../../lib/patch.ts";
-import { CommentOfLine, LineEditor, type Comments, type KeptComment } from "../comments.tsx";
+import { parsePatch } from "../../../../lib/patch.ts";
+import { KeptComment, LineEditor, type Comments } from "../comments.tsx";
 import { DiffRow } from "./diff-row.tsx";
 import { useColours } from "../syntax/use-colours.ts";
+import { useLineComments, type LineComments } from "./use-line-comments.ts";
 
 /** Lines that are drawn at first, and with each request for more: each costs layout. */
 const SHOWN = 2_000;
@@ -17,46 +18,22 @@ interface DiffLinesProps {
   readonly comments: Comments;
 }
 
-interface Chosen {
-  /** As it was when it was chosen: the next version of the patch may have it elsewhere. */
-  readonly line: PatchLine;
-  /** The step that led there: 0 = it was tapped. */
-  readonly step: -1 | 0 | 1;
-}
-
-interface Selection {
-  readonly chosen: Chosen | null;
-  /** What was typed goes with the choice: a step corrects the thumb. */
-  readonly typed: string | null;
-}
-
-const NOTHING: Selection = { chosen: null, typed: null };
-
 export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
   const lines = useMemo(() => parsePatch(patch), [patch]);
   const [limit, setLimit] = useState(SHOWN);
   const scroll = useRef<HTMLDivElement>(null);
   const colours = useColours(path, lines, scroll);
-  const [{ chosen, typed }, select] = useState(NOTHING);
-  const close = (): void => select(NOTHING);
-  const pick = useCallback(
-    (index: number) =>
-      select((before) => {
-        const line = lines[index];
-        const isOpen = before.chosen !== null && findLine(lines, before.chosen.line).index === index;
-        return isOpen || line === undefined ? NOTHING : { ...before, chosen: { line, step: 0 } };
-      }),
-    [lines],
-  );
-  const place = chosen === null ? null : findLine(lines, chosen.line);
+  const said = useLineComments(path, lines, comments);
+  const { selection, index, at, kept, lost, pick, close } = said;
+  const shown = Math.max(limit, at + 1);
   const move = (step: -1 | 1): void => {
-    let index = (place?.index ?? (step === 1 ? -1 : 0)) + step;
-    while (lines[index]?.kind === "hunk") index += step;
-    const line = lines[index];
-    if (line !== undefined && index < limit) select({ typed, chosen: { line, step } });
+    let next = (selection === null ? (step === 1 ? -1 : 0) : at) + step;
+    while (lines[next]?.kind === "hunk") next += step;
+    if (lines[next] !== undefined && next < shown) pick(next, step);
   };
-  const kept = useMemo(() => placeComments(lines, comments.of(path)), [lines, comments, path]);
-  const present = place === null || place.isGone ? undefined : lines[place.index];
+  const present = lines[index];
+  // It moves between the rows and is the same field.
+  const editor = selection !== null && <Editor key="editor" said={said} selection={selection} onMove={move} />;
   return (
     <>
       <div
@@ -70,49 +47,30 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
       >
         <table className="diff">
           <tbody>
-            {lines.slice(0, Math.max(limit, (place?.index ?? 0) + 1)).map((line, i) => {
-              const isChosen = chosen !== null && place?.index === i;
-              const here = kept.get(i) ?? [];
-              const own = here.find(({ isGone }) => !isGone)?.comment;
+            {lost.map((comment) => (
+              <SayRow key={`${comment.place.number} ${comment.text}`}>
+                <KeptComment comment={comment} onRemove={() => said.remove(comment)} />
+              </SayRow>
+            ))}
+            {at === -1 && editor}
+            {lines.slice(0, shown).flatMap((line, i) => {
+              const comment = kept.get(i);
               return [
                 <DiffRow
                   key={i}
                   line={line}
                   index={i}
                   tokens={colours?.[i]}
-                  step={isChosen ? chosen.step : null}
-                  hasComment={own !== undefined}
+                  step={index === i && selection !== null ? selection.step : null}
+                  hasComment={comment !== undefined}
                   onPick={pick}
                 />,
-                isChosen ? (
-                  <SayRow key={`${i} editor`}>
-                    <LineEditor
-                      line={place.isGone ? chosen.line : line}
-                      isGone={place.isGone}
-                      text={typed ?? own?.text ?? ""}
-                      isKept={own !== undefined}
-                      step={chosen.step}
-                      onType={(text) => select({ chosen, typed: text })}
-                      onMove={move}
-                      onClose={close}
-                      onKeep={(text) => {
-                        comments.put(path, place.isGone ? chosen.line : line, text, place.isGone ? undefined : own);
-                        close();
-                      }}
-                    />
+                comment !== undefined && index !== i && (
+                  <SayRow key={`${i} kept`}>
+                    <KeptComment comment={comment} />
                   </SayRow>
-                ) : null,
-                ...here
-                  .filter(({ comment }) => !isChosen || comment !== own)
-                  .map(({ comment, isGone }) => (
-                    <SayRow key={comment.key}>
-                      <CommentOfLine
-                        comment={comment}
-                        line={isGone ? null : line}
-                        onRemove={() => comments.remove(comment)}
-                      />
-                    </SayRow>
-                  )),
+                ),
+                at === i && editor,
               ];
             })}
           </tbody>
@@ -121,9 +79,9 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
       <p className="sr" aria-live="polite">
         {present === undefined ? "" : `Line ${present.number}: ${present.text}`}
       </p>
-      {lines.length > limit && (
-        <button className="more-row" type="button" onClick={() => setLimit(limit + SHOWN)}>
-          {formatCount(lines.length - limit)} more lines
+      {lines.length > shown && (
+        <button className="more-row" type="button" onClick={() => setLimit(shown + SHOWN)}>
+          {formatCount(lines.length - shown)} more lines
           <Icon name="chev-d" small />
         </button>
       )}
@@ -131,19 +89,29 @@ export function DiffLines({ path, name, patch, comments }: DiffLinesProps) {
   );
 }
 
-interface Placed {
-  readonly comment: KeptComment;
-  readonly isGone: boolean;
+interface EditorProps {
+  readonly said: LineComments;
+  readonly selection: NonNullable<LineComments["selection"]>;
+  readonly onMove: (step: -1 | 1) => void;
 }
 
-/** The comments by the index of the line below which they stand. */
-function placeComments(lines: readonly PatchLine[], all: readonly KeptComment[]): Map<number, Placed[]> {
-  const placed = new Map<number, Placed[]>();
-  for (const comment of all) {
-    const { index, isGone } = findLine(lines, comment.anchor);
-    placed.set(index, [...(placed.get(index) ?? []), { comment, isGone }]);
-  }
-  return placed;
+function Editor({ said, selection, onMove }: EditorProps) {
+  const comment = said.kept.get(said.index);
+  return (
+    <SayRow>
+      <LineEditor
+        line={selection.place}
+        text={selection.typed ?? comment?.text ?? ""}
+        isGone={said.index === -1}
+        isKept={comment !== undefined}
+        step={selection.step}
+        onType={said.type}
+        onMove={onMove}
+        onClose={said.close}
+        onKeep={said.keep}
+      />
+    </SayRow>
+  );
 }
 
 interface Steps {

@@ -4,6 +4,7 @@ import { useEffect, useState } from "react";
 import type { DiffContentQuery, DiffFile } from "../../../../../../src/client/types.ts";
 import { client, problemText } from "../../../../lib/client.ts";
 import { useTaskView } from "../../task-screen.tsx";
+import { useLast } from "./use-last.ts";
 import { Picture, PictureCompare, type Side } from "./picture-compare.tsx";
 
 interface PicturesProps {
@@ -16,7 +17,8 @@ export function Pictures({ file, name }: PicturesProps) {
   const old = useSide(file, "before", before);
   const now = useSide(file, "after", after);
   const error = old.error ?? now.error;
-  if (error !== null) return <p className="folded hint bad">{problemText(error)}</p>;
+  if (error !== null && [old, now].some(({ side }) => side !== null && side.address === null))
+    return <p className="folded hint bad">{problemText(error)}</p>;
   if (old.side !== null && now.side !== null) return <PictureCompare name={name} before={old.side} after={now.side} />;
   return (
     <div className="imgdiff">
@@ -35,12 +37,13 @@ interface Loaded {
 /** @param bytes of the file on this side, if it is there. */
 function useSide({ path }: DiffFile, side: NonNullable<DiffContentQuery["side"]>, bytes: number | null): Loaded {
   const { task } = useTaskView();
-  const { data, error } = useQuery({
+  const { data: newest, error } = useQuery({
     queryKey: ["diff-content", task.id, path, side, task.headSha, bytes],
     queryFn: async ({ signal }) =>
       await new Response(await client.diffContent(task.id, { path, side }, { signal })).blob(),
     enabled: bytes !== null,
   });
+  const data = useLast(newest);
   const [address, setAddress] = useState<string | null>(null);
   useEffect(() => {
     if (data === undefined) return;
