@@ -247,6 +247,11 @@ describeWithBrowser("details of screens", () => {
       .getByRole("dialog", { name: "The comments as a prompt" })
       .getByRole("textbox", { name: "Prompt" });
     await prompted.fill(`${await prompted.inputValue()}\n\nAnswer both.`);
+    // A tap beside the sheet closes it, and takes nothing that was typed.
+    await page.mouse.click(5, 5);
+    await prompted.waitFor({ state: "detached" });
+    await page.getByText("In one prompt, as you edited it").waitFor();
+    await page.getByRole("button", { name: "Edit it" }).click();
     await page.getByRole("button", { name: "Send the prompt" }).click();
     await expect.poll(() => page.url()).not.toContain(id);
     const { prompt } = await rig.server().task(/tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "");
@@ -295,6 +300,9 @@ describeWithBrowser("details of screens", () => {
     await dialog.getByRole("radio", { name: /another prompt/ }).check();
     const prompt = dialog.getByRole("textbox", { name: "Prompt" });
     expect(await prompt.inputValue()).toBe("Fails with work");
+    await prompt.fill("");
+    expect(await prompt.inputValue()).toBe("");
+    expect(await dialog.getByRole("button", { name: "Start again" }).isDisabled()).toBe(true);
     await prompt.fill("Fails with less work");
     await page.reload();
     await page.getByRole("button", { name: "Retry" }).click();

@@ -146,7 +146,7 @@ export function DrainCard({ drain, now }: { drain: Drain; now: number }) {
             <span role="status" aria-label="Drain">
               {describeDrain(drain)}
             </span>{" "}
-            For {formatElapsed(now - Date.parse(drain.since))} now. Tasks that wait start when the queue is resumed.
+            Begun {formatElapsed(now - Date.parse(drain.since))} ago. Tasks that wait start when the queue is resumed.
           </p>
         </div>
       </div>

@@ -2,7 +2,7 @@
 import { taskAddress } from "../../../navigation/addresses.ts";
 import { navigateFromHere } from "../../../navigation/history.tsx";
 import { useEffect, useId, useMemo, useRef, useState } from "react";
-import { ResultLine, useAct } from "../../../components/act.tsx";
+import { ResultLine, useAct, type Act } from "../../../components/act.tsx";
 import { Icon } from "../../../components/icon.tsx";
 import { Sheet } from "../../../components/sheet.tsx";
 import { newKey } from "../../../../../src/client/transport.ts";
@@ -190,22 +190,49 @@ export function LineEditor({ line, text, isGone, isKept, step, onType, onMove, o
   );
 }
 
+/** The prompt as the person changed it, kept until it is sent. */
+interface Edited {
+  /** The one that the comments made when it was changed. */
+  readonly of: string;
+  readonly text: string;
+}
+
+function useEdited(taskId: string): readonly [Edited | null, (edited: Edited | null) => void] {
+  const [draft, setDraft] = useDraft(`batch.${taskId}`);
+  const edited = useMemo(() => {
+    try {
+      return draft === "" ? null : (JSON.parse(draft) as Edited);
+    } catch {
+      return null;
+    }
+  }, [draft]);
+  return [edited, (next) => setDraft(next === null ? "" : JSON.stringify(next))];
+}
+
 /** All comments as one prompt, so that the agent reads them together. */
 export function CommentBatch({ comments }: { comments: Comments }) {
   const { task } = useTaskView();
-  const { run, said, isBusy } = useAct();
-  const [key, setKey] = useState(newKey);
-  const [prompt, setPrompt] = useState<string | null>(null);
+  const act = useAct();
+  const { run, said, isBusy } = act;
+  const [sending, setSending] = useState({ text: "", key: "" });
+  const [isOpen, setOpen] = useState(false);
+  const [edited, setEdited] = useEdited(task.id);
   const person = usePerson();
   if (comments.all.length === 0) return null;
   if (!mayDirect(task, person))
     return <p className="hint">Only {task.owner.email} and admins can send comments to the agent.</p>;
+  const prompt = toPrompt(comments);
+  const isEdited = edited?.of === prompt && edited.text.trim() !== "";
   const send = async (text: string): Promise<void> => {
     const goOn = navigateFromHere();
+    // Another text is another message; the same one, sent again, is not.
+    const key = sending.text === text ? sending.key : newKey();
+    setSending({ text, key });
     const sent = await dispatch({ kind: "message", taskId: task.id, body: { text } }, key);
+    setEdited(null);
     comments.drop(comments.all);
     // What is kept after this is another message.
-    setKey(newKey());
+    setSending({ text: "", key: "" });
     if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
       putTask(sent.receipt.task);
       await goOn(taskAddress(sent.receipt.task.id));
@@ -216,9 +243,10 @@ export function CommentBatch({ comments }: { comments: Comments }) {
       <ResultLine said={said} />
       <div className="linebar">
         <span className="where">
-          In one prompt, which {isSettled(task) ? "begins a new task on the same branch" : "steers the agent now"}.
+          In one prompt{isEdited && ", as you edited it"}, which{" "}
+          {isSettled(task) ? "begins a new task on the same branch" : "steers the agent now"}.
         </span>
-        <button className="btn quiet" type="button" onClick={() => setPrompt(toPrompt(comments))}>
+        <button className="btn quiet" type="button" onClick={() => setOpen(true)}>
           Edit it
         </button>
       </div>
@@ -226,33 +254,60 @@ export function CommentBatch({ comments }: { comments: Comments }) {
         className="btn primary wide"
         type="button"
         disabled={isBusy}
-        onClick={() => void run(() => send(toPrompt(comments)))}
+        onClick={() => void run(() => send(isEdited ? edited.text : prompt))}
       >
         Send {pluralize(comments.all.length, "comment")} to the agent
       </button>
-      <Sheet title="The comments as a prompt" isOpen={prompt !== null} onClose={() => setPrompt(null)}>
-        <label className="label" htmlFor="batch-prompt">
-          Prompt
-        </label>
-        <textarea
-          className="input"
-          id="batch-prompt"
-          rows={10}
-          value={prompt ?? ""}
-          onChange={(event) => setPrompt(event.target.value)}
-        />
-        <ResultLine said={said} />
-        <div className="acts">
-          <button
-            className="btn primary"
-            type="button"
-            disabled={isBusy || (prompt ?? "").trim() === ""}
-            onClick={() => void run(() => send(prompt ?? ""))}
-          >
-            Send the prompt
-          </button>
-        </div>
+      <Sheet title="The comments as a prompt" isOpen={isOpen} onClose={() => setOpen(false)}>
+        <PromptForm prompt={prompt} edited={edited} onEdit={setEdited} act={act} onSend={send} />
       </Sheet>
+    </>
+  );
+}
+
+interface PromptFormProps {
+  readonly prompt: string;
+  readonly edited: Edited | null;
+  readonly onEdit: (edited: Edited | null) => void;
+  readonly act: Act;
+  readonly onSend: (text: string) => Promise<void>;
+}
+
+function PromptForm({ prompt, edited, onEdit, act: { run, said, isBusy }, onSend }: PromptFormProps) {
+  const text = edited?.text ?? prompt;
+  return (
+    <>
+      <label className="label" htmlFor="batch-prompt">
+        Prompt
+      </label>
+      <textarea
+        className="input"
+        id="batch-prompt"
+        rows={10}
+        value={text}
+        onChange={(event) => onEdit({ of: edited?.of ?? prompt, text: event.target.value })}
+      />
+      {edited !== null && edited.of !== prompt && (
+        <p className="hint" role="status">
+          The comments were changed after you edited this prompt.
+        </p>
+      )}
+      <ResultLine said={said} />
+      <div className="acts">
+        <button
+          className="btn primary"
+          type="button"
+          disabled={isBusy || text.trim() === ""}
+          onClick={() => void run(() => onSend(text))}
+        >
+          Send the prompt
+        </button>
+        {edited !== null && (
+          <button className="btn quiet" type="button" onClick={() => onEdit(null)}>
+            Make it of the comments again
+          </button>
+        )}
+      </div>
     </>
   );
 }
