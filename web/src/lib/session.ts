@@ -84,8 +84,8 @@ function noteLogOut(isOut: boolean): void {
   }
 }
 
-/** The call without an answer: sent again, it is the same call for the server (rule R5). */
-let unanswered: { readonly call: string; readonly key: string } | null = null;
+/** Calls without an answer, by path: sent again, each is the same call for the server (rule R5). */
+const unanswered = new Map<string, { readonly text: string; readonly key: string }>();
 
 interface PostOptions {
   readonly timeoutMs?: number;
@@ -94,9 +94,9 @@ interface PostOptions {
 /** A call that leads to a session. */
 export async function post<T>(path: string, body: unknown, { timeoutMs = TIMEOUT_MS }: PostOptions = {}): Promise<T> {
   const text = JSON.stringify(body);
-  const call = `${path} ${text}`;
-  const key = unanswered?.call === call ? unanswered.key : newKey();
-  const response = await fetch(path, {
+  const before = unanswered.get(path);
+  const key = before?.text === text ? before.key : newKey();
+  const answer = await fetch(path, {
     method: "POST",
     headers: { ...JSON_HEADERS, "idempotency-key": key },
     body: text,
@@ -104,10 +104,11 @@ export async function post<T>(path: string, body: unknown, { timeoutMs = TIMEOUT
   })
     .then(readAnswer)
     .catch((cause: unknown) => {
-      unanswered = { call, key };
+      unanswered.set(path, { text, key });
       throw new SlipwayProblem("unreachable", 0, "The server cannot be reached.", { cause });
     });
-  return parseAnswer<T>(response);
+  unanswered.delete(path);
+  return parseAnswer<T>(answer);
 }
 
 interface AnswerText {
