@@ -31,7 +31,7 @@ describeWithBrowser("another person on the same device", () => {
     return rig.server().call(method, path, undefined, { authorization });
   }
 
-  /** At the server alone: the device hears of it with its next call. */
+  /** At the server alone: the next call of the device is refused. */
   const endSessions = (): Promise<unknown> => callAs({ email: EMAIL, password: PASSWORD }, "DELETE", "/v1/sessions");
 
   async function listPrompts(person: { readonly email: string; readonly password: string }): Promise<string[]> {

@@ -11,8 +11,8 @@
  *    that can be reached: no script can remove the cookie, and until then no page renews with it.
  *    The other tabs leave too. Notifications are gone, which the service worker could act on.
  * W5 Calls end with the session in which they were made: none is repeated as another person.
- *    Whoever logs in finds nothing of the person before, whose session may have ended without a
- *    log-out; what that person did not send stays in a database of their own (K3).
+ *    The next person finds nothing of the one before, whose session may have ended without a
+ *    log-out; what that one did not send stays in a database of their own (K3).
  * W6 A log-in takes its turn among the refreshes, and ends the session of an unfinished log-out
  *    first: its answer brings another cookie, after which nobody could.
  */

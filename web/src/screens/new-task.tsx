@@ -23,6 +23,7 @@ import { noteSubmit } from "../lib/device/push-support.ts";
 import { markDrafts, readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
 import { listModels } from "../lib/tasks/models.ts";
+import { parseOptions, toRequest, type Options } from "../lib/tasks/task-options.ts";
 import { putTask, useTaskList } from "../lib/tasks/task-list.ts";
 
 const PROMPT_LIMIT = 64 * 1024;
@@ -161,20 +162,6 @@ function draftKey(body: SubmitRequest): string {
   return fresh;
 }
 
-interface Options {
-  readonly base?: string;
-  readonly model?: string;
-  readonly agent?: string;
-  readonly effort?: string;
-  readonly egress?: string;
-  readonly usd?: string;
-  readonly threadUsd?: string;
-  readonly minutes?: string;
-  readonly image?: string;
-  readonly pullRequest?: string;
-  readonly isReviewed?: boolean;
-}
-
 /** Kept with the draft. What the server no longer offers is left out. */
 function useOptions(config: ServerConfig | undefined) {
   const [kept, keep] = useDraft("new.options");
@@ -192,43 +179,6 @@ function useOptions(config: ServerConfig | undefined) {
     }),
   );
   return [options, (next: Options): void => keep(JSON.stringify(next))] as const;
-}
-
-/** What a device keeps may be from another version. */
-function parseOptions(text: string): Options {
-  try {
-    const parsed: unknown = JSON.parse(text || "{}");
-    return typeof parsed === "object" && parsed !== null ? parsed : {};
-  } catch {
-    return {};
-  }
-}
-
-function toRequest(repo: string, prompt: string, options: Options): SubmitRequest {
-  const { base, model, agent, effort, egress, usd, threadUsd, minutes, image, pullRequest, isReviewed } = options;
-  const budget = { ...toNumber("usd", usd), ...toNumber("threadUsd", threadUsd), ...toNumber("minutes", minutes) };
-  return {
-    repo: repo.trim(),
-    prompt,
-    ...given("base", base),
-    ...given("agent", agent),
-    ...given("model", model),
-    ...given("image", image),
-    ...given("effort", effort),
-    ...given("egress", egress),
-    ...given("pullRequest", pullRequest),
-    ...(isReviewed === true ? { review: true } : {}),
-    ...(Object.keys(budget).length === 0 ? {} : { budget }),
-  } as SubmitRequest;
-}
-
-function given(name: string, value: string | undefined): Record<string, string> {
-  return value === undefined || value.trim() === "" ? {} : { [name]: value.trim() };
-}
-
-function toNumber(name: string, value: string | undefined): Record<string, number> {
-  const number = Number((value ?? "").replace(",", "."));
-  return Number.isFinite(number) && number > 0 ? { [name]: number } : {};
 }
 
 function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: string) => void }) {

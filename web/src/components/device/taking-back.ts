@@ -4,7 +4,6 @@
  * T1 Nothing that was begun in the field meanwhile is replaced: texts and files are joined.
  * T2 What has no room in its draft stays in the outbox.
  */
-import type { SubmitRequest } from "../../../../src/core/protocol/rest.ts";
 import type { Attachment } from "../../../../src/core/values/attachment.ts";
 import { MAX_ATTACHMENTS } from "../../lib/attachments/attaching.ts";
 import { readFiles, restoreFiles } from "../../lib/attachments/kept-files.ts";
@@ -12,6 +11,7 @@ import { draftsOf, type OutboxItem } from "../../lib/device/outbox-item.ts";
 import { dropItem } from "../../lib/device/outbox.ts";
 import { readDraft, restoreDraft } from "../../lib/drafts.ts";
 import { formatRepo } from "../../lib/format.ts";
+import { parseOptions, toOptions } from "../../lib/tasks/task-options.ts";
 
 const NAMELESS = { name: "A file, of which only the id is known", mediaType: "application/octet-stream" };
 
@@ -30,7 +30,7 @@ export function takeBack(item: OutboxItem): string {
     if (repo !== "" && repo !== work.body.repo)
       return `Not taken back: the draft of a new task is for ${formatRepo(repo)}. Start that first, or empty its repository.`;
     restoreDraft("new.repo", work.body.repo);
-    const options = { ...parse(readDraft("new.options")), ...toOptions(work.body) };
+    const options = { ...parseOptions(readDraft("new.options")), ...toOptions(work.body) };
     restoreDraft("new.options", JSON.stringify(options));
   }
   const text = work.kind === "submit" ? work.body.prompt : work.body.text;
@@ -48,22 +48,4 @@ function listFiles({ work, files = [] }: OutboxItem): readonly Attachment[] {
   return ids.map(
     (id) => files.find((file) => file.id === id) ?? { id, ...NAMELESS, bytes: 0, width: null, height: null },
   );
-}
-
-function parse(text: string): object {
-  try {
-    const parsed: unknown = JSON.parse(text || "{}");
-    return typeof parsed === "object" && parsed !== null ? parsed : {};
-  } catch {
-    return {};
-  }
-}
-
-/** The options of the form (`Options` of `new-task.tsx`) that make this request. */
-function toOptions(body: SubmitRequest): Record<string, string | boolean> {
-  const { base, model, agent, effort, egress, image, pullRequest, review } = body;
-  const { usd, threadUsd, minutes } = body.budget ?? {};
-  const texts = { base, model, agent, effort, egress, image, pullRequest, usd, threadUsd, minutes };
-  const given = Object.entries(texts).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]]));
-  return { ...Object.fromEntries(given), ...(review === true ? { isReviewed: true } : {}) };
 }
